@@ -1,0 +1,7 @@
+"""AlexNet in TensorFlow and Keras: every published version, from raw images to a served and a mobile model.
+
+Importing this package loads nothing heavy. Start with `alexnet_tf.config` (the networks as data) and
+`alexnet_tf.alexnet.build_model` (a row of the table as a Keras model).
+"""
+
+__version__ = "1.0.0"

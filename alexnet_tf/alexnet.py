@@ -1,0 +1,151 @@
+"""The network: walks a row of `config.ARCHITECTURES` and returns a functional Keras model.
+
+Every choice that distinguishes the published versions is in the row; nothing here branches on a row's name.
+"""
+
+import keras
+import numpy as np
+
+from alexnet_tf import config, layers
+
+
+def build_model(
+    architecture: config.Architecture, *, mean=None, seed: int = 0, image_size: int | None = None,
+    precision: str | None = None) -> keras.Model:
+    """Builds a published AlexNet with random weights.
+
+    The input normalisation, LRN and the logits are float32 under every precision. The variables' names and shapes
+    depend on the row only.
+
+    Args:
+        architecture: A row of `config.ARCHITECTURES`, or one derived from it.
+        mean: What the first layer subtracts, RGB in [0, 255]: shape [3], or [size, size, 3] for a mean image.
+            The row's by default.
+        seed: Fixes the initial weights and the dropout masks.
+        image_size: Side of the input in pixels; the row's by default. Only rows whose last stages are
+            convolutions accept a larger one, and then give a map of logits.
+        precision: Keras dtype policy, such as "mixed_bfloat16"; by default the global one.
+
+    Returns:
+        Model from RGB images [batch, size, size, 3] in [0, 255] to logits float32 [batch, num_classes], or
+        [batch, rows, columns, num_classes] for an image larger than the row's.
+
+    Raises:
+        ValueError: If the row cannot take images of `image_size`.
+    """
+    size = image_size or architecture.image_size
+    if size < architecture.image_size or size > architecture.image_size and not architecture.stages[-1].kernel_size:
+        raise ValueError(
+            f"{architecture.name} takes images of {architecture.image_size} pixels; got image_size={size}. Larger "
+            "ones are only for rows whose last stages are convolutions, such as conv_fc.")
+    mean = architecture.mean if mean is None else mean
+    global_policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision or global_policy)
+    try:
+        return _walk(architecture, mean, seed, size)
+    finally:
+        keras.config.set_dtype_policy(global_policy)
+
+
+def _walk(architecture, mean, seed, size):
+    """Applies every stage of the row to an image of `size` pixels."""
+    images = keras.Input((size, size, 3), name="images")
+    columns = [layers.Normalize(mean, architecture.scale, name="normalize")(images)]
+    for index, stage in enumerate(architecture.stages):
+        columns = _apply_stage(columns, stage, architecture, seed + 1000 * index)
+    [logits] = columns
+    if logits.ndim == 4 and size == architecture.image_size:
+        logits = keras.layers.Flatten(name="logits", dtype="float32")(logits)
+    return keras.Model(images, logits, name=architecture.name)
+
+
+def layer_names(architecture: config.Architecture) -> list[str]:
+    """Returns the names of the weight layers in order: `conv1_a`, `conv1_b`, ... `fc8`."""
+    return [name for stage in architecture.stages for name in _tower_names(stage)]
+
+
+def _tower_names(stage: config.Stage) -> list[str]:
+    return [stage.name] if stage.towers == 1 else [f"{stage.name}_a", f"{stage.name}_b"]
+
+
+def _apply_stage(columns, stage, architecture, seed):
+    """Applies one stage to the columns (one tensor, or one for each tower) and returns the new ones."""
+    if not stage.kernel_size and columns[0].ndim == 4:
+        columns = [keras.layers.Flatten(name=f"{stage.name}_flatten")(_join(columns, stage.name))]
+    if stage.sees == "both" or stage.towers == 1:
+        columns = [_join(columns, stage.name)] * stage.towers
+    elif len(columns) == 1:
+        columns = keras.ops.split(columns[0], stage.towers, axis=-1)
+    is_last = stage is architecture.stages[-1]
+    columns = [
+        _weigh(x, stage, name, seed + tower, dtype="float32" if is_last else None)
+        for tower, (x, name) in enumerate(zip(columns, _tower_names(stage)))]
+    for step in stage.then:
+        if step == "lrn" and architecture.lrn_sees == "both":
+            columns = [_join(columns, f"{stage.name}_lrn")]
+        names = _tower_names(stage) if len(columns) > 1 else [stage.name]
+        columns = [
+            _follow(x, step, stage, architecture, name, seed + tower)
+            for tower, (x, name) in enumerate(zip(columns, names))]
+    return columns
+
+
+def _join(columns, reader: str):
+    """Returns all columns as one tensor, for the layer `reader`."""
+    if len(columns) == 1:
+        return columns[0]
+    return keras.layers.Concatenate(name=f"{reader}_input")(columns)
+
+
+def _weigh(x, stage, name, seed, dtype):
+    """Applies one tower's convolution or dense layer."""
+    units = stage.filters // stage.towers
+    fan_in = max(stage.kernel_size, 1) ** 2 * x.shape[-1]
+    arguments = {
+        "name": name, "dtype": dtype, "use_bias": stage.bias is not None,
+        "kernel_initializer": _initializer(stage.kernel, fan_in, seed),
+        "bias_initializer": _initializer(stage.bias, fan_in, seed + 500)}
+    if not stage.kernel_size:
+        return keras.layers.Dense(units, **arguments)(x)
+    padding = "valid"
+    if stage.strides == 1 and stage.padding == ((stage.kernel_size - 1) // 2,) * 2:
+        padding = "same"
+    elif any(stage.padding):
+        x = keras.layers.ZeroPadding2D((stage.padding, stage.padding), name=f"{name}_pad")(x)
+    return keras.layers.Conv2D(
+        units, stage.kernel_size, strides=stage.strides, padding=padding, **arguments)(x)
+
+
+def _follow(x, step, stage, architecture, name, seed):
+    """Applies one step of `stage.then`."""
+    if step == "relu":
+        return keras.layers.ReLU(name=f"{name}_relu")(x)
+    if step == "pool":
+        pool = stage.pool
+        return keras.layers.MaxPooling2D(pool.size, pool.strides, pool.padding, name=f"{name}_pool")(x)
+    if step == "dropout":
+        return layers.Dropout(architecture.dropout_rate, seed=seed, name=f"{name}_dropout")(x)
+    if step == "lrn":
+        lrn = architecture.lrn
+        return layers.LocalResponseNormalization(
+            lrn.depth_radius, lrn.bias, lrn.alpha, lrn.beta, name=f"{name}_lrn")(x)
+    lrn = architecture.same_map_lrn
+    return layers.SameMapNormalization(
+        lrn.depth_radius, lrn.bias, lrn.alpha, lrn.beta, name=f"{name}_same_map_lrn")(x)
+
+
+def _initializer(init: config.Init | None, fan_in: int, seed: int):
+    if init is None:
+        return None
+    if init.distribution == "constant":
+        return keras.initializers.Constant(init.value)
+    if init.distribution == "normal":
+        return keras.initializers.RandomNormal(stddev=init.value, seed=seed)
+    if init.distribution == "normal_fan_in":
+        return keras.initializers.RandomNormal(stddev=init.value / np.sqrt(fan_in), seed=seed)
+    if init.distribution == "truncated_normal":
+        return keras.initializers.TruncatedNormal(stddev=init.value, seed=seed)
+    if init.distribution == "uniform_fan_in":
+        limit = init.value / np.sqrt(fan_in)
+        return keras.initializers.RandomUniform(-limit, limit, seed=seed)
+    raise ValueError(f"distribution is not known: {init.distribution!r}.")

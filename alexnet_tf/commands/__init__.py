@@ -1,0 +1,1 @@
+"""One file for each command of `python -m alexnet_tf`: flags, and one library call."""

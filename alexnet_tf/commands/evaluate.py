@@ -1,0 +1,54 @@
+"""Measures a run's error on a split, every image once.
+
+    python -m alexnet_tf evaluate --workdir=RUN [--data_dir=DIR] [--split=val] [--checkpoint=best] [--ten_crop] [--json]
+"""
+
+import json
+
+from absl import flags
+
+from alexnet_tf import startup
+
+startup.import_tensorflow()
+
+from alexnet_tf import datasets, evaluation, input_pipeline, workdir  # noqa: E402
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.", required=True)
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Images to measure on; by default those of the run.")
+_DATASET = flags.DEFINE_string("dataset", None, "Name of the TFDS data set in --data_dir.")
+_SPLIT = flags.DEFINE_string("split", None, "Which split; by default the validation split.")
+_CHECKPOINT = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "Which checkpoint.")
+_TEN_CROP = flags.DEFINE_bool("ten_crop", False, "Average over ten crops, as the paper does (Section 4.1).")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Crops per step.", lower_bound=1)
+_JSON = flags.DEFINE_bool("json", False, "Print one line of JSON.")
+
+
+def main(argv):
+    startup.check_no_arguments(argv)
+    run = workdir.Workdir(_WORKDIR.value)
+    model, run_config, state = evaluation.load_model(run, _CHECKPOINT.value)
+    data = datasets.find_again(run_config["data"], _DATA_DIR.value, _DATASET.value)
+    name = _SPLIT.value or data.validation
+    if name not in data.splits:
+        raise ValueError(f"--split={name} is not in {data.directory}; there: {', '.join(data.splits)}.")
+    split = data.splits[name]
+    dataset = input_pipeline.make_evaluation_dataset(
+        split, batch_size=max(1, _BATCH_SIZE.value // (10 if _TEN_CROP.value else 1)),
+        image_size=run_config["image_size"], resize=run_config["recipe"]["resize"], ten_crop=_TEN_CROP.value)
+    with input_pipeline.naming_bad_images(split, lambda: range(len(split))):
+        result = evaluation.evaluate(evaluation.make_predictor(model), dataset, len(data.class_names))
+    report = {
+        "workdir": str(run), "checkpoint": _CHECKPOINT.value, "epoch": state["epoch"], "data": data.directory,
+        "split": name, "examples": result.examples, "crops": 10 if _TEN_CROP.value else 1, "loss": result.loss,
+        "top1_error": result.top1_error, "top5_error": result.top5_error}
+    if _JSON.value:
+        print(json.dumps(report))
+        return
+    top5 = "" if result.top5_error is None else f"top-5 error  {result.top5_error:.4f}\n"
+    print(f"{data.directory}, {name}: {result.examples:,} images, {report['crops']} crop(s) each, "
+          f"{_CHECKPOINT.value} checkpoint of {run} (after epoch {state['epoch']})\n"
+          f"top-1 error  {result.top1_error:.4f}\n{top5}loss         {result.loss:.4f}")
+
+
+def run():
+    startup.run(main)

@@ -1,0 +1,53 @@
+"""Names what is on images: classes with probabilities.
+
+    python -m alexnet_tf predict --workdir=RUN IMAGE... [--top=5] [--ten_crop] [--json]
+"""
+
+import json
+
+from absl import flags
+
+from alexnet_tf import startup
+
+startup.import_tensorflow()
+
+import tensorflow as tf  # noqa: E402
+
+from alexnet_tf import evaluation, input_pipeline, preprocessing, workdir  # noqa: E402
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.", required=True)
+_TOP = flags.DEFINE_integer("top", 5, "How many classes to name.", lower_bound=1)
+_CHECKPOINT = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "Which checkpoint.")
+_TEN_CROP = flags.DEFINE_bool("ten_crop", False, "Average over ten crops, as the paper does (Section 4.1).")
+_JSON = flags.DEFINE_bool("json", False, "Print one line of JSON for each image.")
+
+
+def main(argv):
+    paths = argv[1:]
+    if not paths:
+        raise ValueError("Give at least one image file: python -m alexnet_tf predict --workdir=RUN IMAGE...")
+    run = workdir.Workdir(_WORKDIR.value)
+    model, run_config, _ = evaluation.load_model(run, _CHECKPOINT.value)
+    class_names, predict = run.class_names(), evaluation.make_predictor(model)
+    unreadable = 0
+    for path in paths:
+        try:
+            crops = input_pipeline.evaluation_crops(
+                tf.io.read_file(path), run_config["image_size"], run_config["recipe"]["resize"], _TEN_CROP.value)
+        except tf.errors.OpError as error:
+            unreadable += 1
+            reason = preprocessing.reason(error)
+            print(json.dumps({"file": path, "error": reason}) if _JSON.value else f"{path}: not read: {reason}")
+            continue
+        probabilities = tf.exp(predict(crops[None])[0]).numpy()
+        best = probabilities.argsort()[::-1][:_TOP.value]
+        ranked = [(class_names[index], float(probabilities[index])) for index in best]
+        if _JSON.value:
+            print(json.dumps({"file": path, "classes": [{"name": n, "probability": p} for n, p in ranked]}))
+        else:
+            print("\n".join([f"{path}:", *(f"  {probability:7.4f}  {name}" for name, probability in ranked)]))
+    return 1 if unreadable == len(paths) else 0
+
+
+def run():
+    startup.run(main)

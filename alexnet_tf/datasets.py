@@ -1,0 +1,455 @@
+"""What is in a data directory: finds the images, their classes and splits, and reads encoded examples by index.
+
+Three layouts are understood: a TFDS directory, class folders under `train` and a validation folder, and one folder
+of class folders. Nothing is decoded here, and nothing is downloaded unless asked for.
+"""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import os
+import pathlib
+import shutil
+import struct
+
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+from alexnet_tf import drawing
+
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
+
+# Name of the data set that `drawn` gives.
+DRAWN = "drawn"
+
+# Names of the folder or split that errors are measured on, in order of preference.
+VALIDATION_NAMES = ("val", "valid", "validation", "test")
+
+_IMAGENET_HELP = """\
+ImageNet cannot be downloaded by a program. Register at https://image-net.org/download-images and put
+  ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar   (138 GB and 6.3 GB)
+into {data_dir}/downloads/manual, then type
+  python -c "import tensorflow_datasets as tfds; tfds.builder('imagenet2012', data_dir='{data_dir}').download_and_prepare()"
+"""
+
+
+class DataError(ValueError):
+    """The data directory does not hold what is needed; the message says what was looked for and what to type."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageFiles:
+    """Examples that are files of their own.
+
+    Attributes:
+        paths: Files, in the order of their class folders and names.
+        labels: int32 [len(paths)].
+    """
+
+    paths: tuple[str, ...]
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def describe(self, index: int) -> str:
+        """Returns the file of example `index`, for messages."""
+        return self.paths[index]
+
+    def make_reader(self):
+        """Returns the graph function: index int64 [] -> (image_bytes string [], label int32 [])."""
+        paths, labels = tf.constant(self.paths), tf.constant(self.labels)
+        return lambda index: (tf.io.read_file(paths[index]), labels[index])
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """Examples in the TFRecord files of a TFDS data set, reached by their offsets.
+
+    Attributes:
+        files: TFRecord files.
+        file_of: int32 [n], which file an example is in.
+        offsets, lengths: int64 [n], where its bytes are.
+        parse: Graph function from a record to (image_bytes, label).
+        labels: None: they are inside the records.
+    """
+
+    files: tuple[str, ...]
+    file_of: np.ndarray
+    offsets: np.ndarray
+    lengths: np.ndarray
+    parse: object
+    labels: None = None
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def describe(self, index: int) -> str:
+        """Returns the file and record of example `index`, for messages."""
+        return f"{self.files[self.file_of[index]]}, the record at byte {self.offsets[index]}"
+
+    def read(self, index: int) -> bytes:
+        """Returns the bytes of record `index`."""
+        with open(self.files[self.file_of[index]], "rb") as file:
+            return os.pread(file.fileno(), int(self.lengths[index]), int(self.offsets[index]))
+
+    def make_reader(self):
+        """Returns the graph function: index int64 [] -> (image_bytes string [], label int32 [])."""
+        def read(index):
+            record = tf.numpy_function(self.read, [index], tf.string, stateful=False)
+            return self.parse(tf.ensure_shape(record, []))
+        return read
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSet:
+    """A data directory, understood.
+
+    Attributes:
+        name: Short name, for the run's directory.
+        directory: Where it is.
+        class_names: In the order of the labels.
+        splits: "train", the validation split and whatever else is there; each `ImageFiles` or `Records`.
+        validation: Name of the split that errors are measured on.
+        notes: Lines that a person should see before training.
+    """
+
+    name: str
+    directory: str
+    class_names: tuple[str, ...]
+    splits: dict
+    validation: str
+    notes: tuple[str, ...] = ()
+
+    def summary(self) -> str:
+        """Returns what was found, for the screen."""
+        lines = [f"Data: {self.name} in {self.directory}",
+                 f"  {len(self.class_names)} classes: {_some(self.class_names)}"]
+        lines += [f"  {name}: {len(split):,} images" for name, split in self.splits.items()]
+        return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
+
+    def fingerprint(self) -> str:
+        """Returns a hash of the classes and of which images are in which split, the same wherever they lie."""
+        digest = hashlib.sha256("\n".join(self.class_names).encode())
+        for name, split in sorted(self.splits.items()):
+            digest.update(f"\n{name} {len(split)}\n".encode())
+            if split.labels is not None:
+                digest.update(split.labels.tobytes())
+            files = split.paths if isinstance(split, ImageFiles) else split.files
+            digest.update("\n".join(os.path.basename(path) for path in files).encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()[:16]
+
+
+def find(data_dir: str, dataset: str | None = None, download: bool = False) -> DataSet:
+    """Finds the images in a directory.
+
+    Args:
+        data_dir: A TFDS directory, a folder with `train` and `val` (or `valid`, `validation`, `test`) folders of
+            class folders, or one folder of class folders.
+        dataset: Name of a TFDS data set, where the directory is TFDS's.
+        download: Whether TFDS may download and prepare the data set.
+
+    Returns:
+        The data set.
+
+    Raises:
+        DataError: If nothing usable is there.
+    """
+    directory = pathlib.Path(data_dir).expanduser()
+    if dataset and download:
+        return _tfds(directory, dataset, download)
+    if not directory.is_dir():
+        what = "is a file, not a directory" if directory.exists() else "does not exist"
+        raise DataError(f"--data_dir={data_dir} {what}.\n" + _what_is_expected(directory, dataset))
+    versions = _tfds_versions(directory, dataset)
+    if dataset or versions:
+        if len(versions) > 1:
+            found = ", ".join(sorted({path.relative_to(directory).parts[0] for path in versions}))
+            if not dataset:
+                raise DataError(f"{directory} holds several TFDS data sets: choose with --dataset=NAME. There: {found}.")
+        return _tfds(directory, dataset, False, versions)
+    folders = {path.name: path for path in sorted(directory.iterdir()) if path.is_dir()}
+    by_lower = {name.lower(): path for name, path in folders.items()}
+    if "train" in by_lower:
+        return _split_folders(directory, by_lower)
+    return _class_folders(directory)
+
+
+def find_again(run_data: dict, data_dir: str | None = None, dataset: str | None = None) -> DataSet:
+    """Finds the images that a run was trained on, or others with the same classes.
+
+    Args:
+        run_data: The "data" part of a run's config.json.
+        data_dir: Where to look instead of where they were.
+        dataset: As for `find`.
+
+    Raises:
+        DataError: If they are not there, or their classes are not the run's.
+    """
+    if data_dir is None and run_data["name"] == DRAWN:
+        data = drawn()
+    else:
+        if data_dir is None and not os.path.isdir(run_data["directory"]):
+            raise DataError(f"The run's images are no longer in {run_data['directory']}. Say where: --data_dir=DIR.")
+        data = find(data_dir or run_data["directory"], dataset)
+    if list(data.class_names) != run_data["classes"]:
+        raise DataError(
+            f"{data.directory} has other classes than the run: {_some(data.class_names)} there, "
+            f"{_some(run_data['classes'])} in the run.")
+    return data
+
+
+def _some(names, limit: int = 8) -> str:
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def _split_folders(directory, folders) -> DataSet:
+    """`train/<class>/*` and a validation folder beside it."""
+    present = [name for name in VALIDATION_NAMES if name in folders]
+    if not present:
+        raise DataError(
+            f"{directory} has a folder 'train', but none to measure the error on: looked for "
+            f"{', '.join(VALIDATION_NAMES)}; there: {_listing(directory)}. Make one, or give "
+            f"--data_dir={folders['train']}, which is then split 90/10.")
+    found = {name: _scan(folders[name]) for name in ("train", *present)}
+    class_names = tuple(sorted(found["train"]))
+    _check_classes(class_names, folders["train"])
+    splits = {"train": _image_files(found["train"], class_names)}
+    for name in present:
+        unknown = sorted(set(found[name]) - set(class_names))
+        if unknown:
+            raise DataError(
+                f"{folders[name]} has class folders that {folders['train']} has not: {', '.join(unknown[:10])}. "
+                "Both must have the same folder names.")
+        splits[name] = _image_files(found[name], class_names)
+        if not len(splits[name]):
+            raise DataError(f"{folders[name]} holds no images ({', '.join(IMAGE_ENDINGS)}).")
+    notes = ()
+    if present[0] == "test":
+        notes = ("There is no val folder: the best checkpoint is chosen on test, so its test error is too good.",)
+    return DataSet(directory.resolve().name, str(directory), class_names, splits, present[0], notes)
+
+
+def _class_folders(directory) -> DataSet:
+    """One folder of class folders, split by a hash of each file's name."""
+    found = _scan(directory)
+    class_names = tuple(sorted(found))
+    if not class_names:
+        raise DataError(
+            f"{directory} holds nothing to train on; there: {_listing(directory)}.\n"
+            + _what_is_expected(directory, None))
+    _check_classes(class_names, directory)
+    train = {name: [path for path in paths if not is_held_out(path)] for name, paths in found.items()}
+    validation = {name: [path for path in paths if is_held_out(path)] for name, paths in found.items()}
+    splits = {"train": _image_files(train, class_names), "validation": _image_files(validation, class_names)}
+    for name, split in splits.items():
+        if not len(split):
+            raise DataError(
+                f"{directory}: too few images for a 90/10 split by file name, '{name}' got none. "
+                "Make folders train and val yourself.")
+    notes = ("Split 90/10 by a hash of each file's name: the same for ever.",)
+    return DataSet(directory.resolve().name, str(directory), class_names, splits, "validation", notes)
+
+
+def is_held_out(path: str) -> bool:
+    """Says whether an image of an unsplit folder is validation: a tenth, by SHA-256 of the file's name alone."""
+    return hashlib.sha256(os.path.basename(path).encode("utf-8", "surrogateescape")).digest()[0] % 10 == 0
+
+
+def _scan(folder) -> dict[str, list[str]]:
+    """Returns {class name: sorted image files} of a folder of class folders; folders without images are left out."""
+    found = {}
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.name.startswith(".") or not entry.is_dir():
+            continue
+        paths = []
+        for root, folders, names in os.walk(entry.path):
+            folders.sort()
+            paths += [os.path.join(root, name) for name in names
+                      if name.lower().endswith(IMAGE_ENDINGS) and not name.startswith(".")]
+        if paths:
+            found[entry.name] = sorted(paths)
+    return found
+
+
+def _image_files(found, class_names) -> ImageFiles:
+    paths = tuple(path for name in class_names for path in found.get(name, ()))
+    labels = [label for label, name in enumerate(class_names) for _ in found.get(name, ())]
+    return ImageFiles(paths, np.asarray(labels, "int32"))
+
+
+def _check_classes(class_names, directory):
+    if len(class_names) < 2:
+        raise DataError(
+            f"{directory} must hold at least two class folders with images; got {list(class_names)}; there: "
+            f"{_listing(directory)}.")
+
+
+def _listing(directory, limit: int = 12) -> str:
+    names = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in os.scandir(directory))
+    return _some(names, limit) or "nothing"
+
+
+def _what_is_expected(directory, dataset) -> str:
+    if dataset and dataset.startswith("imagenet2012"):
+        return _IMAGENET_HELP.format(data_dir=directory)
+    return (
+        "Expected one of\n"
+        "  DIR/train/<class>/*.jpg and DIR/val/<class>/*.jpg   (or valid, validation, test)\n"
+        "  DIR/<class>/*.jpg                                   (split 90/10)\n"
+        "  a TFDS directory, with --dataset=NAME               (--download lets TFDS fetch it)\n"
+        "Without --data_dir a small image set is drawn, to try things out.")
+
+
+def _tfds_versions(directory, dataset=None) -> list[pathlib.Path]:
+    """Returns the prepared TFDS data sets at most three levels down: DIR/<name>[/<config>]/<version>."""
+    start = directory / dataset if dataset and (directory / dataset).is_dir() else directory
+    found = []
+    for depth in range(4):
+        found += start.glob("/".join(["*"] * depth + ["dataset_info.json"]))
+    return sorted(path.parent for path in found)
+
+
+def _tfds(directory, dataset, download, versions=()) -> DataSet:
+    """A data set that TFDS prepared, or may prepare now."""
+    import tensorflow_datasets as tfds
+
+    if download:
+        builder = tfds.builder(dataset, data_dir=directory)
+        builder.download_and_prepare()
+    elif not versions:
+        raise DataError(
+            f"No prepared TFDS data set {dataset!r} in {directory}; there: {_listing(directory)}.\n"
+            + (_what_is_expected(directory, dataset) if dataset.startswith("imagenet2012") else
+               f"Type the same command with --download to let TFDS fetch {dataset}."))
+    else:
+        builder = tfds.builder_from_directory(versions[-1])
+    image_key, label_key = _supervised_keys(builder)
+    class_names = tuple(builder.info.features[label_key].names)
+    splits = {name: _records(builder, name, image_key, label_key) for name in builder.info.splits}
+    validation = next((name for name in VALIDATION_NAMES if name in splits), None)
+    notes = ()
+    if "train" not in splits:
+        raise DataError(f"{builder.data_dir} has no split 'train'; it has {', '.join(splits) or 'none'}.")
+    if validation is None:
+        splits["train"], splits["validation"] = _hold_out(splits["train"])
+        validation, notes = "validation", ("Only a train split is there: every tenth example is held out.",)
+    elif validation == "test":
+        notes = ("There is no validation split: the best checkpoint is chosen on test, so its test error is too good.",)
+    return DataSet(builder.name, str(builder.data_dir), class_names, splits, validation, notes)
+
+
+def _supervised_keys(builder) -> tuple[str, str]:
+    import tensorflow_datasets as tfds
+
+    features = builder.info.features
+    images = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
+    labels = [key for key, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)]
+    supervised = builder.info.supervised_keys or ()
+    image_key = next((key for key in images if key in supervised), next(iter(images), None))
+    label_key = next((key for key in labels if key in supervised), next(iter(labels), None))
+    if image_key is None or label_key is None:
+        raise DataError(
+            f"{builder.name} is no image classification set: an Image and a ClassLabel feature are needed; "
+            f"it has {dict(features)}.")
+    return image_key, label_key
+
+
+def _records(builder, split, image_key, label_key) -> Records:
+    import tensorflow_datasets as tfds
+
+    info = builder.info
+    if info.file_format.value != "tfrecord":
+        raise DataError(
+            f"{builder.data_dir} is stored as {info.file_format.value}; TFRecord files are read. Convert it with "
+            f"tfds.convert_format or prepare it again with file_format='tfrecord'.")
+    files = tuple(str(path) for path in info.splits[split].filepaths)
+    lengths_of_shards = info.splits[split].shard_lengths
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        spans = list(pool.map(_record_spans, files, lengths_of_shards))
+    file_of = np.repeat(np.arange(len(files), dtype="int32"), [len(s) for s in spans])
+    offsets, lengths = np.concatenate(spans).T
+
+    def parse(record):
+        example = info.features.deserialize_example(
+            record, decoders={image_key: tfds.decode.SkipDecoding()})
+        return example[image_key], tf.cast(example[label_key], tf.int32)
+
+    return Records(files, file_of, offsets, lengths, parse)
+
+
+def _record_spans(path: str, expected: int) -> np.ndarray:
+    """Returns (offset, length) int64 [n, 2] of the records' data in a TFRecord file, from their headers alone."""
+    spans, position, size = [], 0, os.path.getsize(path)
+    with open(path, "rb") as file:
+        while position + 12 <= size:
+            [length] = struct.unpack("<Q", os.pread(file.fileno(), 8, position))
+            if position + 16 + length > size:
+                break
+            spans.append((position + 12, length))
+            position += 16 + length
+    if len(spans) != expected or position != size:
+        raise DataError(
+            f"{path} is damaged: {expected} records were expected, {len(spans)} whole ones are there. "
+            "Prepare the data set again.")
+    return np.asarray(spans, "int64").reshape(-1, 2)
+
+
+def _hold_out(records: Records) -> tuple[Records, Records]:
+    """Splits records into nine tenths and one tenth, by position."""
+    held_out = np.arange(len(records)) % 10 == 0
+
+    def part(mask):
+        return dataclasses.replace(
+            records, file_of=records.file_of[mask], offsets=records.offsets[mask], lengths=records.lengths[mask])
+
+    return part(~held_out), part(held_out)
+
+
+def drawn(directory: str | None = None, images_per_class: int = 600) -> DataSet:
+    """Returns the drawn try-out set, writing it first if it is not there: real JPEG files in class folders.
+
+    Args:
+        directory: Where it is kept; by default in the user's cache directory.
+        images_per_class: Training images of each class; validation has a tenth of them more.
+
+    Returns:
+        The data set.
+    """
+    if directory is None:
+        cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+        directory = os.path.join(cache, "alexnet_tf", f"drawn-v1-{images_per_class}")
+    if not os.path.isdir(directory):
+        _draw_all(directory, images_per_class)
+    data = find(directory)
+    return dataclasses.replace(data, name=DRAWN, notes=(
+        "Drawn by this program to try things out: textured shapes, not photographs. What is learned here is no result.",
+        "For your own images: --data_dir=DIR (see --help)."))
+
+
+def _draw_all(directory, images_per_class):
+    """Draws into a folder beside `directory` and renames it, so that an interrupted drawing leaves nothing."""
+    temporary = f"{directory}.{os.getpid()}.tmp"
+    jobs = [(split, name, number) for split, count in (("train", images_per_class), ("val", images_per_class // 10))
+            for name in drawing.CLASSES for number in range(count)]
+
+    def draw(job):
+        split, name, number = job
+        rng = np.random.default_rng([split == "val", drawing.CLASSES.index(name), number])
+        jpeg = tf.io.encode_jpeg(drawing.draw(name, rng), quality=95).numpy()
+        with open(os.path.join(temporary, split, name, f"{number:04d}.jpg"), "wb") as file:
+            file.write(jpeg)
+
+    print(f"Drawing {len(jobs):,} images into {directory} (once).", flush=True)
+    try:
+        for split, name, _ in jobs:
+            os.makedirs(os.path.join(temporary, split, name), exist_ok=True)
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(tqdm.tqdm(pool.map(draw, jobs), total=len(jobs), unit="image", disable=None))
+        os.rename(temporary, directory)
+    except OSError as error:
+        if not os.path.isdir(directory):  # Else another process was faster.
+            raise DataError(f"The try-out images cannot be written to {directory}: {error.strerror}.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

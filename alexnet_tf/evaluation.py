@@ -1,0 +1,107 @@
+"""How wrong a model is on a split: sums over every example, divided once."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from alexnet_tf import alexnet, config, workdir
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Errors over a whole split.
+
+    Attributes:
+        examples: How many were counted.
+        loss: Mean cross-entropy, in nats; over ten crops, of their mean probabilities.
+        top1_error: Fraction in [0, 1] whose most probable class is wrong.
+        top5_error: Fraction whose label is not among the five most probable; None for five classes or fewer.
+        confusion: int64 [classes, classes], rows are labels, columns predictions.
+    """
+
+    examples: int
+    loss: float
+    top1_error: float
+    top5_error: float | None
+    confusion: np.ndarray
+
+
+def make_predictor(model):
+    """Returns the function: images [batch, crops, size, size, 3] -> log-probabilities float32 [batch, classes].
+
+    Over several crops it is the logarithm of the mean of the softmax outputs (Section 4.1).
+    """
+    size = model.input_shape[1]
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, size, size, 3], tf.uint8)])
+    def predict(images):
+        crops = tf.shape(images)[1]
+        logits = model(tf.reshape(images, [-1, size, size, 3]), training=False)
+        log_probabilities = tf.reshape(tf.nn.log_softmax(logits), [-1, crops, logits.shape[-1]])
+        return tf.reduce_logsumexp(log_probabilities, axis=1) - tf.math.log(tf.cast(crops, tf.float32))
+
+    return predict
+
+
+def evaluate(predict, dataset, num_classes: int) -> Evaluation:
+    """Counts the errors of a predictor over every batch of a data set.
+
+    A tie goes to the class with the lower number; an example whose output is not a number is wrong.
+
+    Args:
+        predict: From `make_predictor`.
+        dataset: Batches of (images, labels).
+        num_classes: Number of classes.
+
+    Returns:
+        The evaluation.
+
+    Raises:
+        ValueError: If the data set is empty.
+    """
+    loss, top1, top5 = 0.0, 0, 0
+    confusion = np.zeros((num_classes, num_classes), "int64")
+    for images, labels in dataset:
+        log_probabilities, labels = predict(images).numpy(), labels.numpy()
+        valid = ~np.isnan(log_probabilities).any(axis=-1)
+        ranked = np.argsort(-log_probabilities, axis=-1, kind="stable")
+        loss -= float(log_probabilities[np.arange(len(labels)), labels].sum(dtype="float64"))
+        top1 += int(((ranked[:, 0] == labels) & valid).sum())
+        top5 += int(((ranked[:, :5] == labels[:, None]).any(axis=-1) & valid).sum())
+        np.add.at(confusion, (labels, ranked[:, 0]), 1)
+    examples = int(confusion.sum())
+    if not examples:
+        raise ValueError("There are no examples to evaluate.")
+    return Evaluation(
+        examples=examples, loss=loss / examples, top1_error=1 - top1 / examples,
+        top5_error=1 - top5 / examples if num_classes > 5 else None, confusion=confusion)
+
+
+def load_model(run: workdir.Workdir, which: str = "last"):
+    """Rebuilds a run's network with the weights of a checkpoint, with no device in it.
+
+    Args:
+        run: The run's directory.
+        which: "last" or "best".
+
+    Returns:
+        (model, the run's config, the checkpoint's state).
+
+    Raises:
+        workdir.WorkdirError: If there is no run or no checkpoint, or they do not fit together.
+    """
+    run_config = run.read_config()
+    if run_config is None:
+        raise workdir.WorkdirError(
+            f"{run} is no run: it has no {workdir.CONFIG}. Make one with: python train.py --workdir={run}")
+    model = alexnet.build_model(
+        config.architecture_of(run_config), mean=run_config["mean"], precision=run_config["precision"])
+    paths = {variable.path for variable in model.variables}
+    checkpoint = run.read_checkpoint(which, is_wanted=paths.__contains__)
+    if checkpoint is None:
+        raise workdir.WorkdirError(
+            f"{run} has no checkpoint yet. Go on training: the command that started it resumes it.")
+    arrays, state = checkpoint
+    workdir.restore(model.variables, arrays)
+    return model, run_config, state

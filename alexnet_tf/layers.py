@@ -1,0 +1,176 @@
+"""The layers that Keras lacks: input normalisation, local response normalisation and a dropout that can be resumed.
+
+All of them compute as the primary sources state, under every precision policy. Nothing here knows the network.
+"""
+
+import zlib
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable(package="alexnet_tf")
+class Normalize(keras.layers.Layer):
+    """Computes (images - mean) * scale in float32 and hands it on in the policy's compute dtype.
+
+    The constants are part of the graph and not weights, so that a checkpoint depends on the architecture only.
+
+    Args:
+        mean: RGB in [0, 255]: shape [3], or [height, width, 3] for a mean image.
+        scale: Factor for each channel, shape [3].
+    """
+
+    def __init__(self, mean, scale, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.mean = np.asarray(mean, "float32")
+        self.scale = np.asarray(scale, "float32")
+
+    def call(self, images):
+        normalized = tf.cast(images, tf.float32) - self.mean
+        if not np.all(self.scale == 1):
+            normalized *= self.scale
+        return tf.cast(normalized, self.compute_dtype)
+
+    def compute_output_spec(self, images):
+        return keras.KerasTensor(images.shape, dtype=self.compute_dtype)
+
+    def get_config(self):
+        return super().get_config() | {"mean": self.mean.tolist(), "scale": self.scale.tolist()}
+
+
+def _power(s: tf.Tensor, beta: float) -> tf.Tensor:
+    """Returns s ** -beta; for .75, the value of every source, without the slow general power."""
+    if beta == 0.75:
+        r = tf.math.rsqrt(s)
+        return r * tf.sqrt(r)
+    return s ** -beta
+
+
+def _normalize_across_channels(depth_radius: int, bias: float, alpha: float, beta: float):
+    """Returns the function x -> LRN(x) on float32 [batch, height, width, channels].
+
+    The forward pass is TensorFlow's own op. Its own gradient takes three times as long as the forward pass; this one
+    writes the two sums over the window as products with a banded matrix, which is eight times faster.
+    """
+
+    @tf.custom_gradient
+    def normalize(x):
+        y = tf.nn.local_response_normalization(
+            x, depth_radius=depth_radius, bias=bias, alpha=alpha, beta=beta)
+
+        def gradient(dy):
+            channels = x.shape[-1]
+            band = np.abs(np.subtract.outer(np.arange(channels), np.arange(channels))) <= depth_radius
+            band = tf.constant(band.astype("float32").reshape(1, 1, channels, channels))
+            window_sum = lambda t: tf.nn.conv2d(t, band, strides=1, padding="VALID")  # noqa: E731
+            s = bias + alpha * window_sum(tf.square(x))
+            p = _power(s, beta)
+            return dy * p - (2 * alpha * beta) * x * window_sum(dy * x * p / s)
+
+        return y, gradient
+
+    return normalize
+
+
+@keras.saving.register_keras_serializable(package="alexnet_tf")
+class LocalResponseNormalization(keras.layers.Layer):
+    """Normalises each activation by its neighbours in the channels: x / (bias + alpha * sum of squares)^beta.
+
+    Section 3.3. Computed in float32 under every policy: TensorFlow's op has no bfloat16 kernel, and its float16 one
+    fails under XLA. Zeros are assumed outside the channels.
+
+    Args:
+        depth_radius: Half width of the window: n = 2 * depth_radius + 1.
+        bias: The paper's k.
+        alpha: As in the paper's formula: not divided by n (Caffe and PyTorch divide).
+        beta: Exponent.
+    """
+
+    def __init__(self, depth_radius, bias, alpha, beta, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.depth_radius, self.bias, self.alpha, self.beta = depth_radius, bias, alpha, beta
+        self._normalize = _normalize_across_channels(depth_radius, bias, alpha, beta)
+
+    def call(self, x):
+        return tf.cast(self._normalize(tf.cast(x, tf.float32)), x.dtype)
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor(x.shape, dtype=x.dtype)
+
+    def get_config(self):
+        return super().get_config() | {
+            "depth_radius": self.depth_radius, "bias": self.bias, "alpha": self.alpha, "beta": self.beta}
+
+
+@keras.saving.register_keras_serializable(package="alexnet_tf")
+class SameMapNormalization(keras.layers.Layer):
+    """Normalises each activation by its neighbours in the same map: cuda-convnet's `rnorm`, Caffe's WITHIN_CHANNEL.
+
+    The window is a square of 2 * radius + 1 pixels with zeros outside the map; float32 under every policy.
+
+    Args:
+        radius: Half width of the window in pixels.
+        bias: Constant term.
+        alpha: Multiplies the sum of squares as it is: cuda-convnet's `scale` divided by the window's area.
+        beta: Exponent.
+    """
+
+    def __init__(self, radius, bias, alpha, beta, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.radius, self.bias, self.alpha, self.beta = radius, bias, alpha, beta
+
+    def call(self, x):
+        size, pad = 2 * self.radius + 1, [self.radius, self.radius]
+        x32 = tf.cast(x, tf.float32)
+        # Padded by hand: average pooling with padding="SAME" would divide by the clipped area at the border.
+        squares = tf.pad(tf.square(x32), [[0, 0], pad, pad, [0, 0]])
+        s = self.bias + self.alpha * size ** 2 * tf.nn.avg_pool2d(squares, size, 1, "VALID")
+        return tf.cast(x32 * _power(s, self.beta), x.dtype)
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor(x.shape, dtype=x.dtype)
+
+    def get_config(self):
+        return super().get_config() | {
+            "radius": self.radius, "bias": self.bias, "alpha": self.alpha, "beta": self.beta}
+
+
+@keras.saving.register_keras_serializable(package="alexnet_tf")
+class Dropout(keras.layers.Layer):
+    """Zeroes a random part of the activations in training and scales up the rest (Section 4.2).
+
+    The mask is a function of (seed, layer name, replica, iteration) alone. Keras' own draws the same mask on every
+    replica and keeps its state outside the weights, so that a resumed run differs; here the iteration is a weight.
+    The paper halves the outputs at test time instead of doubling them in training: the same expectation.
+
+    Args:
+        rate: Fraction of activations dropped, in [0, 1).
+        seed: Any integer. The same seed gives the same masks.
+    """
+
+    def __init__(self, rate, seed=0, **kwargs):
+        super().__init__(**kwargs)
+        self.rate, self.seed = rate, seed
+
+    def build(self, input_shape):
+        self.iteration = self.add_weight(
+            name="iteration", shape=(), dtype="int64", initializer="zeros", trainable=False,
+            aggregation="only_first_replica")
+
+    def call(self, x, training=False):
+        if not training or not self.rate:
+            return x
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        seed = tf.constant([self.seed, zlib.crc32(self.name.encode())], tf.int64)
+        seed = tf.random.fold_in(seed, tf.convert_to_tensor(self.iteration.value))
+        seed = tf.random.fold_in(seed, replica)
+        self.iteration.assign_add(1)
+        keep = tf.random.stateless_uniform(tf.shape(x), seed, alg="philox") >= self.rate
+        return tf.where(keep, x / tf.cast(1 - self.rate, x.dtype), tf.zeros_like(x))
+
+    def compute_output_spec(self, x, training=False):
+        return keras.KerasTensor(x.shape, dtype=self.compute_dtype)
+
+    def get_config(self):
+        return super().get_config() | {"rate": self.rate, "seed": self.seed}

@@ -1,0 +1,64 @@
+"""What every script does around its work: TensorFlow started quietly, and a user's mistake told in a line."""
+
+import os
+import sys
+import tempfile
+
+from absl import app
+
+
+def import_tensorflow():
+    """Imports TensorFlow and Keras without their start-up lines, which would drown what the program says.
+
+    Those lines are written to file descriptor 2 before TensorFlow reads TF_CPP_MIN_LOG_LEVEL. Should the import
+    fail, they are shown. With TF_CPP_MIN_LOG_LEVEL set by the user, everything is shown.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        import tensorflow
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    sys.stderr.flush()
+    standard_error = os.dup(2)
+    with tempfile.TemporaryFile() as kept:
+        os.dup2(kept.fileno(), 2)
+        try:
+            import keras  # noqa: F401
+            import tensorflow
+
+            tensorflow.config.list_physical_devices()  # Looks for a GPU, which says a few lines more.
+        except BaseException:
+            os.dup2(standard_error, 2)
+            kept.seek(0)
+            os.write(2, kept.read())
+            raise
+        finally:
+            os.dup2(standard_error, 2)
+            os.close(standard_error)
+
+
+def check_no_arguments(argv) -> None:
+    """Refuses arguments that are no flags.
+
+    Raises:
+        ValueError: If there are any.
+    """
+    if argv[1:]:
+        raise ValueError(f"Unexpected arguments: {' '.join(argv[1:])}. Flags are written --name=value; see --help.")
+
+
+def run(main) -> None:
+    """Runs a script's `main(argv)` under absl; arguments that are left over, and errors a user can mend, end in a line.
+
+    `main` may return an exit status.
+    """
+    from alexnet_tf import datasets, training, workdir
+
+    def wrapped(argv):
+        try:
+            return main(argv)
+        except (datasets.DataError, training.TrainingError, workdir.WorkdirError, ValueError) as error:
+            sys.exit(f"\nError: {error}")
+        except KeyboardInterrupt:
+            sys.exit("\nStopped.")
+
+    app.run(wrapped)

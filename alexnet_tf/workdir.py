@@ -1,0 +1,220 @@
+"""A run's directory: what it was started with, its classes, its checkpoints and its history.
+
+    RUN/config.json        everything that was decided before the first step
+    RUN/classes.txt        class names, one a line, in the order of the logits
+    RUN/checkpoints/       <step>.npz: the last one, the one before it and the best; best.json names the best
+    RUN/history.csv        one row an epoch
+
+Each file appears whole or not at all: it is written beside its place, synchronised to the disk and renamed.
+Knows nothing of networks: a checkpoint is named arrays and a state that JSON can hold.
+"""
+
+import contextlib
+import csv
+import fcntl
+import io
+import json
+import os
+import pathlib
+import zipfile
+
+import numpy as np
+
+CONFIG, CLASSES, HISTORY, CHECKPOINTS, BEST = "config.json", "classes.txt", "history.csv", "checkpoints", "best.json"
+
+_STATE = "state.json"
+
+
+class WorkdirError(ValueError):
+    """The run's directory cannot be used; the message says why and what to do."""
+
+
+def write_whole(path, write) -> None:
+    """Writes a file whole or not at all.
+
+    Args:
+        path: Where the file shall appear.
+        write: Called with a binary file to fill.
+
+    Raises:
+        WorkdirError: If it cannot be written (a full disk, say); nothing half-written stays.
+    """
+    path = pathlib.Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _synchronize(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise WorkdirError(f"{path} could not be written: {error.strerror or error}.") from error
+
+
+def _synchronize(directory) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_json(path, value) -> None:
+    write_whole(path, lambda file: file.write((json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()))
+
+
+def restore(variables, arrays: dict) -> None:
+    """Assigns arrays to the variables of the same path; arrays left over belong to something else and are ignored.
+
+    Args:
+        variables: Keras variables.
+        arrays: Arrays by path.
+
+    Raises:
+        WorkdirError: If an array is missing or has another shape; nothing is assigned then.
+    """
+    missing = [v.path for v in variables if v.path not in arrays]
+    differing = [
+        f"{v.path}: {arrays[v.path].shape} in the checkpoint, {tuple(v.shape)} in the network"
+        for v in variables if v.path in arrays and arrays[v.path].shape != tuple(v.shape)]
+    if missing or differing:
+        raise WorkdirError(
+            "The checkpoint does not fit the network. Missing: "
+            f"{', '.join(missing) or 'none'}. Other shapes: {'; '.join(differing) or 'none'}.")
+    for variable in variables:
+        variable.assign(arrays[variable.path])
+
+
+class Workdir:
+    """The directory of one run.
+
+    Args:
+        path: Where it is, or shall be.
+    """
+
+    def __init__(self, path):
+        self.path = pathlib.Path(path).expanduser()
+
+    def __fspath__(self):
+        return str(self.path)
+
+    def __str__(self):
+        return str(self.path)
+
+    @contextlib.contextmanager
+    def locked(self):
+        """Holds the run for this process, so that two trainings never write into one directory.
+
+        Raises:
+            WorkdirError: If another process holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.path / ".lock", "a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise WorkdirError(
+                    f"{self.path} is in use by another training. Wait for it, or give another --workdir.") from error
+            yield
+
+    def read_config(self) -> dict | None:
+        """Returns what the run was started with, or None for a new run.
+
+        Raises:
+            WorkdirError: If the file is there and cannot be read.
+        """
+        try:
+            return json.loads((self.path / CONFIG).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise WorkdirError(f"{self.path / CONFIG} cannot be read: {error}") from error
+
+    def write_config(self, config: dict, class_names) -> None:
+        """Writes config.json and classes.txt; config.json last, so that its presence says that both are there."""
+        lines = "".join(f"{name}\n" for name in class_names)
+        write_whole(self.path / CLASSES, lambda file: file.write(lines.encode("utf-8", "surrogateescape")))
+        _write_json(self.path / CONFIG, config)
+
+    def class_names(self) -> list[str]:
+        """Returns the class names in the order of the logits."""
+        return (self.path / CLASSES).read_text(encoding="utf-8", errors="surrogateescape").split("\n")[:-1]
+
+    def steps(self) -> list[int]:
+        """Returns the steps that checkpoints were written at, the newest first."""
+        names = [path.stem for path in (self.path / CHECKPOINTS).glob("*.npz")]
+        return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
+
+    def best_step(self) -> int | None:
+        """Returns the step of the best checkpoint, or None."""
+        try:
+            return int(json.loads((self.path / CHECKPOINTS / BEST).read_text())["step"])
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def write_checkpoint(self, step: int, arrays: dict, state: dict, is_best: bool) -> None:
+        """Writes a checkpoint and removes those that are neither the last two nor the best.
+
+        Args:
+            step: Steps done since the start.
+            arrays: Arrays by name.
+            state: What else is needed to go on; must survive JSON.
+            is_best: Whether no earlier checkpoint was better.
+        """
+        members = arrays | {_STATE: np.frombuffer(json.dumps(state).encode(), "uint8")}
+        write_whole(self._checkpoint(step), lambda file: np.savez(file, **members))
+        if is_best:
+            _write_json(self.path / CHECKPOINTS / BEST, {"step": step, "val_top1_error": state.get("best_error")})
+        kept = {*self.steps()[:2], self.best_step()}
+        for path in (self.path / CHECKPOINTS).glob("*.npz"):
+            if path.stem.isdecimal() and int(path.stem) not in kept:
+                path.unlink(missing_ok=True)
+        for path in (self.path / CHECKPOINTS).glob(".*.tmp"):  # Left by a process that was killed.
+            path.unlink(missing_ok=True)
+
+    def read_checkpoint(self, which: str = "last", *, is_wanted=lambda name: True, say=print):
+        """Reads a checkpoint; one that cannot be read falls back to the one before, and that is said.
+
+        Args:
+            which: "last" or "best".
+            is_wanted: Which arrays to read, by name; the others cost nothing.
+            say: Called with a line for each checkpoint that could not be read.
+
+        Returns:
+            (arrays by name, state), or None if there is no checkpoint at all.
+
+        Raises:
+            WorkdirError: If there are checkpoints and none can be read, or there is no best one.
+        """
+        steps = self.steps()
+        if which == "best" and steps:
+            best = self.best_step()
+            if best not in steps:
+                raise WorkdirError(
+                    f"{self.path} has no best checkpoint: no epoch was measured yet. Use --checkpoint=last.")
+            steps = [best]
+        for step in steps:
+            try:
+                with open(self._checkpoint(step), "rb") as opened, np.load(opened) as file:
+                    arrays = {name: file[name] for name in file.files if name != _STATE and is_wanted(name)}
+                    return arrays, json.loads(file[_STATE].tobytes())
+            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+                say(f"{self._checkpoint(step)} cannot be read ({error}); falling back to the one before.")
+        if steps:
+            raise WorkdirError(f"No checkpoint in {self.path / CHECKPOINTS} can be read.")
+        return None
+
+    def write_history(self, rows: list[dict]) -> None:
+        """Writes history.csv, one row an epoch; the checkpoint's state holds the rows, this is a view of them."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_whole(self.path / HISTORY, lambda file: file.write(text.getvalue().encode()))
+
+    def _checkpoint(self, step: int) -> pathlib.Path:
+        return self.path / CHECKPOINTS / f"{step:08d}.npz"

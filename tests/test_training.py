@@ -1,0 +1,254 @@
+"""Tests of `training`: the paper's update and schedules against written-out numbers, and exact resume on a small net."""
+
+import csv
+import dataclasses
+import math
+import os
+import signal
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import TINY
+
+from alexnet_tf import config, datasets, training, workdir
+
+
+def paper_update(weights, gradients, rates, decay, momentum):
+    """Section 5, written out: v = .9 v - decay * rate * w - rate * g; w += v."""
+    w, v = weights, 0.0
+    for gradient, rate in zip(gradients, rates, strict=True):
+        v = momentum * v - decay * rate * w - rate * gradient
+        w = w + v
+    return w
+
+
+def make_layer_variables():
+    inputs = keras.Input((2,))
+    model = keras.Model(inputs, keras.layers.Dense(1, name="fc8")(keras.layers.Dense(2, name="conv1_a")(inputs)))
+    for variable in model.trainable_variables:
+        variable.assign(np.full(variable.shape, 2.0, "float32"))
+    return model.trainable_variables
+
+
+def apply(optimizer, variables, gradients, rates):
+    for gradient, rate in zip(gradients, rates, strict=True):
+        optimizer.learning_rate = rate
+        optimizer.apply([tf.fill(variable.shape, np.float32(gradient)) for variable in variables], variables)
+    return {variable.path: float(variable.numpy().flat[0]) for variable in variables}
+
+
+def test_momentum_sgd_is_the_papers_update():
+    variables, gradients, rates = make_layer_variables(), [1.0, -3.0, 0.5], [0.1, 0.1, 0.01]
+    optimizer = training.MomentumSGD(0.1, momentum=0.9, kernel_decay=0.05)
+    optimizer.build(variables)
+    optimizer.bias_multiplier.assign(2.0)
+    values = apply(optimizer, variables, gradients, rates)
+    kernel = paper_update(2.0, gradients, rates, decay=0.05, momentum=0.9)
+    bias = paper_update(2.0, gradients, [2 * rate for rate in rates], decay=0.0, momentum=0.9)
+    for layer in ("conv1_a", "fc8"):
+        np.testing.assert_allclose(values[f"{layer}/kernel"], kernel, rtol=1e-6)
+        np.testing.assert_allclose(values[f"{layer}/bias"], bias, rtol=1e-6)
+
+
+def test_momentum_sgd_freezes_conv1_without_decay():
+    variables = make_layer_variables()
+    optimizer = training.MomentumSGD(0.1, momentum=0.9, kernel_decay=0.05)
+    optimizer.build(variables)
+    before = apply(optimizer, variables, [1.0], [0.1])
+    optimizer.conv1_multiplier.assign(0.0)
+    after = apply(optimizer, variables, [1.0, 1.0], [0.1, 0.1])
+    assert after["conv1_a/kernel"] == before["conv1_a/kernel"] and after["conv1_a/bias"] == before["conv1_a/bias"]
+    assert after["fc8/kernel"] != before["fc8/kernel"]
+
+
+@pytest.mark.parametrize(("progress", "factor"), [(0, 1), (24.99 / 91, 1), (25 / 91, .1), (50.9 / 91, .1), (51 / 91, .01), (.9, .001)])
+def test_rate_factor_of_the_authors_steps(progress, factor):
+    assert training.rate_factor(config.ORIGINAL2012.recipe, progress) == pytest.approx(factor, rel=1e-12)
+
+
+def test_rate_factor_of_caffe_falls_every_20_of_90_epochs():
+    factors = [training.rate_factor(config.CAFFE.recipe, epoch / 90) for epoch in range(90)]
+    assert [epoch for epoch in range(1, 90) if factors[epoch] != factors[epoch - 1]] == [20, 40, 60, 80]
+    assert factors[-1] == pytest.approx(1e-4)
+
+
+def test_rate_factor_of_cosine_and_plateau():
+    cosine = config.Recipe(schedule="cosine")
+    assert [training.rate_factor(cosine, p) for p in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
+    assert [training.rate_factor(config.PAPER.recipe, 0.7, d) for d in range(4)] == pytest.approx([1, .1, .01, .001])
+
+
+def test_plateau_divides_three_times_and_then_ends():
+    plateau, patience, seen = training.Plateau(), 2, []
+    for error in [.9, .8, .8, .81, .7, .7, .7, .7, .7, .7, .7]:
+        over = plateau.update(error, patience)
+        seen.append((plateau.divisions, over))
+    assert seen == [(0, False), (0, False), (0, False), (1, False), (1, False), (1, False), (2, False), (2, False),
+                    (3, False), (3, False), (4, True)]
+
+
+@pytest.mark.parametrize(("loss", "steps", "stuck"), [(1.609, 100, True), (1.60, 500, True), (1.609, 99, False), (1.5, 500, False)])
+def test_is_stuck_at_ln_classes(loss, steps, stuck):
+    assert training.is_stuck(loss, math.log(5), steps) is stuck
+
+
+def test_chance_loss_is_the_entropy_of_the_classes():
+    assert training.chance_loss(np.array([0, 0, 0, 1]), 2) == pytest.approx(-(.75 * math.log(.75) + .25 * math.log(.25)))
+    assert training.chance_loss(None, 1000) == pytest.approx(6.9078, abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Forty PNG files of five colours, with one validation image in five."""
+    root = tmp_path_factory.mktemp("colours")
+    for split, count in (("train", 8), ("val", 2)):
+        for label in range(5):
+            folder = root / split / f"class{label}"
+            folder.mkdir(parents=True)
+            for number in range(count):
+                rng = np.random.default_rng([split == "val", label, number])
+                pixels = np.clip(rng.normal(50 * label, 20, (70, 70, 3)), 0, 255).astype("uint8")
+                (folder / f"{number}.png").write_bytes(tf.io.encode_png(pixels).numpy())
+    return datasets.find(str(root))
+
+
+@pytest.fixture(autouse=True)
+def _tiny_row(monkeypatch):
+    monkeypatch.setitem(config.ARCHITECTURES, "tiny", TINY)
+
+
+def tiny_config(precision="float32", **recipe):
+    defaults = {"batch_size": 8, "epochs": 2, "schedule": "cosine", "learning_rate": 0.01}
+    return config.TrainConfig(
+        architecture="tiny", recipe=config.Recipe(**(defaults | recipe)), seed=3, precision=precision)
+
+
+def final_arrays(path):
+    return workdir.Workdir(path).read_checkpoint()[0]
+
+
+def history(path, dropped=("images_per_second",)):
+    with open(path / "history.csv", newline="") as file:
+        return [{k: v for k, v in row.items() if k not in dropped} for row in csv.DictReader(file)]
+
+
+class StopAt(keras.callbacks.Callback):
+    """Sends a signal to this process after some steps."""
+
+    def __init__(self, steps, number):
+        super().__init__()
+        self.left, self.number = steps, number
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), self.number)
+
+
+def stop_after(monkeypatch, steps, number=signal.SIGTERM):
+    fit = keras.Model.fit
+
+    def stopping_fit(self, *args, callbacks, **kwargs):
+        return fit(self, *args, callbacks=[StopAt(steps, number), *callbacks], **kwargs)
+    monkeypatch.setattr(keras.Model, "fit", stopping_fit)
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_train_resumed_in_mid_epoch_ends_with_the_same_bits(data, tmp_path, monkeypatch, precision):
+    run = tiny_config(precision)
+    assert training.train(run, data, tmp_path / "whole") is True
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        assert training.train(run, data, tmp_path / "parts") is False
+    state = workdir.Workdir(tmp_path / "parts").read_checkpoint()[1]
+    assert (state["epoch"], state["step"]) == (0, 3)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 4)  # Two steps of the first epoch are left: stops in the second.
+        training.train(run, data, tmp_path / "parts")
+    assert training.train(run, data, tmp_path / "parts") is True
+    whole, parts = final_arrays(tmp_path / "whole"), final_arrays(tmp_path / "parts")
+    assert whole.keys() == parts.keys() and any("momentum" in name for name in whole)
+    for name, array in whole.items():
+        assert array.tobytes() == parts[name].tobytes(), name
+    assert history(tmp_path / "whole") == history(tmp_path / "parts")
+
+
+def test_train_history_has_the_stated_columns(data, tmp_path):
+    training.train(tiny_config(epochs=1), data, tmp_path / "run")
+    [row] = history(tmp_path / "run", dropped=())
+    assert list(row) == ["epoch", "step", "learning_rate", "train_loss", "train_top1_error", "val_loss",
+                         "val_top1_error", "val_top5_error", "images_per_second"]
+    assert row["val_top5_error"] == "" and row["step"] == "5"  # Five classes: top-5 says nothing.
+
+
+def test_train_on_a_complete_run_does_nothing_and_more_epochs_go_on(data, tmp_path, capsys):
+    training.train(tiny_config(epochs=1), data, tmp_path / "run")
+    before = final_arrays(tmp_path / "run")
+    training.train(tiny_config(epochs=1), data, tmp_path / "run")
+    assert "is complete" in capsys.readouterr().out
+    after = final_arrays(tmp_path / "run")
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+    training.train(tiny_config(epochs=2), data, tmp_path / "run")
+    assert [row["epoch"] for row in history(tmp_path / "run")] == ["1", "2"]
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"seed": 4}, "seed: 3 in the run, 4 now"),
+    ({"architecture": "paper"}, "architecture: 'tiny' in the run, 'paper' now"),
+    ({"recipe": config.Recipe(batch_size=4)}, "recipe.batch_size: 8 in the run, 4 now")])
+def test_train_refuses_another_run(data, tmp_path, change, message):
+    run = tiny_config(epochs=1)
+    training.train(run, data, tmp_path / "run")
+    with pytest.raises(workdir.WorkdirError, match=message):
+        training.train(dataclasses.replace(run, **change), data, tmp_path / "run")
+
+
+def test_train_refuses_other_classes_and_other_images(data, tmp_path):
+    run = tiny_config(epochs=1)
+    training.train(run, data, tmp_path / "run")
+    renamed = dataclasses.replace(data, class_names=("a", "b", "c", "d", "e"))
+    with pytest.raises(workdir.WorkdirError, match=r"data.classes: \['class0'.* in the run, \['a', 'b'"):
+        training.train(run, renamed, tmp_path / "run")
+    train = data.splits["train"]
+    fewer = dataclasses.replace(train, paths=train.paths[1:], labels=train.labels[1:])
+    with pytest.raises(workdir.WorkdirError, match="data.images.train: 40 in the run, 39 now"):
+        training.train(run, dataclasses.replace(data, splits=data.splits | {"train": fewer}), tmp_path / "run")
+
+
+def test_train_that_diverges_names_the_step_and_keeps_the_checkpoint(data, tmp_path):
+    run = tiny_config(epochs=3, learning_rate=1e6)
+    with pytest.raises(training.TrainingError, match=r"The loss is (nan|inf) at step \d+ \(epoch 1\).*--learning_rate=3.3e\+05"):
+        training.train(run, data, tmp_path / "run")
+    assert all(np.isfinite(array).all() for array in (workdir.Workdir(tmp_path / "run").read_checkpoint() or [{}])[0].values())
+
+
+def test_train_names_an_image_that_cannot_be_read(data, tmp_path):
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"\xff\xd8\xff\xe0 and nothing more")
+    train = data.splits["train"]
+    split = dataclasses.replace(train, paths=(str(bad), *train.paths[1:]))
+    with pytest.raises(datasets.DataError, match=rf"cannot be read: {bad}: .*Remove or replace it"):
+        training.train(tiny_config(), dataclasses.replace(data, splits=data.splits | {"train": split}), tmp_path / "run")
+
+
+def test_train_says_when_the_loss_is_stuck(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(training, "is_stuck", lambda loss, chance, steps: True)
+    training.train(tiny_config(epochs=1), data, tmp_path / "run")
+    out = capsys.readouterr().out
+    assert "The loss is stuck at" in out and "ln(5) = 1.609" in out and "--initialization=he" in out
+
+
+def test_train_learns_colours(data, tmp_path):
+    run = dataclasses.replace(tiny_config(epochs=8, learning_rate=0.02, clip_norm=1.0), initialization="he")
+    training.train(run, data, tmp_path / "run")
+    rows = history(tmp_path / "run")
+    assert float(rows[-1]["train_loss"]) < 0.8 * float(rows[0]["train_loss"])
+
+
+def test_make_run_config_is_json_and_rebuilds_the_row(data):
+    run_config = training.make_run_config(tiny_config(), data)
+    row = config.architecture_of(run_config)
+    assert row.num_classes == 5 and row.stages[0].filters == 8
+    assert run_config["data"]["images"] == {"train": 40, "val": 10}
