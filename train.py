@@ -49,14 +49,14 @@ _CHECKPOINT_MINUTES = flags.DEFINE_float("checkpoint_minutes", 10, "Longest time
 def main(argv):
     startup.check_no_arguments(argv)
     if _DATASET.value and not _DATA_DIR.value:
-        raise ValueError(f"--dataset={_DATASET.value} needs --data_dir=DIR, the TFDS directory it is in.")
+        raise config.UserError(f"--dataset={_DATASET.value} needs --data_dir=DIR, the TFDS directory it is in.")
+    row = config.ARCHITECTURES[_ARCHITECTURE.value]
     if _DATA_DIR.value:
         data = datasets.find(_DATA_DIR.value, _DATASET.value, _DOWNLOAD.value)
+        recipe, note = config.adapt(row.recipe, _INITIALIZATION.value, len(data.splits["train"]))
     else:
-        data = datasets.drawn()
-    print(data.summary())
-    row = config.ARCHITECTURES[_ARCHITECTURE.value]
-    recipe, note = config.adapt(row.recipe, _INITIALIZATION.value, len(data.splits["train"]))
+        data, recipe, note = datasets.drawn(), config.TRY_OUT, ""
+    print("\n".join(filter(None, [data.summary(), note])))
     changes = {name: flags.FLAGS[name].value for name in config.RECIPE_FLAGS if flags.FLAGS[name].value is not None}
     train_config = config.TrainConfig(
         architecture=row.name, recipe=config.override(recipe, changes), initialization=_INITIALIZATION.value,

@@ -52,7 +52,7 @@ def _walk(architecture, mean, seed, size):
     images = keras.Input((size, size, 3), name="images")
     columns = [layers.Normalize(mean, architecture.scale, name="normalize")(images)]
     for index, stage in enumerate(architecture.stages):
-        columns = _apply_stage(columns, stage, architecture, seed + 1000 * index)
+        columns = _apply_stage(columns, stage, architecture, (seed, index))
     [logits] = columns
     if logits.ndim == 4 and size == architecture.image_size:
         logits = keras.layers.Flatten(name="logits", dtype="float32")(logits)
@@ -78,15 +78,15 @@ def _apply_stage(columns, stage, architecture, seed):
         columns = keras.ops.split(columns[0], stage.towers, axis=-1)
     is_last = stage is architecture.stages[-1]
     columns = [
-        _weigh(x, stage, name, seed + tower, dtype="float32" if is_last else None)
+        _weigh(x, stage, name, (*seed, tower), dtype="float32" if is_last else None)
         for tower, (x, name) in enumerate(zip(columns, _tower_names(stage)))]
     for step in stage.then:
         if step == "lrn" and architecture.lrn_sees == "both":
             columns = [_join(columns, f"{stage.name}_lrn")]
         names = _tower_names(stage) if len(columns) > 1 else [stage.name]
         columns = [
-            _follow(x, step, stage, architecture, name, seed + tower)
-            for tower, (x, name) in enumerate(zip(columns, names))]
+            _follow(x, step, stage, architecture, name, seed[0])
+            for x, name in zip(columns, names)]
     return columns
 
 
@@ -103,12 +103,12 @@ def _weigh(x, stage, name, seed, dtype):
     fan_in = max(stage.kernel_size, 1) ** 2 * x.shape[-1]
     arguments = {
         "name": name, "dtype": dtype, "use_bias": stage.bias is not None,
-        "kernel_initializer": _initializer(stage.kernel, fan_in, seed),
-        "bias_initializer": _initializer(stage.bias, fan_in, seed + 500)}
+        "kernel_initializer": _initializer(stage.kernel, fan_in, (*seed, 0)),
+        "bias_initializer": _initializer(stage.bias, fan_in, (*seed, 1))}
     if not stage.kernel_size:
         return keras.layers.Dense(units, **arguments)(x)
     padding = "valid"
-    if stage.strides == 1 and stage.padding == ((stage.kernel_size - 1) // 2,) * 2:
+    if stage.strides == 1 and stage.kernel_size % 2 and stage.padding == (stage.kernel_size // 2,) * 2:
         padding = "same"
     elif any(stage.padding):
         x = keras.layers.ZeroPadding2D((stage.padding, stage.padding), name=f"{name}_pad")(x)
@@ -134,9 +134,11 @@ def _follow(x, step, stage, architecture, name, seed):
         lrn.depth_radius, lrn.bias, lrn.alpha, lrn.beta, name=f"{name}_same_map_lrn")(x)
 
 
-def _initializer(init: config.Init | None, fan_in: int, seed: int):
+def _initializer(init: config.Init | None, fan_in: int, key: tuple[int, ...]):
+    """Returns the initialiser of a weight; its key (seed, stage, tower, which) gives every weight its own numbers."""
     if init is None:
         return None
+    seed = int(np.random.SeedSequence(key).generate_state(1)[0]) >> 1
     if init.distribution == "constant":
         return keras.initializers.Constant(init.value)
     if init.distribution == "normal":

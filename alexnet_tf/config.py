@@ -7,6 +7,10 @@ file" is `layers-145.cfg` of the cuda-convnet tree that the Computer History Mus
 
 import dataclasses
 
+class UserError(ValueError):
+    """A mistake that a person can mend: the scripts print its message as a line, without a stack trace."""
+
+
 # ImageNet's mean colour as Caffe's `ilsvrc_2012_mean.npy` gives it; RGB in [0, 255].
 IMAGENET_MEAN = (122.67891434, 116.66876762, 104.00698793)
 
@@ -242,8 +246,11 @@ def with_initialization(architecture: Architecture, initialization: str) -> Arch
         return _he(architecture)
     if initialization not in INITIALIZATIONS:
         raise ValueError(f"initialization must be one of {list(INITIALIZATION_NAMES)}; got {initialization!r}.")
-    return dataclasses.replace(
-        architecture, stages=_each(architecture, **INITIALIZATIONS[initialization]))
+    starts = INITIALIZATIONS[initialization]
+    stages = tuple(
+        dataclasses.replace(stage, **starts[stage.name] if stage.bias else {"kernel": starts[stage.name]["kernel"]})
+        for stage in architecture.stages)
+    return dataclasses.replace(architecture, stages=stages)
 
 
 def _he(architecture: Architecture) -> Architecture:
@@ -460,11 +467,11 @@ def override(recipe: Recipe, changes: dict) -> Recipe:
     """Returns the recipe with the flags' changes.
 
     Raises:
-        ValueError: If "steps" is asked for where the row's source states no steps.
+        UserError: If "steps" is asked for where the row's source states no steps.
     """
     recipe = dataclasses.replace(recipe, **changes)
     if recipe.schedule == "steps" and not recipe.steps:
-        raise ValueError("schedule=steps needs a row whose source has steps; this one's has none. Use plateau or cosine.")
+        raise UserError("schedule=steps needs a row whose source has steps; this one's has none. Use plateau or cosine.")
     return recipe
 
 
@@ -485,11 +492,18 @@ def adapt(recipe: Recipe, initialization: str, num_images: int) -> tuple[Recipe,
     """
     if num_images >= LARGE:
         return recipe, ""
-    epochs = min(90, max(5, round(200_000 / num_images)))
+    batch_size = min(64, max(1, num_images // 4))
+    epochs = max(30, -(-1350 // (num_images // batch_size)))
     recipe = dataclasses.replace(
-        recipe, batch_size=min(recipe.batch_size, 64), epochs=epochs, schedule="cosine", warmup_steps=100)
-    if initialization == "he":
-        recipe = dataclasses.replace(recipe, learning_rate=0.005, clip_norm=5.0)
+        recipe, batch_size=batch_size, epochs=epochs, schedule="cosine", patience=max(5, epochs // 8),
+        warmup_steps=100)
+    if initialization == "he":  # Measured on 2,934 photographs: faster than .005, and safe with the gradient's norm bounded.
+        recipe = dataclasses.replace(recipe, learning_rate=0.008, clip_norm=5.0)
     return recipe, (
-        f"For {num_images:,} images instead of ImageNet's: batches of {recipe.batch_size}, {epochs} epochs, a cosine "
-        f"schedule from {recipe.learning_rate:g}.")
+        f"The row's recipe is for 1.2 million images; for {num_images:,}: batches of {batch_size}, {epochs} epochs, "
+        f"a cosine schedule from {recipe.learning_rate:g} after 100 steps of warm-up. Flags change each of them.")
+
+
+# What learns the drawn try-out in minutes on two cores (measured); kernels, rate and batch suit its few images.
+TRY_OUT = Recipe(
+    batch_size=32, epochs=4, schedule="cosine", learning_rate=0.003, clip_norm=5.0, colour_noise=False)

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from alexnet_tf import drawing
+from alexnet_tf import config, drawing
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
 
@@ -34,7 +34,7 @@ into {data_dir}/downloads/manual, then type
 """
 
 
-class DataError(ValueError):
+class DataError(config.UserError):
     """The data directory does not hold what is needed; the message says what was looked for and what to type."""
 
 
@@ -407,7 +407,7 @@ def _hold_out(records: Records) -> tuple[Records, Records]:
     return part(~held_out), part(held_out)
 
 
-def drawn(directory: str | None = None, images_per_class: int = 600) -> DataSet:
+def drawn(directory: str | None = None, images_per_class: int = 400) -> DataSet:
     """Returns the drawn try-out set, writing it first if it is not there: real JPEG files in class folders.
 
     Args:

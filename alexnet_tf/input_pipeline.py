@@ -77,10 +77,10 @@ def steps_per_epoch(split, batch_size: int) -> int:
     """Returns the number of whole batches in a split.
 
     Raises:
-        ValueError: If there is none.
+        datasets.DataError: If there is none.
     """
     if len(split) < batch_size:
-        raise ValueError(
+        raise datasets.DataError(
             f"batch_size must be at most the number of training images; got batch_size={batch_size} and "
             f"{len(split)} images. Use --batch_size={max(1, len(split) // 2)} or less.")
     return len(split) // batch_size

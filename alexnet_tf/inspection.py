@@ -35,9 +35,7 @@ class LayerRow:
 def layer_rows(architecture: config.Architecture) -> list[LayerRow]:
     """Returns the layers of a row's network in order."""
     model = alexnet.build_model(architecture)
-    rows = [_layer_row(layer) for layer in model.layers if not _is_plumbing(layer)]
-    keras.backend.clear_session()
-    return rows
+    return [_layer_row(layer) for layer in model.layers if not _is_plumbing(layer)]
 
 
 def layer_table(architecture: config.Architecture) -> str:
@@ -107,11 +105,11 @@ def draw_diagram(architecture: config.Architecture, path: str) -> None:
         path: A .png or .svg file.
 
     Raises:
-        ValueError: If the file's ending is another.
+        UserError: If the file's ending is another.
     """
     ending = pathlib.Path(path).suffix.lower()
     if ending not in (".png", ".svg"):
-        raise ValueError(f"--diagram writes .png or .svg files; got {path!r}.")
+        raise config.UserError(f"--diagram writes .png or .svg files; got {path!r}.")
     from matplotlib.figure import Figure
 
     places, rows = {}, layer_rows(architecture)

@@ -140,7 +140,8 @@ class SameMapNormalization(keras.layers.Layer):
 class Dropout(keras.layers.Layer):
     """Zeroes a random part of the activations in training and scales up the rest (Section 4.2).
 
-    The mask is a function of (seed, layer name, replica, iteration) alone. Keras' own draws the same mask on every
+    The mask is a function of (seed, layer name, replica, iteration) alone; only XLA draws other numbers from the same
+    seed. Keras' own draws the same mask on every
     replica and keeps its state outside the weights, so that a resumed run differs; here the iteration is a weight.
     The paper halves the outputs at test time instead of doubling them in training: the same expectation.
 

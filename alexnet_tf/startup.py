@@ -6,6 +6,8 @@ import tempfile
 
 from absl import app
 
+from alexnet_tf import config
+
 
 def import_tensorflow():
     """Imports TensorFlow and Keras without their start-up lines, which would drown what the program says.
@@ -40,10 +42,10 @@ def check_no_arguments(argv) -> None:
     """Refuses arguments that are no flags.
 
     Raises:
-        ValueError: If there are any.
+        UserError: If there are any.
     """
     if argv[1:]:
-        raise ValueError(f"Unexpected arguments: {' '.join(argv[1:])}. Flags are written --name=value; see --help.")
+        raise config.UserError(f"Unexpected arguments: {' '.join(argv[1:])}. Flags are written --name=value; see --help.")
 
 
 def run(main) -> None:
@@ -51,12 +53,10 @@ def run(main) -> None:
 
     `main` may return an exit status.
     """
-    from alexnet_tf import datasets, training, workdir
-
     def wrapped(argv):
         try:
             return main(argv)
-        except (datasets.DataError, training.TrainingError, workdir.WorkdirError, ValueError) as error:
+        except config.UserError as error:
             sys.exit(f"\nError: {error}")
         except KeyboardInterrupt:
             sys.exit("\nStopped.")

@@ -20,7 +20,7 @@ from alexnet_tf import alexnet, config, datasets, evaluation, input_pipeline, mo
 _EVALUATION_BATCH_SIZE = 128
 
 
-class TrainingError(RuntimeError):
+class TrainingError(config.UserError):
     """Training cannot go on; the message says why and what to try."""
 
 
@@ -265,6 +265,7 @@ class _Training(keras.callbacks.Callback):
         return model
 
     def run(self) -> bool:
+        self._announce()
         self._resume()
         handlers = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -282,6 +283,19 @@ class _Training(keras.callbacks.Callback):
               f"  python -m alexnet_tf predict --workdir={self.run_directory} IMAGE...\n"
               f"  tensorboard --logdir={self.run_directory}   (or look into {self.run_directory.path / monitoring.PICTURES})")
         return True
+
+    def _announce(self):
+        recipe, parameters = self.recipe, sum(math.prod(v.shape) for v in self.network.trainable_variables)
+        start = {
+            "row": "as its source states",
+            "he": "by He's rule, which was measured to learn on small data (--initialization=row: the source's own)",
+        }.get(self.config.initialization, f"as {self.config.initialization} states")
+        clip = f", gradient norm at most {recipe.clip_norm:g}" if recipe.clip_norm else ""
+        print(f"Network: {self.row.name}, {parameters:,} parameters, initialised {start}\n"
+              f"Recipe: batches of {recipe.batch_size}, {recipe.epochs} epochs of {self.steps} steps, rate "
+              f"{recipe.learning_rate:g} ({recipe.schedule}), momentum {recipe.momentum:g}, weight decay "
+              f"{recipe.weight_decay:g}{clip}\n"
+              f"Precision: {self.config.precision}; {'' if self.config.deterministic else 'not '}deterministic")
 
     def _resume(self):
         checkpoint = self.run_directory.read_checkpoint()

@@ -20,12 +20,14 @@ import zipfile
 
 import numpy as np
 
+from alexnet_tf import config
+
 CONFIG, CLASSES, HISTORY, CHECKPOINTS, BEST = "config.json", "classes.txt", "history.csv", "checkpoints", "best.json"
 
 _STATE = "state.json"
 
 
-class WorkdirError(ValueError):
+class WorkdirError(config.UserError):
     """The run's directory cannot be used; the message says why and what to do."""
 
 
@@ -134,11 +136,11 @@ class Workdir:
         except (OSError, ValueError) as error:
             raise WorkdirError(f"{self.path / CONFIG} cannot be read: {error}") from error
 
-    def write_config(self, config: dict, class_names) -> None:
+    def write_config(self, run_config: dict, class_names) -> None:
         """Writes config.json and classes.txt; config.json last, so that its presence says that both are there."""
         lines = "".join(f"{name}\n" for name in class_names)
         write_whole(self.path / CLASSES, lambda file: file.write(lines.encode("utf-8", "surrogateescape")))
-        _write_json(self.path / CONFIG, config)
+        _write_json(self.path / CONFIG, run_config)
 
     def class_names(self) -> list[str]:
         """Returns the class names in the order of the logits."""

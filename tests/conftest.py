@@ -1,4 +1,4 @@
-"""What all tests share: a quiet TensorFlow with two CPU devices and exact float32, and a network that builds at once."""
+"""What all tests share: a quiet TensorFlow with two CPU devices and exact float32, and a small network."""
 
 import os
 import pathlib

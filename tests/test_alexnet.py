@@ -571,8 +571,11 @@ def test_lrn_of_caffe_crosses_the_towers():
 
 
 def test_initial_weights_are_the_sources(model):
-    if model.name not in GAUSSIANS:
-        pytest.skip("has a test of its own")
+    check = {"torchvision": assert_uniform, "tf1_class": assert_tf1_class}.get(model.name, assert_gaussians)
+    check(model)
+
+
+def assert_gaussians(model):
     numbers = iter(GAUSSIANS[model.name].split())
     expected = {stage: (float(std), float(next(numbers))) for stage, std in zip(STAGES, numbers)}
     for layer in weighing_layers(model):
@@ -589,9 +592,7 @@ def assert_gaussian(values, std, name):
     assert np.abs(values).max() > 2.5 * std, name
 
 
-def test_initial_weights_of_torchvision_are_uniform(model):
-    if model.name != "torchvision":
-        pytest.skip("another row")
+def assert_uniform(model):
     fan_ins = {"conv1": 363, "conv2": 1600, "conv3": 1728, "conv4": 3456, "conv5": 2304, "fc6": 9216, "fc7": 4096,
                "fc8": 4096}
     for layer in weighing_layers(model):
@@ -599,14 +600,12 @@ def test_initial_weights_of_torchvision_are_uniform(model):
         for values, least in ((layer.kernel.numpy(), .999), (layer.bias.numpy(), .9)):
             assert least * limit < np.abs(values).max() <= limit * (1 + 1e-6), layer.name
             assert abs(values.mean()) < 5 * limit / np.sqrt(3 * values.size)
-            # The 4th moment of a uniform distribution is 9/5 of the squared variance: 5 standard errors of the variance.
+            # Its 4th moment is 9/5 of the squared variance: five standard errors of the variance.
             np.testing.assert_allclose(
                 values.var(dtype="float64"), limit ** 2 / 3, rtol=5 * np.sqrt(.8 / values.size), err_msg=layer.name)
 
 
-def test_initial_weights_of_tf1_class_are_truncated_in_conv_and_of_std_1_in_dense(model):
-    if model.name != "tf1_class":
-        pytest.skip("another row")
+def assert_tf1_class(model):
     for layer in weighing_layers(model):
         kernel = layer.kernel.numpy()
         if layer.name.startswith("conv"):
@@ -622,7 +621,8 @@ def test_towers_start_from_different_weights(model):
     for layer in weighing_layers(model):
         if layer.name.endswith("_b"):
             other = model.get_layer(layer.name[:-1] + "a")
-            assert abs(np.corrcoef(layer.kernel.numpy().ravel()[:17_424], other.kernel.numpy().ravel()[:17_424])[0, 1]) < .05
+            a, b = (each.kernel.numpy().ravel()[:17_424] for each in (layer, other))
+            assert abs(np.corrcoef(a, b)[0, 1]) < .05
 
 
 def flat(model):

@@ -265,8 +265,8 @@ def test_dropout_mask_is_a_function_of_seed_name_and_iteration():
     again = layers.Dropout(.5, seed=1, name="fc6_dropout")
     first_masks = [mask(first) for _ in range(3)]
     np.testing.assert_array_equal(first_masks, [mask(again) for _ in range(3)])
-    others = [mask(layers.Dropout(.5, seed=2, name="fc6_dropout")), mask(layers.Dropout(.5, seed=1, name="fc7_dropout"))]
-    all_masks = first_masks + others
+    all_masks = first_masks + [
+        mask(layers.Dropout(.5, seed=seed, name=name)) for seed, name in ((2, "fc6_dropout"), (1, "fc7_dropout"))]
     for i, a in enumerate(all_masks):
         for b in all_masks[:i]:
             # Independent masks agree in half of their places; 5 standard deviations.

@@ -306,7 +306,8 @@ def test_train_image_of_an_original_of_512_is_the_window_of_its_record(kind):
 
 @pytest.mark.parametrize(("height", "width", "kind", "resize"), [
     (375, 500, "jpeg", "paper"), (375, 500, "png", "caffe"), (500, 333, "png", "paper"), (500, 333, "jpeg", "caffe"),
-    (900, 1400, "jpeg", "caffe"), (900, 1400, "png", "paper"), (2100, 2300, "jpeg", "paper"), (120, 150, "jpeg", "paper")])
+    (900, 1400, "jpeg", "caffe"), (900, 1400, "png", "paper"), (2100, 2300, "jpeg", "paper"),
+    (120, 150, "jpeg", "paper")])
 def test_train_image_of_an_original_is_the_window_of_its_square(height, width, kind, resize):
     options = {"quality": 95} if kind == "jpeg" else {}
     image_bytes = tf.constant(encode(coordinates(height, width), kind, **options))

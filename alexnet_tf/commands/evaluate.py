@@ -7,7 +7,7 @@ import json
 
 from absl import flags
 
-from alexnet_tf import startup
+from alexnet_tf import config, startup
 
 startup.import_tensorflow()
 
@@ -30,7 +30,7 @@ def main(argv):
     data = datasets.find_again(run_config["data"], _DATA_DIR.value, _DATASET.value)
     name = _SPLIT.value or data.validation
     if name not in data.splits:
-        raise ValueError(f"--split={name} is not in {data.directory}; there: {', '.join(data.splits)}.")
+        raise config.UserError(f"--split={name} is not in {data.directory}; there: {', '.join(data.splits)}.")
     split = data.splits[name]
     dataset = input_pipeline.make_evaluation_dataset(
         split, batch_size=max(1, _BATCH_SIZE.value // (10 if _TEN_CROP.value else 1)),

@@ -7,7 +7,7 @@ import json
 
 from absl import flags
 
-from alexnet_tf import startup
+from alexnet_tf import config, startup
 
 startup.import_tensorflow()
 
@@ -25,7 +25,7 @@ _JSON = flags.DEFINE_bool("json", False, "Print one line of JSON for each image.
 def main(argv):
     paths = argv[1:]
     if not paths:
-        raise ValueError("Give at least one image file: python -m alexnet_tf predict --workdir=RUN IMAGE...")
+        raise config.UserError("Give at least one image file: python -m alexnet_tf predict --workdir=RUN IMAGE...")
     run = workdir.Workdir(_WORKDIR.value)
     model, run_config, _ = evaluation.load_model(run, _CHECKPOINT.value)
     class_names, predict = run.class_names(), evaluation.make_predictor(model)
