@@ -133,7 +133,7 @@ class Recipe:
         colour_noise: Whether the PCA colour noise of Section 4.1 is added.
         colour_noise_until: Fraction of the run after which it is off.
         crop: "window" cuts a random window of the 256 x 256 square; "random_resized" a random part of the
-            image (8 to 100 % of the area, aspect 3/4 to 4/3) as torchvision does.
+            image within torchvision's ranges (8 to 100 % of the area, aspect 3/4 to 4/3).
         resize: How an image becomes 256 x 256: "paper" scales the shorter side and takes the centre; "caffe" warps.
     """
 

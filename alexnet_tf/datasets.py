@@ -7,6 +7,7 @@ of class folders. Nothing is decoded here, and nothing is downloaded unless aske
 import concurrent.futures
 import dataclasses
 import hashlib
+import json
 import os
 import pathlib
 import shutil
@@ -162,13 +163,8 @@ def find(data_dir: str, dataset: str | None = None, download: bool = False) -> D
     if not directory.is_dir():
         what = "is a file, not a directory" if directory.exists() else "does not exist"
         raise DataError(f"--data_dir={data_dir} {what}.\n" + _what_is_expected(directory, dataset))
-    versions = _tfds_versions(directory, dataset)
-    if dataset or versions:
-        if len(versions) > 1:
-            found = ", ".join(sorted({path.relative_to(directory).parts[0] for path in versions}))
-            if not dataset:
-                raise DataError(f"{directory} holds several TFDS data sets: choose with --dataset=NAME. There: {found}.")
-        return _tfds(directory, dataset, False, versions)
+    if dataset or _prepared(directory):
+        return _tfds(directory, dataset, False)
     folders = {path.name: path for path in sorted(directory.iterdir()) if path.is_dir()}
     by_lower = {name.lower(): path for name, path in folders.items()}
     if "train" in by_lower:
@@ -265,7 +261,7 @@ def _scan(folder) -> dict[str, list[str]]:
             continue
         paths = []
         for root, folders, names in os.walk(entry.path):
-            folders.sort()
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
             paths += [os.path.join(root, name) for name in names
                       if name.lower().endswith(IMAGE_ENDINGS) and not name.startswith(".")]
         if paths:
@@ -302,29 +298,28 @@ def _what_is_expected(directory, dataset) -> str:
         "Without --data_dir a small image set is drawn, to try things out.")
 
 
-def _tfds_versions(directory, dataset=None) -> list[pathlib.Path]:
-    """Returns the prepared TFDS data sets at most three levels down: DIR/<name>[/<config>]/<version>."""
-    start = directory / dataset if dataset and (directory / dataset).is_dir() else directory
-    found = []
+def _prepared(directory) -> dict[str, pathlib.Path]:
+    """Returns {name[/config]: newest version's folder} of the TFDS data sets at most three levels down."""
+    found = {}
     for depth in range(4):
-        found += start.glob("/".join(["*"] * depth + ["dataset_info.json"]))
-    return sorted(path.parent for path in found)
+        for path in directory.glob("/".join(["*"] * depth + ["dataset_info.json"])):
+            with open(path, encoding="utf-8") as file:
+                info = json.load(file)
+            name = "/".join(filter(None, [info["name"], info.get("configName")]))
+            version = [int(part) for part in info.get("version", "0").split(".")]
+            found[name] = max(found.get(name, ([], None)), (version, path.parent))
+    return {name: path for name, (_, path) in sorted(found.items())}
 
 
-def _tfds(directory, dataset, download, versions=()) -> DataSet:
+def _tfds(directory, dataset, download) -> DataSet:
     """A data set that TFDS prepared, or may prepare now."""
     import tensorflow_datasets as tfds
 
     if download:
         builder = tfds.builder(dataset, data_dir=directory)
         builder.download_and_prepare()
-    elif not versions:
-        raise DataError(
-            f"No prepared TFDS data set {dataset!r} in {directory}; there: {_listing(directory)}.\n"
-            + (_what_is_expected(directory, dataset) if dataset.startswith("imagenet2012") else
-               f"Type the same command with --download to let TFDS fetch {dataset}."))
     else:
-        builder = tfds.builder_from_directory(versions[-1])
+        builder = tfds.builder_from_directory(_choose(directory, dataset))
     image_key, label_key = _supervised_keys(builder)
     class_names = tuple(builder.info.features[label_key].names)
     splits = {name: _records(builder, name, image_key, label_key) for name in builder.info.splits}
@@ -338,6 +333,23 @@ def _tfds(directory, dataset, download, versions=()) -> DataSet:
     elif validation == "test":
         notes = ("There is no validation split: the best checkpoint is chosen on test, so its test error is too good.",)
     return DataSet(builder.name, str(builder.data_dir), class_names, splits, validation, notes)
+
+
+def _choose(directory, dataset) -> pathlib.Path:
+    """Returns the folder of the data set that is meant, or of the only one there."""
+    prepared = _prepared(directory)
+    matching = {name: path for name, path in prepared.items()
+                if dataset is None or dataset in (name, name.split("/")[0])}
+    if len(matching) == 1:
+        return next(iter(matching.values()))
+    if matching:
+        raise DataError(
+            f"{directory} holds several TFDS data sets: choose with --dataset=NAME. There: {', '.join(matching)}.")
+    raise DataError(
+        f"No prepared TFDS data set {dataset!r} in {directory}; prepared there: {', '.join(prepared) or 'none'}; "
+        f"files: {_listing(directory)}.\n" + (
+            _what_is_expected(directory, dataset) if dataset.startswith("imagenet2012") else
+            f"Type the same command with --download to let TFDS fetch {dataset}."))
 
 
 def _supervised_keys(builder) -> tuple[str, str]:
@@ -381,6 +393,8 @@ def _records(builder, split, image_key, label_key) -> Records:
 
 def _record_spans(path: str, expected: int) -> np.ndarray:
     """Returns (offset, length) int64 [n, 2] of the records' data in a TFRecord file, from their headers alone."""
+    if not os.path.isfile(path):
+        raise DataError(f"{path} is missing. Prepare the data set again.")
     spans, position, size = [], 0, os.path.getsize(path)
     with open(path, "rb") as file:
         while position + 12 <= size:

@@ -17,7 +17,7 @@ class Evaluation:
         loss: Mean cross-entropy, in nats; over ten crops, of their mean probabilities.
         top1_error: Fraction in [0, 1] whose most probable class is wrong.
         top5_error: Fraction whose label is not among the five most probable; None for five classes or fewer.
-        confusion: int64 [classes, classes], rows are labels, columns predictions.
+        confusion: int64 [classes, classes], rows are labels, columns predictions; outputs that are no number are left out.
     """
 
     examples: int
@@ -60,7 +60,7 @@ def evaluate(predict, dataset, num_classes: int) -> Evaluation:
     Raises:
         ValueError: If the data set is empty.
     """
-    loss, top1, top5 = 0.0, 0, 0
+    examples, loss, top1, top5 = 0, 0.0, 0, 0
     confusion = np.zeros((num_classes, num_classes), "int64")
     for images, labels in dataset:
         log_probabilities, labels = predict(images).numpy(), labels.numpy()
@@ -69,8 +69,8 @@ def evaluate(predict, dataset, num_classes: int) -> Evaluation:
         loss -= float(log_probabilities[np.arange(len(labels)), labels].sum(dtype="float64"))
         top1 += int(((ranked[:, 0] == labels) & valid).sum())
         top5 += int(((ranked[:, :5] == labels[:, None]).any(axis=-1) & valid).sum())
-        np.add.at(confusion, (labels, ranked[:, 0]), 1)
-    examples = int(confusion.sum())
+        np.add.at(confusion, (labels[valid], ranked[valid, 0]), 1)
+        examples += len(labels)
     if not examples:
         raise ValueError("There are no examples to evaluate.")
     return Evaluation(

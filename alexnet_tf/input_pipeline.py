@@ -110,7 +110,7 @@ def _first_unreadable(split, indices) -> str | None:
     read = tf.function(split.make_reader())
     for index in indices:
         try:
-            preprocessing.square(read(tf.constant(index, tf.int64))[0])
+            preprocessing.decode(read(tf.constant(index, tf.int64))[0])
         except tf.errors.OpError as error:
             return f"{split.describe(index)}: {preprocessing.reason(error)}"
     return None

@@ -6,6 +6,8 @@ prepared at 256 pixels give the same windows. Pixels are uint8 RGB until somethi
 ignored: TensorFlow cannot read it, and every consumer of the network must see the same picture.
 """
 
+import re
+
 import tensorflow as tf
 
 from alexnet_tf import config
@@ -29,7 +31,7 @@ def image_shape(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         tf.errors.InvalidArgumentError: If the bytes are neither JPEG nor PNG, the header is broken, or it declares
             more than `MAX_PIXELS`.
     """
-    is_png = tf.strings.substr(image_bytes, 0, 8) == _PNG_SIGNATURE
+    is_png = (tf.strings.substr(image_bytes, 0, 8) == _PNG_SIGNATURE) & (tf.strings.length(image_bytes) >= 24)
     is_image = is_png | (tf.strings.substr(image_bytes, 0, 3) == b"\xff\xd8\xff")
     check = tf.debugging.Assert(
         is_image, ["neither a JPEG nor a PNG image; it has", tf.strings.length(image_bytes), "bytes"])
@@ -47,6 +49,19 @@ def image_shape(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         ["the header declares", width, "x", height, f"pixels; at most {MAX_PIXELS} are read"])
     with tf.control_dependencies([check] if check is not None else []):
         return tf.identity(height), tf.identity(width)
+
+
+def _checked(image_bytes):
+    """Returns (image_bytes, height, width), the bytes bound to the header's check: in a graph nothing else orders them."""
+    height, width = image_shape(image_bytes)
+    with tf.control_dependencies([height, width]):
+        return tf.identity(image_bytes), height, width
+
+
+def decode(image_bytes: tf.Tensor) -> tf.Tensor:
+    """Decodes a whole image, uint8 [height, width, 3]; says more than `square` about a file that is damaged anywhere."""
+    image_bytes, height, width = _checked(image_bytes)
+    return _decode_window(image_bytes, tf.stack([0, 0, height, width]))
 
 
 def _region(height, width, resize: str):
@@ -100,7 +115,8 @@ def square(image_bytes: tf.Tensor, resize: str = "paper") -> tf.Tensor:
     Raises:
         tf.errors.InvalidArgumentError: If the bytes are no readable image.
     """
-    window = tf.cast(tf.stack(_region(*image_shape(image_bytes), resize)), tf.int32)
+    image_bytes, height, width = _checked(image_bytes)
+    window = tf.cast(tf.stack(_region(height, width, resize)), tf.int32)
     return _resize(_decode_window(image_bytes, window), config.SQUARE_SIZE, antialias=True)
 
 
@@ -139,7 +155,7 @@ def train_image(
         RGB [image_size, image_size, 3] in [0, 255]: uint8, or float32 with noise, unclipped.
     """
     crop_seed, mirror_seed, noise_seed = tf.unstack(tf.random.split(seed, 3))
-    height, width = image_shape(image_bytes)
+    image_bytes, height, width = _checked(image_bytes)
     if crop == "random_resized":
         window = _random_resized_window(height, width, crop_seed)
     else:
@@ -198,8 +214,10 @@ def _decode_scaled(image_bytes, window, height, width, size):
 def reason(error: tf.errors.OpError) -> str:
     """Returns why an image could not be read, for a person: TensorFlow's message without its graph's node names."""
     text = str(error.message or "")
-    if "assertion failed" in text:
-        return " ".join(text.split("assertion failed:")[-1].split("[Op:")[0].split("\n")[0].replace("[", "").replace("]", "").split())
-    if "No such file" in text or "Permission denied" in text:
-        return text.split(";")[-1].split("\n")[0].split("[Op:")[0].strip()
+    for marker in ("assertion failed:", "Summarized data:"):  # Of tf.debugging.Assert, in a graph and eagerly.
+        if marker in text:
+            data = re.sub(r"\{\{.*|\[Op:.*", "", text.split(marker)[1], flags=re.DOTALL)
+            return " ".join(re.sub(r"b'|[\[\]'\"]", " ", data).split())
+    if "No such file" in text or "Permission denied" in text or "Is a directory" in text:
+        return re.sub(r"\[Op:.*|\n.*", "", text.split(";")[-1], flags=re.DOTALL).strip()
     return "the image data is damaged or of an unsupported kind"

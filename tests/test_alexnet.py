@@ -770,3 +770,30 @@ def test_build_model_refuses_an_unknown_distribution():
 
 def test_build_model_has_the_classes_it_is_asked_for():
     assert alexnet.build_model(config.with_num_classes(TINY, 7)).output_shape == (None, 7)
+
+
+def test_torchvision_row_equals_pytorch():
+    torch = pytest.importorskip("torch", reason="PyTorch is optional: pip install torch")
+    nn = torch.nn
+    peer = nn.Sequential(  # pytorch/vision, torchvision/models/alexnet.py, in evaluation mode.
+        nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU(), nn.MaxPool2d(3, 2), nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(),
+        nn.MaxPool2d(3, 2), nn.Conv2d(192, 384, 3, padding=1), nn.ReLU(), nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(),
+        nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2), nn.AdaptiveAvgPool2d(6), nn.Flatten(),
+        nn.Dropout(), nn.Linear(9216, 4096), nn.ReLU(), nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU(),
+        nn.Linear(4096, 1000)).eval()
+    model = alexnet.build_model(config.TORCHVISION, seed=1)
+    layers_of_peer = [layer for layer in peer if isinstance(layer, (nn.Conv2d, nn.Linear))]
+    for name, layer in zip(alexnet.layer_names(config.TORCHVISION), layers_of_peer, strict=True):
+        kernel, bias = (weight.numpy() for weight in model.get_layer(name).weights)
+        if name == "fc6":  # Ours flattens rows, columns, channels; PyTorch channels, rows, columns.
+            kernel = kernel.reshape(6, 6, 256, 4096).transpose(2, 0, 1, 3).reshape(9216, 4096)
+        kernel = kernel.transpose(3, 2, 0, 1) if kernel.ndim == 4 else kernel.T
+        with torch.no_grad():
+            layer.weight.copy_(torch.tensor(kernel.copy()))
+            layer.bias.copy_(torch.tensor(bias))
+    images = np.random.default_rng(0).uniform(0, 255, (2, 224, 224, 3)).astype("float32")
+    mean, std = np.array([.485, .456, .406]), np.array([.229, .224, .225])  # Their transform, on [0, 1].
+    normalized = torch.tensor(((images / 255 - mean) / std).astype("float32").transpose(0, 3, 1, 2).copy())
+    with torch.no_grad():
+        expected = peer(normalized).numpy()
+    np.testing.assert_allclose(model(images).numpy(), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
