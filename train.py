@@ -22,8 +22,8 @@ _DOWNLOAD = flags.DEFINE_bool("download", False, "Let TFDS download and prepare 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory. Default: runs/<architecture>-<data set>.")
 _ARCHITECTURE = flags.DEFINE_enum("architecture", "paper", list(config.ARCHITECTURES), "Which published AlexNet.")
 _INITIALIZATION = flags.DEFINE_enum(
-    "initialization", "he", config.INITIALIZATION_NAMES,
-    "How the weights start. 'row' is what the source says; 'he' is what starts to learn on small data.")
+    "initialization", "auto", ["auto", *config.INITIALIZATION_NAMES],
+    "How the weights start. 'row' is what the source says; 'he' learns on small data and is chosen there.")
 _EPOCHS = flags.DEFINE_integer("epochs", None, "Passes over the training images.", lower_bound=1)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Examples per step, over all devices.", lower_bound=1)
 _LEARNING_RATE = flags.DEFINE_float("learning_rate", None, "Of the kernels, at the start.", lower_bound=0)
@@ -51,15 +51,18 @@ def main(argv):
     if _DATASET.value and not _DATA_DIR.value:
         raise config.UserError(f"--dataset={_DATASET.value} needs --data_dir=DIR, the TFDS directory it is in.")
     row = config.ARCHITECTURES[_ARCHITECTURE.value]
-    if _DATA_DIR.value:
-        data = datasets.find(_DATA_DIR.value, _DATASET.value, _DOWNLOAD.value)
-        recipe, note = config.adapt(row.recipe, _INITIALIZATION.value, len(data.splits["train"]))
-    else:
-        data, recipe, note = datasets.drawn(), config.TRY_OUT, ""
-    print("\n".join(filter(None, [data.summary(), note])))
+    data = datasets.find(_DATA_DIR.value, _DATASET.value, _DOWNLOAD.value) if _DATA_DIR.value else datasets.drawn()
+    print(data.summary())
+    num_images = len(data.splits["train"])
+    initialization = _INITIALIZATION.value
+    if initialization == "auto":
+        initialization = row.initialization if num_images >= config.LARGE else "he"
+    recipe = config.adapt(row.recipe, initialization, num_images) if _DATA_DIR.value else config.TRY_OUT
+    if num_images < config.LARGE:
+        print(f"  The row's own recipe is for ImageNet; the one below suits {num_images:,} images. Flags change it.")
     changes = {name: flags.FLAGS[name].value for name in config.RECIPE_FLAGS if flags.FLAGS[name].value is not None}
     train_config = config.TrainConfig(
-        architecture=row.name, recipe=config.override(recipe, changes), initialization=_INITIALIZATION.value,
+        architecture=row.name, recipe=config.override(recipe, changes), initialization=initialization,
         seed=_SEED.value, deterministic=_DETERMINISTIC.value,
         precision=distribution.default_precision() if _PRECISION.value == "auto" else _PRECISION.value)
     path = _WORKDIR.value or f"runs/{row.name}-{data.name}"

@@ -170,6 +170,7 @@ class Architecture:
         lrn_sees: "tower": the window stays inside the tower; "both": it crosses to the other one.
         same_map_lrn: What "same_map_lrn" means: the window is spatial, `depth_radius` pixels to each side.
         dropout_rate: Fraction of activations dropped in training.
+        initialization: How training on ImageNet starts by default: "row", or another where the row's does not start.
         mean: RGB in [0, 255], subtracted from the images by the first layer.
         scale: Per channel, multiplies what is left.
     """
@@ -183,6 +184,7 @@ class Architecture:
     lrn_sees: str = "tower"
     same_map_lrn: LRN = LRN(bias=1.0, alpha=4e-5)
     dropout_rate: float = 0.5
+    initialization: str = "row"
     mean: tuple[float, ...] = IMAGENET_MEAN
     scale: tuple[float, ...] = (1.0, 1.0, 1.0)
 
@@ -291,6 +293,7 @@ PAPER = Architecture(
         Stage("fc8", 1000, then=(), **_normal(.01, 0)),
     ),
     recipe=Recipe(),
+    initialization="original2012",
 )
 
 # What `layer-params-145.cfg` logs: epoch 25 rate /10, 51 /100, 67 conv1 /10 and colour noise off, 72 conv1 frozen,
@@ -479,7 +482,7 @@ def override(recipe: Recipe, changes: dict) -> Recipe:
 LARGE = 500_000
 
 
-def adapt(recipe: Recipe, initialization: str, num_images: int) -> tuple[Recipe, str]:
+def adapt(recipe: Recipe, initialization: str, num_images: int) -> Recipe:
     """Makes a row's recipe, written for ImageNet's 1.2 million images, sensible for a smaller data set.
 
     Args:
@@ -488,10 +491,10 @@ def adapt(recipe: Recipe, initialization: str, num_images: int) -> tuple[Recipe,
         num_images: In the training split.
 
     Returns:
-        (the recipe, a line that says what was changed, or nothing).
+        The recipe; unchanged from `LARGE` images on.
     """
     if num_images >= LARGE:
-        return recipe, ""
+        return recipe
     batch_size = min(64, max(1, num_images // 4))
     epochs = max(30, -(-1350 // (num_images // batch_size)))
     recipe = dataclasses.replace(
@@ -499,9 +502,7 @@ def adapt(recipe: Recipe, initialization: str, num_images: int) -> tuple[Recipe,
         warmup_steps=100)
     if initialization == "he":  # Measured on 2,934 photographs: faster than .005, and safe with the gradient's norm bounded.
         recipe = dataclasses.replace(recipe, learning_rate=0.008, clip_norm=5.0)
-    return recipe, (
-        f"The row's recipe is for 1.2 million images; for {num_images:,}: batches of {batch_size}, {epochs} epochs, "
-        f"a cosine schedule from {recipe.learning_rate:g} after 100 steps of warm-up. Flags change each of them.")
+    return recipe
 
 
 # What learns the drawn try-out in minutes on two cores (measured); kernels, rate and batch suit its few images.

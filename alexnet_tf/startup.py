@@ -13,12 +13,10 @@ def import_tensorflow():
     """Imports TensorFlow and Keras without their start-up lines, which would drown what the program says.
 
     Those lines are written to file descriptor 2 before TensorFlow reads TF_CPP_MIN_LOG_LEVEL. Should the import
-    fail, they are shown. With TF_CPP_MIN_LOG_LEVEL set by the user, everything is shown.
+    fail, they are shown, and with TF_CPP_MIN_LOG_LEVEL=0 they are not hidden.
     """
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
-        import tensorflow
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") == "0":
         return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
     sys.stderr.flush()
     standard_error = os.dup(2)
     with tempfile.TemporaryFile() as kept:

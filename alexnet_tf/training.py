@@ -112,14 +112,14 @@ def _step_factor(steps, progress: float) -> float:
 
 
 def is_stuck(train_loss: float, chance_loss: float, steps: int) -> bool:
-    """Says whether a network has learned nothing: its cross-entropy is still that of guessing the classes' frequencies.
+    """Says whether a network has learned nothing: its cross-entropy is that of guessing by the classes' frequencies.
 
     Args:
         train_loss: Mean cross-entropy over an epoch, in nats.
         chance_loss: Entropy of the classes, ln(classes) if they are equally frequent.
         steps: Steps done; before 100 nothing is said.
     """
-    return steps >= 100 and train_loss > 0.98 * chance_loss
+    return steps >= 100 and 0.98 * chance_loss < train_loss < 1.1 * chance_loss
 
 
 def chance_loss(labels, num_classes: int) -> float:
@@ -290,10 +290,11 @@ class _Training(keras.callbacks.Callback):
             "row": "as its source states",
             "he": "by He's rule, which was measured to learn on small data (--initialization=row: the source's own)",
         }.get(self.config.initialization, f"as {self.config.initialization} states")
+        schedule = recipe.schedule + (f", patience {recipe.patience} epochs" if recipe.schedule == "plateau" else "")
         clip = f", gradient norm at most {recipe.clip_norm:g}" if recipe.clip_norm else ""
         print(f"Network: {self.row.name}, {parameters:,} parameters, initialised {start}\n"
               f"Recipe: batches of {recipe.batch_size}, {recipe.epochs} epochs of {self.steps} steps, rate "
-              f"{recipe.learning_rate:g} ({recipe.schedule}), momentum {recipe.momentum:g}, weight decay "
+              f"{recipe.learning_rate:g} ({schedule}), momentum {recipe.momentum:g}, weight decay "
               f"{recipe.weight_decay:g}{clip}\n"
               f"Precision: {self.config.precision}; {'' if self.config.deterministic else 'not '}deterministic")
 
@@ -442,8 +443,12 @@ class _Training(keras.callbacks.Callback):
             print(f"The loss is stuck at {row['train_loss']:.3f}: guessing gives {self.chance_loss:.3f} "
                   f"(ln({len(self.data.class_names)}) = {math.log(len(self.data.class_names)):.3f}). The network has "
                   f"learned nothing yet with --initialization={self.config.initialization} and "
-                  f"--learning_rate={self.recipe.learning_rate:g}. What gets it going on small data: another "
-                  "--workdir with --initialization=he --clip_norm=1, the default.")
+                  f"--learning_rate={self.recipe.learning_rate:g}. Try, in another --workdir, {self._advice()}.")
+
+    def _advice(self) -> str:
+        if self.config.initialization != "he":
+            return "--initialization=he --learning_rate=0.008 --clip_norm=5, which gets it going on small data"
+        return f"a lower rate: --learning_rate={self.recipe.learning_rate / 3:.2g}"
 
     def _on_signal(self, number, frame):
         if self.signal:

@@ -251,3 +251,27 @@ def test_config_imports_no_tensorflow():
     root = pathlib.Path(config.__file__).parent.parent
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("num_images", "batch_size", "epochs"), [
+    (2934, 64, 30), (50_000, 64, 30), (499_999, 64, 30), (640, 64, 135), (40, 10, 338), (3, 1, 450)])
+def test_adapt_gives_small_data_enough_steps(num_images, batch_size, epochs):
+    recipe = config.adapt(config.PAPER.recipe, "he", num_images)
+    assert (recipe.batch_size, recipe.epochs, recipe.schedule) == (batch_size, epochs, "cosine")
+    assert (recipe.learning_rate, recipe.clip_norm) == (0.008, 5.0)
+    assert recipe.momentum == 0.9 and recipe.weight_decay == 5e-4 and recipe.colour_noise
+
+
+def test_adapt_keeps_the_rows_rate_with_its_own_initialization():
+    assert config.adapt(config.PAPER.recipe, "row", 2934).learning_rate == 0.01
+    assert config.adapt(config.PAPER.recipe, "row", 2934).clip_norm == 0
+
+
+@pytest.mark.parametrize("row", config.ARCHITECTURES.values(), ids=lambda row: row.name)
+def test_adapt_leaves_imagenet_alone(row):
+    assert config.adapt(row.recipe, row.initialization, 1_281_167) is row.recipe
+
+
+def test_initialization_on_imagenet_is_the_rows_but_for_the_papers_text():
+    others = {name: row.initialization for name, row in config.ARCHITECTURES.items() if row.initialization != "row"}
+    assert others == {name: "original2012" for name in ("paper", "ungrouped", "fc2048", "conv_fc")}
