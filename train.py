@@ -14,7 +14,7 @@ from alexnet_tf import config, startup
 
 startup.import_tensorflow()
 
-from alexnet_tf import datasets, distribution, training  # noqa: E402
+from alexnet_tf import datasets, training  # noqa: E402
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Images: class folders or a TFDS directory. Drawn ones by default.")
 _DATASET = flags.DEFINE_string("dataset", None, "Name of the TFDS data set in --data_dir, such as imagenet2012.")
@@ -24,21 +24,22 @@ _ARCHITECTURE = flags.DEFINE_enum("architecture", "paper", list(config.ARCHITECT
 _INITIALIZATION = flags.DEFINE_enum(
     "initialization", "auto", ["auto", *config.INITIALIZATION_NAMES],
     "How the weights start. 'row' is what the source says; 'he' learns on small data and is chosen there.")
-_EPOCHS = flags.DEFINE_integer("epochs", None, "Passes over the training images.", lower_bound=1)
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Examples per step, over all devices.", lower_bound=1)
-_LEARNING_RATE = flags.DEFINE_float("learning_rate", None, "Of the kernels, at the start.", lower_bound=0)
-_MOMENTUM = flags.DEFINE_float("momentum", None, "Coefficient of the velocity.", 0, 1)
-_WEIGHT_DECAY = flags.DEFINE_float("weight_decay", None, "Of the kernels, the paper's way.", lower_bound=0)
-_SCHEDULE = flags.DEFINE_enum(
+# The recipe, each by the name of its field in config.Recipe; what is not given is the row's.
+flags.DEFINE_integer("epochs", None, "Passes over the training images.", lower_bound=1)
+flags.DEFINE_integer("batch_size", None, "Examples per step, over all devices.", lower_bound=1)
+flags.DEFINE_float("learning_rate", None, "Of the kernels, at the start.", lower_bound=0)
+flags.DEFINE_float("momentum", None, "Coefficient of the velocity.", 0, 1)
+flags.DEFINE_float("weight_decay", None, "Of the kernels, the paper's way.", lower_bound=0)
+flags.DEFINE_enum(
     "schedule", None, ["plateau", "steps", "cosine"],
     "'plateau' divides the rate by 10 when the validation error stops falling; 'steps' is the row's own table.")
-_PATIENCE = flags.DEFINE_integer("patience", None, "Epochs without progress before a division.", lower_bound=1)
-_WARMUP_STEPS = flags.DEFINE_integer("warmup_steps", None, "Steps in which the rate rises from zero.", lower_bound=0)
-_CLIP_NORM = flags.DEFINE_float("clip_norm", None, "Largest norm of the gradient; 0 is none.", lower_bound=0)
-_CROP = flags.DEFINE_enum(
+flags.DEFINE_integer("patience", None, "Epochs without progress before a division.", lower_bound=1)
+flags.DEFINE_integer("warmup_steps", None, "Steps in which the rate rises from zero.", lower_bound=0)
+flags.DEFINE_float("clip_norm", None, "Largest norm of the gradient; 0 is none.", lower_bound=0)
+flags.DEFINE_enum(
     "crop", None, ["window", "random_resized"], "Training crops: the paper's windows of 256 x 256, or torchvision's.")
-_COLOUR_NOISE = flags.DEFINE_bool("colour_noise", None, "Add the paper's PCA colour noise.")
-_SEED = flags.DEFINE_integer("seed", 0, "Fixes weights, order, augmentation and dropout.", lower_bound=0)
+flags.DEFINE_bool("colour_noise", None, "Add the paper's PCA colour noise.")
+_SEED = flags.DEFINE_integer("seed", 0, "Fixes weights, order, augmentation and dropout.", 0, 2 ** 31 - 1)
 _PRECISION = flags.DEFINE_enum(
     "precision", "auto", ["auto", "float32", "mixed_bfloat16", "mixed_float16"],
     "'auto' is mixed_bfloat16 on a CPU that computes with it, else float32.")
@@ -48,8 +49,8 @@ _CHECKPOINT_MINUTES = flags.DEFINE_float("checkpoint_minutes", 10, "Longest time
 
 def main(argv):
     startup.check_no_arguments(argv)
-    if _DATASET.value and not _DATA_DIR.value:
-        raise config.UserError(f"--dataset={_DATASET.value} needs --data_dir=DIR, the TFDS directory it is in.")
+    if (_DATASET.value or _DOWNLOAD.value) and not _DATA_DIR.value:
+        raise config.UserError("--dataset and --download need --data_dir=DIR, the TFDS directory.")
     row = config.ARCHITECTURES[_ARCHITECTURE.value]
     data = datasets.find(_DATA_DIR.value, _DATASET.value, _DOWNLOAD.value) if _DATA_DIR.value else datasets.drawn()
     print(data.summary())
@@ -57,14 +58,16 @@ def main(argv):
     initialization = _INITIALIZATION.value
     if initialization == "auto":
         initialization = row.initialization if num_images >= config.LARGE else "he"
-    recipe = config.adapt(row.recipe, initialization, num_images) if _DATA_DIR.value else config.TRY_OUT
+    changes = {name: flags.FLAGS[name].value for name in config.RECIPE_FLAGS if flags.FLAGS[name].value is not None}
+    if _DATA_DIR.value:
+        recipe = config.adapt(row.recipe, initialization, num_images, changes)
+    else:
+        recipe = config.try_out(row.recipe, changes)
     if num_images < config.LARGE:
         print(f"  The row's own recipe is for ImageNet; the one below suits {num_images:,} images. Flags change it.")
-    changes = {name: flags.FLAGS[name].value for name in config.RECIPE_FLAGS if flags.FLAGS[name].value is not None}
     train_config = config.TrainConfig(
-        architecture=row.name, recipe=config.override(recipe, changes), initialization=initialization,
-        seed=_SEED.value, deterministic=_DETERMINISTIC.value,
-        precision=distribution.default_precision() if _PRECISION.value == "auto" else _PRECISION.value)
+        architecture=row.name, recipe=recipe, initialization=initialization, seed=_SEED.value,
+        deterministic=_DETERMINISTIC.value, precision=_PRECISION.value)
     path = _WORKDIR.value or f"runs/{row.name}-{data.name}"
     is_complete = training.train(train_config, data, path, checkpoint_minutes=_CHECKPOINT_MINUTES.value)
     return 0 if is_complete else 1

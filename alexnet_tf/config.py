@@ -1,11 +1,11 @@
 """The networks and their training recipes as data: what every published AlexNet is, and how it learns.
 
-A variant is a row of `ARCHITECTURES`; `alexnet.build_model` walks it. Nothing here computes, and nothing
-here imports TensorFlow. Sources: "the paper" is Krizhevsky, Sutskever, Hinton, NIPS 2012; "the author's
+A variant is a row of `ARCHITECTURES`; `alexnet.build_model` walks it. Nothing here imports TensorFlow. Sources: "the paper" is Krizhevsky, Sutskever, Hinton, NIPS 2012; "the author's
 file" is `layers-145.cfg` of the cuda-convnet tree that the Computer History Museum released; Caffe is BVLC/caffe.
 """
 
 import dataclasses
+
 
 class UserError(ValueError):
     """A mistake that a person can mend: the scripts print its message as a line, without a stack trace."""
@@ -123,9 +123,9 @@ class Recipe:
         bias_learning_rate_multiplier: The biases' rate over the kernels'.
         schedule: "plateau" divides the rate by 10 when the validation error stops falling, at most three times
             (Section 5); "steps" follows `steps`; "cosine" falls to zero over the run.
-        steps: For "steps": (fraction of the run, factor on the rate from there on).
+        steps: For "steps", as are the next two and `colour_noise_until`: (fraction of the run, factor on the rate from there on).
         bias_steps: The same for the biases' rate; None follows the kernels.
-        conv1_steps: A further factor on conv1; 0 freezes it, without decay, as cuda-convnet does.
+        conv1_steps: A further factor on conv1's kernels; 0 freezes conv1, without decay, as cuda-convnet does.
         patience: For "plateau": epochs without a lower validation error before the rate falls.
         epochs: Passes over the training images.
         warmup_steps: Steps over which the rate rises linearly from zero.
@@ -442,7 +442,7 @@ class TrainConfig:
         recipe: The row's recipe with the flags' changes.
         initialization: One of `INITIALIZATION_NAMES`.
         seed: Fixes the weights at the start, the order, the augmentation and the dropout.
-        precision: Keras dtype policy: "float32", "mixed_bfloat16" or "mixed_float16".
+        precision: Keras dtype policy: "float32", "mixed_bfloat16" or "mixed_float16"; "auto" is settled at the start.
         deterministic: Whether the same seed gives the same bits.
     """
 
@@ -460,51 +460,51 @@ def architecture_of(run_config: dict) -> Architecture:
     return with_num_classes(row, len(run_config["data"]["classes"]))
 
 
-# The fields of a recipe that flags of the same name change.
-RECIPE_FLAGS = (
-    "epochs", "batch_size", "learning_rate", "momentum", "weight_decay", "schedule", "patience", "warmup_steps",
-    "clip_norm", "crop", "colour_noise")
-
-
-def override(recipe: Recipe, changes: dict) -> Recipe:
-    """Returns the recipe with the flags' changes.
-
-    Raises:
-        UserError: If "steps" is asked for where the row's source states no steps.
-    """
-    recipe = dataclasses.replace(recipe, **changes)
-    if recipe.schedule == "steps" and not recipe.steps:
-        raise UserError("schedule=steps needs a row whose source has steps; this one's has none. Use plateau or cosine.")
-    return recipe
-
-
 # From this many training images on, a data set is treated as ImageNet is: the row's recipe as it stands.
 LARGE = 500_000
 
 
-def adapt(recipe: Recipe, initialization: str, num_images: int) -> Recipe:
+def adapt(recipe: Recipe, initialization: str, num_images: int, changes: dict) -> Recipe:
     """Makes a row's recipe, written for ImageNet's 1.2 million images, sensible for a smaller data set.
 
     Args:
         recipe: The row's.
         initialization: One of `INITIALIZATION_NAMES`.
         num_images: In the training split.
+        changes: What flags say of the recipe's fields; they are kept, and the rest goes with them.
 
     Returns:
-        The recipe; unchanged from `LARGE` images on.
+        The recipe; from `LARGE` images on, the row's with the changes.
+
+    Raises:
+        UserError: If "steps" is asked for where the row's source states no steps.
     """
-    if num_images >= LARGE:
-        return recipe
-    batch_size = min(64, max(1, num_images // 4))
-    epochs = max(30, -(-1350 // (num_images // batch_size)))
-    recipe = dataclasses.replace(
-        recipe, batch_size=batch_size, epochs=epochs, schedule="cosine", patience=max(5, epochs // 8),
-        warmup_steps=100)
-    if initialization == "he":  # Measured on 2,934 photographs: faster than .005, and safe with the gradient's norm bounded.
-        recipe = dataclasses.replace(recipe, learning_rate=0.008, clip_norm=5.0)
+    adapted = {}
+    if num_images < LARGE:
+        batch_size = changes.get("batch_size", min(64, max(1, num_images // 4)))
+        epochs = changes.get("epochs", max(30, -(-1350 // max(1, num_images // batch_size))))
+        adapted = {"batch_size": batch_size, "epochs": epochs, "schedule": "cosine", "warmup_steps": 100,
+                   "patience": max(5, epochs // 8)}
+        if initialization == "he":  # Measured on 2,934 photographs: faster than .005, and safe with a bounded gradient.
+            adapted |= {"learning_rate": 0.008, "clip_norm": 5.0}
+    return _replace(recipe, adapted | changes)
+
+
+def try_out(recipe: Recipe, changes: dict) -> Recipe:
+    """Returns a row's recipe with what learns the drawn try-out in minutes on two cores (measured), and the changes."""
+    return _replace(recipe, {
+        "batch_size": 32, "epochs": 4, "schedule": "cosine", "learning_rate": 0.003, "clip_norm": 5.0,
+        "colour_noise": False, **changes})
+
+
+def _replace(recipe, changes):
+    recipe = dataclasses.replace(recipe, **changes)
+    if recipe.schedule == "steps" and not recipe.steps:
+        raise UserError("schedule=steps needs a row whose source has steps; this one's has none. Use plateau or cosine.")
     return recipe
 
 
-# What learns the drawn try-out in minutes on two cores (measured); kernels, rate and batch suit its few images.
-TRY_OUT = Recipe(
-    batch_size=32, epochs=4, schedule="cosine", learning_rate=0.003, clip_norm=5.0, colour_noise=False)
+# The fields of a recipe that flags of the same name change.
+RECIPE_FLAGS = (
+    "epochs", "batch_size", "learning_rate", "momentum", "weight_decay", "schedule", "patience", "warmup_steps",
+    "clip_norm", "crop", "colour_noise")

@@ -7,17 +7,17 @@ of class folders. Nothing is decoded here, and nothing is downloaded unless aske
 import concurrent.futures
 import dataclasses
 import hashlib
-import json
 import os
 import pathlib
 import shutil
-import struct
+import sys
 
 import numpy as np
 import tensorflow as tf
 import tqdm
 
-from alexnet_tf import config, drawing
+from alexnet_tf import drawing, records
+from alexnet_tf.records import DataError
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
 
@@ -27,16 +27,14 @@ DRAWN = "drawn"
 # Names of the folder or split that errors are measured on, in order of preference.
 VALIDATION_NAMES = ("val", "valid", "validation", "test")
 
+_CHOSEN_ON_TEST = "No validation split is there: the best checkpoint is chosen on test, so its test error is too good."
+
 _IMAGENET_HELP = """\
 ImageNet cannot be downloaded by a program. Register at https://image-net.org/download-images and put
   ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar   (138 GB and 6.3 GB)
 into {data_dir}/downloads/manual, then type
   python -c "import tensorflow_datasets as tfds; tfds.builder('imagenet2012', data_dir='{data_dir}').download_and_prepare()"
 """
-
-
-class DataError(config.UserError):
-    """The data directory does not hold what is needed; the message says what was looked for and what to type."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,45 +63,6 @@ class ImageFiles:
 
 
 @dataclasses.dataclass(frozen=True)
-class Records:
-    """Examples in the TFRecord files of a TFDS data set, reached by their offsets.
-
-    Attributes:
-        files: TFRecord files.
-        file_of: int32 [n], which file an example is in.
-        offsets, lengths: int64 [n], where its bytes are.
-        parse: Graph function from a record to (image_bytes, label).
-        labels: None: they are inside the records.
-    """
-
-    files: tuple[str, ...]
-    file_of: np.ndarray
-    offsets: np.ndarray
-    lengths: np.ndarray
-    parse: object
-    labels: None = None
-
-    def __len__(self) -> int:
-        return len(self.offsets)
-
-    def describe(self, index: int) -> str:
-        """Returns the file and record of example `index`, for messages."""
-        return f"{self.files[self.file_of[index]]}, the record at byte {self.offsets[index]}"
-
-    def read(self, index: int) -> bytes:
-        """Returns the bytes of record `index`."""
-        with open(self.files[self.file_of[index]], "rb") as file:
-            return os.pread(file.fileno(), int(self.lengths[index]), int(self.offsets[index]))
-
-    def make_reader(self):
-        """Returns the graph function: index int64 [] -> (image_bytes string [], label int32 [])."""
-        def read(index):
-            record = tf.numpy_function(self.read, [index], tf.string, stateful=False)
-            return self.parse(tf.ensure_shape(record, []))
-        return read
-
-
-@dataclasses.dataclass(frozen=True)
 class DataSet:
     """A data directory, understood.
 
@@ -111,7 +70,7 @@ class DataSet:
         name: Short name, for the run's directory.
         directory: Where it is.
         class_names: In the order of the labels.
-        splits: "train", the validation split and whatever else is there; each `ImageFiles` or `Records`.
+        splits: "train", the validation split and whatever else is there; each `ImageFiles` or `records.Records`.
         validation: Name of the split that errors are measured on.
         notes: Lines that a person should see before training.
     """
@@ -131,18 +90,19 @@ class DataSet:
         return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
 
     def fingerprint(self) -> str:
-        """Returns a hash of the classes and of which images are in which split, the same wherever they lie."""
+        """Returns a hash of the classes and of which files (names and sizes) are in which split, wherever they lie."""
         digest = hashlib.sha256("\n".join(self.class_names).encode())
         for name, split in sorted(self.splits.items()):
             digest.update(f"\n{name} {len(split)}\n".encode())
             if split.labels is not None:
                 digest.update(split.labels.tobytes())
             files = split.paths if isinstance(split, ImageFiles) else split.files
-            digest.update("\n".join(os.path.basename(path) for path in files).encode("utf-8", "surrogateescape"))
+            lines = (f"{os.path.basename(path)} {os.path.getsize(path)}\n" for path in files)
+            digest.update("".join(lines).encode("utf-8", "surrogateescape"))
         return digest.hexdigest()[:16]
 
 
-def find(data_dir: str, dataset: str | None = None, download: bool = False) -> DataSet:
+def find(data_dir: str, dataset: str | None = None, download: bool = False, *, is_whole: bool = False) -> DataSet:
     """Finds the images in a directory.
 
     Args:
@@ -150,6 +110,7 @@ def find(data_dir: str, dataset: str | None = None, download: bool = False) -> D
             class folders, or one folder of class folders.
         dataset: Name of a TFDS data set, where the directory is TFDS's.
         download: Whether TFDS may download and prepare the data set.
+        is_whole: Whether one folder of class folders stays one split, "all", to measure on.
 
     Returns:
         The data set.
@@ -157,19 +118,23 @@ def find(data_dir: str, dataset: str | None = None, download: bool = False) -> D
     Raises:
         DataError: If nothing usable is there.
     """
-    directory = pathlib.Path(data_dir).expanduser()
+    directory = pathlib.Path(data_dir).expanduser().resolve()
+    if download and not dataset:
+        raise DataError("--download needs --dataset=NAME, the TFDS data set to fetch.")
     if dataset and download:
         return _tfds(directory, dataset, download)
     if not directory.is_dir():
         what = "is a file, not a directory" if directory.exists() else "does not exist"
         raise DataError(f"--data_dir={data_dir} {what}.\n" + _what_is_expected(directory, dataset))
-    if dataset or _prepared(directory):
+    if dataset or records.prepared(directory):
         return _tfds(directory, dataset, False)
-    folders = {path.name: path for path in sorted(directory.iterdir()) if path.is_dir()}
-    by_lower = {name.lower(): path for name, path in folders.items()}
-    if "train" in by_lower:
-        return _split_folders(directory, by_lower)
-    return _class_folders(directory)
+    try:
+        by_lower = {path.name.lower(): path for path in sorted(directory.iterdir()) if path.is_dir()}
+        if "train" in by_lower:
+            return _split_folders(directory, by_lower)
+        return _class_folders(directory, is_whole)
+    except OSError as error:
+        raise DataError(f"{error.filename} cannot be read: {error.strerror}.") from error
 
 
 def find_again(run_data: dict, data_dir: str | None = None, dataset: str | None = None) -> DataSet:
@@ -188,7 +153,8 @@ def find_again(run_data: dict, data_dir: str | None = None, dataset: str | None 
     else:
         if data_dir is None and not os.path.isdir(run_data["directory"]):
             raise DataError(f"The run's images are no longer in {run_data['directory']}. Say where: --data_dir=DIR.")
-        data = find(data_dir or run_data["directory"], dataset)
+        is_foreign = data_dir is not None and not os.path.realpath(data_dir) == run_data["directory"]
+        data = find(data_dir or run_data["directory"], dataset, is_whole=is_foreign)
     if list(data.class_names) != run_data["classes"]:
         raise DataError(
             f"{data.directory} has other classes than the run: {_some(data.class_names)} there, "
@@ -208,34 +174,51 @@ def _split_folders(directory, folders) -> DataSet:
             f"{directory} has a folder 'train', but none to measure the error on: looked for "
             f"{', '.join(VALIDATION_NAMES)}; there: {_listing(directory)}. Make one, or give "
             f"--data_dir={folders['train']}, which is then split 90/10.")
-    found = {name: _scan(folders[name]) for name in ("train", *present)}
+    found, others = {}, []
+    for name in ("train", *present):
+        found[name], left_out = _scan(folders[name])
+        others += left_out
     class_names = tuple(sorted(found["train"]))
     _check_classes(class_names, folders["train"])
-    splits = {"train": _image_files(found["train"], class_names)}
+    splits, notes = {"train": _image_files(found["train"], class_names)}, []
     for name in present:
         unknown = sorted(set(found[name]) - set(class_names))
-        if unknown:
+        if found[name] and not unknown:
+            splits[name] = _image_files(found[name], class_names)
+        elif name != present[0]:
+            notes.append(f"{folders[name].name} is left out: it has not the classes of train.")
+        elif unknown:
             raise DataError(
-                f"{folders[name]} has class folders that {folders['train']} has not: {', '.join(unknown[:10])}. "
+                f"{folders[name]} has class folders that {folders['train']} has not: {_some(unknown)}. "
                 "Both must have the same folder names.")
-        splits[name] = _image_files(found[name], class_names)
-        if not len(splits[name]):
-            raise DataError(f"{folders[name]} holds no images ({', '.join(IMAGE_ENDINGS)}).")
-    notes = ()
+        else:
+            raise DataError(
+                f"{folders[name]} holds no images in class folders ({', '.join(IMAGE_ENDINGS)}); there: "
+                f"{_listing(folders[name])}.")
     if present[0] == "test":
-        notes = ("There is no val folder: the best checkpoint is chosen on test, so its test error is too good.",)
-    return DataSet(directory.resolve().name, str(directory), class_names, splits, present[0], notes)
+        notes.append(_CHOSEN_ON_TEST)
+    return DataSet(
+        directory.name, str(directory), class_names, splits, present[0], (*notes, *_left_out(others)))
 
 
-def _class_folders(directory) -> DataSet:
+def _class_folders(directory, is_whole) -> DataSet:
     """One folder of class folders, split by a hash of each file's name."""
-    found = _scan(directory)
+    found, others = _scan(directory)
     class_names = tuple(sorted(found))
     if not class_names:
         raise DataError(
             f"{directory} holds nothing to train on; there: {_listing(directory)}.\n"
             + _what_is_expected(directory, None))
+    like_splits = [name for name in class_names if name.lower() in (*VALIDATION_NAMES, "training")]
+    if like_splits:
+        raise DataError(
+            f"{directory} has folders that look like splits ({', '.join(like_splits)}) and none called train; there: "
+            f"{_listing(directory)}. Rename the training folder to train.")
     _check_classes(class_names, directory)
+    if is_whole:
+        return DataSet(
+            directory.name, str(directory), class_names, {"all": _image_files(found, class_names)}, "all",
+            _left_out(others))
     train = {name: [path for path in paths if not is_held_out(path)] for name, paths in found.items()}
     validation = {name: [path for path in paths if is_held_out(path)] for name, paths in found.items()}
     splits = {"train": _image_files(train, class_names), "validation": _image_files(validation, class_names)}
@@ -244,8 +227,8 @@ def _class_folders(directory) -> DataSet:
             raise DataError(
                 f"{directory}: too few images for a 90/10 split by file name, '{name}' got none. "
                 "Make folders train and val yourself.")
-    notes = ("Split 90/10 by a hash of each file's name: the same for ever.",)
-    return DataSet(directory.resolve().name, str(directory), class_names, splits, "validation", notes)
+    notes = ("Split 90/10 by a hash of each file's name: the same for ever.", *_left_out(others))
+    return DataSet(directory.name, str(directory), class_names, splits, "validation", notes)
 
 
 def is_held_out(path: str) -> bool:
@@ -253,20 +236,32 @@ def is_held_out(path: str) -> bool:
     return hashlib.sha256(os.path.basename(path).encode("utf-8", "surrogateescape")).digest()[0] % 10 == 0
 
 
-def _scan(folder) -> dict[str, list[str]]:
-    """Returns {class name: sorted image files} of a folder of class folders; folders without images are left out."""
-    found = {}
+def _scan(folder) -> tuple[dict[str, list[str]], list[str]]:
+    """Returns {class name: sorted image files} of a folder of class folders, and the files that are no images."""
+    found, others = {}, []
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.name.startswith(".") or not entry.is_dir():
             continue
         paths = []
-        for root, folders, names in os.walk(entry.path):
+        for root, folders, names in os.walk(entry.path, onerror=_raise):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
-            paths += [os.path.join(root, name) for name in names
-                      if name.lower().endswith(IMAGE_ENDINGS) and not name.startswith(".")]
+            for name in names:
+                if not name.startswith("."):
+                    (paths if name.lower().endswith(IMAGE_ENDINGS) else others).append(os.path.join(root, name))
         if paths:
             found[entry.name] = sorted(paths)
-    return found
+    return found, others
+
+
+def _raise(error):
+    raise error
+
+
+def _left_out(others) -> tuple[str, ...]:
+    """Returns a note about files that are not read."""
+    if not others:
+        return ()
+    return (f"{len(others):,} files are left out, being neither JPEG nor PNG by name, such as {others[0]}.",)
 
 
 def _image_files(found, class_names) -> ImageFiles:
@@ -298,47 +293,39 @@ def _what_is_expected(directory, dataset) -> str:
         "Without --data_dir a small image set is drawn, to try things out.")
 
 
-def _prepared(directory) -> dict[str, pathlib.Path]:
-    """Returns {name[/config]: newest version's folder} of the TFDS data sets at most three levels down."""
-    found = {}
-    for depth in range(4):
-        for path in directory.glob("/".join(["*"] * depth + ["dataset_info.json"])):
-            with open(path, encoding="utf-8") as file:
-                info = json.load(file)
-            name = "/".join(filter(None, [info["name"], info.get("configName")]))
-            version = [int(part) for part in info.get("version", "0").split(".")]
-            found[name] = max(found.get(name, ([], None)), (version, path.parent))
-    return {name: path for name, (_, path) in sorted(found.items())}
-
-
 def _tfds(directory, dataset, download) -> DataSet:
     """A data set that TFDS prepared, or may prepare now."""
     import tensorflow_datasets as tfds
 
     if download:
-        builder = tfds.builder(dataset, data_dir=directory)
-        builder.download_and_prepare()
+        try:
+            builder = tfds.builder(dataset, data_dir=directory)
+            builder.download_and_prepare()
+        except Exception as error:  # An unknown name, no network, missing tar files: whatever TFDS and its servers do.
+            raise DataError(
+                f"TFDS could not prepare {dataset!r} in {directory}: {str(error).strip()[:500]}\n"
+                + (_what_is_expected(directory, dataset) if dataset.startswith("imagenet2012") else "")) from error
     else:
         builder = tfds.builder_from_directory(_choose(directory, dataset))
-    image_key, label_key = _supervised_keys(builder)
+    image_key, label_key = records.supervised_keys(builder)
     class_names = tuple(builder.info.features[label_key].names)
-    splits = {name: _records(builder, name, image_key, label_key) for name in builder.info.splits}
+    splits = {name: records.read_split(builder, name, image_key, label_key) for name in builder.info.splits}
     validation = next((name for name in VALIDATION_NAMES if name in splits), None)
     notes = ()
     if "train" not in splits:
         raise DataError(f"{builder.data_dir} has no split 'train'; it has {', '.join(splits) or 'none'}.")
     if validation is None:
-        splits["train"], splits["validation"] = _hold_out(splits["train"])
+        splits["train"], splits["validation"] = records.hold_out(splits["train"])
         validation, notes = "validation", ("Only a train split is there: every tenth example is held out.",)
     elif validation == "test":
-        notes = ("There is no validation split: the best checkpoint is chosen on test, so its test error is too good.",)
+        notes = (_CHOSEN_ON_TEST,)
     return DataSet(builder.name, str(builder.data_dir), class_names, splits, validation, notes)
 
 
 def _choose(directory, dataset) -> pathlib.Path:
     """Returns the folder of the data set that is meant, or of the only one there."""
-    prepared = _prepared(directory)
-    matching = {name: path for name, path in prepared.items()
+    there = records.prepared(directory)
+    matching = {name: path for name, path in there.items()
                 if dataset is None or dataset in (name, name.split("/")[0])}
     if len(matching) == 1:
         return next(iter(matching.values()))
@@ -346,79 +333,10 @@ def _choose(directory, dataset) -> pathlib.Path:
         raise DataError(
             f"{directory} holds several TFDS data sets: choose with --dataset=NAME. There: {', '.join(matching)}.")
     raise DataError(
-        f"No prepared TFDS data set {dataset!r} in {directory}; prepared there: {', '.join(prepared) or 'none'}; "
+        f"No prepared TFDS data set {dataset!r} in {directory}; prepared there: {', '.join(there) or 'none'}; "
         f"files: {_listing(directory)}.\n" + (
             _what_is_expected(directory, dataset) if dataset.startswith("imagenet2012") else
             f"Type the same command with --download to let TFDS fetch {dataset}."))
-
-
-def _supervised_keys(builder) -> tuple[str, str]:
-    import tensorflow_datasets as tfds
-
-    features = builder.info.features
-    images = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
-    labels = [key for key, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)]
-    supervised = builder.info.supervised_keys or ()
-    image_key = next((key for key in images if key in supervised), next(iter(images), None))
-    label_key = next((key for key in labels if key in supervised), next(iter(labels), None))
-    if image_key is None or label_key is None:
-        raise DataError(
-            f"{builder.name} is no image classification set: an Image and a ClassLabel feature are needed; "
-            f"it has {dict(features)}.")
-    return image_key, label_key
-
-
-def _records(builder, split, image_key, label_key) -> Records:
-    import tensorflow_datasets as tfds
-
-    info = builder.info
-    if info.file_format.value != "tfrecord":
-        raise DataError(
-            f"{builder.data_dir} is stored as {info.file_format.value}; TFRecord files are read. Convert it with "
-            f"tfds.convert_format or prepare it again with file_format='tfrecord'.")
-    files = tuple(str(path) for path in info.splits[split].filepaths)
-    lengths_of_shards = info.splits[split].shard_lengths
-    with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        spans = list(pool.map(_record_spans, files, lengths_of_shards))
-    file_of = np.repeat(np.arange(len(files), dtype="int32"), [len(s) for s in spans])
-    offsets, lengths = np.concatenate(spans).T
-
-    def parse(record):
-        example = info.features.deserialize_example(
-            record, decoders={image_key: tfds.decode.SkipDecoding()})
-        return example[image_key], tf.cast(example[label_key], tf.int32)
-
-    return Records(files, file_of, offsets, lengths, parse)
-
-
-def _record_spans(path: str, expected: int) -> np.ndarray:
-    """Returns (offset, length) int64 [n, 2] of the records' data in a TFRecord file, from their headers alone."""
-    if not os.path.isfile(path):
-        raise DataError(f"{path} is missing. Prepare the data set again.")
-    spans, position, size = [], 0, os.path.getsize(path)
-    with open(path, "rb") as file:
-        while position + 12 <= size:
-            [length] = struct.unpack("<Q", os.pread(file.fileno(), 8, position))
-            if position + 16 + length > size:
-                break
-            spans.append((position + 12, length))
-            position += 16 + length
-    if len(spans) != expected or position != size:
-        raise DataError(
-            f"{path} is damaged: {expected} records were expected, {len(spans)} whole ones are there. "
-            "Prepare the data set again.")
-    return np.asarray(spans, "int64").reshape(-1, 2)
-
-
-def _hold_out(records: Records) -> tuple[Records, Records]:
-    """Splits records into nine tenths and one tenth, by position."""
-    held_out = np.arange(len(records)) % 10 == 0
-
-    def part(mask):
-        return dataclasses.replace(
-            records, file_of=records.file_of[mask], offsets=records.offsets[mask], lengths=records.lengths[mask])
-
-    return part(~held_out), part(held_out)
 
 
 def drawn(directory: str | None = None, images_per_class: int = 400) -> DataSet:
@@ -455,7 +373,7 @@ def _draw_all(directory, images_per_class):
         with open(os.path.join(temporary, split, name, f"{number:04d}.jpg"), "wb") as file:
             file.write(jpeg)
 
-    print(f"Drawing {len(jobs):,} images into {directory} (once).", flush=True)
+    print(f"Drawing {len(jobs):,} images into {directory} (once).", file=sys.stderr)
     try:
         for split, name, _ in jobs:
             os.makedirs(os.path.join(temporary, split, name), exist_ok=True)

@@ -58,12 +58,15 @@ def evaluate(predict, dataset, num_classes: int) -> Evaluation:
         The evaluation.
 
     Raises:
+        UserError: If the examples have no labels.
         ValueError: If the data set is empty.
     """
     examples, loss, top1, top5 = 0, 0.0, 0, 0
     confusion = np.zeros((num_classes, num_classes), "int64")
     for images, labels in dataset:
         log_probabilities, labels = predict(images).numpy(), labels.numpy()
+        if (labels < 0).any():
+            raise config.UserError("This split has no labels (they are -1): there is nothing to measure.")
         valid = ~np.isnan(log_probabilities).any(axis=-1)
         ranked = np.argsort(-log_probabilities, axis=-1, kind="stable")
         loss -= float(log_probabilities[np.arange(len(labels)), labels].sum(dtype="float64"))

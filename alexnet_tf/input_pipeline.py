@@ -86,6 +86,12 @@ def steps_per_epoch(split, batch_size: int) -> int:
     return len(split) // batch_size
 
 
+# What an unreadable image raises; not, say, memory that ran out.
+_READ_ERRORS = (
+    tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.errors.PermissionDeniedError,
+    tf.errors.FailedPreconditionError, tf.errors.DataLossError, tf.errors.UnknownError)
+
+
 @contextlib.contextmanager
 def naming_bad_images(split, indices):
     """Turns TensorFlow's error about an image that cannot be read into one that names the file.
@@ -99,7 +105,7 @@ def naming_bad_images(split, indices):
     """
     try:
         yield
-    except tf.errors.OpError as error:
+    except _READ_ERRORS as error:
         line = _first_unreadable(split, indices())
         if line is None:
             raise

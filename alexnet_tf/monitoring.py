@@ -98,8 +98,8 @@ def confusion_picture(confusion: np.ndarray, class_names) -> np.ndarray:
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.imshow(confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(classes), class_names, rotation=90)
-    axes.set_yticks(range(classes), class_names)
+    axes.set_xticks(range(classes), class_names, rotation=90, parse_math=False)
+    axes.set_yticks(range(classes), class_names, parse_math=False)
     axes.set_xlabel("predicted")
     axes.set_ylabel("label")
     if classes <= 20:

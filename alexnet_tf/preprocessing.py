@@ -201,14 +201,17 @@ def _decode_scaled(image_bytes, window, height, width, size):
     """Decodes `window` and resizes it to [size, size, 3]; the JPEG decoder halves large ones, which also antialiases."""
     halvings = tf.math.log(tf.maximum(tf.minimum(window[2], window[3]) / size, 1.0)) / tf.math.log(2.0)
     halvings = tf.cast(tf.minimum(tf.floor(halvings + 1e-4), 3), tf.int32)
-    halvings = tf.where(tf.io.is_jpeg(image_bytes), halvings, 0)
+    is_jpeg = tf.io.is_jpeg(image_bytes)
+    halvings = tf.where(is_jpeg, halvings, 0)
     scale = tf.bitwise.left_shift(1, halvings)
     limits = tf.stack([(height + scale - 1) // scale, (width + scale - 1) // scale])
     begin = tf.cast(tf.round(window[:2] / tf.cast(scale, tf.float32)), tf.int32)
     extent = tf.cast(tf.round(window[2:] / tf.cast(scale, tf.float32)), tf.int32)
     extent = tf.clip_by_value(extent, 1, limits)
     begin = tf.minimum(begin, limits - extent)
-    return _resize(_decode_window(image_bytes, tf.concat([begin, extent], 0), halvings), size, antialias=False)
+    image = _decode_window(image_bytes, tf.concat([begin, extent], 0), halvings)
+    return tf.cond(
+        is_jpeg, lambda: _resize(image, size, antialias=False), lambda: _resize(image, size, antialias=True))
 
 
 def reason(error: tf.errors.OpError) -> str:

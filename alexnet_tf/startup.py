@@ -1,10 +1,11 @@
 """What every script does around its work: TensorFlow started quietly, and a user's mistake told in a line."""
 
+import inspect
 import os
 import sys
 import tempfile
 
-from absl import app
+from absl import app, flags
 
 from alexnet_tf import config
 
@@ -15,6 +16,7 @@ def import_tensorflow():
     Those lines are written to file descriptor 2 before TensorFlow reads TF_CPP_MIN_LOG_LEVEL. Should the import
     fail, they are shown, and with TF_CPP_MIN_LOG_LEVEL=0 they are not hidden.
     """
+    os.environ["KERAS_BACKEND"] = "tensorflow"
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") == "0":
         return
     sys.stderr.flush()
@@ -49,8 +51,16 @@ def check_no_arguments(argv) -> None:
 def run(main) -> None:
     """Runs a script's `main(argv)` under absl; arguments that are left over, and errors a user can mend, end in a line.
 
-    `main` may return an exit status.
+    `main` may return an exit status. With --help, the docstring of its module and the module's flags are shown.
     """
+    module = sys.argv[0] if main.__module__ == "__main__" else main.__module__
+
+    def parse(argv):
+        if {"--help", "-help", "-h", "--helpshort"} & set(argv):
+            print(f"{inspect.getdoc(sys.modules[main.__module__])}\n\n{flags.FLAGS.module_help(module)}")
+            sys.exit(0)
+        return app.parse_flags_with_usage(argv)
+
     def wrapped(argv):
         try:
             return main(argv)
@@ -59,4 +69,4 @@ def run(main) -> None:
         except KeyboardInterrupt:
             sys.exit("\nStopped.")
 
-    app.run(wrapped)
+    app.run(wrapped, flags_parser=parse)

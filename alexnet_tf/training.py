@@ -1,11 +1,13 @@
-"""Trains a row of the table: optimizer, schedule, epochs, checkpoints and exact resume.
+"""Trains a row of the table: epochs, validation, checkpoints and exact resume.
 
 Keras' `fit` is called once an epoch, on the epoch's data from its first step to do, so that a run can be killed
-anywhere and ends with the same bits. What a batch is, is in `input_pipeline`; what is written, in `workdir`.
+anywhere and ends with the same bits. What a batch is, is in `input_pipeline`; what a step does to a weight and an
+epoch to the rate, in `optimization`; what is written, in `workdir`.
 """
 
 import dataclasses
 import math
+import os
 import signal
 import sys
 import time
@@ -15,117 +17,25 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from alexnet_tf import alexnet, config, datasets, evaluation, input_pipeline, monitoring, workdir
+from alexnet_tf import alexnet, config, datasets, distribution, evaluation, input_pipeline, monitoring, optimization, workdir
 
 _EVALUATION_BATCH_SIZE = 128
+
+# A long epoch is looked at this often for a loss that does not fall; ImageNet's has 10,009 steps.
+_STUCK_STEPS = 5000
 
 
 class TrainingError(config.UserError):
     """Training cannot go on; the message says why and what to try."""
 
 
-class MomentumSGD(keras.optimizers.SGD):
-    """SGD with the paper's update (Section 5; Caffe's is the same).
-
-    velocity = momentum * velocity - rate * (gradient + kernel_decay * kernel), weight += velocity. Keras'
-    `weight_decay=` is applied outside the velocity, and an L2 regulariser would be in every printed loss.
-
-    Args:
-        kernel_decay: Decay of kernels; biases have none, as in cuda-convnet and Caffe.
-        **kwargs: As for `keras.optimizers.SGD`.
-
-    Attributes:
-        bias_multiplier: Rate of the biases over the kernels'; a variable.
-        conv1_multiplier: A further factor on conv1; at 0 it gets no update and no decay.
-    """
-
-    def __init__(self, *args, kernel_decay: float, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.kernel_decay = kernel_decay
-        self.bias_multiplier = tf.Variable(1.0, trainable=False)
-        self.conv1_multiplier = tf.Variable(1.0, trainable=False)
-
-    def update_step(self, gradient, variable, learning_rate):
-        velocity = self.momentums[self._get_variable_index(variable)]
-        path = velocity.path.removesuffix("_momentum").rpartition("/")[2]
-        rate = tf.cast(learning_rate, variable.dtype)
-        if path.endswith("bias"):
-            rate *= self.bias_multiplier
-        else:
-            gradient += self.kernel_decay * variable
-        if path.startswith("conv1"):
-            rate *= self.conv1_multiplier
-        new_velocity = self.momentum * velocity - rate * gradient
-        if path.startswith("conv1"):
-            new_velocity = tf.where(self.conv1_multiplier == 0, tf.zeros_like(new_velocity), new_velocity)
-        self.assign(velocity, new_velocity)
-        self.assign_add(variable, new_velocity)
-
-
-@dataclasses.dataclass
-class Plateau:
-    """What the "plateau" schedule remembers.
-
-    Attributes:
-        best_error: Lowest validation error so far.
-        stale_epochs: Epochs since then, or since the last division.
-        divisions: How often the rate was divided by 10; at most `MAX_DIVISIONS`.
-    """
-
-    MAX_DIVISIONS = 3
-
-    best_error: float = math.inf
-    stale_epochs: int = 0
-    divisions: int = 0
-
-    def update(self, error: float, patience: int) -> bool:
-        """Takes an epoch's validation error; returns whether training is over: stalled after the last division."""
-        if error < self.best_error:
-            self.best_error, self.stale_epochs = error, 0
-            return False
-        self.stale_epochs += 1
-        if self.stale_epochs < patience:
-            return False
-        self.stale_epochs = 0
-        self.divisions += 1
-        return self.divisions > self.MAX_DIVISIONS
-
-
-def rate_factor(recipe: config.Recipe, progress: float, divisions: int = 0) -> float:
-    """Returns the factor on the learning rate, warm-up left out.
-
-    Args:
-        recipe: Its schedule decides.
-        progress: Fraction of the run that is done, in [0, 1].
-        divisions: Of the plateau schedule.
-    """
-    if recipe.schedule == "plateau":
-        return 0.1 ** divisions
-    if recipe.schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * progress))
-    return _step_factor(recipe.steps, progress)
-
-
-def _step_factor(steps, progress: float) -> float:
-    """Returns the factor of the last step that has begun. At 25/91 of 91 epochs, epoch 25 is inside."""
-    return ([1.0] + [factor for begin, factor in steps if progress >= begin - 1e-9])[-1]
-
-
-def is_stuck(train_loss: float, chance_loss: float, steps: int) -> bool:
-    """Says whether a network has learned nothing: its cross-entropy is that of guessing by the classes' frequencies.
-
-    Args:
-        train_loss: Mean cross-entropy over an epoch, in nats.
-        chance_loss: Entropy of the classes, ln(classes) if they are equally frequent.
-        steps: Steps done; before 100 nothing is said.
-    """
-    return steps >= 100 and 0.98 * chance_loss < train_loss < 1.1 * chance_loss
-
-
-def chance_loss(labels, num_classes: int) -> float:
-    """Returns the entropy of the classes in nats; ln(classes) where the labels are not known."""
+def chance_loss(split, num_classes: int) -> float:
+    """Returns the entropy of the classes of a split in nats; of a sample where the labels are inside the records."""
+    labels = split.labels
     if labels is None:
-        return math.log(num_classes)
+        read = tf.function(split.make_reader())
+        indices = np.linspace(0, len(split) - 1, min(len(split), 2000)).astype("int64")
+        labels = np.array([int(read(tf.constant(index))[1]) for index in indices])
     frequencies = np.bincount(labels, minlength=num_classes) / len(labels)
     return float(-(frequencies[frequencies > 0] * np.log(frequencies[frequencies > 0])).sum())
 
@@ -151,9 +61,13 @@ def train(train_config: config.TrainConfig, data: datasets.DataSet, path, *, che
     if train_config.deterministic:
         tf.config.experimental.enable_op_determinism()
     run = workdir.Workdir(path)
-    run_config = make_run_config(train_config, data)
     with run.locked():
+        if train_config.precision == "auto":
+            precision = (run.read_config() or {}).get("precision") or distribution.default_precision()
+            train_config = dataclasses.replace(train_config, precision=precision)
+        run_config = make_run_config(train_config, data)
         check_same_run(run, run_config)
+        # Before anything is written: fails where there is not one whole batch.
         input_pipeline.steps_per_epoch(data.splits["train"], train_config.recipe.batch_size)
         run.write_config(run_config, data.class_names)
         return _Training(run, run_config, train_config, data, checkpoint_minutes).run()
@@ -191,6 +105,8 @@ def check_same_run(run: workdir.Workdir, run_config: dict) -> None:
             differences.append(f"  {name}: {_short(before)} in the run, {_short(now)} now")
 
     compare("", old, _through_json(run_config))
+    if old["data"]["fingerprint"] != run_config["data"]["fingerprint"]:
+        differences.append(f"  the images: {old['data']['directory']} in the run, {run_config['data']['directory']} now")
     if differences:
         raise workdir.WorkdirError(
             f"{run} holds a run that was started differently:\n" + "\n".join(differences)
@@ -207,6 +123,10 @@ def _through_json(value):
 def _short(value) -> str:
     text = repr(value)
     return text if len(text) < 80 else text[:77] + "..."
+
+
+class _SignalCame(Exception):
+    """Ends a validation early."""
 
 
 class _TimedModel(keras.Model):
@@ -237,20 +157,21 @@ class _Training(keras.callbacks.Callback):
         self.checkpoint_seconds = checkpoint_minutes * 60
         self.train_split, self.validation_split = data.splits["train"], data.splits[data.validation]
         self.steps = input_pipeline.steps_per_epoch(self.train_split, self.recipe.batch_size)
-        self.chance_loss = chance_loss(self.train_split.labels, len(data.class_names))
+        self.chance_loss = chance_loss(self.train_split, len(data.class_names))
         self.row = config.architecture_of(run_config)
+        self.validation_seconds = 0.0
         self.network = self._make_network(run_config["mean"])
         self.predict = evaluation.make_predictor(self.network)
         self.log = monitoring.Log(run, data.class_names)
         self.epoch, self.first_step, self.saved_metrics = 0, 0, None
-        self.plateau, self.history, self.best = Plateau(), [], [math.inf, math.inf]
-        self.is_over, self.signal = False, None
+        self.plateau, self.history, self.best, self.best_step = optimization.Plateau(), [], [math.inf, math.inf], None
+        self.is_over, self.signal, self.done = False, None, 0
 
     def _make_network(self, mean):
         model = alexnet.build_model(self.row, mean=mean, seed=self.config.seed, precision=self.config.precision)
         model = _TimedModel(model.inputs, model.outputs[0], name=model.name)
-        error = keras.metrics.MeanMetricWrapper(_is_wrong, name="top1_error")
-        optimizer = self.sgd = MomentumSGD(
+        self.error = keras.metrics.MeanMetricWrapper(_is_wrong, name="top1_error")
+        optimizer = self.sgd = optimization.MomentumSGD(
             self.recipe.learning_rate, momentum=self.recipe.momentum, kernel_decay=self.recipe.weight_decay,
             global_clipnorm=self.recipe.clip_norm or None, name="sgd")
         if self.config.precision == "mixed_float16":
@@ -258,23 +179,28 @@ class _Training(keras.callbacks.Callback):
         model.compile(
             optimizer=optimizer, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             auto_scale_loss=False,
-            metrics=[error])
+            metrics=[self.error])
         # Keras lists the second one under `metrics_variables` only after the first step.
-        self.metric_variables = [*model.metrics[0].variables, *error.variables]
+        self.metric_variables = [*model.metrics[0].variables, *self.error.variables]
         model.optimizer.build(model.trainable_variables)
         return model
 
     def run(self) -> bool:
+        """Runs what is left to do; returns whether the run is complete."""
         self._announce()
         self._resume()
         handlers = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            while self.epoch < self.recipe.epochs and not self.is_over and not self.signal:
+            while not self._is_complete() and not self.signal:
                 self._run_epoch()
+        except tf.errors.ResourceExhaustedError as error:
+            raise TrainingError(
+                f"Memory ran out at batch_size={self.recipe.batch_size}. Start anew in another --workdir with "
+                f"--batch_size={max(1, self.recipe.batch_size // 2)}.") from error
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-        if self.signal:
+        if self.signal and not self._is_complete():
             print(f"Stopped by {signal.Signals(self.signal).name}; a checkpoint is written. The same command goes on "
                   "from here.", flush=True)
             return False
@@ -283,6 +209,9 @@ class _Training(keras.callbacks.Callback):
               f"  python -m alexnet_tf predict --workdir={self.run_directory} IMAGE...\n"
               f"  tensorboard --logdir={self.run_directory}   (or look into {self.run_directory.path / monitoring.PICTURES})")
         return True
+
+    def _is_complete(self) -> bool:
+        return self.epoch >= self.recipe.epochs or self.is_over
 
     def _announce(self):
         recipe, parameters = self.recipe, sum(math.prod(v.shape) for v in self.network.trainable_variables)
@@ -306,47 +235,62 @@ class _Training(keras.callbacks.Callback):
         arrays, state = checkpoint
         workdir.restore(self._variables(), arrays)
         self.epoch, self.first_step, self.is_over = state["epoch"], state["step"], state["is_over"]
-        self.plateau, self.best = Plateau(**state["plateau"]), [state["best_error"], state["best_loss"]]
+        self.plateau, self.best = optimization.Plateau(**state["plateau"]), [state["best_error"], state["best_loss"]]
+        self.best_step = state["best_step"]
+        self.run_directory.mark_best(self.best_step)
         self.history, self.saved_metrics = state["history"], state["metrics"]
         if self.history:
             self.run_directory.write_history(self.history)
-        if self.epoch >= self.recipe.epochs or self.is_over:
-            print(f"The run in {self.run_directory} is complete. More --epochs go on from here.")
+        if self._is_complete():
+            print(f"The run in {self.run_directory} is complete."
+                  + ("" if self.is_over else " With more --epochs it goes on from here."))
         else:
             print(f"Resuming {self.run_directory} at epoch {self.epoch + 1}, step {self.first_step + 1} of {self.steps}.")
 
     def _variables(self):
         return [*self.network.variables, *self.network.optimizer.variables]
 
-    def _save(self, epoch: int, step: int, metrics, is_best: bool = False):
+    def _save(self, epoch: int, step: int):
+        """Writes a checkpoint; within an epoch, up to its last step, with the sums of the metrics."""
+        metrics = [np.asarray(variable).tolist() for variable in self.metric_variables] if step else None
         state = {
             "epoch": epoch, "step": step, "is_over": self.is_over, "plateau": dataclasses.asdict(self.plateau),
-            "best_error": self.best[0], "best_loss": self.best[1], "history": self.history, "metrics": metrics}
+            "best_error": self.best[0], "best_loss": self.best[1], "best_step": self.best_step,
+            "history": self.history, "metrics": metrics}
         arrays = {variable.path: np.asarray(variable) for variable in self._variables()}
-        self.run_directory.write_checkpoint(epoch * self.steps + step, arrays, state, is_best)
+        for name, array in arrays.items():  # A ReLU may hide it from the loss.
+            if not np.isfinite(array).all():
+                raise self._diverged(f"{name} is no longer finite at step {epoch * self.steps + step}")
+        self.run_directory.write_checkpoint(epoch * self.steps + step, arrays, state, self.best_step)
         self.saved_at = time.monotonic()
 
     def _run_epoch(self):
-        progress = self.epoch / self.recipe.epochs
-        dataset = input_pipeline.make_train_dataset(
-            self.train_split, self.recipe, image_size=self.row.image_size, seed=self.config.seed, epoch=self.epoch,
-            first_step=self.first_step, add_colour_noise=progress < self.recipe.colour_noise_until)
-        if not self.history and not self.first_step:
-            self.log.input_pictures(next(iter(dataset))[0])
         self.started_at = self.saved_at = self.told_at = time.monotonic()
-        self.network.waited_seconds = 0.0
+        self.done, self.network.waited_seconds = self.first_step, 0.0
+        if self.first_step < self.steps:  # Else the checkpoint is from between the last step and the validation.
+            self._fit()
+        else:
+            self._restore_metrics()
+        if self.done == self.steps:
+            self._end_epoch(max(time.monotonic() - self.started_at, 1e-6))
+
+    def _fit(self):
+        recipe = self.recipe
+        is_noisy = recipe.schedule != "steps" or self.epoch / recipe.epochs < recipe.colour_noise_until
+        dataset = input_pipeline.make_train_dataset(
+            self.train_split, recipe, image_size=self.row.image_size, seed=self.config.seed, epoch=self.epoch,
+            first_step=self.first_step, add_colour_noise=is_noisy)
 
         def order():
             return input_pipeline.epoch_order(
                 self.train_split, seed=self.config.seed, epoch=self.epoch,
-                first_example=self.first_step * self.recipe.batch_size)
+                first_example=self.done * recipe.batch_size)
 
         with input_pipeline.naming_bad_images(self.train_split, order), self._progress_bar() as self.bar:
-            logs = self.network.fit(
+            if not self.history and not self.first_step:
+                self.log.input_pictures(next(iter(dataset))[0])
+            self.network.fit(
                 dataset, initial_epoch=self.epoch, epochs=self.epoch + 1, callbacks=[self], shuffle=False, verbose=0)
-        if self.done == self.steps:
-            seconds = time.monotonic() - self.started_at
-            self._end_epoch(logs.history["loss"][-1], logs.history["top1_error"][-1], seconds)
 
     def _progress_bar(self):
         return tqdm.tqdm(
@@ -354,8 +298,11 @@ class _Training(keras.callbacks.Callback):
             desc=f"Epoch {self.epoch + 1}/{self.recipe.epochs}", dynamic_ncols=True)
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.done = self.first_step
-        if self.saved_metrics is not None:  # Keras has just reset them.
+        self.error.reset_state()  # Keras has done so for the loss, and for this one only after its first step.
+        self._restore_metrics()
+
+    def _restore_metrics(self):
+        if self.saved_metrics is not None:
             for variable, value in zip(self.metric_variables, self.saved_metrics, strict=True):
                 variable.assign(np.asarray(value, variable.dtype))
             self.saved_metrics = None
@@ -364,12 +311,13 @@ class _Training(keras.callbacks.Callback):
         recipe = self.recipe
         step = self.epoch * self.steps + self.done
         progress = step / (recipe.epochs * self.steps)
-        factor = rate_factor(recipe, progress, self.plateau.divisions)
+        factor = optimization.rate_factor(recipe, progress, self.plateau.divisions)
         multiplier = recipe.bias_learning_rate_multiplier
-        if recipe.bias_steps is not None:
-            multiplier *= _step_factor(recipe.bias_steps, progress) / factor
+        if recipe.schedule == "steps" and recipe.bias_steps is not None:
+            multiplier *= optimization.step_factor(recipe.bias_steps, progress) / factor
+        conv1 = optimization.step_factor(recipe.conv1_steps, progress) if recipe.schedule == "steps" else 1.0
         self.sgd.bias_multiplier.assign(multiplier)
-        self.sgd.conv1_multiplier.assign(_step_factor(recipe.conv1_steps, progress))
+        self.sgd.conv1_multiplier.assign(conv1)
         warm_up = min(1.0, (step + 1) / recipe.warmup_steps) if recipe.warmup_steps else 1.0
         self.sgd.learning_rate = recipe.learning_rate * factor * warm_up
 
@@ -377,10 +325,9 @@ class _Training(keras.callbacks.Callback):
         self.done += 1
         step = self.epoch * self.steps + self.done
         if not math.isfinite(logs["loss"]):
-            raise TrainingError(
-                f"The loss is {logs['loss']} at step {step} (epoch {self.epoch + 1}): the run has diverged. The last "
-                f"checkpoint in {self.run_directory} is from before. Start anew in another --workdir with a lower rate "
-                f"(--learning_rate={self.recipe.learning_rate / 3:.2g}), with --clip_norm=1, or with --warmup_steps=200.")
+            raise self._diverged(f"The loss is {logs['loss']} at step {step} (epoch {self.epoch + 1})")
+        if step % _STUCK_STEPS == 0:
+            self._tell_if_stuck(logs["loss"], step)
         self.bar.set_postfix_str(
             f"loss {logs['loss']:.3f}, error {logs['top1_error']:.3f}, {self._images_per_second():.0f} images/s",
             refresh=False)
@@ -389,7 +336,7 @@ class _Training(keras.callbacks.Callback):
             return
         now = time.monotonic()
         if self.signal or now - self.saved_at > self.checkpoint_seconds:
-            self._save(self.epoch, self.done, [np.asarray(v).tolist() for v in self.metric_variables])
+            self._save(self.epoch, self.done)
             self.network.stop_training = bool(self.signal)
         if self.bar.disable and now - self.told_at > 20:
             self.told_at = now
@@ -401,30 +348,61 @@ class _Training(keras.callbacks.Callback):
         seconds = time.monotonic() - self.started_at
         return (self.done - self.first_step) * self.recipe.batch_size / seconds
 
-    def _end_epoch(self, train_loss, train_error, seconds):
-        images_per_second = (self.steps - self.first_step) * self.recipe.batch_size / seconds
-        split = self.validation_split
+    def _diverged(self, what: str) -> TrainingError:
+        kept = f"The last checkpoint in {self.run_directory} is from before. " if self.run_directory.steps() else ""
+        return TrainingError(
+            f"{what}: the run has diverged. {kept}Start anew in another --workdir with a lower rate "
+            f"(--learning_rate={self.recipe.learning_rate / 3:.2g}), with --clip_norm=1, or with --warmup_steps=200.")
+
+    def _validate(self) -> evaluation.Evaluation | None:
+        """Measures the validation split; None if a signal came, after a checkpoint from before the measurement."""
+        split, seconds = self.validation_split, time.monotonic() - self.saved_at
+        if seconds + self.validation_seconds > self.checkpoint_seconds:
+            self._save(self.epoch, self.steps)
+        started = time.monotonic()
         dataset = input_pipeline.make_evaluation_dataset(
             split, batch_size=_EVALUATION_BATCH_SIZE, image_size=self.row.image_size, resize=self.recipe.resize)
-        with input_pipeline.naming_bad_images(split, lambda: range(len(split))):
-            result = evaluation.evaluate(self.predict, dataset, len(self.data.class_names))
+        batches = tqdm.tqdm(dataset, desc="Validation", unit="batch", leave=False, disable=None, file=sys.stdout)
+        try:
+            with input_pipeline.naming_bad_images(split, lambda: range(len(split))):
+                result = evaluation.evaluate(self.predict, self._until_signal(batches), len(self.data.class_names))
+        except _SignalCame:
+            self._save(self.epoch, self.steps)
+            return None
+        self.validation_seconds = time.monotonic() - started
+        if not math.isfinite(result.loss):
+            raise self._diverged(f"The validation loss is {result.loss} after epoch {self.epoch + 1}")
+        return result
+
+    def _until_signal(self, batches):
+        for batch in batches:
+            if self.signal:
+                raise _SignalCame
+            yield batch
+
+    def _end_epoch(self, seconds):
+        images_per_second = (self.steps - self.first_step) * self.recipe.batch_size / seconds
+        waited = self.network.waited_seconds / seconds
+        result = self._validate()
+        if result is None:
+            return
+        loss, error = self.network.metrics[0], self.error
         row = {
             "epoch": self.epoch + 1, "step": (self.epoch + 1) * self.steps,
             "learning_rate": float(f"{float(self.sgd.learning_rate):.6g}"),
-            "train_loss": train_loss, "train_top1_error": train_error, "val_loss": result.loss,
+            "train_loss": float(loss.result()), "train_top1_error": float(error.result()), "val_loss": result.loss,
             "val_top1_error": result.top1_error, "val_top5_error": result.top5_error,
             "images_per_second": round(images_per_second, 1)}
         self.history.append(row)
         is_best = [result.top1_error, result.loss] < self.best
         if is_best:
-            self.best = [result.top1_error, result.loss]
+            self.best, self.best_step = [result.top1_error, result.loss], (self.epoch + 1) * self.steps
         divisions = self.plateau.divisions
         if self.recipe.schedule == "plateau":
             self.is_over = self.plateau.update(result.top1_error, self.recipe.patience)
         self.epoch, self.first_step = self.epoch + 1, 0
-        self._save(self.epoch, 0, None, is_best)
+        self._save(self.epoch, 0)
         self.run_directory.write_history(self.history)
-        waited = self.network.waited_seconds / seconds
         self.log.epoch(row, waited, self.network, result.confusion)
         self._tell(row, waited, is_best, self.plateau.divisions > divisions)
 
@@ -436,11 +414,14 @@ class _Training(keras.callbacks.Callback):
               f"{row['images_per_second']:.0f} images/s, {waited:.0%} of the time waiting for input", flush=True)
         if self.is_over:
             print(f"The validation error has not fallen for {self.recipe.patience} epochs after the rate was divided "
-                  f"{Plateau.MAX_DIVISIONS} times: training ends here (Section 5).")
+                  f"{optimization.Plateau.MAX_DIVISIONS} times: training ends here (Section 5).")
         elif has_divided:
             print(f"The validation error has not fallen for {self.recipe.patience} epochs: the rate is divided by 10.")
-        if is_stuck(row["train_loss"], self.chance_loss, row["step"]):
-            print(f"The loss is stuck at {row['train_loss']:.3f}: guessing gives {self.chance_loss:.3f} "
+        self._tell_if_stuck(row["train_loss"], row["step"])
+
+    def _tell_if_stuck(self, loss, step):
+        if optimization.is_stuck(loss, self.chance_loss, step):
+            print(f"The loss is stuck at {loss:.3f}: guessing gives {self.chance_loss:.3f} "
                   f"(ln({len(self.data.class_names)}) = {math.log(len(self.data.class_names)):.3f}). The network has "
                   f"learned nothing yet with --initialization={self.config.initialization} and "
                   f"--learning_rate={self.recipe.learning_rate:g}. Try, in another --workdir, {self._advice()}.")
@@ -454,7 +435,8 @@ class _Training(keras.callbacks.Callback):
         if self.signal:
             raise KeyboardInterrupt
         self.signal = number
-        print(f"\n{signal.Signals(number).name}: stopping after this step; a second one stops at once.", flush=True)
+        # Not print(): the signal may have come in the middle of one.
+        os.write(1, f"\n{signal.Signals(number).name}: stopping; a second one stops at once.\n".encode())
 
 
 def _is_wrong(labels, logits):

@@ -16,6 +16,7 @@ import io
 import json
 import os
 import pathlib
+import sys
 import zipfile
 
 import numpy as np
@@ -66,7 +67,11 @@ def _synchronize(directory) -> None:
 
 
 def _write_json(path, value) -> None:
-    write_whole(path, lambda file: file.write((json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()))
+    write_whole(path, lambda file: file.write((json.dumps(value, indent=2) + "\n").encode()))
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def restore(variables, arrays: dict) -> None:
@@ -112,15 +117,21 @@ class Workdir:
         """Holds the run for this process, so that two trainings never write into one directory.
 
         Raises:
-            WorkdirError: If another process holds it.
+            WorkdirError: If another process holds it, or it cannot be made.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / ".lock", "a") as file:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = open(self.path / ".lock", "a")
+        except OSError as error:
+            raise WorkdirError(f"--workdir={self.path} cannot be used: {error.strerror}.") from error
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            except BlockingIOError as error:
                 raise WorkdirError(
                     f"{self.path} is in use by another training. Wait for it, or give another --workdir.") from error
+            except OSError:
+                pass  # Some network file systems know no locks.
             yield
 
     def read_config(self) -> dict | None:
@@ -158,28 +169,32 @@ class Workdir:
         except (OSError, ValueError, KeyError):
             return None
 
-    def write_checkpoint(self, step: int, arrays: dict, state: dict, is_best: bool) -> None:
+    def write_checkpoint(self, step: int, arrays: dict, state: dict, best_step: int | None = None) -> None:
         """Writes a checkpoint and removes those that are neither the last two nor the best.
 
         Args:
-            step: Steps done since the start.
+            step: Steps done since the start. Checkpoints of later steps could not be read, and are removed.
             arrays: Arrays by name.
             state: What else is needed to go on; must survive JSON.
-            is_best: Whether no earlier checkpoint was better.
+            best_step: Step of the best checkpoint so far, if there is one; it may be this one.
         """
         members = arrays | {_STATE: np.frombuffer(json.dumps(state).encode(), "uint8")}
         write_whole(self._checkpoint(step), lambda file: np.savez(file, **members))
-        if is_best:
-            _write_json(self.path / CHECKPOINTS / BEST, {"step": step, "val_top1_error": state.get("best_error")})
-        kept = {*self.steps()[:2], self.best_step()}
+        self.mark_best(best_step)
+        kept = {*[each for each in self.steps() if each <= step][:2], best_step}
         for path in (self.path / CHECKPOINTS).glob("*.npz"):
             if path.stem.isdecimal() and int(path.stem) not in kept:
                 path.unlink(missing_ok=True)
         for path in (self.path / CHECKPOINTS).glob(".*.tmp"):  # Left by a process that was killed.
             path.unlink(missing_ok=True)
 
-    def read_checkpoint(self, which: str = "last", *, is_wanted=lambda name: True, say=print):
-        """Reads a checkpoint; one that cannot be read falls back to the one before, and that is said.
+    def mark_best(self, step: int | None) -> None:
+        """Makes best.json name a step, if there is one and it does not yet; also after a kill between the two files."""
+        if step is not None and step != self.best_step():
+            _write_json(self.path / CHECKPOINTS / BEST, {"step": step})
+
+    def read_checkpoint(self, which: str = "last", *, is_wanted=lambda name: True, say=_say):
+        """Reads a checkpoint; a last one that cannot be read falls back to the one before, and that is said.
 
         Args:
             which: "last" or "best".
@@ -205,9 +220,11 @@ class Workdir:
                     arrays = {name: file[name] for name in file.files if name != _STATE and is_wanted(name)}
                     return arrays, json.loads(file[_STATE].tobytes())
             except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
-                say(f"{self._checkpoint(step)} cannot be read ({error}); falling back to the one before.")
+                say(f"{self._checkpoint(step)} cannot be read ({error})"
+                    + ("; falling back to the one before." if step != steps[-1] else "."))
         if steps:
-            raise WorkdirError(f"No checkpoint in {self.path / CHECKPOINTS} can be read.")
+            what = "The best checkpoint" if which == "best" else "No checkpoint"
+            raise WorkdirError(f"{what} in {self.path / CHECKPOINTS} can{'not' if which == 'best' else ''} be read.")
         return None
 
     def write_history(self, rows: list[dict]) -> None:

@@ -218,20 +218,20 @@ def test_stage_refuses(arguments, message):
         config.Stage("conv1", **arguments)
 
 
-def test_override_changes_single_fields():
-    recipe = config.override(config.CAFFE.recipe, {"batch_size": 32, "epochs": 3})
+def test_adapt_changes_single_fields():
+    recipe = config.adapt(config.CAFFE.recipe, "row", 1_281_167, {"batch_size": 32, "epochs": 3})
     assert recipe == dataclasses.replace(config.CAFFE.recipe, batch_size=32, epochs=3)
 
 
-def test_override_refuses_steps_where_the_source_has_none():
+def test_adapt_refuses_steps_where_the_source_has_none():
     with pytest.raises(ValueError, match="schedule=steps needs a row whose source has steps"):
-        config.override(config.PAPER.recipe, {"schedule": "steps"})
-    assert config.override(config.CAFFE.recipe, {"schedule": "steps"}) == config.CAFFE.recipe
+        config.adapt(config.PAPER.recipe, "row", 1_281_167, {"schedule": "steps"})
+    assert config.adapt(config.CAFFE.recipe, "row", 1_281_167, {"schedule": "steps"}) == config.CAFFE.recipe
 
 
-def test_override_refuses_an_unknown_field():
+def test_adapt_refuses_an_unknown_field():
     with pytest.raises(TypeError, match="learning_rat"):
-        config.override(config.PAPER.recipe, {"learning_rat": 1})
+        config.adapt(config.PAPER.recipe, "row", 1_281_167, {"learning_rat": 1})
 
 
 def test_recipe_flags_are_fields():
@@ -256,22 +256,33 @@ def test_config_imports_no_tensorflow():
 @pytest.mark.parametrize(("num_images", "batch_size", "epochs"), [
     (2934, 64, 30), (50_000, 64, 30), (499_999, 64, 30), (640, 64, 135), (40, 10, 338), (3, 1, 450)])
 def test_adapt_gives_small_data_enough_steps(num_images, batch_size, epochs):
-    recipe = config.adapt(config.PAPER.recipe, "he", num_images)
+    recipe = config.adapt(config.PAPER.recipe, "he", num_images, {})
     assert (recipe.batch_size, recipe.epochs, recipe.schedule) == (batch_size, epochs, "cosine")
     assert (recipe.learning_rate, recipe.clip_norm) == (0.008, 5.0)
     assert recipe.momentum == 0.9 and recipe.weight_decay == 5e-4 and recipe.colour_noise
 
 
 def test_adapt_keeps_the_rows_rate_with_its_own_initialization():
-    assert config.adapt(config.PAPER.recipe, "row", 2934).learning_rate == 0.01
-    assert config.adapt(config.PAPER.recipe, "row", 2934).clip_norm == 0
+    assert config.adapt(config.PAPER.recipe, "row", 2934, {}).learning_rate == 0.01
+    assert config.adapt(config.PAPER.recipe, "row", 2934, {}).clip_norm == 0
 
 
 @pytest.mark.parametrize("row", config.ARCHITECTURES.values(), ids=lambda row: row.name)
 def test_adapt_leaves_imagenet_alone(row):
-    assert config.adapt(row.recipe, row.initialization, 1_281_167) is row.recipe
+    assert config.adapt(row.recipe, row.initialization, 1_281_167, {}) == row.recipe
 
 
 def test_initialization_on_imagenet_is_the_rows_but_for_the_papers_text():
     others = {name: row.initialization for name, row in config.ARCHITECTURES.items() if row.initialization != "row"}
     assert others == {name: "original2012" for name in ("paper", "ungrouped", "fc2048", "conv_fc")}
+
+
+def test_adapt_keeps_what_flags_say_and_fits_the_rest_to_it():
+    recipe = config.adapt(config.PAPER.recipe, "he", 2934, {"epochs": 200, "schedule": "plateau", "learning_rate": 0.1})
+    assert (recipe.epochs, recipe.schedule, recipe.learning_rate, recipe.patience) == (200, "plateau", 0.1, 25)
+    assert config.adapt(config.PAPER.recipe, "he", 2934, {"batch_size": 128}).epochs == 62
+
+
+def test_try_out_keeps_the_rows_own_resize_and_bias_rate():
+    recipe = config.try_out(config.CAFFE.recipe, {"epochs": 9})
+    assert (recipe.resize, recipe.bias_learning_rate_multiplier, recipe.epochs) == ("caffe", 2.0, 9)

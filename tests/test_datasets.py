@@ -159,7 +159,7 @@ def test_find_errors_say_what_is_wrong(tmp_path):
     (["train/a/1.jpg", "val/a/1.jpg"], "at least two class folders with images; got ['a']"),
     (["train/x.txt", "val/a/1.jpg"], "at least two class folders with images; got []; there: x.txt"),
     (["train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg", "val/dog/1.jpg"], "class folders that"),
-    (["train/a/1.jpg", "train/b/1.jpg", "val/a/1.txt"], "val holds no images (.jpg, .jpeg, .png)"),
+    (["train/a/1.jpg", "train/b/1.jpg", "val/a/1.txt"], "val holds no images in class folders (.jpg, .jpeg, .png)"),
 ])
 def test_find_errors_of_splits_say_what_is_wrong(tmp_path, files, text):
     touch(tmp_path, *files)

@@ -1,4 +1,4 @@
-"""Tests of `training`: the paper's update and schedules against written-out numbers, and exact resume on a small net."""
+"""Tests of `training` on a small network: exact resume, refusals, and what a run says."""
 
 import csv
 import dataclasses
@@ -12,91 +12,14 @@ import pytest
 import tensorflow as tf
 from conftest import TINY
 
-from alexnet_tf import config, datasets, training, workdir
-
-
-def paper_update(weights, gradients, rates, decay, momentum):
-    """Section 5, written out: v = .9 v - decay * rate * w - rate * g; w += v."""
-    w, v = weights, 0.0
-    for gradient, rate in zip(gradients, rates, strict=True):
-        v = momentum * v - decay * rate * w - rate * gradient
-        w = w + v
-    return w
-
-
-def make_layer_variables():
-    inputs = keras.Input((2,))
-    model = keras.Model(inputs, keras.layers.Dense(1, name="fc8")(keras.layers.Dense(2, name="conv1_a")(inputs)))
-    for variable in model.trainable_variables:
-        variable.assign(np.full(variable.shape, 2.0, "float32"))
-    return model.trainable_variables
-
-
-def apply(optimizer, variables, gradients, rates):
-    for gradient, rate in zip(gradients, rates, strict=True):
-        optimizer.learning_rate = rate
-        optimizer.apply([tf.fill(variable.shape, np.float32(gradient)) for variable in variables], variables)
-    return {variable.path: float(variable.numpy().flat[0]) for variable in variables}
-
-
-def test_momentum_sgd_is_the_papers_update():
-    variables, gradients, rates = make_layer_variables(), [1.0, -3.0, 0.5], [0.1, 0.1, 0.01]
-    optimizer = training.MomentumSGD(0.1, momentum=0.9, kernel_decay=0.05)
-    optimizer.build(variables)
-    optimizer.bias_multiplier.assign(2.0)
-    values = apply(optimizer, variables, gradients, rates)
-    kernel = paper_update(2.0, gradients, rates, decay=0.05, momentum=0.9)
-    bias = paper_update(2.0, gradients, [2 * rate for rate in rates], decay=0.0, momentum=0.9)
-    for layer in ("conv1_a", "fc8"):
-        np.testing.assert_allclose(values[f"{layer}/kernel"], kernel, rtol=1e-6)
-        np.testing.assert_allclose(values[f"{layer}/bias"], bias, rtol=1e-6)
-
-
-def test_momentum_sgd_freezes_conv1_without_decay():
-    variables = make_layer_variables()
-    optimizer = training.MomentumSGD(0.1, momentum=0.9, kernel_decay=0.05)
-    optimizer.build(variables)
-    before = apply(optimizer, variables, [1.0], [0.1])
-    optimizer.conv1_multiplier.assign(0.0)
-    after = apply(optimizer, variables, [1.0, 1.0], [0.1, 0.1])
-    assert after["conv1_a/kernel"] == before["conv1_a/kernel"] and after["conv1_a/bias"] == before["conv1_a/bias"]
-    assert after["fc8/kernel"] != before["fc8/kernel"]
-
-
-@pytest.mark.parametrize(("progress", "factor"), [(0, 1), (24.99 / 91, 1), (25 / 91, .1), (50.9 / 91, .1), (51 / 91, .01), (.9, .001)])
-def test_rate_factor_of_the_authors_steps(progress, factor):
-    assert training.rate_factor(config.ORIGINAL2012.recipe, progress) == pytest.approx(factor, rel=1e-12)
-
-
-def test_rate_factor_of_caffe_falls_every_20_of_90_epochs():
-    factors = [training.rate_factor(config.CAFFE.recipe, epoch / 90) for epoch in range(90)]
-    assert [epoch for epoch in range(1, 90) if factors[epoch] != factors[epoch - 1]] == [20, 40, 60, 80]
-    assert factors[-1] == pytest.approx(1e-4)
-
-
-def test_rate_factor_of_cosine_and_plateau():
-    cosine = config.Recipe(schedule="cosine")
-    assert [training.rate_factor(cosine, p) for p in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
-    assert [training.rate_factor(config.PAPER.recipe, 0.7, d) for d in range(4)] == pytest.approx([1, .1, .01, .001])
-
-
-def test_plateau_divides_three_times_and_then_ends():
-    plateau, patience, seen = training.Plateau(), 2, []
-    for error in [.9, .8, .8, .81, .7, .7, .7, .7, .7, .7, .7]:
-        over = plateau.update(error, patience)
-        seen.append((plateau.divisions, over))
-    assert seen == [(0, False), (0, False), (0, False), (1, False), (1, False), (1, False), (2, False), (2, False),
-                    (3, False), (3, False), (4, True)]
-
-
-@pytest.mark.parametrize(("loss", "steps", "stuck"), [(1.609, 100, True), (1.60, 500, True), (1.609, 99, False), (1.5, 500, False)])
-def test_is_stuck_at_ln_classes(loss, steps, stuck):
-    assert training.is_stuck(loss, math.log(5), steps) is stuck
+from alexnet_tf import config, datasets, input_pipeline, optimization, training, workdir
 
 
 def test_chance_loss_is_the_entropy_of_the_classes():
-    assert training.chance_loss(np.array([0, 0, 0, 1]), 2) == pytest.approx(-(.75 * math.log(.75) + .25 * math.log(.25)))
-    assert training.chance_loss(None, 1000) == pytest.approx(6.9078, abs=1e-4)
+    split = datasets.ImageFiles(("a", "b", "c", "d"), np.array([0, 0, 0, 1], "int32"))
+    assert training.chance_loss(split, 2) == pytest.approx(-(.75 * math.log(.75) + .25 * math.log(.25)))
+    even = datasets.ImageFiles(("a",) * 1000, np.arange(1000, dtype="int32"))
+    assert training.chance_loss(even, 1000) == pytest.approx(6.9078, abs=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -219,22 +142,25 @@ def test_train_refuses_other_classes_and_other_images(data, tmp_path):
 
 def test_train_that_diverges_names_the_step_and_keeps_the_checkpoint(data, tmp_path):
     run = tiny_config(epochs=3, learning_rate=1e6)
-    with pytest.raises(training.TrainingError, match=r"The loss is (nan|inf) at step \d+ \(epoch 1\).*--learning_rate=3.3e\+05"):
+    with pytest.raises(training.TrainingError, match=r"at step \d+.*: the run has diverged.*--learning_rate=3.3e\+05"):
         training.train(run, data, tmp_path / "run")
     assert all(np.isfinite(array).all() for array in (workdir.Workdir(tmp_path / "run").read_checkpoint() or [{}])[0].values())
 
 
-def test_train_names_an_image_that_cannot_be_read(data, tmp_path):
+@pytest.mark.parametrize("is_first", [False, True])
+def test_train_names_an_image_that_cannot_be_read(data, tmp_path, is_first):
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"\xff\xd8\xff\xe0 and nothing more")
     train = data.splits["train"]
-    split = dataclasses.replace(train, paths=(str(bad), *train.paths[1:]))
+    place = next(input_pipeline.epoch_order(train, seed=3, epoch=0)) if is_first else 0
+    paths = [str(bad) if index == place else path for index, path in enumerate(train.paths)]
+    split = dataclasses.replace(train, paths=tuple(paths))
     with pytest.raises(datasets.DataError, match=rf"cannot be read: {bad}: .*Remove or replace it"):
         training.train(tiny_config(), dataclasses.replace(data, splits=data.splits | {"train": split}), tmp_path / "run")
 
 
 def test_train_says_when_the_loss_is_stuck(data, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(training, "is_stuck", lambda loss, chance, steps: True)
+    monkeypatch.setattr(optimization, "is_stuck", lambda loss, chance, steps: True)
     training.train(tiny_config(epochs=1), data, tmp_path / "run")
     out = capsys.readouterr().out
     assert "The loss is stuck at" in out and "ln(5) = 1.609" in out and "--initialization=he" in out
@@ -252,3 +178,40 @@ def test_make_run_config_is_json_and_rebuilds_the_row(data):
     row = config.architecture_of(run_config)
     assert row.num_classes == 5 and row.stages[0].filters == 8
     assert run_config["data"]["images"] == {"train": 40, "val": 10}
+
+
+def test_train_names_the_step_of_a_loss_that_is_not_finite(data, tmp_path, monkeypatch):
+    loss = keras.losses.SparseCategoricalCrossentropy.__call__
+    monkeypatch.setattr(
+        keras.losses.SparseCategoricalCrossentropy, "__call__", lambda self, *args, **kw: loss(self, *args, **kw) * np.nan)
+    with pytest.raises(training.TrainingError, match=r"The loss is nan at step 1 \(epoch 1\): the run has diverged. Start"):
+        training.train(tiny_config(), data, tmp_path / "run")
+    assert workdir.Workdir(tmp_path / "run").steps() == []
+
+
+def test_train_stopped_in_the_validation_goes_on_there(data, tmp_path, monkeypatch):
+    training.train(tiny_config(), data, tmp_path / "whole")
+    evaluate = training.evaluation.evaluate
+
+    def stopping(predict, batches, num_classes):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return evaluate(predict, batches, num_classes)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.evaluation, "evaluate", stopping)
+        assert training.train(tiny_config(), data, tmp_path / "parts") is False
+    state = workdir.Workdir(tmp_path / "parts").read_checkpoint()[1]
+    assert (state["epoch"], state["step"]) == (0, 5)
+    assert training.train(tiny_config(), data, tmp_path / "parts") is True
+    assert history(tmp_path / "whole") == history(tmp_path / "parts")
+    whole, parts = final_arrays(tmp_path / "whole"), final_arrays(tmp_path / "parts")
+    assert all(array.tobytes() == parts[name].tobytes() for name, array in whole.items())
+
+
+def test_train_with_auto_precision_resumes_with_the_runs(data, tmp_path, monkeypatch):
+    run = dataclasses.replace(tiny_config(epochs=1), precision="auto")
+    monkeypatch.setattr(training.distribution, "default_precision", lambda: "mixed_bfloat16")
+    training.train(run, data, tmp_path / "run")
+    monkeypatch.setattr(training.distribution, "default_precision", lambda: "float32")
+    assert training.train(run, data, tmp_path / "run") is True
+    assert workdir.Workdir(tmp_path / "run").read_config()["precision"] == "mixed_bfloat16"

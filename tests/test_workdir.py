@@ -15,9 +15,9 @@ def arrays(value):
     return {"conv1/kernel": np.full((3, 4), value, "float32"), "sgd/iteration": np.int64(value)}
 
 
-def write(run, *steps, best=()):
+def write(run, *steps, best=None):
     for step in steps:
-        run.write_checkpoint(step, arrays(step), {"epoch": step, "best_error": 0.5}, is_best=step in best)
+        run.write_checkpoint(step, arrays(step), {"epoch": step}, best if best is None or best <= step else None)
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def run(tmp_path):
 
 def test_write_checkpoint_is_read_back_bit_for_bit(run):
     values = {"a/kernel": np.random.default_rng(0).normal(size=(5, 7)).astype("float32"), "a/step": np.int64(2 ** 40)}
-    run.write_checkpoint(3, values, {"epoch": 1, "loss": 0.1 + 0.2}, is_best=False)
+    run.write_checkpoint(3, values, {"epoch": 1, "loss": 0.1 + 0.2})
     read, state = run.read_checkpoint()
     assert state == {"epoch": 1, "loss": 0.1 + 0.2}
     assert read.keys() == values.keys()
@@ -36,7 +36,7 @@ def test_write_checkpoint_is_read_back_bit_for_bit(run):
 
 
 def test_write_checkpoint_keeps_the_last_two_and_the_best(run):
-    write(run, 1, 2, 3, 4, 5, best=(1, 2))
+    write(run, 1, 2, 3, 4, 5, best=2)
     assert run.steps() == [5, 4, 2] and run.best_step() == 2
     assert run.read_checkpoint()[1]["epoch"] == 5
     assert run.read_checkpoint("best")[1]["epoch"] == 2
@@ -143,5 +143,33 @@ def test_restore_names_what_does_not_fit_and_assigns_nothing():
 
 
 def test_best_json_names_the_step(run):
-    write(run, 7, best=(7,))
-    assert json.loads((run.path / "checkpoints" / "best.json").read_text()) == {"step": 7, "val_top1_error": 0.5}
+    write(run, 7, best=7)
+    assert json.loads((run.path / "checkpoints" / "best.json").read_text()) == {"step": 7}
+
+
+def test_mark_best_mends_what_a_kill_between_two_files_left(run):
+    write(run, 1, 2, best=1)
+    run.write_checkpoint(3, arrays(3), {"epoch": 3}, best_step=1)  # Killed before best.json named step 3.
+    run.mark_best(3)
+    assert run.best_step() == 3 and run.read_checkpoint("best")[1]["epoch"] == 3
+
+
+def test_write_checkpoint_removes_later_ones_that_could_not_be_read(run):
+    write(run, 100, 200, 300)
+    (run.path / "checkpoints" / "00000300.npz").write_bytes(b"no")
+    write(run, 250)
+    assert run.steps() == [250, 200]
+
+
+def test_read_checkpoint_best_that_is_damaged_says_so(run):
+    write(run, 1, 2, best=1)
+    (run.path / "checkpoints" / "00000001.npz").write_bytes(b"no")
+    with pytest.raises(workdir.WorkdirError, match="The best checkpoint .* cannot be read"):
+        run.read_checkpoint("best", say=lambda line: None)
+
+
+def test_locked_says_when_the_directory_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(workdir.WorkdirError, match="cannot be used"):
+        with workdir.Workdir(tmp_path / "file").locked():
+            pass

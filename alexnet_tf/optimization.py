@@ -1,0 +1,115 @@
+"""What a step does to a weight, and a run to the learning rate: the paper's SGD and the schedules.
+
+Knows neither data nor files.
+"""
+
+import dataclasses
+import math
+
+import keras
+import tensorflow as tf
+
+from alexnet_tf import config
+
+
+class MomentumSGD(keras.optimizers.SGD):
+    """SGD with the paper's update (Section 5; Caffe's is the same).
+
+    velocity = momentum * velocity - rate * (gradient + kernel_decay * kernel), weight += velocity. Keras'
+    `weight_decay=` is applied outside the velocity, and an L2 regulariser would be in every printed loss.
+
+    Args:
+        kernel_decay: Decay of kernels; biases have none, as in cuda-convnet and Caffe.
+        **kwargs: As for `keras.optimizers.SGD`.
+
+    Attributes:
+        bias_multiplier: Rate of the biases over the kernels'; a variable.
+        conv1_multiplier: A further factor on conv1's kernels; at 0 conv1 gets no update and no decay at all.
+    """
+
+    def __init__(self, *args, kernel_decay: float, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.kernel_decay = kernel_decay
+        self.bias_multiplier = tf.Variable(1.0, trainable=False)
+        self.conv1_multiplier = tf.Variable(1.0, trainable=False)
+
+    def build(self, variables):
+        super().build(variables)
+        if not self.momentum:  # Keras makes none then.
+            self.momentums = self.add_optimizer_variables(variables, "momentum")
+
+    def update_step(self, gradient, variable, learning_rate):
+        velocity = self.momentums[self._get_variable_index(variable)]
+        path = velocity.path.removesuffix("_momentum").rpartition("/")[2]
+        rate = tf.cast(learning_rate, variable.dtype)
+        if path.endswith("bias"):
+            rate *= self.bias_multiplier
+        else:
+            gradient += self.kernel_decay * variable
+            if path.startswith("conv1"):
+                rate *= self.conv1_multiplier
+        new_velocity = self.momentum * velocity - rate * gradient
+        if path.startswith("conv1"):
+            new_velocity = tf.where(self.conv1_multiplier == 0, tf.zeros_like(new_velocity), new_velocity)
+        self.assign(velocity, new_velocity)
+        self.assign_add(variable, new_velocity)
+
+
+@dataclasses.dataclass
+class Plateau:
+    """What the "plateau" schedule remembers.
+
+    Attributes:
+        best_error: Lowest validation error so far.
+        stale_epochs: Epochs since then, or since the last division.
+        divisions: How often the rate was divided by 10; at most `MAX_DIVISIONS`.
+    """
+
+    MAX_DIVISIONS = 3
+
+    best_error: float = math.inf
+    stale_epochs: int = 0
+    divisions: int = 0
+
+    def update(self, error: float, patience: int) -> bool:
+        """Takes an epoch's validation error; returns whether training is over: stalled after the last division."""
+        if error < self.best_error:
+            self.best_error, self.stale_epochs = error, 0
+            return False
+        self.stale_epochs += 1
+        if self.stale_epochs < patience:
+            return False
+        self.stale_epochs = 0
+        self.divisions += 1
+        return self.divisions > self.MAX_DIVISIONS
+
+
+def rate_factor(recipe: config.Recipe, progress: float, divisions: int = 0) -> float:
+    """Returns the factor on the learning rate, warm-up left out.
+
+    Args:
+        recipe: Its schedule decides.
+        progress: Fraction of the run that is done, in [0, 1].
+        divisions: Of the plateau schedule.
+    """
+    if recipe.schedule == "plateau":
+        return 0.1 ** divisions
+    if recipe.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * progress))
+    return step_factor(recipe.steps, progress)
+
+
+def step_factor(steps, progress: float) -> float:
+    """Returns the factor of the last step that has begun. At 25/91 of 91 epochs, epoch 25 is inside."""
+    return ([1.0] + [factor for begin, factor in steps if progress >= begin - 1e-9])[-1]
+
+
+def is_stuck(train_loss: float, chance_loss: float, steps: int) -> bool:
+    """Says whether a network has learned nothing: its cross-entropy is that of guessing by the classes' frequencies.
+
+    Args:
+        train_loss: Mean cross-entropy over an epoch, in nats.
+        chance_loss: Entropy of the classes, ln(classes) if they are equally frequent.
+        steps: Steps done; before 100 nothing is said.
+    """
+    return steps >= 100 and 0.98 * chance_loss < train_loss < 1.1 * chance_loss
