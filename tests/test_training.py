@@ -215,3 +215,23 @@ def test_train_with_auto_precision_resumes_with_the_runs(data, tmp_path, monkeyp
     monkeypatch.setattr(training.distribution, "default_precision", lambda: "float32")
     assert training.train(run, data, tmp_path / "run") is True
     assert workdir.Workdir(tmp_path / "run").read_config()["precision"] == "mixed_bfloat16"
+
+
+@pytest.mark.parametrize("schedule", ["plateau", "steps", "cosine"])
+def test_train_sets_the_rates_of_the_schedule(data, tmp_path, monkeypatch, schedule):
+    recipe = dataclasses.replace(
+        config.ORIGINAL2012.recipe, batch_size=8, epochs=4, schedule=schedule, learning_rate=1e-3, weight_decay=0,
+        steps=((.5, .1),), bias_steps=(), conv1_steps=((.75, 0.),))
+    seen, end = [], training._Training.on_train_batch_end
+
+    def watching(self, batch, logs=None):
+        seen.append([float(self.sgd.learning_rate), float(self.sgd.bias_multiplier), float(self.sgd.conv1_multiplier)])
+        return end(self, batch, logs)
+
+    monkeypatch.setattr(training._Training, "on_train_batch_end", watching)
+    training.train(dataclasses.replace(tiny_config(), recipe=recipe), data, tmp_path / "run")
+    expected = {  # (kernels, biases over kernels, conv1 over the others) in the first step of each of the four epochs.
+        "plateau": [(1e-3, 2, 1)] * 4,
+        "steps": [(1e-3, 2, 1), (1e-3, 2, 1), (1e-4, 20, 1), (1e-4, 20, 0)],
+        "cosine": [(1e-3, 2, 1), (8.5355e-4, 2, 1), (5e-4, 2, 1), (1.46447e-4, 2, 1)]}[schedule]
+    np.testing.assert_allclose(seen[::5], expected, rtol=1e-4)
