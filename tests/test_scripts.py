@@ -70,7 +70,7 @@ def history(path):
 
 def kill_while_writing(process, path):
     """Kills at the first moment a half-written checkpoint is there."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while process.poll() is None and time.monotonic() < deadline:
         if list((path / "checkpoints").glob(".*.tmp")):
             process.kill()
@@ -82,7 +82,7 @@ def kill_while_writing(process, path):
 
 def kill_after_steps(process, path, steps=1):
     """Kills shortly after one more checkpoint, at a moment that nobody chose."""
-    last, deadline = max(workdir.Workdir(path).steps(), default=0), time.monotonic() + 120
+    last, deadline = max(workdir.Workdir(path).steps(), default=0), time.monotonic() + 300
     while process.poll() is None and time.monotonic() < deadline:
         if max(workdir.Workdir(path).steps(), default=0) >= last + steps:
             time.sleep(float(np.random.default_rng().uniform(0, 1.5)))
@@ -92,7 +92,7 @@ def kill_after_steps(process, path, steps=1):
 
 
 def terminate_after_steps(process, path):
-    deadline, last = time.monotonic() + 120, max(workdir.Workdir(path).steps(), default=0)
+    deadline, last = time.monotonic() + 300, max(workdir.Workdir(path).steps(), default=0)
     while max(workdir.Workdir(path).steps(), default=0) == last and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
@@ -113,7 +113,7 @@ def test_train_killed_and_resumed_ends_with_the_same_bits(whole, pictures, tmp_p
     for stop in (kill_while_writing, kill_after_steps, kill_while_writing, terminate_after_steps):
         process = start(*command)
         half_written += bool(stop(process, path))
-        out, _ = process.communicate(timeout=120)
+        out, _ = process.communicate(timeout=300)
         resumed += "Resuming" in out
         assert process.returncode != 0 or "Done:" in out
         assert "Traceback" not in out, out
