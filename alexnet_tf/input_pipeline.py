@@ -5,6 +5,7 @@ resume without reading what went before. What one image goes through is in `prep
 """
 
 import contextlib
+import os
 
 import tensorflow as tf
 
@@ -43,8 +44,8 @@ def make_train_dataset(
         return image, label
 
     positions = tf.data.Dataset.range(first_step * recipe.batch_size, steps * recipe.batch_size)
-    dataset = positions.map(read_and_augment, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return dataset.batch(recipe.batch_size, drop_remainder=True).prefetch(2)
+    dataset = positions.map(read_and_augment, num_parallel_calls=os.cpu_count(), deterministic=True)
+    return dataset.batch(recipe.batch_size, drop_remainder=True).prefetch(2).with_options(_options())
 
 
 def make_evaluation_dataset(
@@ -62,7 +63,15 @@ def make_evaluation_dataset(
         return evaluation_crops(image_bytes, image_size, resize, ten_crop), label
 
     dataset = tf.data.Dataset.range(len(split))
-    return dataset.map(read_and_crop, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size).prefetch(2)
+    dataset = dataset.map(read_and_crop, num_parallel_calls=os.cpu_count()).batch(batch_size).prefetch(2)
+    return dataset.with_options(_options())
+
+
+def _options() -> tf.data.Options:
+    """Turns autotuning off: at an epoch's end its thread was seen to sleep on for up to 40 s before the next began."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return options
 
 
 def evaluation_crops(image_bytes: tf.Tensor, image_size: int, resize: str, ten_crop: bool = False) -> tf.Tensor:
