@@ -1,6 +1,7 @@
 """The networks and their training recipes as data: what every published AlexNet is, and how it learns.
 
-A variant is a row of `ARCHITECTURES`; `alexnet.build_model` walks it. Nothing here imports TensorFlow. Sources: "the paper" is Krizhevsky, Sutskever, Hinton, NIPS 2012; "the author's
+A variant is a row of `ARCHITECTURES`; `alexnet.build_model` walks it. Nothing here imports TensorFlow.
+Sources: "the paper" is Krizhevsky, Sutskever, Hinton, NIPS 2012; "the author's
 file" is `layers-145.cfg` of the cuda-convnet tree that the Computer History Museum released; Caffe is BVLC/caffe.
 """
 
@@ -123,7 +124,8 @@ class Recipe:
         bias_learning_rate_multiplier: The biases' rate over the kernels'.
         schedule: "plateau" divides the rate by 10 when the validation error stops falling, at most three times
             (Section 5); "steps" follows `steps`; "cosine" falls to zero over the run.
-        steps: For "steps", as are the next two and `colour_noise_until`: (fraction of the run, factor on the rate from there on).
+        steps: For "steps", as are the next two and `colour_noise_until`: (fraction of the run, factor on
+            the rate from there on).
         bias_steps: The same for the biases' rate; None follows the kernels.
         conv1_steps: A further factor on conv1's kernels; 0 freezes conv1, without decay, as cuda-convnet does.
         patience: For "plateau": epochs without a lower validation error before the rate falls.

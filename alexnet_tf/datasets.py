@@ -126,8 +126,9 @@ def find(data_dir: str, dataset: str | None = None, download: bool = False, *, i
     if not directory.is_dir():
         what = "is a file, not a directory" if directory.exists() else "does not exist"
         raise DataError(f"--data_dir={data_dir} {what}.\n" + _what_is_expected(directory, dataset))
-    if dataset or records.prepared(directory):
-        return _tfds(directory, dataset, False)
+    prepared = records.prepared(directory)
+    if dataset or prepared:
+        return _tfds(directory, dataset, False, prepared)
     try:
         by_lower = {path.name.lower(): path for path in sorted(directory.iterdir()) if path.is_dir()}
         if "train" in by_lower:
@@ -293,7 +294,7 @@ def _what_is_expected(directory, dataset) -> str:
         "Without --data_dir a small image set is drawn, to try things out.")
 
 
-def _tfds(directory, dataset, download) -> DataSet:
+def _tfds(directory, dataset, download, prepared=None) -> DataSet:
     """A data set that TFDS prepared, or may prepare now."""
     import tensorflow_datasets as tfds
 
@@ -306,7 +307,7 @@ def _tfds(directory, dataset, download) -> DataSet:
                 f"TFDS could not prepare {dataset!r} in {directory}: {str(error).strip()[:500]}\n"
                 + (_what_is_expected(directory, dataset) if dataset.startswith("imagenet2012") else "")) from error
     else:
-        builder = tfds.builder_from_directory(_choose(directory, dataset))
+        builder = tfds.builder_from_directory(_choose(directory, dataset, prepared))
     image_key, label_key = records.supervised_keys(builder)
     class_names = tuple(builder.info.features[label_key].names)
     splits = {name: records.read_split(builder, name, image_key, label_key) for name in builder.info.splits}
@@ -322,10 +323,9 @@ def _tfds(directory, dataset, download) -> DataSet:
     return DataSet(builder.name, str(builder.data_dir), class_names, splits, validation, notes)
 
 
-def _choose(directory, dataset) -> pathlib.Path:
+def _choose(directory, dataset, prepared) -> pathlib.Path:
     """Returns the folder of the data set that is meant, or of the only one there."""
-    there = records.prepared(directory)
-    matching = {name: path for name, path in there.items()
+    matching = {name: path for name, path in prepared.items()
                 if dataset is None or dataset in (name, name.split("/")[0])}
     if len(matching) == 1:
         return next(iter(matching.values()))
@@ -333,7 +333,7 @@ def _choose(directory, dataset) -> pathlib.Path:
         raise DataError(
             f"{directory} holds several TFDS data sets: choose with --dataset=NAME. There: {', '.join(matching)}.")
     raise DataError(
-        f"No prepared TFDS data set {dataset!r} in {directory}; prepared there: {', '.join(there) or 'none'}; "
+        f"No prepared TFDS data set {dataset!r} in {directory}; prepared there: {', '.join(prepared) or 'none'}; "
         f"files: {_listing(directory)}.\n" + (
             _what_is_expected(directory, dataset) if dataset.startswith("imagenet2012") else
             f"Type the same command with --download to let TFDS fetch {dataset}."))

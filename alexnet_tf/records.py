@@ -62,15 +62,17 @@ class Records:
 def prepared(directory: pathlib.Path) -> dict[str, pathlib.Path]:
     """Returns {name[/config]: newest version's folder} of the TFDS data sets at most three levels down."""
     found = {}
-    for depth in range(4):
-        for path in directory.glob("/".join(["*"] * depth + ["dataset_info.json"])):
+    # By the version's form, so that in a folder of a million images none is looked into.
+    version = "[0-9]*.[0-9]*.[0-9]*/dataset_info.json"
+    for pattern in ("dataset_info.json", version, f"*/{version}", f"*/*/{version}"):
+        for path in directory.glob(pattern):
             try:
                 info = json.loads(path.read_text(encoding="utf-8"))
                 name = "/".join(filter(None, [info["name"], info.get("configName")]))
-                version = [int(part) for part in info.get("version", "0").split(".")]
+                number = [int(part) for part in info.get("version", "0").split(".")]
             except (OSError, ValueError, KeyError, AttributeError, TypeError):
                 continue  # Another tool's file of that name.
-            found[name] = max(found.get(name, ([], None)), (version, path.parent))
+            found[name] = max(found.get(name, ([], None)), (number, path.parent))
     return {name: path for name, (_, path) in sorted(found.items())}
 
 
