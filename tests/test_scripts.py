@@ -24,7 +24,7 @@ FLAGS = ["--batch_size=8", "--epochs=2", "--seed=5", "--warmup_steps=2"]
 
 
 def start(*arguments):
-    return subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen([sys.executable, "-u", *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def call(*arguments):
@@ -110,7 +110,7 @@ def test_train_killed_and_resumed_ends_with_the_same_bits(whole, pictures, tmp_p
     path = tmp_path / "parts"
     command = ["train.py", f"--data_dir={pictures}", f"--workdir={path}", "--checkpoint_minutes=0", *FLAGS]
     resumed, half_written = 0, 0
-    for stop in (kill_while_writing, kill_after_steps, kill_while_writing, terminate_after_steps):
+    for stop in (kill_after_steps, kill_while_writing, kill_while_writing, terminate_after_steps):
         process = start(*command)
         half_written += bool(stop(process, path))
         out, _ = process.communicate(timeout=300)
