@@ -39,6 +39,10 @@ flags.DEFINE_float("clip_norm", None, "Largest norm of the gradient; 0 is none."
 flags.DEFINE_enum(
     "crop", None, ["window", "random_resized"], "Training crops: the paper's windows of 256 x 256, or torchvision's.")
 flags.DEFINE_bool("colour_noise", None, "Add the paper's PCA colour noise.")
+_MEAN = flags.DEFINE_enum(
+    "mean", "pixel", ["pixel", "image"], "What is subtracted: a colour, or the paper's mean image (prepared data).")
+_ON_BAD_IMAGE = flags.DEFINE_enum(
+    "on_bad_image", "fail", ["fail", "skip"], "What to do at an image that cannot be read; it is named either way.")
 _SEED = flags.DEFINE_integer("seed", 0, "Fixes weights, order, augmentation and dropout.", 0, 2 ** 31 - 1)
 _PRECISION = flags.DEFINE_enum(
     "precision", "auto", ["auto", "float32", "mixed_bfloat16", "mixed_float16"],
@@ -59,6 +63,8 @@ def main(argv):
     if initialization == "auto":
         initialization = row.initialization if num_images >= config.LARGE else "he"
     changes = {name: flags.FLAGS[name].value for name in config.RECIPE_FLAGS if flags.FLAGS[name].value is not None}
+    if data.resize:
+        changes["resize"] = data.resize
     if _DATA_DIR.value:
         recipe = config.adapt(row.recipe, initialization, num_images, changes)
     else:
@@ -67,9 +73,10 @@ def main(argv):
         print(f"  The row's own recipe is for ImageNet; the one below suits {num_images:,} images. Flags change it.")
     train_config = config.TrainConfig(
         architecture=row.name, recipe=recipe, initialization=initialization, seed=_SEED.value,
-        deterministic=_DETERMINISTIC.value, precision=_PRECISION.value)
+        deterministic=_DETERMINISTIC.value, precision=_PRECISION.value, mean=_MEAN.value)
     path = _WORKDIR.value or f"runs/{row.name}-{data.name}"
-    is_complete = training.train(train_config, data, path, checkpoint_minutes=_CHECKPOINT_MINUTES.value)
+    is_complete = training.train(
+        train_config, data, path, checkpoint_minutes=_CHECKPOINT_MINUTES.value, on_bad_image=_ON_BAD_IMAGE.value)
     return 0 if is_complete else 1
 
 

@@ -446,6 +446,7 @@ class TrainConfig:
         seed: Fixes the weights at the start, the order, the augmentation and the dropout.
         precision: Keras dtype policy: "float32", "mixed_bfloat16" or "mixed_float16"; "auto" is settled at the start.
         deterministic: Whether the same seed gives the same bits.
+        mean: What the first layer subtracts: "pixel", the mean colour, or "image", the paper's mean at each place.
     """
 
     architecture: str = "paper"
@@ -454,6 +455,7 @@ class TrainConfig:
     seed: int = 0
     precision: str = "float32"
     deterministic: bool = True
+    mean: str = "pixel"
 
 
 def architecture_of(run_config: dict) -> Architecture:

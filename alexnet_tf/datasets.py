@@ -1,7 +1,7 @@
 """What is in a data directory: finds the images, their classes and splits, and reads encoded examples by index.
 
-Three layouts are understood: a TFDS directory, class folders under `train` and a validation folder, and one folder
-of class folders. Nothing is decoded here, and nothing is downloaded unless asked for.
+Understood are a TFDS directory (what `prepare` writes is one), class folders under `train` and a validation folder,
+one folder of class folders, and ImageNet's own tar files. Nothing is decoded here, and nothing is downloaded unless asked for.
 """
 
 import concurrent.futures
@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from alexnet_tf import drawing, records
+from alexnet_tf import config, drawing, imagenet_tars, records
 from alexnet_tf.records import DataError
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
@@ -32,8 +32,9 @@ _CHOSEN_ON_TEST = "No validation split is there: the best checkpoint is chosen o
 _IMAGENET_HELP = """\
 ImageNet cannot be downloaded by a program. Register at https://image-net.org/download-images and put
   ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar   (138 GB and 6.3 GB)
-into {data_dir}/downloads/manual, then type
-  python -c "import tensorflow_datasets as tfds; tfds.builder('imagenet2012', data_dir='{data_dir}').download_and_prepare()"
+into {data_dir}, as they are, then type
+  python -m alexnet_tf prepare --data_dir={data_dir} --output_dir=imagenet-256
+  python train.py --data_dir=imagenet-256
 """
 
 
@@ -52,14 +53,34 @@ class ImageFiles:
     def __len__(self) -> int:
         return len(self.paths)
 
+    is_square = False
+
+    def part(self, indices) -> "ImageFiles":
+        """Returns some of the examples."""
+        return ImageFiles(tuple(self.paths[index] for index in indices), self.labels[indices])
+
     def describe(self, index: int) -> str:
         """Returns the file of example `index`, for messages."""
         return self.paths[index]
 
-    def make_reader(self):
-        """Returns the graph function: index int64 [] -> (image_bytes string [], label int32 [])."""
-        paths, labels = tf.constant(self.paths), tf.constant(self.labels)
-        return lambda index: (tf.io.read_file(paths[index]), labels[index])
+    def image_bytes(self, index: int) -> bytes:
+        """Returns the encoded image of example `index`.
+
+        Raises:
+            OSError: If the file cannot be read.
+        """
+        return pathlib.Path(self.paths[index]).read_bytes()
+
+    def label(self, index: int) -> int:
+        """Returns the label of example `index`."""
+        return int(self.labels[index])
+
+    def examples(self, blocks: tf.data.Dataset, function) -> tf.data.Dataset:
+        """Reads examples and applies a function to each: as `records.Records.examples`."""
+        paths = tf.constant(self.paths)
+        return blocks.unbatch().map(
+            lambda index, *others: function(tf.io.read_file(paths[index]), tf.gather(self.labels, index), *others),
+            num_parallel_calls=2 * os.cpu_count())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +94,9 @@ class DataSet:
         splits: "train", the validation split and whatever else is there; each `ImageFiles` or `records.Records`.
         validation: Name of the split that errors are measured on.
         notes: Lines that a person should see before training.
+        source: What it was prepared from, where it was prepared.
+        resize: How the images were brought to 256 x 256, where they were prepared.
+        statistics: What was measured on the training split, where it was prepared.
     """
 
     name: str
@@ -81,6 +105,9 @@ class DataSet:
     splits: dict
     validation: str
     notes: tuple[str, ...] = ()
+    source: str | None = None
+    resize: str | None = None
+    statistics: records.Statistics | None = None
 
     def summary(self) -> str:
         """Returns what was found, for the screen."""
@@ -97,9 +124,16 @@ class DataSet:
             if split.labels is not None:
                 digest.update(split.labels.tobytes())
             files = split.paths if isinstance(split, ImageFiles) else split.files
-            lines = (f"{os.path.basename(path)} {os.path.getsize(path)}\n" for path in files)
+            lines = (f"{os.path.basename(path)} {_size(path)}\n" for path in files)
             digest.update("".join(lines).encode("utf-8", "surrogateescape"))
         return digest.hexdigest()[:16]
+
+
+def _size(path) -> int:
+    try:
+        return os.path.getsize(path)
+    except OSError:  # Told when it is read, as what else may be wrong with it.
+        return -1
 
 
 def find(data_dir: str, dataset: str | None = None, download: bool = False, *, is_whole: bool = False) -> DataSet:
@@ -127,6 +161,9 @@ def find(data_dir: str, dataset: str | None = None, download: bool = False, *, i
         what = "is a file, not a directory" if directory.exists() else "does not exist"
         raise DataError(f"--data_dir={data_dir} {what}.\n" + _what_is_expected(directory, dataset))
     prepared = records.prepared(directory)
+    if not prepared and dataset in (None, "imagenet2012") and imagenet_tars.are_in(directory):
+        class_names, splits, notes = imagenet_tars.read(directory)
+        return DataSet("imagenet2012", str(directory), class_names, splits, "validation", notes)
     if dataset or prepared:
         return _tfds(directory, dataset, False, prepared)
     try:
@@ -175,10 +212,10 @@ def _split_folders(directory, folders) -> DataSet:
             f"{directory} has a folder 'train', but none to measure the error on: looked for "
             f"{', '.join(VALIDATION_NAMES)}; there: {_listing(directory)}. Make one, or give "
             f"--data_dir={folders['train']}, which is then split 90/10.")
-    found, others = {}, []
+    found, left_out = {}, []
     for name in ("train", *present):
-        found[name], left_out = _scan(folders[name])
-        others += left_out
+        found[name], scan_notes = _scan(folders[name])
+        left_out += scan_notes
     class_names = tuple(sorted(found["train"]))
     _check_classes(class_names, folders["train"])
     splits, notes = {"train": _image_files(found["train"], class_names)}, []
@@ -199,12 +236,12 @@ def _split_folders(directory, folders) -> DataSet:
     if present[0] == "test":
         notes.append(_CHOSEN_ON_TEST)
     return DataSet(
-        directory.name, str(directory), class_names, splits, present[0], (*notes, *_left_out(others)))
+        directory.name, str(directory), class_names, splits, present[0], (*notes, *left_out))
 
 
 def _class_folders(directory, is_whole) -> DataSet:
     """One folder of class folders, split by a hash of each file's name."""
-    found, others = _scan(directory)
+    found, left_out = _scan(directory)
     class_names = tuple(sorted(found))
     if not class_names:
         raise DataError(
@@ -219,7 +256,7 @@ def _class_folders(directory, is_whole) -> DataSet:
     if is_whole:
         return DataSet(
             directory.name, str(directory), class_names, {"all": _image_files(found, class_names)}, "all",
-            _left_out(others))
+            tuple(left_out))
     train = {name: [path for path in paths if not is_held_out(path)] for name, paths in found.items()}
     validation = {name: [path for path in paths if is_held_out(path)] for name, paths in found.items()}
     splits = {"train": _image_files(train, class_names), "validation": _image_files(validation, class_names)}
@@ -228,7 +265,7 @@ def _class_folders(directory, is_whole) -> DataSet:
             raise DataError(
                 f"{directory}: too few images for a 90/10 split by file name, '{name}' got none. "
                 "Make folders train and val yourself.")
-    notes = ("Split 90/10 by a hash of each file's name: the same for ever.", *_left_out(others))
+    notes = ("Split 90/10 by a hash of each file's name: the same for ever.", *left_out)
     return DataSet(directory.name, str(directory), class_names, splits, "validation", notes)
 
 
@@ -238,31 +275,34 @@ def is_held_out(path: str) -> bool:
 
 
 def _scan(folder) -> tuple[dict[str, list[str]], list[str]]:
-    """Returns {class name: sorted image files} of a folder of class folders, and the files that are no images."""
-    found, others = {}, []
+    """Returns ({class name: sorted image files} of a folder of class folders, notes about what is left out)."""
+    found, others, empty, notes = {}, [], [], []
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.name.startswith(".") or not entry.is_dir():
+        if entry.name.startswith(".") or entry.is_file():
             continue
-        paths = []
-        for root, folders, names in os.walk(entry.path, onerror=_raise):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            for name in names:
-                if not name.startswith("."):
-                    (paths if name.lower().endswith(IMAGE_ENDINGS) else others).append(os.path.join(root, name))
+        if not os.path.isdir(entry.path) or pathlib.Path(folder).resolve().is_relative_to(os.path.realpath(entry.path)):
+            notes.append(f"{entry.path} is left out: a link that leads nowhere or back to a folder it is in.")
+            continue
+        paths, folders = [], [entry.path]
+        while folders:  # Links to folders are followed at the top only, so that there is no loop.
+            for inner in os.scandir(folders.pop()):
+                if inner.name.startswith("."):
+                    continue
+                if inner.is_dir(follow_symlinks=False):
+                    folders.append(inner.path)
+                elif inner.name.lower().endswith(IMAGE_ENDINGS) and (inner.is_symlink() or inner.is_file()):
+                    paths.append(inner.path)
+                else:
+                    others.append(inner.path)
         if paths:
             found[entry.name] = sorted(paths)
-    return found, others
-
-
-def _raise(error):
-    raise error
-
-
-def _left_out(others) -> tuple[str, ...]:
-    """Returns a note about files that are not read."""
-    if not others:
-        return ()
-    return (f"{len(others):,} files are left out, being neither JPEG nor PNG by name, such as {others[0]}.",)
+        else:
+            empty.append(entry.path)
+    if others:
+        notes.append(f"{len(others):,} files are left out, being neither JPEG nor PNG by name, such as {min(others)}.")
+    if empty:
+        notes.append(f"{len(empty):,} class folders hold no image and are left out: {_some(empty)}.")
+    return found, notes
 
 
 def _image_files(found, class_names) -> ImageFiles:
@@ -307,7 +347,10 @@ def _tfds(directory, dataset, download, prepared=None) -> DataSet:
                 f"TFDS could not prepare {dataset!r} in {directory}: {str(error).strip()[:500]}\n"
                 + (_what_is_expected(directory, dataset) if dataset.startswith("imagenet2012") else "")) from error
     else:
-        builder = tfds.builder_from_directory(_choose(directory, dataset, prepared))
+        chosen = _choose(directory, dataset, prepared)
+        if (found := records.read_prepared(chosen)) is not None:
+            return _prepared(chosen, *found)
+        builder = tfds.builder_from_directory(chosen)
     image_key, label_key = records.supervised_keys(builder)
     class_names = tuple(builder.info.features[label_key].names)
     splits = {name: records.read_split(builder, name, image_key, label_key) for name in builder.info.splits}
@@ -321,6 +364,17 @@ def _tfds(directory, dataset, download, prepared=None) -> DataSet:
     elif validation == "test":
         notes = (_CHOSEN_ON_TEST,)
     return DataSet(builder.name, str(builder.data_dir), class_names, splits, validation, notes)
+
+
+def _prepared(directory, preparation, splits, statistics) -> DataSet:
+    """What `python -m alexnet_tf prepare` wrote."""
+    notes = [f"Prepared at {config.SQUARE_SIZE} pixels (--resize={preparation['resize']}) from {preparation['source']}; its own "
+             "mean and colours are used."]
+    if preparation["validation"] == "test":
+        notes.append(_CHOSEN_ON_TEST)
+    return DataSet(
+        preparation["name"], str(directory), tuple(preparation["classes"]), splits, preparation["validation"],
+        tuple(notes), preparation["source"], preparation["resize"], statistics)
 
 
 def _choose(directory, dataset, prepared) -> pathlib.Path:

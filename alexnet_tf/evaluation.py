@@ -51,7 +51,7 @@ def evaluate(predict, dataset, num_classes: int) -> Evaluation:
 
     Args:
         predict: From `make_predictor`.
-        dataset: Batches of (images, labels).
+        dataset: Batches of (images, labels), as `input_pipeline.evaluation_batches` gives them.
         num_classes: Number of classes.
 
     Returns:
@@ -99,7 +99,7 @@ def load_model(run: workdir.Workdir, which: str = "last"):
         raise workdir.WorkdirError(
             f"{run} is no run: it has no {workdir.CONFIG}. Make one with: python train.py --workdir={run}")
     model = alexnet.build_model(
-        config.architecture_of(run_config), mean=run_config["mean"], precision=run_config["precision"])
+        config.architecture_of(run_config), mean=run.read_mean(run_config), precision=run_config["precision"])
     paths = {variable.path for variable in model.variables}
     checkpoint = run.read_checkpoint(which, is_wanted=paths.__contains__)
     if checkpoint is None:

@@ -6,6 +6,7 @@ prepared at 256 pixels give the same windows. Pixels are uint8 RGB until somethi
 ignored: TensorFlow cannot read it, and every consumer of the network must see the same picture.
 """
 
+import functools
 import re
 
 import tensorflow as tf
@@ -18,85 +19,73 @@ MAX_PIXELS = 100_000_000
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
-def image_shape(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def image_shape(image_bytes: tf.Tensor) -> tf.Tensor:
     """Reads height and width from the header of a JPEG or PNG, without decoding it.
 
     Args:
         image_bytes: string [], an encoded image.
 
     Returns:
-        (height, width), int32 [], in pixels.
+        int32 [2]: height and width, in pixels.
 
     Raises:
         tf.errors.InvalidArgumentError: If the bytes are neither JPEG nor PNG, the header is broken, or it declares
             more than `MAX_PIXELS`.
     """
-    is_png = (tf.strings.substr(image_bytes, 0, 8) == _PNG_SIGNATURE) & (tf.strings.length(image_bytes) >= 24)
-    is_image = is_png | (tf.strings.substr(image_bytes, 0, 3) == b"\xff\xd8\xff")
-    check = tf.debugging.Assert(
-        is_image, ["neither a JPEG nor a PNG image; it has", tf.strings.length(image_bytes), "bytes"])
-
     def png_shape():  # IHDR is always the first chunk: big-endian width and height at bytes 16 and 20.
-        header = tf.ensure_shape(tf.io.decode_raw(tf.strings.substr(image_bytes, 16, 8), tf.int32, False), [2])
-        return header[::-1]
+        length = tf.strings.length(image_bytes)
+        is_png = (tf.strings.substr(image_bytes, 0, 8) == _PNG_SIGNATURE) & (length >= 24)
+        check = tf.debugging.Assert(is_png, ["neither a JPEG nor a PNG image; it has", length, "bytes"])
+        with tf.control_dependencies([check] if check is not None else []):
+            header = tf.strings.substr(image_bytes, 16, 8)
+        return tf.ensure_shape(tf.io.decode_raw(header, tf.int32, False), [2])[::-1]
 
-    with tf.control_dependencies([check] if check is not None else []):
-        shape = tf.cond(is_png, png_shape, lambda: tf.io.extract_jpeg_shape(image_bytes)[:2])
-    height, width = shape[0], shape[1]
-    pixels = tf.cast(height, tf.int64) * tf.cast(width, tf.int64)
+    shape = tf.cond(tf.io.is_jpeg(image_bytes), lambda: tf.io.extract_jpeg_shape(image_bytes)[:2], png_shape)
+    pixels = tf.reduce_prod(tf.cast(shape, tf.int64))
     check = tf.debugging.Assert(
-        (height > 0) & (width > 0) & (pixels <= MAX_PIXELS),
-        ["the header declares", width, "x", height, f"pixels; at most {MAX_PIXELS} are read"])
+        tf.reduce_all(shape > 0) & (pixels <= MAX_PIXELS),
+        ["the header declares", shape[1], "x", shape[0], f"pixels; at most {MAX_PIXELS} are read"])
     with tf.control_dependencies([check] if check is not None else []):
-        return tf.identity(height), tf.identity(width)
+        return tf.ensure_shape(tf.identity(shape), [2])
 
 
 def _checked(image_bytes):
-    """Returns (image_bytes, height, width), the bytes bound to the header's check: in a graph nothing else orders them."""
-    height, width = image_shape(image_bytes)
-    with tf.control_dependencies([height, width]):
-        return tf.identity(image_bytes), height, width
+    """Returns (image_bytes, shape), the bytes bound to the header's check: in a graph nothing else orders them."""
+    shape = image_shape(image_bytes)
+    with tf.control_dependencies([shape]):
+        return tf.identity(image_bytes), shape
 
 
 def decode(image_bytes: tf.Tensor) -> tf.Tensor:
     """Decodes a whole image, uint8 [height, width, 3]; says more than `square` about a file that is damaged anywhere."""
-    image_bytes, height, width = _checked(image_bytes)
-    return _decode_window(image_bytes, tf.stack([0, 0, height, width]))
+    image_bytes, shape = _checked(image_bytes)
+    return _decode_window(image_bytes, tf.concat([[0, 0], shape], 0))
 
 
-def _region(height, width, resize: str):
-    """Returns (top, left, height, width), float32, of the part of the image that becomes the square."""
-    height, width = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
+def _region(shape, resize: str):
+    """Returns (begin, extent), float32 [2], of the part of an image that becomes the square."""
+    shape = tf.cast(shape, tf.float32)
     if resize == "caffe":
-        return tf.zeros([]), tf.zeros([]), height, width
-    side = tf.minimum(height, width)
-    return tf.floor((height - side) / 2), tf.floor((width - side) / 2), side, side
+        return tf.zeros([2]), shape
+    side = tf.reduce_min(shape)
+    return tf.floor((shape - side) / 2), tf.stack([side, side])
 
 
-def _decode_window(image_bytes, window, ratio=None):
-    """Decodes a window [top, left, height, width] (int32 pixels) to uint8; from JPEG without decoding the rest.
+def _decode_window(image_bytes, window):
+    """Decodes a window [top, left, height, width] (int32 pixels) to uint8; from JPEG without decoding the rest."""
+    return tf.cond(
+        tf.io.is_jpeg(image_bytes), lambda: tf.io.decode_and_crop_jpeg(image_bytes, window, channels=3),
+        lambda: tf.slice(tf.io.decode_png(image_bytes, channels=3), _with(window[:2], 0), _with(window[2:], 3)))
 
-    With `ratio`, an index into (1, 2, 4, 8), the JPEG decoder scales down by that and the window counts in its pixels.
-    """
-    def crop_jpeg(ratio):
-        return lambda: tf.io.decode_and_crop_jpeg(image_bytes, window, channels=3, ratio=ratio)
 
-    def crop_png():
-        top, left, height, width = tf.unstack(window)
-        return tf.io.decode_png(image_bytes, channels=3)[top:top + height, left:left + width]
-
-    if ratio is None:
-        jpeg = crop_jpeg(1)
-    else:
-        jpeg = lambda: tf.switch_case(ratio, [crop_jpeg(r) for r in (1, 2, 4, 8)])  # noqa: E731
-    return tf.cond(tf.io.is_jpeg(image_bytes), jpeg, crop_png)
+def _with(pair, third):
+    return tf.concat([pair, [third]], 0)
 
 
 def _resize(image, size: int, antialias: bool):
     """Resizes to uint8 [size, size, 3], bilinear; an image of that size already is left alone."""
-    def resized():
-        pixels = tf.image.resize(image, [size, size], antialias=antialias)
-        return tf.cast(tf.round(pixels), tf.uint8)
+    def resized():  # Half is added to round: tf.round would be another pass over the pixels.
+        return tf.cast(tf.image.resize(image, [size, size], antialias=antialias) + 0.5, tf.uint8)
 
     is_done = tf.reduce_all(tf.shape(image)[:2] == size)
     return tf.ensure_shape(tf.cond(is_done, lambda: image, resized), [size, size, 3])
@@ -115,9 +104,15 @@ def square(image_bytes: tf.Tensor, resize: str = "paper") -> tf.Tensor:
     Raises:
         tf.errors.InvalidArgumentError: If the bytes are no readable image.
     """
-    image_bytes, height, width = _checked(image_bytes)
-    window = tf.cast(tf.stack(_region(height, width, resize)), tf.int32)
+    image_bytes, shape = _checked(image_bytes)
+    window = tf.cast(tf.concat(_region(shape, resize), 0), tf.int32)
     return _resize(_decode_window(image_bytes, window), config.SQUARE_SIZE, antialias=True)
+
+
+def square_of(image: tf.Tensor, resize: str = "paper") -> tf.Tensor:
+    """Brings a decoded image, uint8 [height, width, 3], to the square as `square` does with an encoded one."""
+    begin, extent = (tf.cast(each, tf.int32) for each in _region(tf.shape(image)[:2], resize))
+    return _resize(tf.slice(image, _with(begin, 0), _with(extent, 3)), config.SQUARE_SIZE, antialias=True)
 
 
 def center_crop(square_image: tf.Tensor, size: int) -> tf.Tensor:
@@ -135,92 +130,109 @@ def ten_crops(square_image: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def train_image(
-    image_bytes: tf.Tensor, seed: tf.Tensor, *, image_size: int, crop: str = "window", resize: str = "paper",
-    pca_stdevs=None, pca_vectors=None) -> tf.Tensor:
-    """Decodes a random crop of an image, mirrors it half of the time and adds colour noise (Section 4.1).
+    image_bytes: tf.Tensor, draws: tf.Tensor, *, image_size: int, crop: str = "window", resize: str = "paper",
+    is_square: bool = False) -> tf.Tensor:
+    """Decodes a random crop of an image and mirrors it half of the time (Section 4.1).
 
-    The same seed gives the same pixels.
+    The same draws give the same pixels.
 
     Args:
         image_bytes: string [], JPEG or PNG.
-        seed: int [2].
+        draws: float32 [>= 3], uniform in [0, 1): how far down and to the right the window is, and whether it is
+            mirrored (below 0.5).
         image_size: Side of the crop in pixels.
         crop: "window": every offset in the 256 x 256 square, ends included; "random_resized": 8 to 100 % of the
             image's area at an aspect of 3/4 to 4/3.
         resize: As in `square`.
-        pca_stdevs: Standard deviations of the three colour components, in grey levels; None adds no noise.
-        pca_vectors: Components as columns, rows R, G, B.
+        is_square: Whether the image is known to be a JPEG of 256 x 256 pixels, as prepared records are: nothing is
+            looked up or resized then.
 
     Returns:
-        RGB [image_size, image_size, 3] in [0, 255]: uint8, or float32 with noise, unclipped.
+        uint8 [image_size, image_size, 3], RGB.
     """
-    crop_seed, mirror_seed, noise_seed = tf.unstack(tf.random.split(seed, 3))
-    image_bytes, height, width = _checked(image_bytes)
-    if crop == "random_resized":
-        window = _random_resized_window(height, width, crop_seed)
+    offsets = tf.cast(draws[:2] * (config.SQUARE_SIZE - image_size + 1), tf.int32)
+    if is_square and crop == "window":
+        window = tf.concat([offsets, [image_size, image_size]], 0)
+        image = tf.io.decode_and_crop_jpeg(image_bytes, window, channels=3)
+        image = tf.ensure_shape(image, [image_size, image_size, 3])
     else:
-        window = _random_window(height, width, crop_seed, image_size, resize)
-    image = _decode_scaled(image_bytes, window, height, width, image_size)
-    mirror = tf.random.stateless_uniform([], mirror_seed, alg="philox") < 0.5
-    image = tf.cond(mirror, lambda: image[:, ::-1], lambda: image)
-    if pca_stdevs is None:
-        return image
-    return tf.cast(image, tf.float32) + colour_noise(noise_seed, pca_stdevs, pca_vectors)
+        image_bytes, shape = _checked(image_bytes)
+        if crop == "random_resized":
+            begin, extent = _random_resized_window(shape, tf.bitcast(draws[:2], tf.int32))
+        else:
+            region_begin, region = _region(shape, resize)
+            begin = region_begin + tf.cast(offsets, tf.float32) / config.SQUARE_SIZE * region
+            extent = region * image_size / config.SQUARE_SIZE
+        image = tf.cond(
+            tf.io.is_jpeg(image_bytes), lambda: _crop_jpeg(image_bytes, shape, begin, extent, image_size),
+            lambda: _crop_png(image_bytes, shape, begin, extent, image_size))
+    # tf.reverse is ten times as fast as a slice with a negative step.
+    return tf.cond(draws[2] < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
 
 
-def colour_noise(seed: tf.Tensor, pca_stdevs, pca_vectors) -> tf.Tensor:
-    """Draws the colour that is added to every pixel of an image, float32 [3] in grey levels.
+def colour_noise(normals: tf.Tensor, stdevs, vectors) -> tf.Tensor:
+    """Returns the colours that are added to all pixels of each image, float32 [n, 3] in grey levels.
 
     Section 4.1 multiplies the eigenvectors by a * eigenvalue, a ~ N(0, 0.1); the author's code has the eigenvalue's
     square root, without which the noise would be a thousand grey levels.
+
+    Args:
+        normals: float32 [n, 3], standard normal.
+        stdevs: Standard deviations of the three colour components, in grey levels.
+        vectors: Components as columns, rows R, G, B.
     """
-    draws = 0.1 * tf.random.stateless_normal([3], seed, alg="philox")
-    return tf.linalg.matvec(tf.constant(pca_vectors, tf.float32), draws * tf.constant(pca_stdevs, tf.float32))
+    return tf.linalg.matmul(0.1 * normals * tf.constant(stdevs, tf.float32), tf.constant(vectors, tf.float32), transpose_b=True)
 
 
-def _random_window(height, width, seed, size, resize):
-    """Returns the part [top, left, height, width], float32, of the image behind a window of the square."""
-    top, left, region_height, region_width = _region(height, width, resize)
-    offsets = tf.random.stateless_uniform(
-        [2], seed, 0, config.SQUARE_SIZE - size + 1, dtype=tf.int32, alg="philox")
-    offsets = tf.cast(offsets, tf.float32) / config.SQUARE_SIZE
-    return tf.stack([
-        top + offsets[0] * region_height, left + offsets[1] * region_width,
-        region_height * size / config.SQUARE_SIZE, region_width * size / config.SQUARE_SIZE])
-
-
-def _random_resized_window(height, width, seed):
+def _random_resized_window(shape, seed):
     begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
-        tf.stack([height, width, 3]), tf.zeros([1, 0, 4]), seed, min_object_covered=0.0,
-        aspect_ratio_range=(3 / 4, 4 / 3), area_range=(0.08, 1.0), max_attempts=10,
-        use_image_if_no_bounding_boxes=True)
-    return tf.cast(tf.concat([begin[:2], size[:2]], 0), tf.float32)
+        _with(shape, 3), tf.zeros([1, 0, 4]), seed, min_object_covered=0.0, aspect_ratio_range=(3 / 4, 4 / 3),
+        area_range=(0.08, 1.0), max_attempts=10, use_image_if_no_bounding_boxes=True)
+    return tf.cast(begin[:2], tf.float32), tf.cast(size[:2], tf.float32)
 
 
-def _decode_scaled(image_bytes, window, height, width, size):
-    """Decodes `window` and resizes it to [size, size, 3]; the JPEG decoder halves large ones, which also antialiases."""
-    halvings = tf.math.log(tf.maximum(tf.minimum(window[2], window[3]) / size, 1.0)) / tf.math.log(2.0)
-    halvings = tf.cast(tf.minimum(tf.floor(halvings + 1e-4), 3), tf.int32)
-    is_jpeg = tf.io.is_jpeg(image_bytes)
-    halvings = tf.where(is_jpeg, halvings, 0)
-    scale = tf.bitwise.left_shift(1, halvings)
-    limits = tf.stack([(height + scale - 1) // scale, (width + scale - 1) // scale])
-    begin = tf.cast(tf.round(window[:2] / tf.cast(scale, tf.float32)), tf.int32)
-    extent = tf.cast(tf.round(window[2:] / tf.cast(scale, tf.float32)), tf.int32)
-    extent = tf.clip_by_value(extent, 1, limits)
-    begin = tf.minimum(begin, limits - extent)
-    image = _decode_window(image_bytes, tf.concat([begin, extent], 0), halvings)
-    return tf.cond(
-        is_jpeg, lambda: _resize(image, size, antialias=False), lambda: _resize(image, size, antialias=True))
+def _whole_pixels(shape, begin, extent):
+    """Returns a window rounded to whole pixels inside an image of `shape`, int32 [4]."""
+    extent = tf.clip_by_value(tf.cast(tf.round(extent), tf.int32), 1, shape)
+    return tf.concat([tf.minimum(tf.cast(tf.round(begin), tf.int32), shape - extent), extent], 0)
 
 
-def reason(error: tf.errors.OpError) -> str:
-    """Returns why an image could not be read, for a person: TensorFlow's message without its graph's node names."""
-    text = str(error.message or "")
-    for marker in ("assertion failed:", "Summarized data:"):  # Of tf.debugging.Assert, in a graph and eagerly.
-        if marker in text:
-            data = re.sub(r"\{\{.*|\[Op:.*", "", text.split(marker)[1], flags=re.DOTALL)
-            return " ".join(re.sub(r"b'|[\[\]'\"]", " ", data).split())
-    if "No such file" in text or "Permission denied" in text or "Is a directory" in text:
-        return re.sub(r"\[Op:.*|\n.*", "", text.split(";")[-1], flags=re.DOTALL).strip()
-    return "the image data is damaged or of an unsupported kind"
+def _crop_jpeg(image_bytes, shape, begin, extent, size):
+    """Decodes a window and resizes it to [size, size, 3]; the decoder halves large ones, which also antialiases."""
+    def crop(ratio):
+        window = _whole_pixels((shape + ratio - 1) // ratio, begin / ratio, extent / ratio)
+        return tf.io.decode_and_crop_jpeg(image_bytes, window, channels=3, ratio=ratio)
+
+    halvings = tf.reduce_sum(tf.cast(tf.reduce_min(extent) >= [1.999 * size, 3.999 * size, 7.999 * size], tf.int32))
+    image = tf.switch_case(halvings, [functools.partial(crop, ratio) for ratio in (1, 2, 4, 8)])
+    return _resize(image, size, antialias=False)
+
+
+def _crop_png(image_bytes, shape, begin, extent, size):
+    window = _whole_pixels(shape, begin, extent)
+    return _resize(_decode_window(image_bytes, window), size, antialias=True)
+
+
+# How files begin that are often named .jpg and are none.
+_OTHER_KINDS = (
+    (b"GIF8", "a GIF image"), (b"RIFF", "a WebP image"), (b"BM", "a BMP image"), (b"II*\0", "a TIFF image"),
+    (b"MM\0*", "a TIFF image"), (b"<", "an HTML page or an SVG image"))
+
+
+def why_unreadable(image_bytes: bytes) -> str | None:
+    """Returns why an image cannot be read, in words for a person, or None if it can."""
+    if not image_bytes:
+        return "the file is empty"
+    for beginning, kind in _OTHER_KINDS:
+        if image_bytes.startswith(beginning):
+            return f"it is {kind}; JPEG and PNG are read"
+    try:
+        decode(tf.constant(image_bytes))
+    except tf.errors.OpError as error:
+        text = str(error.message or "")
+        for marker in ("assertion failed:", "Summarized data:"):  # Of tf.debugging.Assert, in a graph and eagerly.
+            if marker in text:
+                data = re.sub(r"\{\{.*|\[Op:.*", "", text.split(marker)[1], flags=re.DOTALL)
+                return " ".join(re.sub(r"b'|[\[\]'\"]", " ", data).split())
+        return "the image data is damaged or of an unsupported kind"
+    return None

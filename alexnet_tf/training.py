@@ -17,7 +17,9 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from alexnet_tf import alexnet, config, datasets, distribution, evaluation, input_pipeline, monitoring, optimization, workdir
+from alexnet_tf import (
+    alexnet, config, datasets, distribution, evaluation, input_pipeline, monitoring, optimization, preprocessing,
+    workdir)
 
 _EVALUATION_BATCH_SIZE = 128
 
@@ -33,14 +35,15 @@ def chance_loss(split, num_classes: int) -> float:
     """Returns the entropy of the classes of a split in nats; of a sample where the labels are inside the records."""
     labels = split.labels
     if labels is None:
-        read = tf.function(split.make_reader())
         indices = np.linspace(0, len(split) - 1, min(len(split), 2000)).astype("int64")
-        labels = np.array([int(read(tf.constant(index))[1]) for index in indices])
+        labels = np.array([split.label(index) for index in indices])
     frequencies = np.bincount(labels, minlength=num_classes) / len(labels)
     return float(-(frequencies[frequencies > 0] * np.log(frequencies[frequencies > 0])).sum())
 
 
-def train(train_config: config.TrainConfig, data: datasets.DataSet, path, *, checkpoint_minutes: float = 10.0) -> bool:
+def train(
+    train_config: config.TrainConfig, data: datasets.DataSet, path, *, checkpoint_minutes: float = 10.0,
+    on_bad_image: str = "fail") -> bool:
     """Trains to the end, going on from the run's last checkpoint if there is one.
 
     Args:
@@ -48,6 +51,7 @@ def train(train_config: config.TrainConfig, data: datasets.DataSet, path, *, che
         data: What to train on.
         path: The run's directory.
         checkpoint_minutes: Longest time between checkpoints; there is one at each epoch's end anyway.
+        on_bad_image: "fail", or "skip": an image that cannot be read is told, and the next one comes in its place.
 
     Returns:
         Whether the run is complete; False if a signal ended it early, after a checkpoint.
@@ -69,16 +73,26 @@ def train(train_config: config.TrainConfig, data: datasets.DataSet, path, *, che
         check_same_run(run, run_config)
         # Before anything is written: fails where there is not one whole batch.
         input_pipeline.steps_per_epoch(data.splits["train"], train_config.recipe.batch_size)
+        if run_config["mean"] == workdir.MEAN_IMAGE:
+            run.write_mean_image(preprocessing.center_crop(data.statistics.mean_image, run_config["image_size"]))
         run.write_config(run_config, data.class_names)
-        return _Training(run, run_config, train_config, data, checkpoint_minutes).run()
+        return _Training(run, run_config, train_config, data, checkpoint_minutes, on_bad_image).run()
 
 
 def make_run_config(train_config: config.TrainConfig, data: datasets.DataSet) -> dict:
     """Returns config.json: all that is needed to evaluate, export or resume the run."""
-    row = config.ARCHITECTURES[train_config.architecture]
+    row, statistics = config.ARCHITECTURES[train_config.architecture], data.statistics
+    if train_config.mean == "image" and statistics is None:
+        raise TrainingError(
+            f"--mean=image needs images whose mean image is known; {data.directory} is not prepared. Type\n  python -m "
+            f"alexnet_tf prepare --data_dir={data.directory} --output_dir=OUT\nand train with --data_dir=OUT.")
+    mean = list(statistics.mean_pixel if statistics else row.mean)
     return dataclasses.asdict(train_config) | {
         "image_size": row.image_size,
-        "mean": list(row.mean),
+        "mean": workdir.MEAN_IMAGE if train_config.mean == "image" else mean,
+        "colour_pca": {
+            "stdevs": list(statistics.pca_stdevs if statistics else config.IMAGENET_PCA_STDEVS),
+            "vectors": [list(row) for row in (statistics.pca_vectors if statistics else config.IMAGENET_PCA_VECTORS)]},
         "data": {
             "name": data.name, "directory": data.directory, "classes": list(data.class_names),
             "images": {name: len(split) for name, split in data.splits.items()},
@@ -130,9 +144,18 @@ class _SignalCame(Exception):
 
 
 class _TimedModel(keras.Model):
-    """A functional model whose batches are fetched in Python, so that waiting for input can be told from computing."""
+    """A functional model whose batches are fetched in Python, so that waiting for input can be told from computing.
+
+    Colour noise comes beside the images, and is added here: what is fetched, and goes to a GPU, is a quarter of it.
+    """
 
     waited_seconds = 0.0
+
+    def train_step(self, data):
+        images, labels = data
+        if isinstance(images, tuple):
+            images = input_pipeline.add_noise(*images)
+        return super().train_step((images, labels))
 
     def make_train_function(self, force=False):
         if self.train_function is not None and not force:
@@ -151,7 +174,7 @@ class _TimedModel(keras.Model):
 class _Training(keras.callbacks.Callback):
     """One run: the epochs, and as a Keras callback what happens between two steps."""
 
-    def __init__(self, run, run_config, train_config, data, checkpoint_minutes):
+    def __init__(self, run, run_config, train_config, data, checkpoint_minutes, on_bad_image):
         super().__init__()
         self.run_directory, self.config, self.recipe, self.data = run, train_config, train_config.recipe, data
         self.checkpoint_seconds = checkpoint_minutes * 60
@@ -160,12 +183,15 @@ class _Training(keras.callbacks.Callback):
         self.chance_loss = chance_loss(self.train_split, len(data.class_names))
         self.row = config.architecture_of(run_config)
         self.validation_seconds = 0.0
-        self.network = self._make_network(run_config["mean"])
+        pca = run_config["colour_pca"]
+        self.colour_pca = pca["stdevs"], pca["vectors"]
+        self.network = self._make_network(run.read_mean(run_config))
         self.predict = evaluation.make_predictor(self.network)
         self.log = monitoring.Log(run, data.class_names)
         self.epoch, self.first_step, self.saved_metrics = 0, 0, None
         self.plateau, self.history, self.best, self.best_step = optimization.Plateau(), [], [math.inf, math.inf], None
         self.is_over, self.signal, self.done = False, None, 0
+        self.on_bad_image, self.skipped = on_bad_image, {"train": {}, "validation": {}}
 
     def _make_network(self, mean):
         model = alexnet.build_model(self.row, mean=mean, seed=self.config.seed, precision=self.config.precision)
@@ -239,6 +265,8 @@ class _Training(keras.callbacks.Callback):
         self.best_step = state["best_step"]
         self.run_directory.mark_best(self.best_step)
         self.history, self.saved_metrics = state["history"], state["metrics"]
+        # JSON has made the indices strings.
+        self.skipped = {name: {int(i): why for i, why in bad.items()} for name, bad in state["skipped"].items()}
         if self.history:
             self.run_directory.write_history(self.history)
         if self._is_complete():
@@ -250,13 +278,16 @@ class _Training(keras.callbacks.Callback):
     def _variables(self):
         return [*self.network.variables, *self.network.optimizer.variables]
 
+    def _metric_values(self):
+        return [np.asarray(variable).tolist() for variable in self.metric_variables]
+
     def _save(self, epoch: int, step: int):
         """Writes a checkpoint; within an epoch, up to its last step, with the sums of the metrics."""
-        metrics = [np.asarray(variable).tolist() for variable in self.metric_variables] if step else None
+        metrics = self._metric_values() if step else None
         state = {
             "epoch": epoch, "step": step, "is_over": self.is_over, "plateau": dataclasses.asdict(self.plateau),
             "best_error": self.best[0], "best_loss": self.best[1], "best_step": self.best_step,
-            "history": self.history, "metrics": metrics}
+            "history": self.history, "metrics": metrics, "skipped": self.skipped}
         arrays = {variable.path: np.asarray(variable) for variable in self._variables()}
         for name, array in arrays.items():  # A ReLU may hide it from the loss.
             if not np.isfinite(array).all():
@@ -275,22 +306,34 @@ class _Training(keras.callbacks.Callback):
             self._end_epoch(max(time.monotonic() - self.started_at, 1e-6))
 
     def _fit(self):
+        with self._progress_bar() as self.bar:
+            while self.done < self.steps and not self.signal:
+                try:
+                    self._fit_from(self.done)
+                except input_pipeline.READ_ERRORS as error:
+                    self._skip(error)
+
+    def _fit_from(self, step):
         recipe = self.recipe
-        is_noisy = recipe.schedule != "steps" or self.epoch / recipe.epochs < recipe.colour_noise_until
+        is_noisy = recipe.colour_noise and (
+            recipe.schedule != "steps" or self.epoch / recipe.epochs < recipe.colour_noise_until)
         dataset = input_pipeline.make_train_dataset(
             self.train_split, recipe, image_size=self.row.image_size, seed=self.config.seed, epoch=self.epoch,
-            first_step=self.first_step, add_colour_noise=is_noisy)
+            first_step=step, colour_pca=self.colour_pca if is_noisy else None, skipped=self.skipped["train"])
+        if not self.history and not step:
+            images, _ = next(iter(dataset))
+            self.log.input_pictures(input_pipeline.add_noise(*images) if is_noisy else images)
+        self.network.fit(
+            dataset, initial_epoch=self.epoch, epochs=self.epoch + 1, callbacks=[self], shuffle=False, verbose=0)
 
-        def order():
-            return input_pipeline.epoch_order(
-                self.train_split, seed=self.config.seed, epoch=self.epoch,
-                first_example=self.done * recipe.batch_size)
-
-        with input_pipeline.naming_bad_images(self.train_split, order), self._progress_bar() as self.bar:
-            if not self.history and not self.first_step:
-                self.log.input_pictures(next(iter(dataset))[0])
-            self.network.fit(
-                dataset, initial_epoch=self.epoch, epochs=self.epoch + 1, callbacks=[self], shuffle=False, verbose=0)
+    def _skip(self, error):
+        """Finds what made the batch fail; the epoch goes on at that batch, without it."""
+        skipped = self.skipped["train"]
+        batch = input_pipeline.batch_indices(
+            self.train_split, self.recipe, seed=self.config.seed, epoch=self.epoch, step=self.done, skipped=skipped)
+        input_pipeline.bad_images(self.train_split, batch, error, self.on_bad_image, skipped)
+        if self.done and self.saved_metrics is None:
+            self.saved_metrics = self._metric_values()
 
     def _progress_bar(self):
         return tqdm.tqdm(
@@ -360,12 +403,14 @@ class _Training(keras.callbacks.Callback):
         if seconds + self.validation_seconds > self.checkpoint_seconds:
             self._save(self.epoch, self.steps)
         started = time.monotonic()
-        dataset = input_pipeline.make_evaluation_dataset(
-            split, batch_size=_EVALUATION_BATCH_SIZE, image_size=self.row.image_size, resize=self.recipe.resize)
-        batches = tqdm.tqdm(dataset, desc="Validation", unit="batch", leave=False, disable=None, file=sys.stdout)
+        batches = input_pipeline.evaluation_batches(
+            split, batch_size=_EVALUATION_BATCH_SIZE, image_size=self.row.image_size, resize=self.recipe.resize,
+            on_bad_image=self.on_bad_image, skipped=self.skipped["validation"])
+        batches = tqdm.tqdm(
+            batches, total=-(-len(split) // _EVALUATION_BATCH_SIZE), desc="Validation", unit="batch", leave=False,
+            disable=None, file=sys.stdout)
         try:
-            with input_pipeline.naming_bad_images(split, lambda: range(len(split))):
-                result = evaluation.evaluate(self.predict, self._until_signal(batches), len(self.data.class_names))
+            result = evaluation.evaluate(self.predict, self._until_signal(batches), len(self.data.class_names))
         except _SignalCame:
             self._save(self.epoch, self.steps)
             return None

@@ -4,6 +4,7 @@
     RUN/classes.txt        class names, one a line, in the order of the logits
     RUN/checkpoints/       <step>.npz: the last one, the one before it and the best; best.json names the best
     RUN/history.csv        one row an epoch
+    RUN/mean_image.npy     what the first layer subtracts, where that is a mean image
 
 Each file appears whole or not at all: it is written beside its place, synchronised to the disk and renamed.
 Knows nothing of networks: a checkpoint is named arrays and a state that JSON can hold.
@@ -24,6 +25,9 @@ import numpy as np
 from alexnet_tf import config
 
 CONFIG, CLASSES, HISTORY, CHECKPOINTS, BEST = "config.json", "classes.txt", "history.csv", "checkpoints", "best.json"
+
+# Also what config.json says in place of a mean colour.
+MEAN_IMAGE = "mean_image.npy"
 
 _STATE = "state.json"
 
@@ -152,6 +156,23 @@ class Workdir:
         lines = "".join(f"{name}\n" for name in class_names)
         write_whole(self.path / CLASSES, lambda file: file.write(lines.encode("utf-8", "surrogateescape")))
         _write_json(self.path / CONFIG, run_config)
+
+    def write_mean_image(self, mean_image: np.ndarray) -> None:
+        """Writes what the first layer subtracts, float32 [size, size, 3]."""
+        write_whole(self.path / MEAN_IMAGE, lambda file: np.save(file, mean_image))
+
+    def read_mean(self, run_config: dict):
+        """Returns what the first layer subtracts: the mean colour of config.json, or the mean image beside it.
+
+        Raises:
+            WorkdirError: If the mean image cannot be read.
+        """
+        if run_config["mean"] != MEAN_IMAGE:
+            return run_config["mean"]
+        try:
+            return np.load(self.path / MEAN_IMAGE)
+        except (OSError, ValueError) as error:
+            raise WorkdirError(f"{self.path / MEAN_IMAGE} cannot be read: {error}") from error
 
     def class_names(self) -> list[str]:
         """Returns the class names in the order of the logits."""

@@ -14,9 +14,10 @@ PACKAGE = ROOT / "alexnet_tf"
 LEVELS = (
     ("config", "layers", "distribution", "drawing"),
     ("preprocessing", "alexnet", "optimization", "records", "workdir"),
+    ("imagenet_tars",),
     ("datasets",),
-    ("input_pipeline", "inspection", "monitoring", "evaluation"),
-    ("training",),
+    ("input_pipeline", "inspection", "monitoring", "evaluation", "preparing"),
+    ("training", "benchmarking"),
 )
 SCRIPTS = [ROOT / "train.py", PACKAGE / "startup.py", *sorted((PACKAGE / "commands").glob("[a-z]*.py"))]
 MODULES = [path for path in sorted(PACKAGE.glob("*.py")) if path.stem not in ("__init__", "__main__", "startup")]

@@ -19,6 +19,8 @@ _DATASET = flags.DEFINE_string("dataset", None, "Name of the TFDS data set in --
 _SPLIT = flags.DEFINE_string("split", None, "Which split; by default the validation split.")
 _CHECKPOINT = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "Which checkpoint.")
 _TEN_CROP = flags.DEFINE_bool("ten_crop", False, "Average over ten crops, as the paper does (Section 4.1).")
+_ON_BAD_IMAGE = flags.DEFINE_enum(
+    "on_bad_image", "fail", ["fail", "skip"], "What to do at an image that cannot be read; it is named either way.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Crops per step.", lower_bound=1)
 _JSON = flags.DEFINE_bool("json", False, "Print one line of JSON.")
 
@@ -32,20 +34,22 @@ def main(argv):
     if name not in data.splits:
         raise config.UserError(f"--split={name} is not in {data.directory}; there: {', '.join(data.splits)}.")
     split = data.splits[name]
-    dataset = input_pipeline.make_evaluation_dataset(
+    skipped = {}
+    batches = input_pipeline.evaluation_batches(
         split, batch_size=max(1, _BATCH_SIZE.value // (10 if _TEN_CROP.value else 1)),
-        image_size=run_config["image_size"], resize=run_config["recipe"]["resize"], ten_crop=_TEN_CROP.value)
-    with input_pipeline.naming_bad_images(split, lambda: range(len(split))):
-        result = evaluation.evaluate(evaluation.make_predictor(model), dataset, len(data.class_names))
+        image_size=run_config["image_size"], resize=run_config["recipe"]["resize"], ten_crop=_TEN_CROP.value,
+        on_bad_image=_ON_BAD_IMAGE.value, skipped=skipped)
+    result = evaluation.evaluate(evaluation.make_predictor(model), batches, len(data.class_names))
     report = {
         "workdir": str(run), "checkpoint": _CHECKPOINT.value, "epoch": state["epoch"], "data": data.directory,
-        "split": name, "examples": result.examples, "crops": 10 if _TEN_CROP.value else 1, "loss": result.loss,
+        "split": name, "examples": result.examples, "skipped": len(skipped), "crops": 10 if _TEN_CROP.value else 1, "loss": result.loss,
         "top1_error": result.top1_error, "top5_error": result.top5_error}
     if _JSON.value:
         print(json.dumps(report))
         return
     top5 = "" if result.top5_error is None else f"top-5 error  {result.top5_error:.4f}\n"
-    print(f"{data.directory}, {name}: {result.examples:,} images, {report['crops']} crop(s) each, "
+    left_out = f" ({len(skipped):,} left out)" if skipped else ""
+    print(f"{data.directory}, {name}: {result.examples:,} images{left_out}, {report['crops']} crop(s) each, "
           f"{_CHECKPOINT.value} checkpoint of {run} (after epoch {state['epoch']})\n"
           f"top-1 error  {result.top1_error:.4f}\n{top5}loss         {result.loss:.4f}")
 

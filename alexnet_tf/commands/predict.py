@@ -4,6 +4,7 @@
 """
 
 import json
+import pathlib
 
 from absl import flags
 
@@ -31,14 +32,13 @@ def main(argv):
     class_names, predict = run.class_names(), evaluation.make_predictor(model)
     unreadable = 0
     for path in paths:
-        try:
-            crops = input_pipeline.evaluation_crops(
-                tf.io.read_file(path), run_config["image_size"], run_config["recipe"]["resize"], _TEN_CROP.value)
-        except tf.errors.OpError as error:
+        image_bytes, reason = _read(path)
+        if reason:
             unreadable += 1
-            reason = preprocessing.reason(error)
             print(json.dumps({"file": path, "error": reason}) if _JSON.value else f"{path}: not read: {reason}")
             continue
+        crops = input_pipeline.evaluation_crops(
+            tf.constant(image_bytes), run_config["image_size"], run_config["recipe"]["resize"], _TEN_CROP.value)
         probabilities = tf.exp(predict(crops[None])[0]).numpy()
         best = probabilities.argsort()[::-1][:_TOP.value]
         ranked = [(class_names[index], float(probabilities[index])) for index in best]
@@ -47,6 +47,16 @@ def main(argv):
         else:
             print("\n".join([f"{path}:", *(f"  {probability:7.4f}  {name}" for name, probability in ranked)]))
     return 1 if unreadable == len(paths) else 0
+
+
+def _read(path):
+    """Returns (the file's bytes, None), or (None, why it is no image)."""
+    try:
+        image_bytes = pathlib.Path(path).read_bytes()
+    except OSError as error:
+        return None, error.strerror
+    reason = preprocessing.why_unreadable(image_bytes)
+    return (None, reason) if reason else (image_bytes, None)
 
 
 def run():
