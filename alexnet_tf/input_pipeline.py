@@ -34,6 +34,9 @@ def make_train_dataset(
         of ((images, noise float32 [batch, 3]), labels): `add_noise` makes images of the two, where they are needed.
         The last incomplete batch is dropped, so that shapes are static.
     """
+    if recipe.batch_size % num_workers:
+        raise config.UserError(
+            f"batch_size must be a multiple of the number of workers; got {recipe.batch_size} and {num_workers}.")
     share = recipe.batch_size // num_workers
     block_size = _block_size(share)
     steps = steps_per_epoch(split, recipe.batch_size)

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from conftest import TINY
 
-from alexnet_tf import config, datasets, input_pipeline, optimization, training, workdir
+from alexnet_tf import config, datasets, evaluation, input_pipeline, optimization, records, training, workdir
 
 
 def test_chance_loss_is_the_entropy_of_the_classes():
@@ -147,16 +147,90 @@ def test_train_that_diverges_names_the_step_and_keeps_the_checkpoint(data, tmp_p
     assert all(np.isfinite(array).all() for array in (workdir.Workdir(tmp_path / "run").read_checkpoint() or [{}])[0].values())
 
 
+def spoiled(data, split, places, tmp_path):
+    """Returns the data with files in some places of a split that cannot be read, and the files."""
+    paths = list(data.splits[split].paths)
+    for place in places:
+        paths[place] = str(tmp_path / f"bad {place}.jpg")
+        tf.io.write_file(paths[place], b"\xff\xd8\xff\xe0 and nothing more")
+    changed = dataclasses.replace(data.splits[split], paths=tuple(paths))
+    return dataclasses.replace(data, splits=data.splits | {split: changed}), [paths[place] for place in places]
+
+
 @pytest.mark.parametrize("is_first", [False, True])
 def test_train_names_an_image_that_cannot_be_read(data, tmp_path, is_first):
-    bad = tmp_path / "bad.jpg"
-    bad.write_bytes(b"\xff\xd8\xff\xe0 and nothing more")
+    batch = input_pipeline.batch_indices(
+        data.splits["train"], tiny_config().recipe, seed=3, epoch=0, step=0 if is_first else 3)
+    bad_data, [bad] = spoiled(data, "train", batch[:1], tmp_path)
+    with pytest.raises(datasets.DataError, match=rf"cannot be read: {bad}: .*\nRemove or replace it.*--on_bad_image=skip"):
+        training.train(tiny_config(), bad_data, tmp_path / "run")
+
+
+def test_train_skips_what_cannot_be_read_as_if_the_next_image_stood_there(data, tmp_path, capsys):
     train = data.splits["train"]
-    place = next(input_pipeline.epoch_order(train, seed=3, epoch=0)) if is_first else 0
-    paths = [str(bad) if index == place else path for index, path in enumerate(train.paths)]
-    split = dataclasses.replace(train, paths=tuple(paths))
-    with pytest.raises(datasets.DataError, match=rf"cannot be read: {bad}: .*Remove or replace it"):
-        training.train(tiny_config(), dataclasses.replace(data, splits=data.splits | {"train": split}), tmp_path / "run")
+    order = [input_pipeline.batch_indices(train, tiny_config().recipe, seed=3, epoch=0, step=step) for step in range(5)]
+    places = [order[0][2], order[3][0], order[3][7], (order[3][7] + 1) % 40]
+    bad_data, bad = spoiled(data, "train", places, tmp_path)
+    assert training.train(tiny_config(), bad_data, tmp_path / "skipped", on_bad_image="skip")
+    out = capsys.readouterr().out
+    assert [out.count(f"Skipped: {path}: ") for path in bad] == [1] * 4
+
+    # The oracle: data in which the next readable image and its label really stand in those places.
+    paths, labels = list(train.paths), train.labels.copy()
+    for place in places:
+        stand_in = next(i % 40 for i in range(place, place + 40) if i % 40 not in places)
+        paths[place], labels[place] = train.paths[stand_in], train.labels[stand_in]
+    repaired = dataclasses.replace(data, splits=data.splits | {"train": datasets.ImageFiles(tuple(paths), labels)})
+    training.train(tiny_config(), repaired, tmp_path / "repaired")
+    expected = final_arrays(tmp_path / "repaired")
+    for name, array in final_arrays(tmp_path / "skipped").items():
+        np.testing.assert_array_equal(array, expected[name], err_msg=name)
+    assert history(tmp_path / "skipped") == history(tmp_path / "repaired")
+
+
+@pytest.mark.parametrize("steps", [2, 4])
+def test_train_that_skips_resumes_with_the_same_bits(data, tmp_path, monkeypatch, capsys, steps):
+    train = data.splits["train"]
+    places = [input_pipeline.batch_indices(train, tiny_config().recipe, seed=3, epoch=0, step=step)[1] for step in (1, 3)]
+    bad_data, _ = spoiled(data, "train", places, tmp_path)
+    training.train(tiny_config(), bad_data, tmp_path / "whole", on_bad_image="skip")
+    with monkeypatch.context() as patch:
+        stop_after(patch, steps)
+        assert not training.train(tiny_config(), bad_data, tmp_path / "parts", on_bad_image="skip")
+    training.train(tiny_config(), bad_data, tmp_path / "parts", on_bad_image="skip")
+    expected = final_arrays(tmp_path / "whole")
+    for name, array in final_arrays(tmp_path / "parts").items():
+        np.testing.assert_array_equal(array, expected[name], err_msg=name)
+    assert history(tmp_path / "parts") == history(tmp_path / "whole")
+
+
+def test_train_skips_in_the_validation_too_and_says_so_once(data, tmp_path, capsys):
+    bad_data, [bad] = spoiled(data, "val", [4], tmp_path)
+    with pytest.raises(datasets.DataError, match="--on_bad_image=skip"):
+        training.train(tiny_config(), bad_data, tmp_path / "run")
+    training.train(tiny_config(), bad_data, tmp_path / "run", on_bad_image="skip")
+    assert capsys.readouterr().out.count(f"Skipped: {bad}: ") == 1
+    errors = {float(row["val_top1_error"]) for row in history(tmp_path / "run")}
+    assert all((error * 9) == pytest.approx(round(error * 9)) for error in errors)
+
+
+def test_train_uses_the_statistics_of_prepared_data(data, tmp_path):
+    statistics = records.Statistics(
+        (1.0, 2.0, 3.0), np.arange(256 * 256 * 3, dtype="float32").reshape(256, 256, 3), (4.0, 5.0, 6.0),
+        ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)))
+    prepared = dataclasses.replace(data, statistics=statistics)
+    run_config = training.make_run_config(tiny_config(), prepared)
+    assert run_config["mean"] == [1.0, 2.0, 3.0]
+    assert run_config["colour_pca"] == {"stdevs": [4.0, 5.0, 6.0], "vectors": np.eye(3).tolist()}
+    plain = training.make_run_config(tiny_config(), data)
+    assert plain["mean"] == list(config.IMAGENET_MEAN) and plain["colour_pca"]["stdevs"] == list(config.IMAGENET_PCA_STDEVS)
+
+    with_image = dataclasses.replace(tiny_config(epochs=1), mean="image")
+    training.train(with_image, prepared, tmp_path / "run")
+    model, _, _ = evaluation.load_model(workdir.Workdir(tmp_path / "run"))
+    np.testing.assert_array_equal(model.get_layer("normalize").mean, statistics.mean_image[94:161, 94:161])
+    with pytest.raises(training.TrainingError, match="alexnet_tf prepare --data_dir="):
+        training.train(with_image, data, tmp_path / "other")
 
 
 def test_train_says_when_the_loss_is_stuck(data, tmp_path, capsys, monkeypatch):
