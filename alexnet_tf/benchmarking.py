@@ -9,7 +9,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import config, datasets, input_pipeline, records
+from alexnet_tf import config, datasets, input_pipeline, preprocessing, records
 
 # Encoded images that the bare decode is given, from memory.
 _SAMPLE = 2048
@@ -40,7 +40,7 @@ class InputSpeeds:
         pipeline: What `train.py` reads with.
         decode: The bare decode of the same crops, bytes in memory, nothing else: the limit.
         obvious: Decode whole, resize, random crop, flip, on the originals.
-        peak_bytes: How much memory the pipeline took at most above what was there before it.
+        peak_bytes: How much memory the pipeline and the index of its epoch took at most.
         first_batch_seconds: Time to the first batch at the first step of an epoch and at its last.
         images: How many the epoch had.
     """
@@ -71,19 +71,19 @@ def benchmark_input(
         The speeds.
     """
     split = data.splits["train"]
-    repeated = split.part(np.resize(np.arange(len(split)), max(num_images, recipe.batch_size)))
     pca = (config.IMAGENET_PCA_STDEVS, config.IMAGENET_PCA_VECTORS) if recipe.colour_noise else None
 
-    def epoch(first_step):
+    def epoch(examples, first_step=0):
         return input_pipeline.make_train_dataset(
-            repeated, recipe, image_size=image_size, seed=0, epoch=0, first_step=first_step, colour_pca=pca)
+            examples, recipe, image_size=image_size, seed=0, epoch=0, first_step=first_step, colour_pca=pca)
 
-    steps = input_pipeline.steps_per_epoch(repeated, recipe.batch_size)
-    epoch_batches = iter(epoch(0))
-    next(epoch_batches)  # What TensorFlow does once in a process is nobody's.
-    first = tuple(_seconds_to_first_batch(lambda step=step: epoch(step)) for step in (0, steps - 1))
+    # What TensorFlow does once in a process, time and memory, is nobody's.
+    next(iter(epoch(split.part(np.resize(np.arange(len(split)), recipe.batch_size)))))
     before = _reset_peak()
-    contestants = {"pipeline": _forever(epoch(0), recipe.batch_size)}
+    repeated = split.part(np.resize(np.arange(len(split)), max(num_images, recipe.batch_size)))
+    last_step = input_pipeline.steps_per_epoch(repeated, recipe.batch_size) - 1
+    first = tuple(_seconds_to_first_batch(lambda step=step: epoch(repeated, step)) for step in (0, last_step))
+    contestants = {"pipeline": _forever(epoch(repeated), recipe.batch_size)}
     _images_per_second(contestants["pipeline"], seconds)
     peak = None if before is None else _memory("VmHWM") - before
     contestants["decode"] = _forever(_bare_decode(split, image_size, recipe), recipe.batch_size)
@@ -140,7 +140,7 @@ def _bare_decode(split, image_size, recipe) -> tf.data.Dataset:
         raise datasets.DataError("The images are no JPEG files: there is no decoder's limit to compare with.")
 
     def decode(image_bytes, window):
-        image = tf.io.decode_and_crop_jpeg(image_bytes, window, channels=3)
+        image = tf.io.decode_and_crop_jpeg(image_bytes, window, channels=3, dct_method=preprocessing.DCT_METHOD)
         return tf.ensure_shape(image, [image_size, image_size, 3]) if split.is_square else image[0, 0]
 
     dataset = tf.data.Dataset.from_tensor_slices((images, np.array(windows, "int32")))

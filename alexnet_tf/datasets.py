@@ -4,17 +4,15 @@ Understood are a TFDS directory (what `prepare` writes is one), class folders un
 one folder of class folders, and ImageNet's own tar files. Nothing is decoded here, and nothing is downloaded unless asked for.
 """
 
-import concurrent.futures
 import dataclasses
+import functools
 import hashlib
 import os
 import pathlib
-import shutil
-import sys
+import typing
 
 import numpy as np
 import tensorflow as tf
-import tqdm
 
 from alexnet_tf import config, drawing, imagenet_tars, records
 from alexnet_tf.records import DataError
@@ -49,11 +47,15 @@ class ImageFiles:
 
     paths: tuple[str, ...]
     labels: np.ndarray
+    is_square: typing.ClassVar[bool] = False  # Nothing is known of their sizes.
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    is_square = False
+    @functools.cached_property
+    def _tensors(self):
+        """Paths and labels; made once, for a million paths take 150 MB."""
+        return tf.constant(np.array([os.fsencode(path) for path in self.paths], object)), tf.constant(self.labels)
 
     def part(self, indices) -> "ImageFiles":
         """Returns some of the examples."""
@@ -77,9 +79,9 @@ class ImageFiles:
 
     def examples(self, blocks: tf.data.Dataset, function) -> tf.data.Dataset:
         """Reads examples and applies a function to each: as `records.Records.examples`."""
-        paths = tf.constant(self.paths)
+        paths, labels = self._tensors
         return blocks.unbatch().map(
-            lambda index, *others: function(tf.io.read_file(paths[index]), tf.gather(self.labels, index), *others),
+            lambda index, *others: function(tf.io.read_file(paths[index]), labels[index], *others),
             num_parallel_calls=2 * os.cpu_count())
 
 
@@ -157,22 +159,27 @@ def find(data_dir: str, dataset: str | None = None, download: bool = False, *, i
         raise DataError("--download needs --dataset=NAME, the TFDS data set to fetch.")
     if dataset and download:
         return _tfds(directory, dataset, download)
-    if not directory.is_dir():
-        what = "is a file, not a directory" if directory.exists() else "does not exist"
-        raise DataError(f"--data_dir={data_dir} {what}.\n" + _what_is_expected(directory, dataset))
+    try:
+        if not directory.is_dir():
+            what = "is a file, not a directory" if directory.exists() else "does not exist"
+            raise DataError(f"--data_dir={data_dir} {what}.\n" + _what_is_expected(directory, dataset))
+        return _look_into(directory, dataset, is_whole)
+    except OSError as error:
+        raise DataError(f"{error.filename} cannot be read: {error.strerror}.") from error
+
+
+def _look_into(directory, dataset, is_whole) -> DataSet:
+    """Decides by what is there."""
     prepared = records.prepared(directory)
     if not prepared and dataset in (None, "imagenet2012") and imagenet_tars.are_in(directory):
         class_names, splits, notes = imagenet_tars.read(directory)
         return DataSet("imagenet2012", str(directory), class_names, splits, "validation", notes)
     if dataset or prepared:
         return _tfds(directory, dataset, False, prepared)
-    try:
-        by_lower = {path.name.lower(): path for path in sorted(directory.iterdir()) if path.is_dir()}
-        if "train" in by_lower:
-            return _split_folders(directory, by_lower)
-        return _class_folders(directory, is_whole)
-    except OSError as error:
-        raise DataError(f"{error.filename} cannot be read: {error.strerror}.") from error
+    by_lower = {path.name.lower(): path for path in sorted(directory.iterdir()) if path.is_dir()}
+    if "train" in by_lower:
+        return _split_folders(directory, by_lower)
+    return _class_folders(directory, is_whole)
 
 
 def find_again(run_data: dict, data_dir: str | None = None, dataset: str | None = None) -> DataSet:
@@ -278,10 +285,10 @@ def _scan(folder) -> tuple[dict[str, list[str]], list[str]]:
     """Returns ({class name: sorted image files} of a folder of class folders, notes about what is left out)."""
     found, others, empty, notes = {}, [], [], []
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.name.startswith(".") or entry.is_file():
+        if entry.name.startswith(".") or os.path.isfile(entry.path):
             continue
         if not os.path.isdir(entry.path) or pathlib.Path(folder).resolve().is_relative_to(os.path.realpath(entry.path)):
-            notes.append(f"{entry.path} is left out: a link that leads nowhere or back to a folder it is in.")
+            notes.append(f"{entry.path} is left out: no folder, or a link that leads nowhere or back to a folder it is in.")
             continue
         paths, folders = [], [entry.path]
         while folders:  # Links to folders are followed at the top only, so that there is no loop.
@@ -290,7 +297,7 @@ def _scan(folder) -> tuple[dict[str, list[str]], list[str]]:
                     continue
                 if inner.is_dir(follow_symlinks=False):
                     folders.append(inner.path)
-                elif inner.name.lower().endswith(IMAGE_ENDINGS) and (inner.is_symlink() or inner.is_file()):
+                elif inner.name.lower().endswith(IMAGE_ENDINGS) and _may_be_image(inner):
                     paths.append(inner.path)
                 else:
                     others.append(inner.path)
@@ -299,10 +306,17 @@ def _scan(folder) -> tuple[dict[str, list[str]], list[str]]:
         else:
             empty.append(entry.path)
     if others:
-        notes.append(f"{len(others):,} files are left out, being neither JPEG nor PNG by name, such as {min(others)}.")
+        notes.append(f"Left out, being no JPEG or PNG files: {len(others):,}, such as {min(others)}.")
     if empty:
-        notes.append(f"{len(empty):,} class folders hold no image and are left out: {_some(empty)}.")
+        notes.append(f"Left out, being class folders without an image: {len(empty):,}: {_some(empty)}.")
     return found, notes
+
+
+def _may_be_image(entry: os.DirEntry) -> bool:
+    """Says whether an entry is a file, or a link to one or to nothing, which is told when it is read; a pipe would wait."""
+    if not entry.is_symlink():
+        return entry.is_file()
+    return os.path.isfile(entry.path) or not os.path.exists(entry.path)
 
 
 def _image_files(found, class_names) -> ImageFiles:
@@ -407,35 +421,12 @@ def drawn(directory: str | None = None, images_per_class: int = 400) -> DataSet:
         cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
         directory = os.path.join(cache, "alexnet_tf", f"drawn-v1-{images_per_class}")
     if not os.path.isdir(directory):
-        _draw_all(directory, images_per_class)
+        try:
+            drawing.write_all(directory, {"train": images_per_class, "val": images_per_class // 10})
+        except OSError as error:
+            if not os.path.isdir(directory):  # Else another process was faster.
+                raise DataError(f"The try-out images cannot be written to {directory}: {error.strerror}.") from error
     data = find(directory)
     return dataclasses.replace(data, name=DRAWN, notes=(
         "Drawn by this program to try things out: textured shapes, not photographs. What is learned here is no result.",
         "For your own images: --data_dir=DIR (see --help)."))
-
-
-def _draw_all(directory, images_per_class):
-    """Draws into a folder beside `directory` and renames it, so that an interrupted drawing leaves nothing."""
-    temporary = f"{directory}.{os.getpid()}.tmp"
-    jobs = [(split, name, number) for split, count in (("train", images_per_class), ("val", images_per_class // 10))
-            for name in drawing.CLASSES for number in range(count)]
-
-    def draw(job):
-        split, name, number = job
-        rng = np.random.default_rng([split == "val", drawing.CLASSES.index(name), number])
-        jpeg = tf.io.encode_jpeg(drawing.draw(name, rng), quality=95).numpy()
-        with open(os.path.join(temporary, split, name, f"{number:04d}.jpg"), "wb") as file:
-            file.write(jpeg)
-
-    print(f"Drawing {len(jobs):,} images into {directory} (once).", file=sys.stderr)
-    try:
-        for split, name, _ in jobs:
-            os.makedirs(os.path.join(temporary, split, name), exist_ok=True)
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(tqdm.tqdm(pool.map(draw, jobs), total=len(jobs), unit="image", disable=None))
-        os.rename(temporary, directory)
-    except OSError as error:
-        if not os.path.isdir(directory):  # Else another process was faster.
-            raise DataError(f"The try-out images cannot be written to {directory}: {error.strerror}.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -4,7 +4,14 @@ The class is the texture. Shape, place, size, angle, colours, background and lig
 it, and a texture is finer than a thumbnail's pixel: only a network that looks at the detail can tell them apart.
 """
 
+import concurrent.futures
+import os
+import shutil
+import sys
+
 import numpy as np
+import tensorflow as tf
+import tqdm
 
 CLASSES = ("checks", "dots", "horizontal_stripes", "rings", "vertical_stripes")
 
@@ -86,3 +93,34 @@ def _background(x, y, rng):
 def _soften(distance):
     """Turns a signed distance in pixels into coverage in [0, 1]."""
     return np.clip(distance + 0.5, 0, 1)
+
+
+def write_all(directory: str, images_per_class: dict[str, int]) -> None:
+    """Draws JPEG files into class folders: into a folder beside `directory`, renamed at the end.
+
+    Args:
+        directory: Where the splits' folders shall appear, all or none.
+        images_per_class: How many, for each split.
+
+    Raises:
+        OSError: If they cannot be written; nothing half-drawn stays.
+    """
+    temporary = f"{directory}.{os.getpid()}.tmp"
+    jobs = [(split, name, number) for split, count in images_per_class.items() for name in CLASSES
+            for number in range(count)]
+
+    def write(job):
+        split, name, number = job
+        picture = draw(name, np.random.default_rng([split == "val", CLASSES.index(name), number]))
+        with open(os.path.join(temporary, split, name, f"{number:04d}.jpg"), "wb") as file:
+            file.write(tf.io.encode_jpeg(picture, quality=95).numpy())
+
+    print(f"Drawing {len(jobs):,} images into {directory} (once).", file=sys.stderr)
+    try:
+        for split, name, _ in jobs:
+            os.makedirs(os.path.join(temporary, split, name), exist_ok=True)
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(tqdm.tqdm(pool.map(write, jobs), total=len(jobs), unit="image", disable=None))
+        os.rename(temporary, directory)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

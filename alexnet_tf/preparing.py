@@ -265,7 +265,7 @@ def _prepare_image(image_bytes: bytes, resize: str, quality: int) -> tuple[np.nd
             pixels = preprocessing.square_of(tf.constant(np.asarray(whole.transpose(_UPRIGHT[orientation]))), resize)
         jpeg = tf.io.encode_jpeg(pixels, quality=quality, chroma_downsampling=True)
     except tf.errors.OpError as error:
-        reason = preprocessing.why_unreadable(image_bytes) or "the image data is damaged or of an unsupported kind"
+        reason = preprocessing.why_unreadable(image_bytes) or preprocessing.DAMAGED
         raise _Unreadable(reason) from error
     return pixels.numpy(), jpeg.numpy(), orientation in _UPRIGHT
 

@@ -103,10 +103,11 @@ class Records:
         Returns:
             What the function returns, in the same order.
         """
+        labels = tf.constant(np.zeros(len(self), "int32") if self.labels is None else self.labels)
+
         def read(indices, *others):
             records = tf.numpy_function(lambda i: np.array(self._read(i), object), [indices], tf.string, stateful=False)
-            labels = tf.gather(self.labels, indices) if self.labels is not None else tf.zeros_like(indices, tf.int32)
-            return tf.ensure_shape(records, [None]), labels, *others
+            return tf.ensure_shape(records, [None]), tf.gather(labels, indices), *others
 
         def parse_and_apply(record, _, *others):
             return function(*self.parse(record), *others)

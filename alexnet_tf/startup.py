@@ -69,4 +69,6 @@ def run(main) -> None:
         except KeyboardInterrupt:
             sys.exit("\nStopped.")
 
+    for stream in (sys.stdout, sys.stderr):  # A file's name may be no Unicode.
+        stream.reconfigure(errors="backslashreplace")
     app.run(wrapped, flags_parser=parse)

@@ -36,14 +36,14 @@ PNG_HEADER = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBBI", 13, b"IHDR", 30_
 
 # What cannot be read, and what a person is told; a string is where a link leads.
 BAD = {
-    "truncated.jpg": (picture()[:-3000], "the image data is damaged or of an unsupported kind"),
+    "truncated.jpg": (picture()[:-3000], "the image data is cut short, damaged or of an unsupported kind"),
     "empty.jpg": (b"", "the file is empty"),
     "zeros.jpg": (bytes(1000), "neither a JPEG nor a PNG image; it has 1000 bytes"),
     "text.jpg": (b"This is no picture.", "neither a JPEG nor a PNG image; it has 19 bytes"),
     "a gif.jpg": (picture("P", kind="gif"), "it is a GIF image; JPEG and PNG are read"),
     "bomb.jpg": (jpeg_that_declares(30_000, 30_000),
-                 "the header declares 30000 x 30000 pixels; at most 100000000 are read"),
-    "bomb.png": (PNG_HEADER, "the header declares 30000 x 30000 pixels; at most 100000000 are read"),
+                 "the header declares 30000 x 30000 pixels; at most 100,000,000 are read"),
+    "bomb.png": (PNG_HEADER, "the header declares 30000 x 30000 pixels; at most 100,000,000 are read"),
     "nowhere.jpg": ("gone", "No such file or directory"),
     "to itself.jpg": ("to itself.jpg", "Too many levels of symbolic links"),
 }
@@ -140,8 +140,8 @@ def test_an_odd_image_is_read_by_every_command(name, images, run, prepared, eval
 
 def test_what_is_left_out_of_the_folders_is_told(images, run, prepared):
     for _, out in (run, prepared):
-        assert f"{images / 'train' / 'loop'} is left out: a link that leads nowhere or back to a folder it is in." in out
-        assert f"1 class folders hold no image and are left out: {images / 'train' / 'without images'}." in out
+        assert f"{images / 'train' / 'loop'} is left out: no folder, or a link that leads nowhere or back to a folder it is in." in out
+        assert f"Left out, being class folders without an image: 1: {images / 'train' / 'without images'}." in out
         assert f"such as {images / 'train' / 'strange' / 'pipe.jpg'}." in out
         assert "2 classes: plain, strange" in out and "train: 40 images" in out
 

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import shutil
+import tempfile
 
 import numpy as np
 import PIL.Image
@@ -10,7 +11,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from alexnet_tf import datasets, drawing
+from alexnet_tf import datasets, drawing, records
 
 
 def touch(directory, *names):
@@ -23,6 +24,25 @@ def touch(directory, *names):
 
 def names_in(split, root):
     return [os.path.relpath(path, root) for path in split.paths]
+
+
+def read(split, indices, block=3):
+    """Returns the (image, label) that tf.data gives, and checks that what goes with an example comes back with it."""
+    indices = tf.constant(indices, tf.int64)
+    blocks = tf.data.Dataset.from_tensor_slices((indices, 2 * indices)).batch(block)
+    examples = split.examples(blocks, lambda image_bytes, label, twice: (image_bytes, label, twice))
+    assert examples.element_spec == (
+        tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.int64))
+    read = list(examples.as_numpy_iterator())
+    assert [twice for _, _, twice in read] == [2 * i for i in indices.numpy().tolist()]
+    return [(image_bytes, int(label)) for image_bytes, label, _ in read]
+
+
+def read_all(split):
+    """Returns all (image, label), which are the same one by one and through tf.data."""
+    examples = [(split.image_bytes(index), split.label(index)) for index in range(len(split))]
+    assert read(split, range(len(split))) == examples
+    return examples
 
 
 def error_of(data_dir, *arguments):
@@ -45,6 +65,9 @@ def test_find_train_and_validation_folders(tmp_path, validation):
         f"{validation}/cat/8.png", f"{validation}/dog/7.jpeg"]
     assert data.splits[validation.lower()].labels.tolist() == [0, 1]
     assert data.name == tmp_path.name and data.directory == str(tmp_path)
+    assert data.notes[-2:] == (
+        f"Left out, being no JPEG or PNG files: 3, such as {tmp_path}/train/cat/x.txt.",
+        f"Left out, being class folders without an image: 1: {tmp_path}/train/empty.")
 
 
 def test_find_prefers_val_and_keeps_test_apart(tmp_path):
@@ -113,9 +136,13 @@ def test_find_reads_strange_names_and_ignores_hidden_files(tmp_path):
         assert len(data.splits[split]) == 9
     path = data.splits["train"].paths[0]
     pathlib.Path(path).write_bytes(b"the image")
-    image_bytes, label = data.splits["train"].make_reader()(tf.constant(0, tf.int64))
-    assert (image_bytes.numpy(), int(label)) == (b"the image", 0)
-    assert data.splits["train"].describe(0) == path
+    split = data.splits["train"]
+    assert split.describe(0) == path and (split.image_bytes(0), split.label(0)) == (b"the image", 0)
+    assert read(split, [0]) == [(b"the image", 0)]
+    touch(tmp_path, "train/🐕/note 猫.txt", "train/no \"image\" 🦊/.hidden.jpg")
+    assert datasets.find(str(tmp_path)).notes == (
+        f"Left out, being no JPEG or PNG files: 1, such as {tmp_path}/train/🐕/note 猫.txt.",
+        f"Left out, being class folders without an image: 1: {tmp_path}/train/no \"image\" 🦊.")
 
 
 def test_find_hidden_folders_inside_a_class_are_ignored(tmp_path):
@@ -131,6 +158,162 @@ def test_find_follows_links_to_class_folders(tmp_path):
             (tmp_path / "data" / split).mkdir(parents=True, exist_ok=True)
             (tmp_path / "data" / split / name).symlink_to(tmp_path / "elsewhere" / name)
     assert len(datasets.find(str(tmp_path / "data")).splits["train"]) == 2
+
+
+LINK = "is left out: no folder, or a link that leads nowhere or back to a folder it is in."
+
+
+@pytest.fixture
+def two_classes(tmp_path):
+    touch(tmp_path / "data", *(f"{split}/{name}/1.jpg" for split in ("train", "val") for name in "ab"))
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize("target", [".", "..", "../..", "/", "nowhere", "two", "../train/../../data/train"])
+@pytest.mark.parametrize("name", ["link", "it's \"a\" 猫 🐱"])
+def test_find_leaves_out_links_that_lead_back_or_nowhere(two_classes, name, target):
+    (two_classes / "train" / name).symlink_to(target)
+    data = datasets.find(str(two_classes))
+    assert data.class_names == ("a", "b") and data.notes == (f"{two_classes}/train/{name} {LINK}",)
+    assert names_in(data.splits["train"], two_classes) == ["train/a/1.jpg", "train/b/1.jpg"]
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_find_leaves_out_a_link_to_itself(two_classes, split):
+    (two_classes / split / "self").symlink_to("self")
+    data = datasets.find(str(two_classes))
+    assert data.class_names == ("a", "b") and data.notes == (f"{two_classes}/{split}/self {LINK}",)
+
+
+def test_find_does_not_follow_links_inside_a_class_to_folders(two_classes):
+    for name, target in (("loop", "."), ("up", "../.."), ("self", "self"), ("other", "../b")):
+        (two_classes / "train/a" / name).symlink_to(target)
+    data = datasets.find(str(two_classes))
+    assert len(data.splits["train"]) == 2
+    assert data.notes == (
+        f"Left out, being no JPEG or PNG files: 4, such as {two_classes}/train/a/loop.",)
+
+
+def test_find_keeps_links_to_images_and_names_those_that_lead_nowhere_when_read(two_classes):
+    (two_classes / "val/a/1.jpg").write_bytes(b"the image")
+    for name, target in (("2.jpg", "../../val/a/1.jpg"), ("3.jpg", "gone"), ("4.jpg", "4.jpg")):
+        (two_classes / "train/a" / name).symlink_to(target)
+    data = datasets.find(str(two_classes))
+    split = data.splits["train"]
+    assert data.notes == () and len(data.fingerprint()) == 16
+    assert names_in(split, two_classes) == [f"train/a/{i}.jpg" for i in range(1, 5)] + ["train/b/1.jpg"]
+    assert split.image_bytes(1) == b"the image" and read(split, [1]) == [(b"the image", 0)]
+    for index in (2, 3):
+        with pytest.raises(OSError):
+            split.image_bytes(index)
+        with pytest.raises(tf.errors.OpError):
+            read(split, [index])
+
+
+def test_find_leaves_out_what_is_no_file(two_classes):
+    os.mkfifo(two_classes / "train/a/x.jpg")  # To open it would wait for ever.
+    data = datasets.find(str(two_classes))
+    assert len(data.splits["train"]) == 2 and len(data.notes) == 1
+    assert data.notes[0].startswith("Left out, being no JPEG or PNG files: 1") and f"{two_classes}/train/a/x.jpg." in data.notes[0]
+    os.mkfifo(two_classes / "train/y.jpg")
+    assert datasets.find(str(two_classes)).notes[0].startswith(f"{two_classes}/train/y.jpg is left out")
+
+
+def test_find_leaves_out_a_link_to_what_is_no_file(two_classes):
+    os.mkfifo(two_classes / "waits")
+    (two_classes / "train/a/x.jpg").symlink_to("../../waits")
+    (two_classes / "train/a/y.jpg").symlink_to("../b")
+    assert len(datasets.find(str(two_classes)).splits["train"]) == 2
+
+
+def test_find_notes_are_of_every_split_and_count_what_they_leave_out(two_classes):
+    touch(two_classes, *(f"train/a/{i}.txt" for i in range(1200)), "val/b/z.gif", "val/b/y.gif", "val/c/deep/er/x.pdf")
+    for i in range(10):
+        (two_classes / f"train/empty{i}").mkdir()
+    names = ", ".join(f"{two_classes}/train/empty{i}" for i in range(8))
+    assert datasets.find(str(two_classes)).notes == (
+        f"Left out, being no JPEG or PNG files: 1,200, such as {two_classes}/train/a/0.txt.",
+        f"Left out, being class folders without an image: 10: {names} and 2 more.",
+        f"Left out, being no JPEG or PNG files: 3, such as {two_classes}/val/b/y.gif.",
+        f"Left out, being class folders without an image: 1: {two_classes}/val/c.")
+
+
+@pytest.mark.parametrize("is_whole", [False, True])
+def test_find_notes_of_one_folder(tmp_path, is_whole):
+    touch(tmp_path, *(f"{name}/{image}" for name in "ab" for image in HELD_OUT + NOT_HELD_OUT), "a/x.txt", "stray.txt")
+    (tmp_path / "back").symlink_to("..")
+    (tmp_path / "empty").mkdir()
+    split_note = () if is_whole else ("Split 90/10 by a hash of each file's name: the same for ever.",)
+    assert datasets.find(str(tmp_path), is_whole=is_whole).notes == (
+        *split_note, f"{tmp_path}/back {LINK}",
+        f"Left out, being no JPEG or PNG files: 1, such as {tmp_path}/a/x.txt.",
+        f"Left out, being class folders without an image: 1: {tmp_path}/empty.")
+
+
+@pytest.fixture
+def ordinary():
+    """Gives a folder that everybody may enter, and a function from which on the test is an ordinary user, not root."""
+    directory = pathlib.Path(tempfile.mkdtemp())
+    directory.chmod(0o755)
+    touch(directory, *(f"{split}/{name}/{i}.jpg" for split in ("train", "val") for name in "ab" for i in (1, 2)))
+    user = os.geteuid()
+    try:
+        yield directory, lambda: os.seteuid(65534 if user == 0 else user)
+    finally:
+        os.seteuid(user)
+        for folder, _, _ in os.walk(directory):
+            os.chmod(folder, 0o755)
+        shutil.rmtree(directory)
+
+
+@pytest.mark.parametrize("unreadable", ["train", "train/b", "val/b"])
+def test_find_names_a_folder_that_may_not_be_read(ordinary, unreadable):
+    directory, become_ordinary = ordinary
+    (directory / unreadable).chmod(0)
+    become_ordinary()
+    assert error_of(directory) == f"{directory / unreadable} cannot be read: Permission denied."
+
+
+@pytest.mark.parametrize("data_dir", ["", "train"])
+def test_find_in_a_folder_that_may_not_be_entered_says_so(ordinary, data_dir):
+    directory, become_ordinary = ordinary
+    directory.chmod(0)
+    become_ordinary()
+    assert "cannot be read: Permission denied." in error_of(directory / data_dir)
+
+
+def test_find_lists_a_file_that_may_not_be_read_and_reading_it_is_an_error(ordinary):
+    directory, become_ordinary = ordinary
+    (directory / "train/b/1.jpg").chmod(0)
+    become_ordinary()
+    data = datasets.find(str(directory))
+    split = data.splits["train"]
+    assert len(split) == 4 and data.notes == ()
+    with pytest.raises(PermissionError):
+        split.image_bytes(2)
+    with pytest.raises(tf.errors.PermissionDeniedError):
+        read(split, [0, 2])
+    assert read(split, [0, 1, 3]) == [(b"", 0), (b"", 0), (b"", 1)]
+
+
+def test_find_reads_names_that_are_not_utf_8(two_classes):
+    with open(os.fsencode(two_classes / "train/a") + b"/\xff\xe9.jpg", "wb") as file:
+        file.write(b"the image")
+    split = datasets.find(str(two_classes)).splits["train"]
+    assert split.image_bytes(1) == b"the image" and read(split, [1]) == [(b"the image", 0)]
+
+
+def test_image_files_part_keeps_what_belongs_together(tmp_path):
+    for i in range(7):
+        (tmp_path / f"{i}").write_bytes(bytes([i]) * i + b"\0")
+    split = datasets.ImageFiles(tuple(str(tmp_path / f"{i}") for i in range(7)), np.arange(7, dtype="int32") * 3)
+    whole = read_all(split)
+    assert whole == [(bytes([i]) * i + b"\0", 3 * i) for i in range(7)] and not split.is_square
+    for indices in ([5, 0, 3], np.array([6, 6]), []):
+        part = split.part(indices)
+        assert isinstance(part, datasets.ImageFiles) and len(part) == len(indices) and part.labels.dtype == np.int32
+        assert [part.describe(i) for i in range(len(part))] == [str(tmp_path / f"{index}") for index in indices]
+        assert not len(indices) or read_all(part) == [whole[index] for index in indices]
 
 
 def test_find_expands_the_home_directory(tmp_path, monkeypatch):
@@ -259,11 +442,6 @@ def toy(tmp_path_factory):
     return directory
 
 
-def read_all(split):
-    dataset = tf.data.Dataset.range(len(split)).map(split.make_reader())
-    return [(image_bytes, int(label)) for image_bytes, label in dataset.as_numpy_iterator()]
-
-
 @pytest.mark.parametrize("where", [("", None), ("", "toy"), ("toy", None), ("toy/1.0.0", None)])
 def test_find_tfds_reads_the_original_bytes(toy, where):
     data = datasets.find(str(toy / where[0]), where[1])
@@ -283,7 +461,48 @@ def test_find_tfds_in_the_order_of_tfds(toy):
 
 def test_find_tfds_describes_a_record(toy):
     split = datasets.find(str(toy)).splits["train"]
-    assert "toy-train.tfrecord-00000-of-00001, the record at byte 12" in split.describe(0)
+    assert split.describe(0) == f"{toy}/toy/1.0.0/toy-train.tfrecord-00000-of-00001, the record at byte 12"
+    assert split.describe(22) == f"{split.files[0]}, the record at byte {split.offsets[22]}" and not split.is_square
+
+
+@pytest.mark.parametrize("indices", [[5, 0, 22], np.array([6, 6]), np.arange(23)[::-1]])
+def test_find_tfds_part_keeps_what_belongs_together(toy, indices):
+    split = datasets.find(str(toy)).splits["train"]
+    whole, part = read_all(split), split.part(indices)
+    assert len(part) == len(indices) and read_all(part) == [whole[index] for index in indices]
+    assert [part.describe(i) for i in range(len(part))] == [split.describe(index) for index in indices]
+
+
+@pytest.fixture
+def places(tmp_path):
+    """Records in the middle of two files, their labels beside them, their ends zeros, their names by their places."""
+    (tmp_path / "x").write_bytes(b"..one\0\0..three..")
+    (tmp_path / "y").write_bytes(b"two\0.")
+    return records.Records(
+        (str(tmp_path / "x"), str(tmp_path / "y")), np.array([0, 1, 0], "int32"), np.array([2, 0, 9]),
+        np.array([5, 4, 5]), np.array([10, 20, 30], "int32"), name_at=lambda path, offset: f"{path[-1]} at {offset}",
+        is_square=True)
+
+
+def test_records_with_labels_and_names(places):
+    whole = [(b"one\0\0", 10), (b"two\0", 20), (b"three", 30)]
+    assert read_all(places) == whole
+    assert places.describe(2) == f"{places.files[0]}, x at 9"
+    for block in (1, 2, 5):
+        assert read(places, [2, 2, 1, 0], block) == [whole[2], whole[2], whole[1], whole[0]]
+    part = places.part([1, 2])
+    assert read_all(part) == whole[1:] and part.is_square
+    assert [part.describe(i) for i in (0, 1)] == [places.describe(1), places.describe(2)]
+
+
+def test_records_of_a_file_that_was_cut_are_too_short_and_of_one_that_is_gone_errors(places):
+    os.truncate(places.files[0], 11)
+    os.unlink(places.files[1])
+    assert places.image_bytes(2) == b"th" and read(places, [2, 0]) == [(b"th", 30), (b"one\0\0", 10)]
+    with pytest.raises(FileNotFoundError):
+        places.image_bytes(1)
+    with pytest.raises(tf.errors.OpError):
+        read(places, [1])
 
 
 def test_find_tfds_fingerprint_is_the_same_after_moving(toy, tmp_path):
@@ -306,7 +525,9 @@ def test_find_imagenet_says_which_files_go_where(toy, tmp_path):
     for directory in (tmp_path, toy, tmp_path / "gone"):
         text = error_of(directory, "imagenet2012")
         assert "ILSVRC2012_img_train.tar" in text and "ILSVRC2012_img_val.tar" in text
-        assert f"{directory}/downloads/manual" in text and "https://image-net.org" in text
+        assert f"into {directory}, as they are, then type\n" in text and "https://image-net.org" in text
+        assert f"  python -m alexnet_tf prepare --data_dir={directory} --output_dir=imagenet-256\n" in text
+        assert "  python train.py --data_dir=imagenet-256\n" in text and "downloads/manual" not in text
 
 
 def test_find_several_tfds_asks_which(toy, tmp_path):

@@ -329,7 +329,7 @@ def broken(files, tmp_path, bad):
 
 
 @pytest.mark.parametrize(("image_bytes", "reason"), [
-    (b"", "the file is empty"), (WHOLE_JPEG[:2000], "the image data is damaged or of an unsupported kind"),
+    (b"", "the file is empty"), (WHOLE_JPEG[:2000], "the image data is cut short, damaged or of an unsupported kind"),
     (None, "No such file or directory")], ids=["empty", "cut", "missing"])
 def test_evaluation_batches_fail_naming_the_file_and_the_reason(files, tmp_path, image_bytes, reason):
     split = broken(files, tmp_path, {11: image_bytes})
@@ -374,5 +374,5 @@ def test_bad_images_finds_what_stops_random_resized_crops(tmp_path, files):
     split = datasets.ImageFiles((str(tmp_path / "cut.jpg"),) * 50, np.zeros(50, "int32"))
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
         list(train(split, config.Recipe(batch_size=50, crop="random_resized")))
-    with pytest.raises(datasets.DataError, match="cut.jpg: the image data is damaged"):
+    with pytest.raises(datasets.DataError, match="cut.jpg: the image data is cut short, damaged"):
         input_pipeline.bad_images(split, range(50), caught.value, "fail", {})
