@@ -61,27 +61,34 @@ def _records(path, found, label_of) -> records.Records:
 
 
 def name_at(path: str, offset: int) -> str:
-    """Returns the name of the tar member whose data begins at an offset."""
-    with open(path, "rb") as file:
-        file.seek(offset - tarfile.BLOCKSIZE)
-        return tarfile.TarInfo.frombuf(file.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape").name
+    """Returns the name of the tar member whose data begins at an offset, or the offset where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(offset - tarfile.BLOCKSIZE)
+            return tarfile.TarInfo.frombuf(file.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape").name
+    except (OSError, tarfile.TarError):
+        return f"the image at byte {offset}"
 
 
-def _members(path, file):
-    """Yields the regular files of the tar file that begins where `file` stands.
+def _members(path, file, end):
+    """Yields the regular files of the tar file from where `file` stands to `end`.
+
+    `tarfile` takes a cut between two members, or a damaged header, for the end: so the end's mark is looked for.
 
     Raises:
-        DataError: If it is cut or no tar file.
+        DataError: If it is cut, damaged or no tar file.
     """
-    size = os.path.getsize(path)
     try:
         with tarfile.open(fileobj=file, mode="r:") as archive:
             for member in archive:
-                if member.offset_data + member.size > size:
+                if member.offset_data + member.size > end:
                     raise tarfile.ReadError(f"{member.name} goes beyond its end")
                 if member.isreg():
                     yield member
                 archive.members = []  # Else a million of them would stay in memory.
+            file.seek(archive.offset)
+            if archive.offset + tarfile.BLOCKSIZE > end or file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise tarfile.ReadError(f"no member and no end at byte {archive.offset}")
     except tarfile.TarError as error:
         raise records.DataError(f"{path} is cut or damaged: {error}. Download it again.") from error
 
@@ -91,13 +98,13 @@ def _nested_images(path):
     with open(path, "rb") as outer, open(path, "rb") as inner:
         with tqdm.tqdm(total=os.path.getsize(path), unit="B", unit_scale=True, desc=f"Looking through {path.name}",
                        disable=None, leave=False, file=sys.stderr) as bar:
-            for archive in _members(path, outer):
+            for archive in _members(path, outer, os.path.getsize(path)):
                 match = re.fullmatch(r"(n\d{8})\.tar", os.path.basename(archive.name))
                 if match is None:
                     raise records.DataError(
                         f"{path} holds {archive.name}; expected a tar file for each class, such as n01440764.tar.")
                 inner.seek(archive.offset_data)
-                for member in _members(path, inner):
+                for member in _members(path, inner, archive.offset_data + archive.size):
                     yield match[1], member.offset_data, member.size
                 bar.update(archive.offset_data + archive.size - bar.n)
 
@@ -108,7 +115,7 @@ def _numbered_images(path):
 
     labels = tfds.core.tfds_path("datasets/imagenet2012/validation_labels.txt").read_text().split()
     with open(path, "rb") as file:
-        for member in _members(path, file):
+        for member in _members(path, file, os.path.getsize(path)):
             match = re.fullmatch(r"ILSVRC2012_val_(\d{8})\.JPEG", os.path.basename(member.name))
             if match is None or not 1 <= int(match[1]) <= len(labels):
                 raise records.DataError(

@@ -130,7 +130,8 @@ def evaluation_batches(
                 left = left[batch_size:]
                 yield batch
         except READ_ERRORS as error:
-            found = bad_images(split, left[:batch_size], error, on_bad_image, skipped)
+            # A block that begins in this batch may end beyond it.
+            found = bad_images(split, left[:batch_size + records.BLOCK_SIZE], error, on_bad_image, skipped)
             left = left[~np.isin(left, list(found))]
 
 
@@ -214,8 +215,6 @@ def _why_unreadable(split, index) -> str | None:
         return preprocessing.why_unreadable(split.image_bytes(index))
     except OSError as error:
         return str(error.strerror)
-    except tf.errors.OpError:
-        return "the record is damaged"
 
 
 def batch_indices(split, recipe: config.Recipe, *, seed: int, epoch: int, step: int, skipped=()) -> list[int]:

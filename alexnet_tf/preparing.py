@@ -49,7 +49,7 @@ class _Image:
     """What became of an image: `jpeg` is None where `problem` says why it cannot be read."""
 
     name: str
-    label: int
+    label: int = -1
     jpeg: bytes | None = None
     is_rotated: bool = False
     problem: str | None = None
@@ -74,9 +74,22 @@ class _Sums:
         self.products += other.products
 
 
+def set_up_process() -> None:
+    """Makes a worker process use one core, and end when its parent is gone, also by SIGKILL."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+
+    def leave_with_parent():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=leave_with_parent, daemon=True).start()
+
+
 def prepare(
     data: datasets.DataSet, output_dir, *, resize: str = "paper", quality: int = 95, processes: int = 1,
-    on_bad_image: str = "fail", initializer=None) -> tuple[dict, bool]:
+    on_bad_image: str = "fail", initializer=set_up_process) -> tuple[dict, bool]:
     """Writes every image of a data set as a JPEG of 256 x 256 pixels into TFRecord files that TFDS reads.
 
     EXIF rotation is applied. Large images are scaled down with TensorFlow's antialiased triangle filter, which is the
@@ -89,7 +102,7 @@ def prepare(
         quality: Of the JPEG images, 95 to 100.
         processes: How many work at a time; 1 works in this one.
         on_bad_image: "fail" at an image that cannot be read, or "skip" it; preparation.json lists it.
-        initializer: Called first in each process.
+        initializer: What each worker process begins with; must call `set_up_process`.
 
     Returns:
         (preparation.json as a dict, whether there was anything to do).
@@ -101,8 +114,8 @@ def prepare(
     job = {"source": data.directory, "fingerprint": data.fingerprint(), "resize": resize, "quality": quality,
            "images": {name: len(split) for name, split in data.splits.items()}}
     if (output / records.PREPARATION).exists():
-        preparation = json.loads((output / records.PREPARATION).read_text(encoding="utf-8"))
-        _check_same_job(preparation["job"], job, output)
+        preparation = _read_json(output / records.PREPARATION)
+        _check_same_job(preparation.get("job", {}), job, output)
         return preparation, False
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise datasets.DataError(f"--output_dir={output} holds other things. Give a new or an empty directory.")
@@ -112,19 +125,33 @@ def prepare(
         with open(partial / ".lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if (partial / _JOB).exists():
-                _check_same_job(json.loads((partial / _JOB).read_text(encoding="utf-8")), job, partial)
+                _check_same_job(_read_json(partial / _JOB), job, partial)
             workdir.write_whole(partial / _JOB, lambda file: file.write(json.dumps(job, indent=2).encode()))
-            _prepare_shards(data, partial, resize, quality, processes, on_bad_image, initializer)
-            preparation = _complete(data, partial, job)
-            (partial / ".lock").unlink()
+            if not (partial / records.PREPARATION).exists():  # Else only what follows was left to do.
+                _prepare_shards(data, partial, resize, quality, processes, on_bad_image, initializer)
+                _complete(data, partial, job)
+            for path in [*partial.glob("*.tfrecord-*.npz"), *partial.glob(".*.tmp"), partial / _JOB, partial / ".lock"]:
+                path.unlink(missing_ok=True)
             os.rename(partial, output)
     except BlockingIOError as error:
         raise datasets.DataError(f"{partial} is in use by another `prepare`. Wait for it.") from error
+    except workdir.WorkdirError as error:
+        raise datasets.DataError(f"{error} {_kept(partial)}") from error
     except OSError as error:
         raise datasets.DataError(
-            f"{error.filename or partial} could not be written: {error.strerror}. What is done stays in {partial}: the same "
-            "command goes on from there.") from error
-    return preparation, True
+            f"{error.filename or partial} could not be written: {error.strerror}. {_kept(partial)}") from error
+    return _read_json(output / records.PREPARATION), True
+
+
+def _kept(directory) -> str:
+    return f"What is done stays in {directory}: the same command goes on from there."
+
+
+def _read_json(path) -> dict:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise datasets.DataError(f"{path} is damaged ({error}). Delete {path.parent} and type the command again.") from error
 
 
 def _check_same_job(before: dict, now: dict, directory):
@@ -198,7 +225,7 @@ def _processed(chunks, processes, initializer):
         futures, to_do = collections.deque(), iter(chunks)
         while True:
             ahead = itertools.islice(to_do, 2 * processes - len(futures))
-            futures.extend(pool.submit(_work, chunk) for chunk in ahead)
+            futures.extend(pool.submit(_prepare_images, chunk) for chunk in ahead)
             if not futures:
                 return
             yield futures.popleft().result()
@@ -213,39 +240,17 @@ def _processed(chunks, processes, initializer):
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _work(chunk):
-    _set_up_process()
-    return _prepare_images(chunk)
-
-
-@functools.cache
-def _set_up_process():
-    """Makes this process use one core, and end when its parent is gone, also by SIGKILL."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-
-    def leave_with_parent():
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=leave_with_parent, daemon=True).start()
-
-
 def _prepare_images(chunk) -> tuple[list[_Image], _Sums]:
     examples, resize, quality, is_train = chunk
     images, sums = [], _Sums()
     for index in range(len(examples)):
-        name, label = examples.describe(index), examples.label(index)
+        name = examples.describe(index)
         try:
             pixels, jpeg, is_rotated = _prepare_image(examples.image_bytes(index), resize, quality)
-        except _Unreadable as error:
-            images.append(_Image(name, label, problem=str(error)))
+            images.append(_Image(name, examples.label(index), jpeg, is_rotated))
+        except (_Unreadable, OSError) as error:
+            images.append(_Image(name, problem=getattr(error, "strerror", None) or str(error)))
             continue
-        except OSError as error:
-            images.append(_Image(name, label, problem=error.strerror))
-            continue
-        images.append(_Image(name, label, jpeg, is_rotated))
         if is_train:
             sums.add_image(pixels)
     return images, sums
@@ -333,8 +338,8 @@ def _record(image, source) -> bytes:
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(deterministic=True)
 
 
-def _complete(data, directory, job) -> dict:
-    """Joins what is remembered of the shards, adds TFDS's files and removes what was for going on only."""
+def _complete(data, directory, job) -> None:
+    """Joins what is remembered of the shards and adds TFDS's files; preparation.json last: it says that all is there."""
     arrays, splits, sums = {}, {}, _Sums()
     for split, shards in itertools.groupby(_shards(data), key=lambda shard: shard[0]):
         paths = [directory / file_name for _, file_name, _ in shards]
@@ -345,6 +350,8 @@ def _complete(data, directory, job) -> dict:
         arrays[f"{split}/file_of"] = np.repeat(np.arange(len(paths), dtype="int32"), counts)
         for field in ("offsets", "lengths", "labels"):
             arrays[f"{split}/{field}"] = np.concatenate([summary[field] for summary in summaries])
+        if not sum(counts):
+            raise datasets.DataError(f"No image of {split} can be read.")
         splits[split] = {
             "images": sum(counts), "rotated": sum(int(summary["rotated"]) for summary in summaries),
             "skipped": [each for summary in summaries for each in json.loads(str(summary["skipped"]))],
@@ -362,9 +369,6 @@ def _complete(data, directory, job) -> dict:
     _write_tfds_metadata(data, directory, splits)
     text = json.dumps(preparation, indent=2) + "\n"
     workdir.write_whole(directory / records.PREPARATION, lambda file: file.write(text.encode()))
-    for path in [*directory.glob("*.tfrecord-*.npz"), directory / _JOB]:
-        path.unlink(missing_ok=True)
-    return preparation
 
 
 def statistics_of(num_images: int, pixel_sums: np.ndarray, product_sums: np.ndarray) -> records.Statistics:

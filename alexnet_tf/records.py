@@ -5,6 +5,7 @@ Which data set is meant is decided in `datasets`; nothing is decoded here.
 
 import concurrent.futures
 import dataclasses
+import errno
 import functools
 import json
 import os
@@ -66,17 +67,24 @@ class Records:
         path, offset = self.files[self.file_of[index]], int(self.offsets[index])
         return f"{path}, {self.name_at(path, offset) if self.name_at else f'the record at byte {offset}'}"
 
-    def _read(self, indices) -> list[bytes]:
-        """Returns the bytes of some examples; those of a file that was cut are too few."""
+    def _read(self, indices) -> np.ndarray:
+        """Returns the bytes of some examples, an array of objects.
+
+        Raises:
+            OSError: If a file cannot be read or is too short.
+        """
         places = (array[indices].tolist() for array in (self.file_of, self.lengths, self.offsets))
         blocks = []
         for number, length, offset in zip(*places):
             descriptor = os.open(self.files[number], os.O_RDONLY)
             try:
-                blocks.append(os.pread(descriptor, length, offset))
+                block = os.pread(descriptor, length, offset)
+                if len(block) < length:
+                    raise OSError(errno.EIO, "the file is cut", self.files[number])
+                blocks.append(block)
             finally:
                 os.close(descriptor)
-        return blocks
+        return np.array(blocks, object)
 
     def image_bytes(self, index: int) -> bytes:
         """Returns the encoded image of example `index`.
@@ -84,14 +92,21 @@ class Records:
         Raises:
             OSError: If its file cannot be read.
         """
-        [record] = self._read([index])
-        return self.parse(tf.constant(record))[0].numpy() if self.parse else record
+        return self._parsed(index)[0].numpy() if self.parse else self._read([index])[0]
 
     def label(self, index: int) -> int:
-        """Returns the label of example `index`; reads the example if it is in there."""
-        if self.labels is not None:
-            return int(self.labels[index])
-        return int(self.parse(tf.constant(self._read([index])[0]))[1])
+        """Returns the label of example `index`; reads the example if it is in there.
+
+        Raises:
+            OSError: If it cannot be read then.
+        """
+        return int(self._parsed(index)[1] if self.labels is None else self.labels[index])
+
+    def _parsed(self, index):
+        try:
+            return self.parse(tf.constant(self._read([index])[0]))
+        except (tf.errors.OpError, UnicodeDecodeError) as error:  # The latter if TensorFlow's message quotes the bytes.
+            raise OSError(errno.EIO, "the record is damaged", self.files[self.file_of[index]]) from error
 
     def examples(self, blocks: tf.data.Dataset, function) -> tf.data.Dataset:
         """Reads examples and applies a function to each, in parallel.
@@ -106,7 +121,7 @@ class Records:
         labels = tf.constant(np.zeros(len(self), "int32") if self.labels is None else self.labels)
 
         def read(indices, *others):
-            records = tf.numpy_function(lambda i: np.array(self._read(i), object), [indices], tf.string, stateful=False)
+            records = tf.numpy_function(self._read, [indices], tf.string, stateful=False)
             return tf.ensure_shape(records, [None]), tf.gather(labels, indices), *others
 
         def parse_and_apply(record, _, *others):
@@ -247,26 +262,32 @@ def read_prepared(directory: pathlib.Path) -> tuple[dict, dict[str, Records], St
         return None
     try:
         preparation = json.loads((directory / PREPARATION).read_text(encoding="utf-8"))
-        with np.load(directory / INDEX) as index:
+        missing = {"name", "source", "resize", "classes", "validation", "splits", "statistics"} - set(preparation)
+        if missing:
+            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+        with open(directory / INDEX, "rb") as file, np.load(file) as index:  # np.load alone leaves a damaged one open.
             arrays = dict(index)
-        splits = {}
-        for name, split in preparation["splits"].items():
-            paths = tuple(str(directory / file) for file in split["files"])
-            for path, size in zip(paths, split["sizes"], strict=True):
-                found = os.path.getsize(path) if os.path.isfile(path) else None
-                if found != size:
-                    state = "is missing" if found is None else f"has {found:,} bytes instead of {size:,}: it is cut or damaged"
-                    raise DataError(f"{path} {state}. Prepare the data set again, into an empty directory.")
-            splits[name] = Records(
-                paths, *(arrays[f"{name}/{field}"] for field in ("file_of", "offsets", "lengths", "labels")),
-                is_square=True)
+        splits = {name: _prepared_split(directory, name, split, arrays) for name, split in preparation["splits"].items()}
         statistics = Statistics(
             mean_image=arrays["mean_image"],
             **{field: preparation["statistics"][field] for field in ("mean_pixel", "pca_stdevs", "pca_vectors")})
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        if isinstance(error, DataError):
-            raise
+    except DataError:
+        raise
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise DataError(
             f"{directory / PREPARATION} or {INDEX} beside it is damaged ({error}). Prepare the data set again, into an "
             "empty directory.") from error
     return preparation, splits, statistics
+
+
+def _prepared_split(directory, name, split, arrays) -> Records:
+    paths = tuple(str(directory / file) for file in split["files"])
+    for path, size in zip(paths, split["sizes"], strict=True):
+        found = os.path.getsize(path) if os.path.isfile(path) else None
+        if found != size:
+            state = "is missing" if found is None else f"has {found:,} bytes instead of {size:,}: it is cut or damaged"
+            raise DataError(f"{path} {state}. Prepare the data set again, into an empty directory.")
+    fields = [arrays[f"{name}/{field}"] for field in ("file_of", "offsets", "lengths", "labels")]
+    if {len(field) for field in fields} != {split["images"]}:
+        raise ValueError(f"{name} has {split['images']} images and {len(fields[0])} places")
+    return Records(paths, *fields, is_square=True)

@@ -45,7 +45,8 @@ def main(argv):
 
 
 def initialize_process():
-    """Does nothing more than this module's import has done: TensorFlow is loaded, without its start-up lines."""
+    """Begins a worker process: this module's import has loaded TensorFlow without its start-up lines."""
+    preparing.set_up_process()
 
 
 def run():
