@@ -1,5 +1,6 @@
 """What all tests share: a quiet TensorFlow with two CPU devices and exact float32, and a small network."""
 
+import dataclasses
 import os
 import pathlib
 import sys
@@ -8,10 +9,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import keras  # noqa: E402
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
-from alexnet_tf import config  # noqa: E402
+from alexnet_tf import config, datasets, training, workdir  # noqa: E402
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
@@ -30,6 +32,41 @@ TINY = config.Architecture(
     ),
     recipe=config.Recipe(),
 )
+
+
+# TINY with the fc7 that exports give away.
+SMALL = dataclasses.replace(
+    TINY, name="small", stages=(
+        *TINY.stages[:-1], config.Stage("fc7", 16, towers=2, then=("relu", "dropout")), TINY.stages[-1]))
+
+
+@pytest.fixture(scope="session")
+def colours(tmp_path_factory):
+    """Class folders: 20 training and 24 validation images of each of five colours, JPEG and PNG, of several shapes."""
+    root = tmp_path_factory.mktemp("colours")
+    for split, count in (("train", 20), ("val", 24)):
+        for label, name in enumerate(("red", "yellow", "green", "blue", "gr\u00fcn \u00fc")):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                rng = np.random.default_rng([split == "val", label, number])
+                colour = np.array([[220, 30, 30], [220, 220, 30], [30, 160, 30], [30, 30, 220], [120, 120, 120]][label])
+                pixels = np.clip(rng.normal(colour, 25, (*rng.integers(60, 90, 2), 3)), 0, 255).astype("uint8")
+                encode, ending = ((tf.io.encode_jpeg, "jpg"), (tf.io.encode_png, "png"))[number % 2]
+                (folder / f"{number}.{ending}").write_bytes(encode(pixels).numpy())
+    return root
+
+
+@pytest.fixture(scope="session")
+def small_run(colours, tmp_path_factory):
+    """A run of SMALL, trained on the colours until it tells them apart."""
+    path = tmp_path_factory.mktemp("runs") / "small"
+    recipe = config.Recipe(batch_size=20, epochs=12, schedule="cosine", learning_rate=0.02, clip_norm=5.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(config.ARCHITECTURES, "small", SMALL)
+        train_config = config.TrainConfig(architecture="small", recipe=recipe, initialization="he", seed=1)
+        training.train(train_config, datasets.find(str(colours)), path)
+    return workdir.Workdir(path)
 
 
 @pytest.fixture(autouse=True)

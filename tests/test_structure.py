@@ -17,6 +17,7 @@ LEVELS = (
     ("imagenet_tars",),
     ("datasets",),
     ("input_pipeline", "inspection", "monitoring", "evaluation", "preparing"),
+    ("saved_model",),
     ("training", "benchmarking"),
 )
 SCRIPTS = [ROOT / "train.py", PACKAGE / "startup.py", *sorted((PACKAGE / "commands").glob("[a-z]*.py"))]
