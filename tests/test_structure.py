@@ -18,7 +18,8 @@ LEVELS = (
     ("datasets",),
     ("input_pipeline", "inspection", "monitoring", "evaluation", "preparing"),
     ("saved_model",),
-    ("training", "benchmarking"),
+    ("tflite",),
+    ("training", "benchmarking", "exporting"),
 )
 SCRIPTS = [ROOT / "train.py", PACKAGE / "startup.py", *sorted((PACKAGE / "commands").glob("[a-z]*.py"))]
 MODULES = [path for path in sorted(PACKAGE.glob("*.py")) if path.stem not in ("__init__", "__main__", "startup")]
