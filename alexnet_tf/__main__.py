@@ -27,7 +27,7 @@ def main(argv: list[str]) -> int:
     width = max(map(len, names))
     print("Usage: python -m alexnet_tf COMMAND [--help] ...\n")
     print("\n".join(f"  {name:{width}}  {_describe(name)}" for name in names))
-    print("\nTo train: python train.py --help")
+    print("\nTo train: python train.py --help; to export: python export.py --help")
     return 0 if len(argv) == 1 or argv[1] in ("help", "--help", "-h") else 2
 
 

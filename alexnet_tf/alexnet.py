@@ -59,6 +59,24 @@ def _walk(architecture, mean, seed, size):
     return keras.Model(images, logits, name=architecture.name)
 
 
+def for_export(model: keras.Model, lrn: str) -> keras.Model:
+    """Returns a copy of a model with the same weights, whose LRN is computed in another form and without our gradient.
+
+    Args:
+        model: From `build_model`.
+        lrn: "builtin" or "convolution", as in `layers.LocalResponseNormalization`.
+    """
+    changes = {"form": lrn, "kernel_initializer": "zeros"}  # Sixty million random numbers would take seconds.
+
+    def copy(layer):
+        layer_config = layer.get_config()
+        return type(layer).from_config(layer_config | {k: v for k, v in changes.items() if k in layer_config})
+
+    twin = keras.models.clone_model(model, clone_function=copy)
+    twin.set_weights(model.get_weights())
+    return twin
+
+
 def layer_names(architecture: config.Architecture) -> list[str]:
     """Returns the names of the weight layers in order: `conv1_a`, `conv1_b`, ... `fc8`."""
     return [name for stage in architecture.stages for name in _tower_names(stage)]

@@ -81,12 +81,13 @@ def evaluate(predict, dataset, num_classes: int) -> Evaluation:
         top5_error=1 - top5 / examples if num_classes > 5 else None, confusion=confusion)
 
 
-def load_model(run: workdir.Workdir, which: str = "last"):
+def load_model(run: workdir.Workdir, which: str = "last", precision: str | None = None):
     """Rebuilds a run's network with the weights of a checkpoint, with no device in it.
 
     Args:
         run: The run's directory.
         which: "last" or "best".
+        precision: Keras dtype policy; by default the run's.
 
     Returns:
         (model, the run's config, the checkpoint's state).
@@ -99,7 +100,7 @@ def load_model(run: workdir.Workdir, which: str = "last"):
         raise workdir.WorkdirError(
             f"{run} is no run: it has no {workdir.CONFIG}. Make one with: python train.py --workdir={run}")
     model = alexnet.build_model(
-        config.architecture_of(run_config), mean=run.read_mean(run_config), precision=run_config["precision"])
+        config.architecture_of(run_config), mean=run.read_mean(run_config), precision=precision or run_config["precision"])
     paths = {variable.path for variable in model.variables}
     checkpoint = run.read_checkpoint(which, is_wanted=paths.__contains__)
     if checkpoint is None:

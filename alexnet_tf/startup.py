@@ -5,7 +5,7 @@ import os
 import sys
 import tempfile
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from alexnet_tf import config
 
@@ -62,6 +62,7 @@ def run(main) -> None:
         return app.parse_flags_with_usage(argv)
 
     def wrapped(argv):
+        logging.set_verbosity(logging.WARNING)  # TensorFlow tells each step of an export.
         try:
             return main(argv)
         except config.UserError as error:

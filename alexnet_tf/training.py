@@ -237,6 +237,7 @@ class _Training(keras.callbacks.Callback):
         print(f"Done: {self.epoch} epochs, lowest validation error {self.best[0]:.4f}. Next:\n"
               f"  python -m alexnet_tf evaluate --workdir={self.run_directory} --checkpoint=best\n"
               f"  python -m alexnet_tf predict --workdir={self.run_directory} IMAGE...\n"
+              f"  python export.py --workdir={self.run_directory}\n"
               f"  tensorboard --logdir={self.run_directory}   (or look into {self.run_directory.path / monitoring.PICTURES})")
         return True
 

@@ -55,15 +55,16 @@ def write_whole(path, write) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        _synchronize(path.parent)
+        synchronize(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise WorkdirError(f"{path} could not be written: {error.strerror or error}.") from error
 
 
-def _synchronize(directory) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
+def synchronize(path) -> None:
+    """Waits until a file, or a directory's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -117,8 +118,11 @@ class Workdir:
         return str(self.path)
 
     @contextlib.contextmanager
-    def locked(self):
-        """Holds the run for this process, so that two trainings never write into one directory.
+    def locked(self, work: str = "training"):
+        """Holds the directory for this process, so that two processes never write into it.
+
+        Args:
+            work: What this process does, and the other one would be doing, for the message.
 
         Raises:
             WorkdirError: If another process holds it, or it cannot be made.
@@ -133,7 +137,7 @@ class Workdir:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise WorkdirError(
-                    f"{self.path} is in use by another training. Wait for it, or give another --workdir.") from error
+                    f"{self.path} is in use by another {work}. Wait for it, or give another --workdir.") from error
             except OSError:
                 pass  # Some network file systems know no locks.
             yield

@@ -138,7 +138,12 @@ def test_train_in_anothers_place_is_refused(whole, pictures):
     (["train.py", "paper"], "Unexpected arguments: paper"),
     (["-m", "alexnet_tf", "evaluate", "--workdir=/nowhere/at/all"], "is no run: it has no config.json"),
     (["-m", "alexnet_tf", "inspect", "--diagram=x.pdf"], "got 'x.pdf'"),
-    (["-m", "alexnet_tf", "predict", "--workdir=x"], "Give at least one image file")])
+    (["-m", "alexnet_tf", "predict", "--workdir=x"], "Give at least one image file"),
+    (["-m", "alexnet_tf", "predict", "x.jpg"], "Give either --workdir=RUN, or --server=HOST:PORT"),
+    (["-m", "alexnet_tf", "predict", "--server=localhost:1", "--ten_crop", "x.jpg"], "a server has one network"),
+    (["export.py", "--workdir=/nowhere/at/all"], "is no run: it has no config.json"),
+    (["export.py", "--workdir=x", "--quantization=int4,int8"],
+     "--quantization takes float32, float16, dynamic, int8, separated by commas; got int4.")])
 def test_mistakes_end_in_a_line(arguments, message):
     status, out, err = call(*arguments)
     assert status == 1 and message in err and "Traceback" not in out + err
@@ -174,7 +179,7 @@ def test_predict_names_classes_and_goes_on_after_a_bad_file(whole, pictures, tmp
     assert status == 1 and out.startswith(f"{text}: not read: neither a JPEG nor a PNG")
 
 
-@pytest.mark.parametrize("command", [["train.py"], ["-m", "alexnet_tf", "evaluate"], ["-m", "alexnet_tf", "predict"]])
+@pytest.mark.parametrize("command", [["train.py"], ["export.py"], ["-m", "alexnet_tf", "evaluate"], ["-m", "alexnet_tf", "predict"]])
 def test_help_shows_the_flags(command):
     status, out, _ = call(*command, "--help")
     assert status == 0 and "--workdir:" in out and "absl" not in out.lower()
@@ -186,6 +191,22 @@ def test_the_door_lists_its_commands():
     names = {path.stem for path in (ROOT / "alexnet_tf" / "commands").glob("[a-z]*.py")}
     assert all(f"\n  {name} " in out for name in names)
     assert call("-m", "alexnet_tf", "evalute")[0] == 2
+
+
+def test_export_writes_what_it_says(whole):
+    path, trained, _ = whole
+    assert f"python export.py --workdir={path}" in trained
+    status, out, err = call("export.py", f"--workdir={path}", "--quantization=dynamic")
+    assert status == 0, out + err
+    assert "exported in float32" in out and "Compared on 10 images of" in out and len(err.splitlines()) <= 3, out + err
+    report = json.loads((path / "export" / "report.json").read_text())
+    assert [each["name"] for each in report["artifacts"]] == ["Keras model", "SavedModel", "TFLite dynamic, LRN convolution"]
+    for each in report["artifacts"]:
+        assert f"| {each['name']} " in out and all(value > 0 for value in each["milliseconds"].values())
+        assert set(each["milliseconds"]) == {"1", str(os.cpu_count())}
+        assert each["path"] is None or os.path.exists(each["path"])
+    assert report["artifacts"][1]["agreement"] == 1 and report["artifacts"][1]["difference"] < 1e-5
+    assert report["artifacts"][1]["size_bytes"] <= 1.02 * report["artifacts"][0]["size_bytes"]
 
 
 def test_pictures_and_logs_are_written(whole):
