@@ -13,10 +13,10 @@ PACKAGE = ROOT / "alexnet_tf"
 # A module may import modules of a lower level.
 LEVELS = (
     ("config", "layers", "distribution", "drawing"),
-    ("preprocessing", "alexnet", "optimization", "records", "workdir"),
-    ("imagenet_tars",),
-    ("datasets",),
-    ("input_pipeline", "inspection", "monitoring", "evaluation", "preparing"),
+    ("preprocessing", "alexnet", "optimization", "records", "weight_files", "workdir"),
+    ("caffe_files", "imagenet_tars", "pickles"),
+    ("datasets", "weights"),
+    ("exchange", "input_pipeline", "inspection", "monitoring", "evaluation", "preparing"),
     ("training", "benchmarking"),
 )
 SCRIPTS = [ROOT / "train.py", PACKAGE / "startup.py", *sorted((PACKAGE / "commands").glob("[a-z]*.py"))]

@@ -1,0 +1,286 @@
+"""Caffe's files: .caffemodel in both encodings, .binaryproto, .prototxt; and a row of the table as Caffe's layers.
+
+Only the part of caffe.proto that weights and their order need is here. Nothing here transposes: see `weights`.
+"""
+
+import dataclasses
+import functools
+
+import numpy as np
+from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
+
+from alexnet_tf import config
+from alexnet_tf.weight_files import WeightFileError, array_of
+
+# (field, number, type) from BVLC/caffe's src/caffe/proto/caffe.proto; "*" is repeated. `data` is there a packed list of
+# floats, which has the same bytes on the wire as a bytes field: so 61 million floats need not become Python's.
+_MESSAGES = {
+    "BlobShape": (("dim", 1, "int64*"),),
+    "BlobProto": (
+        ("num", 1, "int32"), ("channels", 2, "int32"), ("height", 3, "int32"), ("width", 4, "int32"),
+        ("data", 5, "bytes*"), ("shape", 7, "BlobShape")),
+    "LRNParameter": (
+        ("local_size", 1, "uint32"), ("alpha", 2, "float"), ("beta", 3, "float"), ("norm_region", 4, "int32"),
+        ("k", 5, "float")),
+    "PowerParameter": (("power", 1, "float"), ("scale", 2, "float"), ("shift", 3, "float")),
+    "LayerParameter": (
+        ("name", 1, "string"), ("type", 2, "string"), ("bottom", 3, "string*"), ("top", 4, "string*"),
+        ("blobs", 7, "BlobProto*"), ("lrn_param", 118, "LRNParameter"),
+        ("power_param", 122, "PowerParameter")),
+    "V1LayerParameter": (
+        ("name", 4, "string"), ("type", 5, "int32"), ("blobs", 6, "BlobProto*"), ("lrn_param", 18, "LRNParameter"),
+        ("power_param", 21, "PowerParameter")),
+    "NetParameter": (("name", 1, "string"), ("layers", 2, "V1LayerParameter*"), ("layer", 100, "LayerParameter*")),
+}
+
+# The older encoding's LayerType, where a present name is wanted.
+_V1_TYPES = {
+    3: "Concat", 4: "Convolution", 14: "InnerProduct", 15: "LRN", 17: "Pooling", 18: "ReLU", 26: "Power", 33: "Slice"}
+
+# The constants that are read and written with a type of layer, by their defaults.
+_CONSTANTS = {
+    "LRN": ("lrn_param", {"local_size": 5, "alpha": 1.0, "beta": 0.75, "norm_region": 0, "k": 1.0}),
+    "Power": ("power_param", {"power": 1.0, "scale": 1.0, "shift": 0.0}),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """A layer of a Caffe network.
+
+    Attributes:
+        name: Its name, by which Caffe finds its weights.
+        type: Caffe's name of what it does.
+        bottom: Names of what it reads.
+        top: Names of what it gives.
+        parameters: {"lrn_param": {"local_size": 5}}.
+        blobs: Its weights, kernel before bias, in Caffe's shapes.
+    """
+
+    name: str
+    type: str
+    bottom: tuple[str, ...] = ()
+    top: tuple[str, ...] = ()
+    parameters: dict = dataclasses.field(default_factory=dict)
+    blobs: tuple[np.ndarray, ...] = ()
+
+
+@functools.cache
+def _message_class(name: str):
+    """Returns the protobuf class of one of `_MESSAGES`."""
+    Field = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name="alexnet_tf_caffe.proto", package="caffe", syntax="proto2")
+    for message_name, fields in _MESSAGES.items():
+        described = file.message_type.add(name=message_name)
+        for field_name, number, kind in fields:
+            is_repeated, kind = kind.endswith("*"), kind.rstrip("*")
+            field = described.field.add(
+                name=field_name, number=number, label=Field.LABEL_REPEATED if is_repeated else Field.LABEL_OPTIONAL)
+            if kind in _MESSAGES:
+                field.type, field.type_name = Field.TYPE_MESSAGE, f".caffe.{kind}"
+            else:
+                field.type = getattr(Field, f"TYPE_{kind.upper()}")
+            if field_name == "dim":
+                field.options.packed = True
+    pool = descriptor_pool.DescriptorPool()  # A pool of our own: another library may have brought Caffe's names.
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"caffe.{name}"))
+
+
+def _parse(kind: str, content: bytes, what: str):
+    parsed = _message_class(kind)()
+    try:
+        parsed.ParseFromString(content)
+    except (message.DecodeError, UnicodeDecodeError) as error:
+        raise WeightFileError(f"It is no {what}: truncated, damaged or of another kind.") from error
+    return parsed
+
+
+def _blob_array(blob, what: str) -> np.ndarray:
+    """Returns a BlobProto's values in their declared shape, the older one's with four numbers."""
+    shape = blob.shape.dim if blob.HasField("shape") else (blob.num, blob.channels, blob.height, blob.width)
+    return array_of(b"".join(blob.data), "<f4", [int(size) for size in shape], what)
+
+
+def read_caffemodel(content: bytes) -> list[Layer]:
+    """Reads the layers of a .caffemodel in the file's order, with their weights.
+
+    Args:
+        content: The file's bytes, in the encoding with `layer` or the older one with `layers`.
+
+    Returns:
+        The layers, without bottoms and tops; of the parameters only those in `_CONSTANTS`. Dense layers' blobs have two
+        dimensions and one, also where the older encoding has four.
+
+    Raises:
+        WeightFileError: If the file is damaged or holds no weights.
+    """
+    if content.startswith(b"\x89HDF"):
+        raise WeightFileError("It is an HDF5 snapshot; only the .caffemodel that is a protocol buffer is read.")
+    net = _parse("NetParameter", content, ".caffemodel")
+    layers = []
+    for parsed in net.layer or net.layers:
+        kind = parsed.type if isinstance(parsed.type, str) else _V1_TYPES.get(parsed.type, str(parsed.type))
+        blobs = [_blob_array(blob, f"{parsed.name}[{index}]") for index, blob in enumerate(parsed.blobs)]
+        blobs = [_without_ones(blob, 4 if kind == "Convolution" and not index else 1 if index else 2)
+                 for index, blob in enumerate(blobs)]
+        parameters = {}
+        if kind in _CONSTANTS:
+            block, defaults = _CONSTANTS[kind]
+            values = getattr(parsed, block)
+            parameters[block] = {
+                name: getattr(values, name) if values.HasField(name) else default for name, default in defaults.items()}
+        layers.append(Layer(parsed.name, kind, parameters=parameters, blobs=tuple(blobs)))
+    if not any(layer.blobs for layer in layers):
+        raise WeightFileError("It holds no layers with weights: is it a .caffemodel?")
+    return layers
+
+
+def _without_ones(blob, ndim):
+    """Returns a blob without the leading ones of the older encoding."""
+    while blob.ndim > ndim and blob.shape[0] == 1:
+        blob = blob[0]
+    return blob
+
+
+def write_caffemodel(file, name: str, layers) -> None:
+    """Writes a .caffemodel: what Caffe's tools need to find the weights of a deploy.prototxt, and the layers' order."""
+    net = _message_class("NetParameter")(name=name)
+    for layer in layers:
+        written = net.layer.add(name=layer.name, type=layer.type, bottom=layer.bottom, top=layer.top)
+        block, _ = _CONSTANTS.get(layer.type, ("", {}))
+        for field, value in layer.parameters.get(block, {}).items():
+            setattr(getattr(written, block), field, value)
+        for array in layer.blobs:
+            blob = written.blobs.add(data=[np.ascontiguousarray(array, "<f4").tobytes()])
+            blob.shape.dim.extend(array.shape)
+    file.write(net.SerializeToString())
+
+
+def read_mean(content: bytes) -> np.ndarray:
+    """Reads a .binaryproto: float32 [channels, height, width], BGR.
+
+    Raises:
+        WeightFileError: If it is none.
+    """
+    return _without_ones(_blob_array(_parse("BlobProto", content, ".binaryproto"), "The mean"), 3)
+
+
+def write_mean(file, mean: np.ndarray) -> None:
+    """Writes a .binaryproto: float32 [channels, height, width], BGR, in the older shape, which every Caffe reads."""
+    channels, height, width = mean.shape
+    file.write(_message_class("BlobProto")(
+        num=1, channels=channels, height=height, width=width,
+        data=[np.ascontiguousarray(mean, "<f4").tobytes()]).SerializeToString())
+
+
+def refusal(row: config.Architecture) -> str | None:
+    """Returns why a row has no Caffe network, or None if it has one."""
+    for stage in row.stages:
+        before, after = stage.padding
+        if before != after:
+            return f"{stage.name} has {before} zeros before the image and {after} after; Caffe pads both sides alike"
+    return None
+
+
+def net_of(row: config.Architecture) -> list[Layer]:
+    """Returns a row as Caffe's layers, without weights: what deploy.prototxt says.
+
+    Pooling rounds up in Caffe, which makes no difference at these sizes, and is what padding "same" means where a row
+    has it. Towers are groups; LRN inside towers is made of Slice and Concat. The mean is subtracted outside, as Caffe
+    has it; a scale of the input is a layer.
+
+    OpenCV (4.14) ignores LRN's k in Caffe's files. So another k than 1 is written as x / (1 + alpha / k * S)^beta,
+    times k^-beta in a layer of its own, which is the same.
+    """
+    layers, blob = [], "data"
+
+    def add(kind, name, bottom, top, **parameters):
+        layers.append(Layer(name, kind, bottom, top, parameters))
+        return top[0]
+
+    if row.scale != (1.0, 1.0, 1.0):
+        blob = add("Scale", "scale", (blob,), ("scaled",), scale_param={"axis": 1, "bias_term": False})
+    for stage in row.stages:
+        number = stage.name[-1]
+        kind = "Convolution" if stage.kernel_size else "InnerProduct"
+        blob = add(kind, stage.name, (blob,), (stage.name,), **_weigh_parameters(stage))
+        for step in stage.then:
+            if step == "relu":
+                add("ReLU", f"relu{number}", (blob,), (blob,))
+            elif step == "dropout":
+                add("Dropout", f"drop{number}", (blob,), (blob,), dropout_param={"dropout_ratio": row.dropout_rate})
+            elif step == "pool":
+                blob = add("Pooling", f"pool{number}", (blob,), (f"pool{number}",), pooling_param={
+                    "pool": "MAX", "kernel_size": stage.pool.size, "stride": stage.pool.strides})
+            elif step == "lrn":
+                lrn, name = _lrn_parameters(row.lrn), f"norm{number}"
+                if stage.towers == 2 and row.lrn_sees == "tower":
+                    halves, normed = (tuple(f"{each}_{tower}" for tower in "ab") for each in (blob, name))
+                    add("Slice", f"slice{number}", (blob,), halves, slice_param={"axis": 1})
+                    for half, result in zip(halves, normed):
+                        add("LRN", result, (half,), (result,), lrn_param=lrn)
+                    blob = add("Concat", f"concat{number}", normed, (name,), concat_param={"axis": 1})
+                else:
+                    blob = add("LRN", name, (blob,), (name,), lrn_param=lrn)
+                if row.lrn.bias != 1:
+                    factor = row.lrn.bias ** -row.lrn.beta
+                    add("Power", f"power{number}", (blob,), (blob,), power_param={"scale": factor})
+    add("Softmax", "prob", (blob,), ("prob",))
+    return layers
+
+
+def _weigh_parameters(stage) -> dict:
+    parameters = {"num_output": stage.filters} | ({} if stage.bias else {"bias_term": False})
+    if not stage.kernel_size:
+        return {"inner_product_param": parameters}
+    parameters |= {"kernel_size": stage.kernel_size, "stride": stage.strides, "pad": stage.padding[0]}
+    return {"convolution_param": parameters | ({"group": stage.groups} if stage.groups > 1 else {})}
+
+
+def _lrn_parameters(lrn: config.LRN) -> dict:
+    size = 2 * lrn.depth_radius + 1
+    return {"local_size": size, "alpha": lrn.alpha * size / lrn.bias, "beta": lrn.beta}  # Caffe divides alpha by n.
+
+
+def order(layers) -> list[str]:
+    """Returns what a network does, in order, as words: weight layers by name, LRN and Power with their constants.
+
+    Left out is what makes no difference to the logits: data, dropout, losses.
+    """
+    words = []
+    for layer in layers:
+        if layer.type in ("Convolution", "InnerProduct"):
+            words.append(layer.name)
+        elif layer.type in _CONSTANTS:
+            block, defaults = _CONSTANTS[layer.type]
+            values = defaults | layer.parameters[block]
+            words.append(f"{layer.type}({', '.join(f'{name}={value:.4g}' for name, value in values.items())})")
+        elif layer.type in ("ReLU", "Pooling", "Slice", "Concat"):
+            words.append(layer.type)
+    return words
+
+
+def prototxt(row: config.Architecture, comments) -> str:
+    """Returns a deploy.prototxt of a row for one image.
+
+    Args:
+        row: A row that `refusal` does not refuse.
+        comments: Lines to stand at the top.
+    """
+    lines = [*(f"# {comment}" for comment in comments), f'name: "{row.name}"']
+    lines += ['layer {', '  name: "data"', '  type: "Input"', '  top: "data"',
+              f"  input_param {{ shape {{ dim: 1 dim: 3 dim: {row.image_size} dim: {row.image_size} }} }}", "}"]
+    for layer in net_of(row):
+        lines += ["layer {", f'  name: "{layer.name}"', f'  type: "{layer.type}"']
+        lines += [f'  bottom: "{bottom}"' for bottom in layer.bottom] + [f'  top: "{top}"' for top in layer.top]
+        for block, values in layer.parameters.items():
+            text = " ".join(f"{field}: {_value(value)}" for field, value in values.items())
+            lines.append(f"  {block} {{ {text} }}")
+        lines.append("}")
+    return "\n".join(lines) + "\n"
+
+
+def _value(value) -> str:
+    return str(value).lower() if isinstance(value, bool) else f"{value:.9g}" if isinstance(value, float) else str(value)
+
