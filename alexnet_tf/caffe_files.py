@@ -121,7 +121,8 @@ def read_caffemodel(content: bytes) -> list[Layer]:
     layers = []
     for parsed in net.layer or net.layers:
         kind = parsed.type if isinstance(parsed.type, str) else _V1_TYPES.get(parsed.type, str(parsed.type))
-        blobs = [_blob_array(blob, f"{parsed.name}[{index}]") for index, blob in enumerate(parsed.blobs)]
+        name = parsed.name if isinstance(parsed.name, str) else repr(parsed.name)  # Bytes, if it is no UTF-8.
+        blobs = [_blob_array(blob, f"{name}[{index}]") for index, blob in enumerate(parsed.blobs)]
         blobs = [_without_ones(blob, 4 if kind == "Convolution" and not index else 1 if index else 2)
                  for index, blob in enumerate(blobs)]
         parameters = {}
@@ -130,7 +131,7 @@ def read_caffemodel(content: bytes) -> list[Layer]:
             values = getattr(parsed, block)
             parameters[block] = {
                 name: getattr(values, name) if values.HasField(name) else default for name, default in defaults.items()}
-        layers.append(Layer(parsed.name, kind, parameters=parameters, blobs=tuple(blobs)))
+        layers.append(Layer(name, kind, parameters=parameters, blobs=tuple(blobs)))
     if not any(layer.blobs for layer in layers):
         raise WeightFileError("It holds no layers with weights: is it a .caffemodel?")
     return layers

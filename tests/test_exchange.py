@@ -6,14 +6,21 @@ of the code under test is in them. What is written is read by those engines and 
 
 import dataclasses
 import io
+import json
+import pathlib
 import struct
+import subprocess
+import sys
 
 import cv2
 import numpy as np
 import pytest
 import safetensors.numpy
+import tensorflow as tf
 
-from alexnet_tf import alexnet, config, evaluation, exchange, pickles, weight_files, workdir
+from alexnet_tf import alexnet, config, datasets, drawing, evaluation, exchange, pickles, weight_files, workdir
+
+ROOT = pathlib.Path(__file__).parent.parent
 
 # (out, in / group, height, width) of bvlc_alexnet's and bvlc_reference_caffenet's layers.
 CAFFE_SHAPES = {
@@ -461,3 +468,102 @@ def test_imported_keras_file_is_the_model_that_wrote_it(ending, narrow_rows, cla
     if ending == "keras":  # Which also says that the input was scaled.
         images = make_images(227, 1)
         assert np.array_equal(model(images), again(images))
+
+
+def call(*arguments):
+    """Runs a command to its end and returns (exit status, standard output, standard error)."""
+    result = subprocess.run(
+        [sys.executable, "-m", "alexnet_tf", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    return result.returncode, result.stdout, result.stderr
+
+
+def test_commands_as_a_person_types_them(tmp_path):
+    """A file of full size from elsewhere becomes a run that predicts, is evaluated, and goes back to the same bytes."""
+    shapes = TORCHVISION_SHAPES | {"classifier.6": (3, 4096)}
+    with open(tmp_path / "a.pth", "wb") as file:
+        pickles.write_torch(file, state_dict(random_weights(shapes, 8)))
+    (tmp_path / "names.txt").write_text("dots\nrings\nstripes\n")
+    for name in ("dots", "rings", "stripes"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        image = drawing.draw(name, np.random.default_rng(0))
+        (tmp_path / "images" / name / "0.jpg").write_bytes(tf.io.encode_jpeg(image).numpy())
+    run = tmp_path / "run"
+    status, out, err = call("import_weights", f"--source={tmp_path / 'a.pth'}", f"--workdir={run}")
+    assert status == 1 and "It has 3 classes. Name them: --classes=FILE" in err and "Traceback" not in err
+    status, out, err = call(
+        "import_weights", f"--source={tmp_path / 'a.pth'}", f"--workdir={run}", f"--classes={tmp_path / 'names.txt'}")
+    assert status == 0, err
+    assert "Network: torchvision (by its names and shapes), 57,016,131 parameters" in out
+    assert "minus R, G, B = 123.675, 116.280, 103.530, then times 0.017125, 0.017507, 0.017429" in out
+    status, out, err = call("predict", f"--workdir={run}", tmp_path / "images" / "dots" / "0.jpg")
+    assert status == 0 and all(f"  {name}" in out for name in ("dots", "rings", "stripes")), err
+    status, out, err = call("evaluate", f"--workdir={run}", f"--data_dir={tmp_path / 'images'}", "--json")
+    assert status == 0 and json.loads(out)["examples"] == 3, err
+    status, out, err = call("export_weights", f"--workdir={run}", "--format=torch", f"--output={tmp_path / 'b.pth'}")
+    assert status == 0 and (tmp_path / "b.pth").stat().st_size == (tmp_path / "a.pth").stat().st_size, err
+    before, after = (pickles.read_torch((tmp_path / name).read_bytes()) for name in ("a.pth", "b.pth"))
+    assert before.keys() == after.keys() and all(np.array_equal(before[name], after[name]) for name in before)
+    status, out, err = call("export_weights", f"--workdir={run}", "--format=npy", f"--output={tmp_path / 'b.npy'}")
+    assert status == 1 and "torchvision cannot be written as npy" in err and "caffemodel, torch, safetensors" in err
+
+
+def test_evaluate_says_that_an_imported_run_has_no_images(narrow_rows, class_file, tmp_path):
+    content = caffemodel(CAFFE_ORDER["caffe"] + REST, random_weights(narrow(CAFFE_SHAPES), 0))
+    run, _ = imported(tmp_path, "a.caffemodel", content, classes=class_file)
+    with pytest.raises(datasets.DataError, match="was imported and has no images. Say where some are: --data_dir"):
+        datasets.find_again(run.read_config()["data"])
+
+
+def test_nan_weights_are_refused_unless_allowed(narrow_rows, class_file, tmp_path):
+    weights = random_weights(narrow(CAFFE_SHAPES), 0)
+    weights["conv3"][0][0, 0, 0, 0], weights["fc7"][1][3] = np.nan, np.inf
+    content = caffemodel(CAFFE_ORDER["caffe"] + REST, weights)
+    with pytest.raises(weight_files.WeightFileError, match=r"1 in conv3/kernel, 1 in fc7/bias\. .*--allow_nan"):
+        imported(tmp_path, "a.caffemodel", content, classes=class_file)
+    assert not (tmp_path / "run of a.caffemodel").exists()
+    run, _ = imported(tmp_path, "a.caffemodel", content, classes=class_file, allow_nan=True)
+    assert np.isnan(run.read_checkpoint()[0]["conv3/kernel"]).sum() == 1
+
+
+def test_import_says_what_is_wrong_and_leaves_nothing(narrow_rows, class_file, tmp_path):
+    good = caffemodel(CAFFE_ORDER["caffe"] + REST, random_weights(narrow(CAFFE_SHAPES), 0))
+    for name, content, arguments, message in (
+            ("a.caffemodel", good[:-1000], {}, "a.caffemodel: It is no .caffemodel: truncated"),
+            ("a.onnx", good, {}, "Its name ends in none of .caffemodel, .npy"),
+            ("a.npy", good, {}, "It is no .npy file"), ("a.pth", good, {}, "It is no file of torch.save"),
+            ("a.keras", good, {}, "It is no Keras weight file"), ("a.safetensors", good, {}, "no readable .safetensors"),
+            ("a.caffemodel", good, {"classes": tmp_path / "a.npy"}, "is no text|has .* lines"),
+            ("a.caffemodel", good, {"classes": None}, "It has 7 classes"),
+            ("a.caffemodel", good, {"mean": "1,2"}, "--mean=1,2 is no mean"),
+            ("a.caffemodel", good, {"mean": "grey"}, "--mean=grey is neither"),
+            ("a.caffemodel", good, {"mean": "nan,1,2"}, "is no mean"),
+            ("a.caffemodel", good, {"mean": str(tmp_path / "none.npy")}, "none.npy cannot be read"),
+            ("a.caffemodel", good, {"architecture": "torchvision"}, "(?s)does not fit torchvision.*other shapes: conv1"),
+            ("a.caffemodel", caffemodel("conv1 relu1", {"conv1": (np.ones((96, 3, 11, 11)), np.ones(96))}), {}, "missing: conv2")):
+        with pytest.raises(config.UserError, match=message):
+            imported(tmp_path, name, content, **({"classes": class_file} | arguments))
+        assert not (tmp_path / f"run of {name}").exists()
+    run, _ = imported(tmp_path, "a.caffemodel", good, classes=class_file)
+    with pytest.raises(workdir.WorkdirError, match="holds a run already"):
+        exchange.import_run(tmp_path / "a.caffemodel", run.path, classes=class_file)
+
+
+def test_export_says_what_is_wrong(narrow_rows, tmp_path):
+    with pytest.raises(workdir.WorkdirError, match="is no run"):
+        exchange.export_run(tmp_path / "nothing", "npy", tmp_path / "a.npy")
+    run, _, arrays = make_run(tmp_path / "run", "original2012")
+    with pytest.raises(weight_files.WeightFileError, match="original2012 cannot be written as caffemodel.* Formats that can: none"):
+        exchange.export_run(run.path, "caffemodel", tmp_path / "a.caffemodel")
+    run, _, arrays = make_run(tmp_path / "run2", "caffe")
+    del arrays["conv3/bias"]
+    run.write_checkpoint(4, arrays, {"epoch": 2})
+    with pytest.raises(workdir.WorkdirError, match="does not fit caffe: missing: conv3/bias"):
+        exchange.export_run(run.path, "npy", tmp_path / "a.npy")
+    assert not (tmp_path / "a.npy").exists()
+
+
+def test_imagenet_classes_are_a_thousand_in_the_order_of_their_ids():
+    ids, names = exchange.imagenet_classes()
+    assert len(ids) == len(set(names)) == 1000 and ids == sorted(ids)
+    assert all(name.startswith(f"{each} ") for each, name in zip(ids, names, strict=True))
+    assert names[0] == "n01440764 tench" and names[999] == "n15075141 toilet tissue" and names[207] == "n02099601 golden retriever"

@@ -1,0 +1,145 @@
+"""Tests of `caffe_files`: both encodings on the wire, hostile ones, the mean, and the rows as Caffe's layers."""
+
+import io
+import re
+import tracemalloc
+
+import numpy as np
+import pytest
+from test_exchange import CAFFE_ORDER, REST, blob, caffemodel, field, lrn, number_field, varint
+
+from alexnet_tf import caffe_files, config
+from alexnet_tf.weight_files import WeightFileError
+
+WEIGHTS = {"conv1": (np.arange(48, dtype="float32").reshape(4, 3, 2, 2), np.arange(4, dtype="float32")),
+           "fc6": (np.arange(8, dtype="float32").reshape(2, 4), np.array([5, 6], "float32"))}
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_read_caffemodel_reads_both_encodings(is_old):
+    layers = caffe_files.read_caffemodel(caffemodel("conv1 relu1 norm1 pool1 fc6", WEIGHTS, is_old))
+    by_name = {layer.name: layer for layer in layers}
+    assert [layer.type for layer in layers][1:-1] == ["Convolution", "ReLU", "LRN", "Pooling", "InnerProduct"]
+    for name, arrays in WEIGHTS.items():
+        assert all(np.array_equal(a, b) and a.shape == b.shape for a, b in zip(by_name[name].blobs, arrays, strict=True))
+    assert caffe_files.order(layers) == [
+        "conv1", "ReLU", "LRN(local_size=5, alpha=0.0001, beta=0.75, norm_region=0, k=1)", "Pooling", "fc6"]
+
+
+def test_read_caffemodel_reads_lrns_own_constants():
+    layers = caffe_files.read_caffemodel(caffemodel("conv1 norm1", WEIGHTS, lrn_parameters=lrn(5e-4, 2.0)))
+    assert caffe_files.order(layers)[1] == "LRN(local_size=5, alpha=0.0005, beta=0.75, norm_region=0, k=2)"
+
+
+def test_floats_in_several_pieces_are_one_array():
+    pieces = field(7, field(1, varint(3))) + field(5, np.ones(2, "<f4").tobytes()) + field(5, np.zeros(1, "<f4").tobytes())
+    [layer] = caffe_files.read_caffemodel(field(100, field(1, "fc8") + field(2, "InnerProduct") + field(7, blob(
+        np.ones((1, 3), "float32"), False)) + field(7, pieces)))
+    assert layer.blobs[1].tolist() == [1, 1, 0]
+
+
+def layer_with(blob_bytes):
+    return field(100, field(1, "conv1") + field(2, "Convolution") + field(7, blob_bytes))
+
+
+def dims(*sizes):
+    return field(7, field(1, b"".join(varint(size & (1 << 64) - 1) for size in sizes)))
+
+
+DATA = field(5, bytes(16))
+HOSTILE = {
+    "nothing": b"", "no layers": field(1, "net"), "text": b'name: "AlexNet"\nlayer {', "a page": b"<html>404</html>",
+    "zeros": bytes(1000), "hdf5": b"\x89HDF\r\n\x1a\n" + bytes(900),
+    "4 GB of layers": varint(100 << 3 | 2) + varint(0xFFFFFFF0) + bytes(900),
+    "4 GB of floats": layer_with(dims(1 << 30) + varint(5 << 3 | 2) + varint(4 << 30) + bytes(900)),
+    "4 GB shape": layer_with(dims(1 << 30) + DATA), "an overflowing shape": layer_with(dims(1 << 62, 4, 1 << 62) + DATA),
+    "a negative shape": layer_with(dims(-4, -1) + DATA), "a shape of a million": layer_with(dims(*[1] * 300) + DATA),
+    "old, 4 GB": layer_with(number_field(1, 1 << 15) + number_field(2, 1 << 15) + number_field(3, 1) + number_field(4, 1) + DATA),
+    "no values": layer_with(dims(4)), "odd bytes": layer_with(dims(4) + field(5, bytes(15))),
+    "groups in groups": (b"\x0b" * 500), "a field of no type": b"\x07" * 20,
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_caffemodels_end_in_an_error_within_a_megabyte(name):
+    caffe_files.read_caffemodel(caffemodel("conv1", WEIGHTS))  # So that only the file's own memory is measured.
+    tracemalloc.start()
+    try:
+        with pytest.raises(WeightFileError) as caught:
+            caffe_files.read_caffemodel(HOSTILE[name])
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20 and len(str(caught.value)) < 500
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("part", [.05, .2, .4, .6, .8, .95, .999])
+def test_a_truncated_caffemodel_is_refused(part):
+    content = caffemodel("conv1 relu1 fc6", WEIGHTS)
+    with pytest.raises(WeightFileError):
+        caffe_files.read_caffemodel(content[:int(len(content.removesuffix(b"loss")) * part)])
+
+
+def test_every_single_flipped_byte_ends_in_an_error_or_in_layers():
+    content = caffemodel("conv1 relu1 norm1 fc6", WEIGHTS)
+    for place in range(len(content)):
+        damaged = bytearray(content)
+        damaged[place] ^= 0x55
+        try:
+            caffe_files.order(caffe_files.read_caffemodel(bytes(damaged)))
+        except WeightFileError:
+            pass
+
+
+def test_write_caffemodel_is_read_back():
+    layers = [caffe_files.Layer("conv1", "Convolution", ("data",), ("conv1",), {}, WEIGHTS["conv1"]),
+              caffe_files.Layer("norm1", "LRN", ("conv1",), ("norm1",), {"lrn_param": {"local_size": 3, "alpha": .5, "beta": .25}})]
+    file = io.BytesIO()
+    caffe_files.write_caffemodel(file, "net", layers)
+    read = caffe_files.read_caffemodel(file.getvalue())
+    assert caffe_files.order(read) == ["conv1", "LRN(local_size=3, alpha=0.5, beta=0.25, norm_region=0, k=1)"]
+    assert all(np.array_equal(a, b) for a, b in zip(read[0].blobs, WEIGHTS["conv1"], strict=True))
+
+
+def test_mean_round_trip_and_its_own_bytes():
+    mean = np.random.default_rng(0).uniform(0, 255, (3, 4, 5)).astype("float32")
+    file = io.BytesIO()
+    caffe_files.write_mean(file, mean)
+    assert np.array_equal(caffe_files.read_mean(file.getvalue()), mean)
+    assert file.getvalue() == number_field(1, 1) + number_field(2, 3) + number_field(3, 4) + number_field(4, 5) + field(
+        5, mean.tobytes())
+    with pytest.raises(WeightFileError, match="no .binaryproto"):
+        caffe_files.read_mean(file.getvalue()[:-5])
+
+
+@pytest.mark.parametrize("row", ["caffe", "caffenet"])
+def test_net_of_caffes_rows_is_caffes_own_network(row):
+    layers = caffe_files.net_of(config.ARCHITECTURES[row])
+    assert " ".join(layer.name for layer in layers) == CAFFE_ORDER[row] + REST + " prob"
+    by_name = {layer.name: layer.parameters for layer in layers}
+    for name in ("norm1", "norm2"):
+        assert by_name[name]["lrn_param"] == {"local_size": 5, "alpha": pytest.approx(1e-4), "beta": 0.75}
+    assert [by_name[f"conv{n}"]["convolution_param"].get("group", 1) for n in range(1, 6)] == [1, 2, 1, 2, 2]
+
+
+def test_net_of_paper_has_its_lrn_inside_the_towers():
+    layers = caffe_files.net_of(config.PAPER)
+    stage1 = [(layer.type, layer.bottom, layer.top) for layer in layers[2:7]]
+    assert stage1 == [
+        ("Slice", ("conv1",), ("conv1_a", "conv1_b")), ("LRN", ("conv1_a",), ("norm1_a",)),
+        ("LRN", ("conv1_b",), ("norm1_b",)), ("Concat", ("norm1_a", "norm1_b"), ("norm1",)), ("Power", ("norm1",), ("norm1",))]
+    # The paper's x / (2 + 1e-4 S)^.75 in Caffe's terms, which divides alpha by 5, with k = 1.
+    assert layers[3].parameters["lrn_param"] == {"local_size": 5, "alpha": pytest.approx(2.5e-4), "beta": 0.75}
+    assert layers[6].parameters["power_param"] == {"scale": pytest.approx(2 ** -.75)}
+
+
+def test_refusal_names_the_zeros_that_caffe_cannot_pad():
+    refused = {name for name, row in config.ARCHITECTURES.items() if caffe_files.refusal(row)}
+    assert refused == {"original2012", "one_gpu", "owt", "no_lrn", "non_overlap", "fc2048"}
+    assert "0 zeros before the image and 3 after" in caffe_files.refusal(config.ORIGINAL2012)
+
+
+def test_prototxt_says_the_input_and_has_balanced_braces():
+    text = caffe_files.prototxt(config.PAPER, ["Input: B, G, R"])
+    assert text.startswith('# Input: B, G, R\nname: "paper"\n') and "dim: 1 dim: 3 dim: 227 dim: 227" in text
+    assert text.count("{") == text.count("}")
+    assert re.findall(r"slice_param \{[^}]*\}", text) == ["slice_param { axis: 1 }"] * 2
