@@ -272,7 +272,10 @@ def export_run(path, file_format: str, output, *, which: str = "last") -> list[s
         _fold_scale(arrays, row)
         lines = [*_conventions(dataclasses.replace(row, scale=(1.0,) * 3), mean, True),
                  "The file has no place for the input's scale: conv1 was multiplied by it."]
-    entries = weights.to_file(row, weights.LAYOUTS[file_format], arrays)
+    layout = weights.LAYOUTS[file_format]
+    if layout.default not in (None, row.name):
+        lines.append(f"The file does not say that it is {row.name}; readers take it for {layout.default} unless they are told.")
+    entries = weights.to_file(row, layout, arrays)
     if file_format == "caffemodel":
         return _write_caffe(output, row, entries, mean, lines)
     writers = {

@@ -400,11 +400,12 @@ ENDING = {"caffemodel": "caffemodel", "npy": "npy", "torch": "pth", "safetensors
 def test_export_then_import_is_the_identity_bit_for_bit(row, file_format, narrow_rows, class_file, tmp_path):
     run, _, arrays = make_run(tmp_path / "run", row)
     output = tmp_path / f"a.{ENDING[file_format]}"
-    exchange.export_run(run.path, file_format, output)
+    said = exchange.export_run(run.path, file_format, output)
     again = workdir.Workdir(tmp_path / "again")
     chosen = "caffenet" if (row, file_format) == ("caffenet", "npy") else None  # .npy says only `caffe` or `caffenet`.
     exchange.import_run(output, again.path, classes=class_file, architecture=chosen)
     read, _ = again.read_checkpoint()
+    assert (chosen is not None) == ("take it for caffe" in said[-1])
     assert read.keys() == arrays.keys() and again.read_config()["architecture"] == row
     for name, array in arrays.items():
         assert np.asarray(read[name]).tobytes() == np.asarray(array).tobytes(), name
