@@ -87,11 +87,59 @@ def _message_class(name: str):
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"caffe.{name}"))
 
 
+# Where the weights lie: a message's fields that are messages again, or values ("").
+_INNER = {
+    "NetParameter": {2: "V1LayerParameter", 100: "LayerParameter"}, "LayerParameter": {7: "BlobProto"},
+    "V1LayerParameter": {6: "BlobProto"}, "BlobProto": {5: "", 6: ""}}
+
+# Bytes that a file may have beside its values; Caffe's own have some thousands.
+_MAX_OVERHEAD = 1 << 18
+
+
+def _varint(content, position: int) -> tuple[int, int]:
+    """Returns (the number at a position, the position after it)."""
+    number = shift = 0
+    while shift < 64 and position < len(content):
+        byte = content[position]
+        number, shift, position = number | (byte & 127) << shift, shift + 7, position + 1
+        if byte < 128:
+            return number, position
+    raise ValueError("a number has no end")
+
+
+def _check_overhead(kind: str, content: bytes) -> None:
+    """Looks over a message's fields before it is parsed: the library makes a hundred bytes of each empty one.
+
+    Raises:
+        ValueError: If a field leads out of its message, or there is much beside the values.
+    """
+    pending, overhead = [(0, len(content), kind)], 0
+    while pending:
+        position, end, kind = pending.pop()
+        while position < end:
+            start = position
+            key, position = _varint(content, position)
+            if key & 7 == 2:
+                length, position = _varint(content, position)
+                inner = _INNER.get(kind, {}).get(key >> 3)
+                overhead += position - start + (length if inner is None else 0)
+                if inner:
+                    pending.append((position, position + length, inner))
+                position += length
+            else:
+                sizes = {1: 8, 5: 4}
+                position = _varint(content, position)[1] if key & 7 == 0 else position + sizes[key & 7]
+                overhead += position - start
+            if position > end or overhead > _MAX_OVERHEAD:
+                raise ValueError("a field is too long")
+
+
 def _parse(kind: str, content: bytes, what: str):
     parsed = _message_class(kind)()
     try:
+        _check_overhead(kind, content)
         parsed.ParseFromString(content)
-    except (message.DecodeError, UnicodeDecodeError) as error:
+    except (message.DecodeError, UnicodeDecodeError, ValueError, KeyError) as error:
         raise WeightFileError(f"It is no {what}: truncated, damaged or of another kind.") from error
     return parsed
 

@@ -274,7 +274,7 @@ def export_run(path, file_format: str, output, *, which: str = "last") -> list[s
                  "The file has no place for the input's scale: conv1 was multiplied by it."]
     layout = weights.LAYOUTS[file_format]
     if layout.default not in (None, row.name):
-        lines.append(f"The file does not say that it is {row.name}; readers take it for {layout.default} unless they are told.")
+        lines.append(f"The file does not say that it is {row.name}; readers take it for {layout.default}, unless told.")
     entries = weights.to_file(row, layout, arrays)
     if file_format == "caffemodel":
         return _write_caffe(output, row, entries, mean, lines)

@@ -22,6 +22,18 @@ def _text(name) -> str:
     return name.decode("latin1") if isinstance(name, bytes) else name
 
 
+class _Limited(io.BytesIO):
+    """A file that is read in few pieces: arrays need some hundred, and each operation of a pickle is one at least."""
+
+    pieces = 0
+
+    def read(self, size=-1):
+        self.pieces += 1
+        if self.pieces > 20_000:
+            raise WeightFileError("It has far more operations than arrays need.")
+        return super().read(size)
+
+
 class _Array:
     """What a pickle says of a NumPy array, taken without NumPy's own code, which allocates what it is told to."""
 
@@ -134,6 +146,9 @@ class _Unpickler(pickle._Unpickler):
         state = self.stack.pop()
         self.stack[-1].__setstate__(state)
 
+    def load_frame(self):  # What is in the frame follows anyway; so every operation is read from the file itself.
+        self.read(8)
+
     def load_setitems(self):
         # The hash of tuples in tuples may take for ever.
         if not all(isinstance(key, str | bytes) for key in self.stack[::2]):
@@ -145,7 +160,9 @@ class _Unpickler(pickle._Unpickler):
             raise WeightFileError("A dictionary's key is no name.")
         super().load_setitem()
 
-    dispatch |= {pickle.BUILD[0]: load_build, pickle.SETITEMS[0]: load_setitems, pickle.SETITEM[0]: load_setitem}
+    dispatch |= {
+        pickle.FRAME[0]: load_frame, pickle.BUILD[0]: load_build, pickle.SETITEMS[0]: load_setitems,
+        pickle.SETITEM[0]: load_setitem}
 
 
 def _unpickle(file):
@@ -175,7 +192,7 @@ def read_npy(content: bytes) -> np.ndarray | dict:
     Raises:
         WeightFileError: If the file is damaged or holds anything else.
     """
-    file = io.BytesIO(content)
+    file = _Limited(content)
     try:
         version = np.lib.format.read_magic(file)
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -256,11 +273,11 @@ def _read_torch_zip(content):
         member = read_member(archive, f"{root}data/{wanted.key}")
         return array_of(member, wanted.dtype, [wanted.count], f"Storage {wanted.key}")
 
-    return _state(_unpickle(io.BytesIO(read_member(archive, pickles[0])))), storage
+    return _state(_unpickle(_Limited(read_member(archive, pickles[0])))), storage
 
 
 def _read_old_torch(content):
-    file = io.BytesIO(content)
+    file = _Limited(content)
     for _ in range(3):  # The magic number, the protocol, and the machine's integers.
         _unpickle(file)
     tensors, keys = _state(_unpickle(file)), _unpickle(file)

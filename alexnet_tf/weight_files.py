@@ -18,6 +18,9 @@ from alexnet_tf import config
 # No AlexNet is larger: 62,378,344 values of 8 bytes are 0.5 GB.
 MAX_BYTES = 1 << 30
 
+# Of JSON, which takes ten times as much as Python's objects. A mean image in a .keras file has 3 MB.
+_MAX_JSON = 1 << 24
+
 
 class WeightFileError(config.UserError):
     """A weight file cannot be read or written; the message says why."""
@@ -106,9 +109,11 @@ def read_safetensors(content: bytes) -> tuple[dict, dict]:
     import safetensors
     import safetensors.numpy
 
+    length = int.from_bytes(content[:8], "little")
+    if length > _MAX_JSON:
+        raise WeightFileError(f"Its header is said to have {length:,} bytes: it is no .safetensors file of such a network.")
     try:
         arrays = safetensors.numpy.load(content)
-        length = int.from_bytes(content[:8], "little")  # Checked by the library by now.
         metadata = json.loads(content[8:8 + length]).get("__metadata__", {})
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightFileError(f"It is no readable .safetensors file: {error}") from error
@@ -141,7 +146,8 @@ def read_keras(content: bytes) -> tuple[dict, dict]:
         archive = open_zip(content)
         content = read_member(archive, "model.weights.h5")
         try:
-            model_config = json.loads(read_member(archive, "config.json"))["config"]
+            text = read_member(archive, "config.json")
+            model_config = json.loads(text if len(text) <= _MAX_JSON else "")["config"]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise WeightFileError(f"config.json in the zip is damaged: {error}.") from error
     arrays = {}

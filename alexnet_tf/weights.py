@@ -273,8 +273,9 @@ def _order_note(row, layers):
     if layers is None or caffe_files.refusal(row):
         return "as you said"
     order = caffe_files.order(layers)
-    is_another = order != caffe_files.order(caffe_files.net_of(row))
-    return "as you said" + (f", though the file's layers are in another order: {' '.join(order)[:2000]}" if is_another else "")
+    if order == caffe_files.order(caffe_files.net_of(row)):
+        return "as you said"
+    return f"as you said, though the file's layers are in another order: {' '.join(order)[:2000]}"
 
 
 def _by_order(fitting, layers):

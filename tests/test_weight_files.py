@@ -1,4 +1,4 @@
-"""Tests of `weight_files`: what safetensors and Keras write is read; links, compression and absurd sizes are refused."""
+"""Tests of `weight_files`: what safetensors and Keras write is read; links, compression, absurd sizes are refused."""
 
 import io
 import json
@@ -49,7 +49,8 @@ def header(value, length=None):
 
 
 @pytest.mark.parametrize("content", [
-    b"", b"x", bytes(1000), header({}, 4 << 30), header({"a": {"dtype": "F32", "shape": [1 << 30], "data_offsets": [0, 4 << 30]}}),
+    b"", b"x", bytes(1000), header({}, 4 << 30),
+    header({"a": {"dtype": "F32", "shape": [1 << 30], "data_offsets": [0, 4 << 30]}}),
     header({"a": {"dtype": "F32", "shape": [1 << 62, 4], "data_offsets": [0, 4]}}) + b"abcd",
     header({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}) + b"abcd",
     header({"a": {"dtype": "I32", "shape": [1], "data_offsets": [0, 4]}}) + b"abcd",
@@ -132,7 +133,8 @@ def zipped(members, compression=zipfile.ZIP_STORED):
 
 
 @pytest.mark.parametrize("content", [
-    b"\x89HDF\r\n\x1a\n" + bytes(100), h5(plain)[:1000], bytes(100), b"<html>", zipped({}), zipped({"model.weights.h5": h5(plain)}),
+    b"\x89HDF\r\n\x1a\n" + bytes(100), h5(plain)[:1000], bytes(100), b"<html>", zipped({}),
+    zipped({"model.weights.h5": h5(plain)}),
     zipped({"model.weights.h5": h5(plain), "config.json": "[" * 5000}),
     zipped({"model.weights.h5": h5(plain), "config.json": "{}"}),
     zipped({"model.weights.h5": bytes(1 << 24), "config.json": "{}"}, zipfile.ZIP_DEFLATED)])

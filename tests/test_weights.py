@@ -1,8 +1,7 @@
-"""Tests of `weights`: each conversion against indices written out by hand, every row against the model, and refusals."""
+"""Tests of `weights`: conversions against indices written out by hand, every row against the model, refusals."""
 
 import dataclasses
 import pathlib
-import re
 
 import numpy as np
 import pytest
@@ -70,7 +69,8 @@ def from_caffe(name, **changed):
 def test_fc6_reads_channel_row_column_in_caffe_and_row_column_channel_here():
     kernel = np.arange(8 * 9216, dtype="float32").reshape(8, 9216)
     converted = from_caffe("caffe", fc6=kernel)["fc6/kernel"]
-    for channel, row, column, unit in ((0, 0, 0, 0), (1, 0, 0, 0), (0, 1, 0, 3), (0, 0, 1, 7), (255, 5, 4, 2), (130, 2, 5, 6)):
+    for channel, row, column, unit in (
+            (0, 0, 0, 0), (1, 0, 0, 0), (0, 1, 0, 3), (0, 0, 1, 7), (255, 5, 4, 2), (130, 2, 5, 6)):
         assert converted[row * 1536 + column * 256 + channel, unit] == kernel[unit, channel * 36 + row * 6 + column]
 
 
@@ -102,7 +102,8 @@ def entries_of(name, file_format="caffemodel", seed=0):
 
 
 def layers_of(order, **arguments):
-    return caffe_files.read_caffemodel(caffemodel(order + REST, {"conv1": (np.zeros((1, 1, 1, 1)), np.zeros(1))}, **arguments))
+    some_weights = {"conv1": (np.zeros((1, 1, 1, 1)), np.zeros(1))}
+    return caffe_files.read_caffemodel(caffemodel(order + REST, some_weights, **arguments))
 
 
 @pytest.mark.parametrize("name", ["caffe", "caffenet"])
@@ -113,7 +114,7 @@ def test_recognise_tells_caffes_two_by_the_layers_order(name):
 
 def test_recognise_refuses_another_lrn_and_says_which():
     layers = layers_of(CAFFE_ORDER["caffe"], lrn_parameters=lrn(5e-4, 2.0))
-    with pytest.raises(WeightFileError, match=r"(?s)the file: conv1 ReLU LRN\(local_size=5, alpha=0.0005.*k=2\).*--architecture"):
+    with pytest.raises(WeightFileError, match=r"(?s)file: conv1 ReLU LRN\(local_size=5, alpha=0.0005.*k=2\).*--arch"):
         weights.recognise("caffemodel", entries_of("caffe"), layers=layers)
     row, how = weights.recognise("caffemodel", entries_of("caffe"), layers=layers, architecture="caffe")
     assert row.name == "caffe" and how.startswith("as you said, though the file's layers are in another order")
@@ -153,9 +154,10 @@ def test_refusals_name_row_format_and_reason():
 
 def test_readmes_matrix_is_what_the_code_says():
     section = README.read_text(encoding="utf-8").split("## Weights from elsewhere")[1].split("\n## ")[0]
-    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line.startswith("|")]
+    tables = [line for line in section.splitlines() if line.startswith("|")]
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in tables]
     header = next(cells for cells in lines if cells[1:] == [f"`{name}`" for name in weights.LAYOUTS])
-    said = {re.sub("`", "", cells[0]): cells[1:] for cells in lines[lines.index(header) + 2:] if len(cells) == len(header)}
+    said = {cells[0].strip("`"): cells[1:] for cells in lines[lines.index(header) + 2:] if len(cells) == len(header)}
     for name, row in config.ARCHITECTURES.items():
         fits = [not weights.refusal(row, file_format) for file_format in weights.LAYOUTS]
         assert [cell.startswith("yes") for cell in said[name]] == fits, name

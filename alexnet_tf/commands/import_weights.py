@@ -18,7 +18,7 @@ _ARCHITECTURE = flags.DEFINE_enum(
 _CLASSES = flags.DEFINE_string(
     "classes", None, "Text with a class name on each line, in the order of the logits. By default ImageNet's 1000.")
 _MEAN = flags.DEFINE_string(
-    "mean", None, "What is subtracted from an image: B,G,R in [0, 255], or a .binaryproto or .npy, [3, height, width] in "
+    "mean", None, "What is subtracted from an image: B,G,R in [0, 255], or a .binaryproto or .npy, [3, height, width], "
     "BGR. By default what the file says, or else what its kind of network was trained with.")
 _ALLOW_NAN = flags.DEFINE_bool("allow_nan", False, "Take weights that are no finite numbers.")
 
