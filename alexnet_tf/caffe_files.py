@@ -1,6 +1,7 @@
-"""Caffe's files: .caffemodel in both encodings, .binaryproto, .prototxt; and a row of the table as Caffe's layers.
+"""Caffe's protocol buffers: .caffemodel in both encodings, and .binaryproto.
 
-Only the part of caffe.proto that weights and their order need is here. Nothing here transposes: see `weights`.
+Only the part of caffe.proto that weights and their order need is here. What a network of Caffe's computes is in
+`caffe_nets`; nothing here transposes: see `weights`.
 """
 
 import dataclasses
@@ -9,7 +10,6 @@ import functools
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
 
-from alexnet_tf import config
 from alexnet_tf.weight_files import WeightFileError, array_of
 
 # (field, number, type) from BVLC/caffe's src/caffe/proto/caffe.proto; "*" is repeated. `data` is there a packed list of
@@ -38,7 +38,7 @@ _V1_TYPES = {
     3: "Concat", 4: "Convolution", 14: "InnerProduct", 15: "LRN", 17: "Pooling", 18: "ReLU", 26: "Power", 33: "Slice"}
 
 # The constants that are read and written with a type of layer, by their defaults.
-_CONSTANTS = {
+CONSTANTS = {
     "LRN": ("lrn_param", {"local_size": 5, "alpha": 1.0, "beta": 0.75, "norm_region": 0, "k": 1.0}),
     "Power": ("power_param", {"power": 1.0, "scale": 1.0, "shift": 0.0}),
 }
@@ -157,7 +157,7 @@ def read_caffemodel(content: bytes) -> list[Layer]:
         content: The file's bytes, in the encoding with `layer` or the older one with `layers`.
 
     Returns:
-        The layers, without bottoms and tops; of the parameters only those in `_CONSTANTS`. Dense layers' blobs have two
+        The layers, without bottoms and tops; of the parameters only those in `CONSTANTS`. Dense layers' blobs have two
         dimensions and one, also where the older encoding has four.
 
     Raises:
@@ -174,8 +174,8 @@ def read_caffemodel(content: bytes) -> list[Layer]:
         blobs = [_without_ones(blob, 4 if kind == "Convolution" and not index else 1 if index else 2)
                  for index, blob in enumerate(blobs)]
         parameters = {}
-        if kind in _CONSTANTS:
-            block, defaults = _CONSTANTS[kind]
+        if kind in CONSTANTS:
+            block, defaults = CONSTANTS[kind]
             values = getattr(parsed, block)
             parameters[block] = {
                 name: getattr(values, name) if values.HasField(name) else default for name, default in defaults.items()}
@@ -197,7 +197,7 @@ def write_caffemodel(file, name: str, layers) -> None:
     net = _message_class("NetParameter")(name=name)
     for layer in layers:
         written = net.layer.add(name=layer.name, type=layer.type, bottom=layer.bottom, top=layer.top)
-        block, _ = _CONSTANTS.get(layer.type, ("", {}))
+        block, _ = CONSTANTS.get(layer.type, ("", {}))
         for field, value in layer.parameters.get(block, {}).items():
             setattr(getattr(written, block), field, value)
         for array in layer.blobs:
@@ -221,115 +221,3 @@ def write_mean(file, mean: np.ndarray) -> None:
     file.write(_message_class("BlobProto")(
         num=1, channels=channels, height=height, width=width,
         data=[np.ascontiguousarray(mean, "<f4").tobytes()]).SerializeToString())
-
-
-def refusal(row: config.Architecture) -> str | None:
-    """Returns why a row has no Caffe network, or None if it has one."""
-    for stage in row.stages:
-        before, after = stage.padding
-        if before != after:
-            return f"{stage.name} has {before} zeros before the image and {after} after; Caffe pads both sides alike"
-    return None
-
-
-def net_of(row: config.Architecture) -> list[Layer]:
-    """Returns a row as Caffe's layers, without weights: what deploy.prototxt says.
-
-    Pooling rounds up in Caffe, which makes no difference at these sizes, and is what padding "same" means where a row
-    has it. Towers are groups; LRN inside towers is made of Slice and Concat. The mean is subtracted outside, as Caffe
-    has it; a scale of the input is a layer.
-
-    OpenCV (4.14) ignores LRN's k in Caffe's files. So another k than 1 is written as x / (1 + alpha / k * S)^beta,
-    times k^-beta in a layer of its own, which is the same.
-    """
-    layers, blob = [], "data"
-
-    def add(kind, name, bottom, top, **parameters):
-        layers.append(Layer(name, kind, bottom, top, parameters))
-        return top[0]
-
-    if row.scale != (1.0, 1.0, 1.0):
-        blob = add("Scale", "scale", (blob,), ("scaled",), scale_param={"axis": 1, "bias_term": False})
-    for stage in row.stages:
-        number = stage.name[-1]
-        kind = "Convolution" if stage.kernel_size else "InnerProduct"
-        blob = add(kind, stage.name, (blob,), (stage.name,), **_weigh_parameters(stage))
-        for step in stage.then:
-            if step == "relu":
-                add("ReLU", f"relu{number}", (blob,), (blob,))
-            elif step == "dropout":
-                add("Dropout", f"drop{number}", (blob,), (blob,), dropout_param={"dropout_ratio": row.dropout_rate})
-            elif step == "pool":
-                blob = add("Pooling", f"pool{number}", (blob,), (f"pool{number}",), pooling_param={
-                    "pool": "MAX", "kernel_size": stage.pool.size, "stride": stage.pool.strides})
-            elif step == "lrn":
-                lrn, name = _lrn_parameters(row.lrn), f"norm{number}"
-                if stage.towers == 2 and row.lrn_sees == "tower":
-                    halves, normed = (tuple(f"{each}_{tower}" for tower in "ab") for each in (blob, name))
-                    add("Slice", f"slice{number}", (blob,), halves, slice_param={"axis": 1})
-                    for half, result in zip(halves, normed):
-                        add("LRN", result, (half,), (result,), lrn_param=lrn)
-                    blob = add("Concat", f"concat{number}", normed, (name,), concat_param={"axis": 1})
-                else:
-                    blob = add("LRN", name, (blob,), (name,), lrn_param=lrn)
-                if row.lrn.bias != 1:
-                    factor = row.lrn.bias ** -row.lrn.beta
-                    add("Power", f"power{number}", (blob,), (blob,), power_param={"scale": factor})
-    add("Softmax", "prob", (blob,), ("prob",))
-    return layers
-
-
-def _weigh_parameters(stage) -> dict:
-    parameters = {"num_output": stage.filters} | ({} if stage.bias else {"bias_term": False})
-    if not stage.kernel_size:
-        return {"inner_product_param": parameters}
-    parameters |= {"kernel_size": stage.kernel_size, "stride": stage.strides, "pad": stage.padding[0]}
-    return {"convolution_param": parameters | ({"group": stage.groups} if stage.groups > 1 else {})}
-
-
-def _lrn_parameters(lrn: config.LRN) -> dict:
-    size = 2 * lrn.depth_radius + 1
-    return {"local_size": size, "alpha": lrn.alpha * size / lrn.bias, "beta": lrn.beta}  # Caffe divides alpha by n.
-
-
-def order(layers) -> list[str]:
-    """Returns what a network does, in order, as words: weight layers by name, LRN and Power with their constants.
-
-    Left out is what makes no difference to the logits: data, dropout, losses.
-    """
-    words = []
-    for layer in layers:
-        if layer.type in ("Convolution", "InnerProduct"):
-            words.append(layer.name)
-        elif layer.type in _CONSTANTS:
-            block, defaults = _CONSTANTS[layer.type]
-            values = defaults | layer.parameters[block]
-            words.append(f"{layer.type}({', '.join(f'{name}={value:.4g}' for name, value in values.items())})")
-        elif layer.type in ("ReLU", "Pooling", "Slice", "Concat"):
-            words.append(layer.type)
-    return words
-
-
-def prototxt(row: config.Architecture, comments) -> str:
-    """Returns a deploy.prototxt of a row for one image.
-
-    Args:
-        row: A row that `refusal` does not refuse.
-        comments: Lines to stand at the top.
-    """
-    lines = [*(f"# {comment}" for comment in comments), f'name: "{row.name}"']
-    lines += ['layer {', '  name: "data"', '  type: "Input"', '  top: "data"',
-              f"  input_param {{ shape {{ dim: 1 dim: 3 dim: {row.image_size} dim: {row.image_size} }} }}", "}"]
-    for layer in net_of(row):
-        lines += ["layer {", f'  name: "{layer.name}"', f'  type: "{layer.type}"']
-        lines += [f'  bottom: "{bottom}"' for bottom in layer.bottom] + [f'  top: "{top}"' for top in layer.top]
-        for block, values in layer.parameters.items():
-            text = " ".join(f"{field}: {_value(value)}" for field, value in values.items())
-            lines.append(f"  {block} {{ {text} }}")
-        lines.append("}")
-    return "\n".join(lines) + "\n"
-
-
-def _value(value) -> str:
-    return str(value).lower() if isinstance(value, bool) else f"{value:.9g}" if isinstance(value, float) else str(value)
-

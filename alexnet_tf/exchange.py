@@ -9,7 +9,7 @@ import pathlib
 
 import numpy as np
 
-from alexnet_tf import caffe_files, config, pickles, weight_files, weights, workdir
+from alexnet_tf import caffe_files, caffe_nets, config, pickles, weight_files, weights, workdir
 from alexnet_tf.weight_files import WeightFileError
 
 _CLASSES = pathlib.Path(__file__).with_name("imagenet_classes.txt")
@@ -315,14 +315,14 @@ def _conventions(row, mean, is_bgr) -> list[str]:
 
 def _write_caffe(output, row, entries, mean, lines):
     layers = []
-    for layer in caffe_files.net_of(row):
+    for layer in caffe_nets.net_of(row):
         blobs = tuple(entries[name] for name in (f"{layer.name}[0]", f"{layer.name}[1]") if name in entries)
         if layer.type == "Scale":
             blobs = (np.array(row.scale[::-1], "float32"),)
         layers.append(dataclasses.replace(layer, blobs=blobs))
     prototxt = output.with_suffix(".prototxt")
     workdir.write_whole(output, lambda file: caffe_files.write_caffemodel(file, row.name, layers))
-    workdir.write_whole(prototxt, lambda file: file.write(caffe_files.prototxt(row, lines).encode()))
+    workdir.write_whole(prototxt, lambda file: file.write(caffe_nets.prototxt(row, lines).encode()))
     written = [f"Written: {output}", f"Written: {prototxt}"]
     if np.ndim(mean) == 3:
         binaryproto = output.with_suffix(".binaryproto")

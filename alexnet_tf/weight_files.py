@@ -111,7 +111,7 @@ def read_safetensors(content: bytes) -> tuple[dict, dict]:
 
     length = int.from_bytes(content[:8], "little")
     if length > _MAX_JSON:
-        raise WeightFileError(f"Its header is said to have {length:,} bytes: it is no .safetensors file of such a network.")
+        raise WeightFileError(f"Its header is said to have {length:,} bytes: it is no readable .safetensors file.")
     try:
         arrays = safetensors.numpy.load(content)
         metadata = json.loads(content[8:8 + length]).get("__metadata__", {})

@@ -8,7 +8,7 @@ import dataclasses
 
 import numpy as np
 
-from alexnet_tf import caffe_files, config
+from alexnet_tf import caffe_nets, config
 from alexnet_tf.weight_files import WeightFileError
 
 
@@ -70,7 +70,7 @@ def refusal(row: config.Architecture, file_format: str) -> str | None:
     """
     rows = LAYOUTS[file_format].rows
     if rows is None:
-        reason = caffe_files.refusal(row)
+        reason = caffe_nets.refusal(row)
     elif row.name not in rows:
         reason = f"its readers compute {' or '.join(rows)} and nothing else"
     else:
@@ -270,18 +270,18 @@ def _with_classes_of(row, file_format, entries):
 
 
 def _order_note(row, layers):
-    if layers is None or caffe_files.refusal(row):
+    if layers is None or caffe_nets.refusal(row):
         return "as you said"
-    order = caffe_files.order(layers)
-    if order == caffe_files.order(caffe_files.net_of(row)):
+    order = caffe_nets.order(layers)
+    if order == caffe_nets.order(caffe_nets.net_of(row)):
         return "as you said"
     return f"as you said, though the file's layers are in another order: {' '.join(order)[:2000]}"
 
 
 def _by_order(fitting, layers):
     """Returns the one of the rows that has the layers' order and LRN constants."""
-    order = caffe_files.order(layers)
-    orders = {row.name: caffe_files.order(caffe_files.net_of(row)) for row in fitting}
+    order = caffe_nets.order(layers)
+    orders = {row.name: caffe_nets.order(caffe_nets.net_of(row)) for row in fitting}
     for row in fitting:
         if orders[row.name] == order:
             return row

@@ -1,15 +1,14 @@
-"""Tests of `caffe_files`: both encodings on the wire, hostile ones, the mean, and the rows as Caffe's layers."""
+"""Tests of `caffe_files`: both encodings on the wire, hostile ones, and the mean."""
 
 import io
-import re
 import resource
 import tracemalloc
 
 import numpy as np
 import pytest
-from test_exchange import CAFFE_ORDER, REST, blob, caffemodel, field, lrn, number_field, varint
+from test_exchange import blob, caffemodel, field, lrn, number_field, varint
 
-from alexnet_tf import caffe_files, config
+from alexnet_tf import caffe_files, caffe_nets
 from alexnet_tf.weight_files import WeightFileError
 
 WEIGHTS = {"conv1": (np.arange(48, dtype="float32").reshape(4, 3, 2, 2), np.arange(4, dtype="float32")),
@@ -23,13 +22,13 @@ def test_read_caffemodel_reads_both_encodings(is_old):
     assert [layer.type for layer in layers][1:-1] == ["Convolution", "ReLU", "LRN", "Pooling", "InnerProduct"]
     for name, arrays in WEIGHTS.items():
         assert all(np.array_equal(a, b) for a, b in zip(by_name[name].blobs, arrays, strict=True))
-    assert caffe_files.order(layers) == [
+    assert caffe_nets.order(layers) == [
         "conv1", "ReLU", "LRN(local_size=5, alpha=0.0001, beta=0.75, norm_region=0, k=1)", "Pooling", "fc6"]
 
 
 def test_read_caffemodel_reads_lrns_own_constants():
     layers = caffe_files.read_caffemodel(caffemodel("conv1 norm1", WEIGHTS, lrn_parameters=lrn(5e-4, 2.0)))
-    assert caffe_files.order(layers)[1] == "LRN(local_size=5, alpha=0.0005, beta=0.75, norm_region=0, k=2)"
+    assert caffe_nets.order(layers)[1] == "LRN(local_size=5, alpha=0.0005, beta=0.75, norm_region=0, k=2)"
 
 
 def test_floats_in_several_pieces_are_one_array():
@@ -60,7 +59,8 @@ HOSTILE = {
     "old, 4 GB": layer_with(b"".join(number_field(i, n) for i, n in enumerate((1 << 15, 1 << 15, 1, 1), 1)) + DATA),
     "no values": layer_with(dims(4)), "odd bytes": layer_with(dims(4) + field(5, bytes(15))),
     "a million empty layers": field(100, b"") * 1_000_000, "a million empty blobs": layer_with(b"") * 500_000,
-    "a million sizes": layer_with(field(7, field(1, bytes(1_000_000)))), "values of no blob": field(5, bytes(1_000_000)),
+    "a million sizes": layer_with(field(7, field(1, bytes(1_000_000)))),
+    "values of no blob": field(5, bytes(1_000_000)),
     "groups in groups": (b"\x0b" * 500), "a field of no type": b"\x07" * 20,
 }
 
@@ -93,7 +93,7 @@ def test_every_single_flipped_byte_ends_in_an_error_or_in_layers():
         damaged = bytearray(content)
         damaged[place] ^= 0x55
         try:
-            caffe_files.order(caffe_files.read_caffemodel(bytes(damaged)))
+            caffe_nets.order(caffe_files.read_caffemodel(bytes(damaged)))
         except WeightFileError:
             pass
 
@@ -104,7 +104,7 @@ def test_write_caffemodel_is_read_back():
     file = io.BytesIO()
     caffe_files.write_caffemodel(file, "net", layers)
     read = caffe_files.read_caffemodel(file.getvalue())
-    assert caffe_files.order(read) == ["conv1", "LRN(local_size=3, alpha=0.5, beta=0.25, norm_region=0, k=1)"]
+    assert caffe_nets.order(read) == ["conv1", "LRN(local_size=3, alpha=0.5, beta=0.25, norm_region=0, k=1)"]
     assert all(np.array_equal(a, b) for a, b in zip(read[0].blobs, WEIGHTS["conv1"], strict=True))
 
 
@@ -117,38 +117,3 @@ def test_mean_round_trip_and_its_own_bytes():
         5, mean.tobytes())
     with pytest.raises(WeightFileError, match="no .binaryproto"):
         caffe_files.read_mean(file.getvalue()[:-5])
-
-
-@pytest.mark.parametrize("row", ["caffe", "caffenet"])
-def test_net_of_caffes_rows_is_caffes_own_network(row):
-    layers = caffe_files.net_of(config.ARCHITECTURES[row])
-    assert " ".join(layer.name for layer in layers) == CAFFE_ORDER[row] + REST + " prob"
-    by_name = {layer.name: layer.parameters for layer in layers}
-    for name in ("norm1", "norm2"):
-        assert by_name[name]["lrn_param"] == {"local_size": 5, "alpha": pytest.approx(1e-4), "beta": 0.75}
-    assert [by_name[f"conv{n}"]["convolution_param"].get("group", 1) for n in range(1, 6)] == [1, 2, 1, 2, 2]
-
-
-def test_net_of_paper_has_its_lrn_inside_the_towers():
-    layers = caffe_files.net_of(config.PAPER)
-    stage1 = [(layer.type, layer.bottom, layer.top) for layer in layers[2:7]]
-    assert stage1 == [
-        ("Slice", ("conv1",), ("conv1_a", "conv1_b")), ("LRN", ("conv1_a",), ("norm1_a",)),
-        ("LRN", ("conv1_b",), ("norm1_b",)), ("Concat", ("norm1_a", "norm1_b"), ("norm1",)),
-        ("Power", ("norm1",), ("norm1",))]
-    # The paper's x / (2 + 1e-4 S)^.75 in Caffe's terms, which divides alpha by 5, with k = 1.
-    assert layers[3].parameters["lrn_param"] == {"local_size": 5, "alpha": pytest.approx(2.5e-4), "beta": 0.75}
-    assert layers[6].parameters["power_param"] == {"scale": pytest.approx(2 ** -.75)}
-
-
-def test_refusal_names_the_zeros_that_caffe_cannot_pad():
-    refused = {name for name, row in config.ARCHITECTURES.items() if caffe_files.refusal(row)}
-    assert refused == {"original2012", "one_gpu", "owt", "no_lrn", "non_overlap", "fc2048"}
-    assert "0 zeros before the image and 3 after" in caffe_files.refusal(config.ORIGINAL2012)
-
-
-def test_prototxt_says_the_input_and_has_balanced_braces():
-    text = caffe_files.prototxt(config.PAPER, ["Input: B, G, R"])
-    assert text.startswith('# Input: B, G, R\nname: "paper"\n') and "dim: 1 dim: 3 dim: 227 dim: 227" in text
-    assert text.count("{") == text.count("}")
-    assert re.findall(r"slice_param \{[^}]*\}", text) == ["slice_param { axis: 1 }"] * 2

@@ -15,9 +15,9 @@ LEVELS = (
     ("config", "layers", "distribution", "drawing"),
     ("preprocessing", "alexnet", "optimization", "records", "weight_files", "workdir"),
     ("caffe_files", "imagenet_tars", "pickles"),
-    ("datasets", "weights"),
-    ("exchange", "input_pipeline", "inspection", "monitoring", "evaluation", "preparing"),
-    ("training", "benchmarking"),
+    ("caffe_nets", "datasets"),
+    ("input_pipeline", "inspection", "monitoring", "evaluation", "preparing", "weights"),
+    ("training", "benchmarking", "exchange"),
 )
 SCRIPTS = [ROOT / "train.py", PACKAGE / "startup.py", *sorted((PACKAGE / "commands").glob("[a-z]*.py"))]
 MODULES = [path for path in sorted(PACKAGE.glob("*.py")) if path.stem not in ("__init__", "__main__", "startup")]
