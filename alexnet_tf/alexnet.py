@@ -79,11 +79,7 @@ def for_export(model: keras.Model, lrn: str) -> keras.Model:
 
 def layer_names(architecture: config.Architecture) -> list[str]:
     """Returns the names of the weight layers in order: `conv1_a`, `conv1_b`, ... `fc8`."""
-    return [name for stage in architecture.stages for name in _tower_names(stage)]
-
-
-def _tower_names(stage: config.Stage) -> list[str]:
-    return [stage.name] if stage.towers == 1 else [f"{stage.name}_a", f"{stage.name}_b"]
+    return [name for stage in architecture.stages for name in stage.layer_names]
 
 
 def _apply_stage(columns, stage, architecture, seed):
@@ -97,11 +93,11 @@ def _apply_stage(columns, stage, architecture, seed):
     is_last = stage is architecture.stages[-1]
     columns = [
         _weigh(x, stage, name, (*seed, tower), dtype="float32" if is_last else None)
-        for tower, (x, name) in enumerate(zip(columns, _tower_names(stage)))]
+        for tower, (x, name) in enumerate(zip(columns, stage.layer_names))]
     for step in stage.then:
         if step == "lrn" and architecture.lrn_sees == "both":
             columns = [_join(columns, f"{stage.name}_lrn")]
-        names = _tower_names(stage) if len(columns) > 1 else [stage.name]
+        names = stage.layer_names if len(columns) > 1 else [stage.name]
         columns = [
             _follow(x, step, stage, architecture, name, seed[0])
             for x, name in zip(columns, names)]

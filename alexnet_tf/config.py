@@ -111,6 +111,16 @@ class Stage:
             raise ValueError(
                 f"{self.name}: then knows relu, lrn, same_map_lrn, pool and dropout; got {sorted(unknown)}.")
 
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """Names of the stage's weight layers, one for each tower."""
+        return (self.name,) if self.towers == 1 else (f"{self.name}_a", f"{self.name}_b")
+
+    @property
+    def groups(self) -> int:
+        """Into how many parts, each of which sees its own, Caffe and others would divide the stage."""
+        return self.towers if self.sees == "own" else 1
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -461,6 +471,7 @@ class TrainConfig:
 def architecture_of(run_config: dict) -> Architecture:
     """Returns the row that a run's config.json describes."""
     row = with_initialization(ARCHITECTURES[run_config["architecture"]], run_config["initialization"])
+    row = dataclasses.replace(row, scale=tuple(run_config.get("scale", row.scale)))  # Imported weights may bring theirs.
     return with_num_classes(row, len(run_config["data"]["classes"]))
 
 

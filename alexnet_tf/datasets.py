@@ -196,6 +196,8 @@ def find_again(run_data: dict, data_dir: str | None = None, dataset: str | None 
     if data_dir is None and run_data["name"] == DRAWN:
         data = drawn()
     else:
+        if data_dir is None and run_data["directory"] is None:
+            raise DataError("The run was imported and has no images. Say where some are: --data_dir=DIR.")
         if data_dir is None and not os.path.isdir(run_data["directory"]):
             raise DataError(f"The run's images are no longer in {run_data['directory']}. Say where: --data_dir=DIR.")
         is_foreign = data_dir is not None and not os.path.realpath(data_dir) == run_data["directory"]

@@ -95,17 +95,10 @@ def load_model(run: workdir.Workdir, which: str = "last", precision: str | None 
     Raises:
         workdir.WorkdirError: If there is no run or no checkpoint, or they do not fit together.
     """
-    run_config = run.read_config()
-    if run_config is None:
-        raise workdir.WorkdirError(
-            f"{run} is no run: it has no {workdir.CONFIG}. Make one with: python train.py --workdir={run}")
+    run_config = run.existing_config()
     model = alexnet.build_model(
         config.architecture_of(run_config), mean=run.read_mean(run_config), precision=precision or run_config["precision"])
     paths = {variable.path for variable in model.variables}
-    checkpoint = run.read_checkpoint(which, is_wanted=paths.__contains__)
-    if checkpoint is None:
-        raise workdir.WorkdirError(
-            f"{run} has no checkpoint yet. Go on training: the command that started it resumes it.")
-    arrays, state = checkpoint
+    arrays, state = run.existing_checkpoint(which, is_wanted=paths.__contains__)
     workdir.restore(model.variables, arrays)
     return model, run_config, state

@@ -155,6 +155,17 @@ class Workdir:
         except (OSError, ValueError) as error:
             raise WorkdirError(f"{self.path / CONFIG} cannot be read: {error}") from error
 
+    def existing_config(self) -> dict:
+        """Returns what the run was started with.
+
+        Raises:
+            WorkdirError: If there is no run, or the file cannot be read.
+        """
+        run_config = self.read_config()
+        if run_config is None:
+            raise WorkdirError(f"{self} is no run: it has no {CONFIG}. Make one with: python train.py --workdir={self}")
+        return run_config
+
     def write_config(self, run_config: dict, class_names) -> None:
         """Writes config.json and classes.txt; config.json last, so that its presence says that both are there."""
         lines = "".join(f"{name}\n" for name in class_names)
@@ -251,6 +262,17 @@ class Workdir:
             what = "The best checkpoint" if which == "best" else "No checkpoint"
             raise WorkdirError(f"{what} in {self.path / CHECKPOINTS} can{'not' if which == 'best' else ''} be read.")
         return None
+
+    def existing_checkpoint(self, which: str = "last", *, is_wanted=lambda name: True):
+        """Reads a checkpoint as `read_checkpoint` does.
+
+        Raises:
+            WorkdirError: Also if there is none at all.
+        """
+        checkpoint = self.read_checkpoint(which, is_wanted=is_wanted)
+        if checkpoint is None:
+            raise WorkdirError(f"{self} has no checkpoint yet. Go on training: the command that started it resumes it.")
+        return checkpoint
 
     def write_history(self, rows: list[dict]) -> None:
         """Writes history.csv, one row an epoch; the checkpoint's state holds the rows, this is a view of them."""
