@@ -110,8 +110,9 @@ def export(path, request: Request, say=print) -> list[Artifact]:
     images, labels = _crops(data and data.splits[data.validation], architecture.image_size, resize, _COMPARED)
     source = f"{len(images)} images of {data.directory} ({data.validation})" if data else f"{len(images)} drawn images"
     notes = [f"Compared on {source}.", *([note] if note else [])]
-    quantizations = [each for each in request.quantizations if data or each != "int8"] if "tflite" in request.formats else []
-    if "tflite" in request.formats and not data and "int8" in request.quantizations:
+    quantizations = list(request.quantizations) if "tflite" in request.formats else []
+    if not data and "int8" in quantizations:
+        quantizations.remove("int8")
         notes.append("int8 is left out: its ranges must be found on training images. Give --data_dir=DIR.")
     for line in notes:
         say(f"  {line}")
@@ -157,7 +158,7 @@ def _find_images(run_config, request):
 
 
 def _crops(split, image_size, resize, limit):
-    """Returns (images uint8 [n, size, size, 3], labels int32 [n]) spread over a split; drawn and unlabelled without one."""
+    """Returns (images uint8 [n, size, size, 3], labels int32 [n]) spread over a split; without one, drawn and None."""
     if split is None:
         jpegs = [tf.io.encode_jpeg(drawing.draw(name, np.random.default_rng(number)))
                  for name in drawing.CLASSES for number in range(20)]
@@ -190,7 +191,8 @@ def _export_tflite(quantization, lrn, model, class_names, directory, data, resiz
     lrn = tflite.FASTER_LRN[quantization] if lrn == "auto" else lrn
     calibration = None
     if quantization == "int8":
-        calibration, _ = _crops(data.splits.get("train", data.splits[data.validation]), images.shape[1], resize, _CALIBRATED)
+        split = data.splits.get("train", data.splits[data.validation])
+        calibration, _ = _crops(split, images.shape[1], resize, _CALIBRATED)
     content = tflite.convert(alexnet.for_export(model, lrn), quantization, class_names, calibration)
     path = directory / f"alexnet_{quantization}.tflite"
     workdir.write_whole(path, lambda file: file.write(content))

@@ -22,13 +22,14 @@ FASTER_LRN = {"float32": "convolution", "float16": "convolution", "dynamic": "co
 
 LABELS = "labels.txt"
 
-# The fields of TensorFlow Lite's metadata_schema.fbs (version 1.5.0) up to the last one used, in their order; a union is
-# two fields. https://github.com/google-ai-edge/mediapipe/blob/master/mediapipe/tasks/metadata/metadata_schema.fbs
+# The fields of TensorFlow Lite's metadata_schema.fbs (version 1.5.0) up to the last one used, in their order; a union
+# is two fields. https://github.com/google-ai-edge/mediapipe/blob/master/mediapipe/tasks/metadata/metadata_schema.fbs
 _SCHEMA = {
     "ModelMetadata": ("name", "description", "version", "subgraph_metadata", "author", "license", "associated_files",
                       "min_parser_version"),
     "SubGraphMetadata": ("name", "description", "input_tensor_metadata", "output_tensor_metadata"),
-    "TensorMetadata": ("name", "description", "dimension_names", "content", "process_units", "stats", "associated_files"),
+    "TensorMetadata": ("name", "description", "dimension_names", "content", "process_units", "stats",
+                       "associated_files"),
     "Content": ("content_properties_type", "content_properties"),
     "FeatureProperties": (),
     "ImageProperties": ("color_space",),

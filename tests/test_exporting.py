@@ -164,6 +164,7 @@ def test_export_on_a_full_disk_keeps_the_old_file(run):
 
 def test_table_lines_up():
     artifact = exporting.Artifact("a", None, 1_500_000, .995, 2e-6, None, {1: 12.34, os.cpu_count(): 5.0})
-    lines = exporting.table([artifact, dataclasses.replace(artifact, name="a longer name", top1_error=.25)]).splitlines()
+    other = dataclasses.replace(artifact, name="a longer name", top1_error=.25)
+    lines = exporting.table([artifact, other]).splitlines()
     assert len({len(line) for line in lines}) == 1 and len({line.count("|") for line in lines}) == 1
     assert "| 1.5" in lines[2] and "99.50%" in lines[2] and "12.3" in lines[2] and "0.2500" in lines[3]

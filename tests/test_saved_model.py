@@ -33,7 +33,8 @@ def make_model(row, seed=3):
     model = alexnet.build_model(row, seed=seed)
     rng = np.random.default_rng(seed)
     model.set_weights([
-        w if w.dtype.kind == "i" else rng.normal(0, .6 * np.prod(w.shape[:-1]) ** -.5, w.shape) for w in model.get_weights()])
+        w if w.dtype.kind == "i" else rng.normal(0, .6 * np.prod(w.shape[:-1]) ** -.5, w.shape)
+        for w in model.get_weights()])
     return model
 
 
@@ -220,7 +221,8 @@ def test_the_file_is_the_contract(served):
         "classify": [{"inputs": (tf.string, [-1])}, named],
         "images": [images, {"logits": (tf.float32, [-1, 5]), "probabilities": (tf.float32, [-1, 5])}],
         "features": [images, {"fc7": (tf.float32, [-1, 16])}]}
-    assert (version / "assets" / "classes.txt").read_bytes() == b"".join(n + b"\n" for n in saved_model.encoded(CLASSES))
+    labels = (version / "assets" / "classes.txt").read_bytes()
+    assert labels == b"".join(name + b"\n" for name in saved_model.encoded(CLASSES))
     assert {path.name for path in version.parent.iterdir()} == {"1", ".lock", "SERVING.md", "batching_parameters.txt"}
 
 
@@ -303,7 +305,7 @@ def test_publish_on_a_full_disk_leaves_what_was_there(tmp_path):
     version = publish(model, SMALL, tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    for limit in (100, 10_000, 150_000):  # Bytes a file may have: the write fails at the labels, weights, warm-up.
+    for limit in (100, 10_000, 150_000):  # Bytes a file may have: the write fails at labels, weights or warm-up.
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
         try:
             with pytest.raises(saved_model.ExportError, match="could not be written: .* are served as before"):
@@ -315,8 +317,9 @@ def test_publish_on_a_full_disk_leaves_what_was_there(tmp_path):
 
 
 def test_publish_refuses_beside_another_export(tmp_path):
-    with workdir.Workdir(tmp_path).locked("export"), pytest.raises(workdir.WorkdirError, match="in use by another export"):
-        publish(make_model(SMALL), SMALL, tmp_path)
+    with workdir.Workdir(tmp_path).locked("export"):
+        with pytest.raises(workdir.WorkdirError, match="in use by another export"):
+            publish(make_model(SMALL), SMALL, tmp_path)
 
 
 @pytest.mark.parametrize("row", config.ARCHITECTURES.values(), ids=lambda row: row.name)

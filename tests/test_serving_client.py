@@ -142,9 +142,9 @@ def test_predict_asks_the_server(servers, tmp_path):
     text.write_bytes(b"not an image")
     answers = {}
     for kind, address in servers[2].items():
+        command = ["-m", "alexnet_tf", "predict", f"--server={address}", "--top=2", "--json", str(image), str(text)]
         result = subprocess.run(
-            [sys.executable, "-m", "alexnet_tf", "predict", f"--server={address}", "--top=2", "--json", str(image), str(text)],
-            cwd=ROOT, capture_output=True, text=True, timeout=300)
+            [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=300)
         assert result.returncode == 0, result.stderr
         good, bad = map(json.loads, result.stdout.splitlines())
         assert len(good["classes"]) == 2 and "neither a JPEG nor a PNG" in bad["error"]
@@ -192,7 +192,8 @@ def test_the_real_server(tmp_path):
             np.testing.assert_allclose([score for _, score in ranked], np.sort(expected)[::-1], rtol=0, atol=1e-5)
             with pytest.raises(serving_client.ImageRefused):
                 serving_client.classify(address, b"not an image")
-        body = {"examples": [{"image/encoded": {"b64": base64.b64encode(ENCODED[0]).decode()}}], "signature_name": "classify"}
+        encoded = base64.b64encode(ENCODED[0]).decode()
+        body = {"examples": [{"image/encoded": {"b64": encoded}}], "signature_name": "classify"}
         url = f"http://localhost:{ports[1]}/v1/models/alexnet:classify"
         with urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode())) as response:
             assert len(json.load(response)["results"][0]) == 5
