@@ -529,6 +529,7 @@ def test_nan_weights_are_refused_unless_allowed(narrow_rows, class_file, tmp_pat
 
 def test_import_says_what_is_wrong_and_leaves_nothing(narrow_rows, class_file, tmp_path):
     good = caffemodel(CAFFE_ORDER["caffe"] + REST, random_weights(narrow(CAFFE_SHAPES), 0))
+    conv1_alone = caffemodel("conv1 relu1", {"conv1": (np.ones((96, 3, 11, 11)), np.ones(96))})
     for name, content, arguments, message in (
             ("a.caffemodel", good[:-1000], {}, "a.caffemodel: It is no .caffemodel: truncated"),
             ("a.onnx", good, {}, "Its name ends in none of .caffemodel, .npy"),
@@ -542,7 +543,7 @@ def test_import_says_what_is_wrong_and_leaves_nothing(narrow_rows, class_file, t
             ("a.caffemodel", good, {"mean": "nan,1,2"}, "is no mean"),
             ("a.caffemodel", good, {"mean": str(tmp_path / "none.npy")}, "none.npy cannot be read"),
             ("a.caffemodel", good, {"architecture": "torchvision"}, "(?s)does not fit torchvision.*shapes: conv1"),
-            ("a.caffemodel", caffemodel("conv1", {"conv1": (np.ones((96, 3, 11, 11)),)}), {}, r"missing: conv1\[1\]")):
+            ("a.caffemodel", conv1_alone, {}, r"missing: conv2\[0\]")):
         with pytest.raises(config.UserError, match=message):
             imported(tmp_path, name, content, **({"classes": class_file} | arguments))
         assert not (tmp_path / f"run of {name}").exists()
