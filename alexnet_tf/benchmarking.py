@@ -85,7 +85,7 @@ def benchmark_input(
     first = tuple(_seconds_to_first_batch(lambda step=step: epoch(repeated, step)) for step in (0, last_step))
     contestants = {"pipeline": _forever(epoch(repeated), recipe.batch_size)}
     _images_per_second(contestants["pipeline"], seconds)
-    peak = None if before is None else _memory("VmHWM") - before
+    peak = None if before is None else max(0, _memory("VmHWM") - before)
     contestants["decode"] = _forever(_bare_decode(split, image_size, recipe), recipe.batch_size)
     contestants["obvious"] = _forever(_obvious(originals.splits["train"], image_size, recipe.batch_size), recipe.batch_size)
     speeds = {name: [] for name in contestants}

@@ -69,13 +69,14 @@ def history(path):
 
 
 def kill_while_writing(process, path):
-    """Kills at the first moment a half-written checkpoint is there."""
+    """Kills at the first moment a half-written checkpoint of the process is there; one that was killed before may have left others."""
     deadline = time.monotonic() + 300
+    own = f".*.{process.pid}.tmp"
     while process.poll() is None and time.monotonic() < deadline:
-        if list((path / "checkpoints").glob(".*.tmp")):
+        if list((path / "checkpoints").glob(own)):
             process.kill()
             process.wait()
-            return list((path / "checkpoints").glob(".*.tmp"))  # Empty if it was renamed in that moment.
+            return list((path / "checkpoints").glob(own))  # Empty if it was renamed in that moment.
         time.sleep(0.01)
     return []
 

@@ -170,7 +170,7 @@ def test_media_pipe_names_what_a_trained_run_learned(small_run, colours, monkeyp
     network = alexnet.for_export(model, tflite.FASTER_LRN[quantization])
     file = tflite.convert(network, quantization, small_run.class_names(), images)
     assert media_pipes_accuracy(file, data) > 0.7
-    assert media_pipes_accuracy(permuted(file), data) < 0.2
+    assert media_pipes_accuracy(permuted(file), data) <= 0.2  # Of one class it may take for its neighbour.
 
 
 def test_media_pipe_refuses_a_file_without_metadata(files):
