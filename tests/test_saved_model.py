@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import time
+import zlib
 
 import keras
 import numpy as np
@@ -66,10 +67,15 @@ def picture(number, channels=3, encode=tf.io.encode_jpeg, size=(80, 70)):
     return encode(tf.cast(tf.image.resize(pixels, size), tf.uint8)).numpy()
 
 
-def declare(width, height):
-    """A PNG whose header declares a size, and a little data."""
-    return (b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBB", 13, b"IHDR", width, height, 8, 2, 0, 0, 0)
-            + picture(0, encode=tf.io.encode_png)[29:])
+def black(width, height):
+    """A whole grey PNG, a thousandth of its pixels in bytes: decoded, it would fill the memory."""
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    compressor = zlib.compressobj(1)
+    rows = [compressor.compress(bytes(width + 1)) for _ in range(height)]
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+            + chunk(b"IDAT", b"".join(rows) + compressor.flush()) + chunk(b"IEND", b""))
 
 
 def declare_jpeg(width, height):
@@ -131,7 +137,7 @@ def served(tmp_path_factory):
         "classify": ("classify", [example(image__encoded=each, image__format=b"x") for each in ENCODED]),
         "not an image": ("serving_default", [ENCODED[0], b"not an image"]), "broken": ("serving_default", [broken]),
         "none": ("serving_default", [b""]), "no example": ("classify", [example(image=ENCODED[0])]),
-        "huge": ("serving_default", [declare(10_100, 10_000)]),
+        "huge": ("serving_default", [black(10_100, 10_000)]),
         "huge jpeg": ("serving_default", [declare_jpeg(10_100, 10_000)]), "after": ("serving_default", ENCODED)}
     jobs = {"small": named, "split": {name: named[name] for name in ("bytes", "images", "features")}}
     answers = serve([
