@@ -95,9 +95,9 @@ def with_metadata(model: bytes, class_names) -> bytes:
     builder = flatbuffers.Builder(len(model) + 65_536)
     builder.Finish(content.Pack(builder), b"TFL3")
     file = io.BytesIO(bytes(builder.Output()))
-    with zipfile.ZipFile(file, "a", zipfile.ZIP_STORED) as archive:  # Compressed, MediaPipe does not read it.
+    with zipfile.ZipFile(file, "a") as archive:
         labels = b"".join(name + b"\n" for name in encoded(class_names))
-        archive.writestr(zipfile.ZipInfo(LABELS), labels)
+        archive.writestr(zipfile.ZipInfo(LABELS), labels)  # Not compressed, as its readers expect, and without a date.
     return file.getvalue()
 
 

@@ -76,6 +76,9 @@ def test_convert_takes_pixels_and_gives_probabilities(files, quantization):
     assert list(taken.shape) == [1, 67, 67, 3] and list(given.shape) == [1, 5]
     assert taken.type == (schema.TensorType.UINT8 if quantization == "int8" else schema.TensorType.FLOAT32)
     assert given.type == schema.TensorType.FLOAT32
+    types = {tensor.type for tensor in graph.tensors}
+    assert (schema.TensorType.FLOAT16 in types) == (quantization == "float16")
+    assert (schema.TensorType.INT8 in types) == (quantization in ("dynamic", "int8"))
     if quantization == "int8":  # A pixel's value is the integer itself.
         assert taken.quantization.scale[0] == pytest.approx(1, rel=1e-2) and taken.quantization.zeroPoint[0] == 0
 
