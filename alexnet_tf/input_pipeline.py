@@ -4,8 +4,6 @@ Order and augmentation are a function of (seed, epoch, index) alone: the same on
 resume without reading what went before. What one image goes through is in `preprocessing`; what is on disk in `datasets`.
 """
 
-import os
-
 import numpy as np
 import tensorflow as tf
 
