@@ -74,7 +74,7 @@ def train(
             precision = (run.read_config() or {}).get("precision") or distribution.default_precision()
             train_config = dataclasses.replace(train_config, precision=precision)
         run_config = make_run_config(train_config, data)
-        check_same_run(run, run_config)
+        run.check_same_config(run_config)
         # Before anything is written: fails where there is not one whole batch.
         input_pipeline.steps_per_epoch(data.splits["train"], train_config.recipe.batch_size)
         if run_config["mean"] == workdir.MEAN_IMAGE:
@@ -102,45 +102,6 @@ def make_run_config(train_config: config.TrainConfig, data: datasets.DataSet) ->
             "images": {name: len(split) for name, split in data.splits.items()},
             "validation": data.validation, "fingerprint": data.fingerprint()},
     }
-
-
-def check_same_run(run: workdir.Workdir, run_config: dict) -> None:
-    """Refuses to go on with a run that was started differently. More epochs, or moved data, are the same run.
-
-    Raises:
-        workdir.WorkdirError: Names each difference with both values.
-    """
-    old = run.read_config()
-    if old is None:
-        return
-    differences = []
-
-    def compare(name, before, now):
-        if isinstance(before, dict) and isinstance(now, dict):
-            for key in {**before, **now}:
-                compare(f"{name}.{key}" if name else key, before.get(key), now.get(key))
-        elif name not in ("recipe.epochs", "data.directory", "data.name") and before != now:
-            differences.append(f"  {name}: {_short(before)} in the run, {_short(now)} now")
-
-    compare("", old, _through_json(run_config))
-    if old["data"]["fingerprint"] != run_config["data"]["fingerprint"]:
-        differences.append(f"  the images: {old['data']['directory']} in the run, {run_config['data']['directory']} now")
-    if differences:
-        raise workdir.WorkdirError(
-            f"{run} holds a run that was started differently:\n" + "\n".join(differences)
-            + "\nGive the same flags to resume it, or another --workdir for a new run.")
-
-
-def _through_json(value):
-    """Returns what JSON makes of a value: tuples become lists."""
-    if isinstance(value, dict):
-        return {key: _through_json(item) for key, item in value.items()}
-    return [_through_json(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def _short(value) -> str:
-    text = repr(value)
-    return text if len(text) < 80 else text[:77] + "..."
 
 
 class _SignalCame(Exception):

@@ -101,6 +101,20 @@ def restore(variables, arrays: dict) -> None:
         variable.assign(arrays[variable.path])
 
 
+def _differences(name: str, before, now):
+    """Yields what differs between two configs, a line each."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in {**before, **now}:
+            yield from _differences(f"{name}.{key}" if name else key, before.get(key), now.get(key))
+    elif name not in ("recipe.epochs", "data.directory", "data.name") and before != now:
+        yield f"{name}: {_short(before)} in the run, {_short(now)} now"
+
+
+def _short(value) -> str:
+    text = repr(value)
+    return text if len(text) < 80 else text[:77] + "..."
+
+
 class Workdir:
     """The directory of one run.
 
@@ -171,6 +185,23 @@ class Workdir:
         lines = "".join(f"{name}\n" for name in class_names)
         write_whole(self.path / CLASSES, lambda file: file.write(lines.encode("utf-8", "surrogateescape")))
         _write_json(self.path / CONFIG, run_config)
+
+    def check_same_config(self, run_config: dict) -> None:
+        """Refuses to go on with a run that was started differently. More epochs, or moved data, are the same run.
+
+        Raises:
+            WorkdirError: Names each difference with both values.
+        """
+        old, now = self.read_config(), json.loads(json.dumps(run_config))  # Tuples become lists.
+        if old is None:
+            return
+        differences = list(_differences("", old, now))
+        if old["data"]["fingerprint"] != now["data"]["fingerprint"]:
+            differences.append(f"the images: {old['data']['directory']} in the run, {now['data']['directory']} now")
+        if differences:
+            raise WorkdirError(
+                f"{self} holds a run that was started differently:\n" + "".join(f"  {each}\n" for each in differences)
+                + "Give the same flags to resume it, or another --workdir for a new run.")
 
     def write_mean_image(self, mean_image: np.ndarray) -> None:
         """Writes what the first layer subtracts, float32 [size, size, 3]."""
