@@ -14,7 +14,7 @@ from alexnet_tf import config, startup
 
 startup.import_tensorflow()
 
-from alexnet_tf import datasets, training  # noqa: E402
+from alexnet_tf import datasets, distribution, training  # noqa: E402
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Images: class folders or a TFDS directory. Drawn ones by default.")
 _DATASET = flags.DEFINE_string("dataset", None, "Name of the TFDS data set in --data_dir, such as imagenet2012.")
@@ -47,6 +47,12 @@ _SEED = flags.DEFINE_integer("seed", 0, "Fixes weights, order, augmentation and 
 _PRECISION = flags.DEFINE_enum(
     "precision", "auto", ["auto", "float32", "mixed_bfloat16", "mixed_float16"],
     "'auto' is mixed_bfloat16 on a CPU that computes with it, else float32.")
+_JIT = flags.DEFINE_bool("jit", False, "Compile the step with XLA: on GPUs mostly faster, on CPUs slower (measured).")
+_STRATEGY = flags.DEFINE_enum(
+    "strategy", "auto", distribution.STRATEGIES,
+    "'split': tower a and tower b on two devices, as in 2012; 'mirrored': each batch over all GPUs; 'multi_worker': over "
+    "the machines of TF_CONFIG; 'auto': mirrored where there are several GPUs. The result is the same.")
+_DEVICES = flags.DEFINE_list("devices", [], "Which devices to use: GPU:0,GPU:1 or CPU:0,CPU:1. All GPUs by default.")
 _DETERMINISTIC = flags.DEFINE_bool("deterministic", True, "The same seed gives the same bits, also after a resume.")
 _CHECKPOINT_MINUTES = flags.DEFINE_float("checkpoint_minutes", 10, "Longest time between checkpoints.", lower_bound=0)
 
@@ -56,6 +62,7 @@ def main(argv):
     if (_DATASET.value or _DOWNLOAD.value) and not _DATA_DIR.value:
         raise config.UserError("--dataset and --download need --data_dir=DIR, the TFDS directory.")
     row = config.ARCHITECTURES[_ARCHITECTURE.value]
+    placement = distribution.make_placement(_STRATEGY.value, _DEVICES.value)
     data = datasets.find(_DATA_DIR.value, _DATASET.value, _DOWNLOAD.value) if _DATA_DIR.value else datasets.drawn()
     print(data.summary())
     num_images = len(data.splits["train"])
@@ -73,10 +80,11 @@ def main(argv):
         print(f"  The row's own recipe is for ImageNet; the one below suits {num_images:,} images. Flags change it.")
     train_config = config.TrainConfig(
         architecture=row.name, recipe=recipe, initialization=initialization, seed=_SEED.value,
-        deterministic=_DETERMINISTIC.value, precision=_PRECISION.value, mean=_MEAN.value)
+        deterministic=_DETERMINISTIC.value, precision=_PRECISION.value, mean=_MEAN.value, jit=_JIT.value)
     path = _WORKDIR.value or f"runs/{row.name}-{data.name}"
     is_complete = training.train(
-        train_config, data, path, checkpoint_minutes=_CHECKPOINT_MINUTES.value, on_bad_image=_ON_BAD_IMAGE.value)
+        train_config, data, path, placement=placement, checkpoint_minutes=_CHECKPOINT_MINUTES.value,
+        on_bad_image=_ON_BAD_IMAGE.value)
     return 0 if is_complete else 1
 
 

@@ -11,7 +11,7 @@ from alexnet_tf import config, layers
 
 def build_model(
     architecture: config.Architecture, *, mean=None, seed: int = 0, image_size: int | None = None,
-    precision: str | None = None) -> keras.Model:
+    precision: str | None = None, tower_devices: tuple[str, str] | None = None) -> keras.Model:
     """Builds a published AlexNet with random weights.
 
     The input normalisation, LRN and the logits are float32 under every precision. The variables' names and shapes
@@ -25,14 +25,21 @@ def build_model(
         image_size: Side of the input in pixels; the row's by default. Only rows whose last stages are
             convolutions accept a larger one, and then give a map of logits.
         precision: Keras dtype policy, such as "mixed_bfloat16"; by default the global one.
+        tower_devices: Where tower a and tower b keep their weights and compute; what follows the towers is with
+            tower a. By default where TensorFlow puts them. Names, shapes and numbers do not depend on it.
 
     Returns:
         Model from RGB images [batch, size, size, 3] in [0, 255] to logits float32 [batch, num_classes], or
         [batch, rows, columns, num_classes] for an image larger than the row's.
 
     Raises:
-        ValueError: If the row cannot take images of `image_size`.
+        ValueError: If the row cannot take images of `image_size`, or has no two towers for two devices.
     """
+    if tower_devices and not config.has_two_columns(architecture):
+        two = ", ".join(name for name, row in config.ARCHITECTURES.items() if config.has_two_columns(row))
+        raise ValueError(
+            f"{architecture.name} has not two towers in every stage from conv1 to fc7, and so cannot be divided between "
+            f"two devices. These can: {two}.")
     size = image_size or architecture.image_size
     if size < architecture.image_size or size > architecture.image_size and not architecture.stages[-1].kernel_size:
         raise ValueError(
@@ -42,17 +49,17 @@ def build_model(
     global_policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision or global_policy)
     try:
-        return _walk(architecture, mean, seed, size)
+        return _walk(architecture, mean, seed, size, tower_devices or (None, None))
     finally:
         keras.config.set_dtype_policy(global_policy)
 
 
-def _walk(architecture, mean, seed, size):
+def _walk(architecture, mean, seed, size, devices):
     """Applies every stage of the row to an image of `size` pixels."""
     images = keras.Input((size, size, 3), name="images")
-    columns = [layers.Normalize(mean, architecture.scale, name="normalize")(images)]
+    columns = [layers.on_device(layers.Normalize(mean, architecture.scale, name="normalize"), devices[0])(images)]
     for index, stage in enumerate(architecture.stages):
-        columns = _apply_stage(columns, stage, architecture, (seed, index))
+        columns = _apply_stage(columns, stage, architecture, (seed, index), devices)
     [logits] = columns
     if logits.ndim == 4 and size == architecture.image_size:
         logits = keras.layers.Flatten(name="logits", dtype="float32")(logits)
@@ -82,70 +89,72 @@ def layer_names(architecture: config.Architecture) -> list[str]:
     return [name for stage in architecture.stages for name in stage.layer_names]
 
 
-def _apply_stage(columns, stage, architecture, seed):
+def _apply_stage(columns, stage, architecture, seed, devices):
     """Applies one stage to the columns (one tensor, or one for each tower) and returns the new ones."""
-    if not stage.kernel_size and columns[0].ndim == 4:
-        columns = [keras.layers.Flatten(name=f"{stage.name}_flatten")(_join(columns, stage.name))]
-    if stage.sees == "both" or stage.towers == 1:
-        columns = [_join(columns, stage.name)] * stage.towers
+    if stage.sees == "both" or stage.towers == 1:  # Each tower joins for itself: only the other's half has to cross.
+        columns = [_join(columns, name, device) for name, device in zip(stage.layer_names, devices)]
     elif len(columns) == 1:
         columns = keras.ops.split(columns[0], stage.towers, axis=-1)
     is_last = stage is architecture.stages[-1]
     columns = [
-        _weigh(x, stage, name, (*seed, tower), dtype="float32" if is_last else None)
-        for tower, (x, name) in enumerate(zip(columns, stage.layer_names))]
+        _weigh(x, stage, name, (*seed, tower), "float32" if is_last else None, device)
+        for tower, (x, name, device) in enumerate(zip(columns, stage.layer_names, devices))]
     for step in stage.then:
         if step == "lrn" and architecture.lrn_sees == "both":
-            columns = [_join(columns, f"{stage.name}_lrn")]
+            columns = [_join(columns, f"{stage.name}_lrn", devices[0])]
         names = stage.layer_names if len(columns) > 1 else [stage.name]
         columns = [
-            _follow(x, step, stage, architecture, name, seed[0])
-            for x, name in zip(columns, names)]
+            layers.on_device(_follower(step, stage, architecture, name, seed[0]), device)(x)
+            for x, name, device in zip(columns, names, devices)]
     return columns
 
 
-def _join(columns, reader: str):
+def _join(columns, reader: str, device):
     """Returns all columns as one tensor, for the layer `reader`."""
     if len(columns) == 1:
         return columns[0]
-    return keras.layers.Concatenate(name=f"{reader}_input")(columns)
+    return layers.on_device(keras.layers.Concatenate(name=f"{reader}_input"), device)(columns)
 
 
-def _weigh(x, stage, name, seed, dtype):
+def _weigh(x, stage, name, seed, dtype, device):
     """Applies one tower's convolution or dense layer."""
     units = stage.filters // stage.towers
+    if not stage.kernel_size and x.ndim == 4:
+        x = layers.on_device(keras.layers.Flatten(name=f"{name}_flatten"), device)(x)
     fan_in = max(stage.kernel_size, 1) ** 2 * x.shape[-1]
     arguments = {
         "name": name, "dtype": dtype, "use_bias": stage.bias is not None,
         "kernel_initializer": _initializer(stage.kernel, fan_in, (*seed, 0)),
         "bias_initializer": _initializer(stage.bias, fan_in, (*seed, 1))}
     if not stage.kernel_size:
-        return keras.layers.Dense(units, **arguments)(x)
+        return layers.on_device(keras.layers.Dense(units, **arguments), device)(x)
     padding = "valid"
     if stage.strides == 1 and stage.kernel_size % 2 and stage.padding == (stage.kernel_size // 2,) * 2:
         padding = "same"
     elif any(stage.padding):
-        x = keras.layers.ZeroPadding2D((stage.padding, stage.padding), name=f"{name}_pad")(x)
-    return keras.layers.Conv2D(
-        units, stage.kernel_size, strides=stage.strides, padding=padding, **arguments)(x)
+        pad = keras.layers.ZeroPadding2D((stage.padding, stage.padding), name=f"{name}_pad")
+        x = layers.on_device(pad, device)(x)
+    convolution = keras.layers.Conv2D(
+        units, stage.kernel_size, strides=stage.strides, padding=padding, **arguments)
+    return layers.on_device(convolution, device)(x)
 
 
-def _follow(x, step, stage, architecture, name, seed):
-    """Applies one step of `stage.then`."""
+def _follower(step, stage, architecture, name, seed):
+    """Returns the layer of one step of `stage.then`."""
     if step == "relu":
-        return keras.layers.ReLU(name=f"{name}_relu")(x)
+        return keras.layers.ReLU(name=f"{name}_relu")
     if step == "pool":
         pool = stage.pool
-        return keras.layers.MaxPooling2D(pool.size, pool.strides, pool.padding, name=f"{name}_pool")(x)
+        return keras.layers.MaxPooling2D(pool.size, pool.strides, pool.padding, name=f"{name}_pool")
     if step == "dropout":
-        return layers.Dropout(architecture.dropout_rate, seed=seed, name=f"{name}_dropout")(x)
+        return layers.Dropout(architecture.dropout_rate, seed=seed, name=f"{name}_dropout")
     if step == "lrn":
         lrn = architecture.lrn
         return layers.LocalResponseNormalization(
-            lrn.depth_radius, lrn.bias, lrn.alpha, lrn.beta, name=f"{name}_lrn")(x)
+            lrn.depth_radius, lrn.bias, lrn.alpha, lrn.beta, name=f"{name}_lrn")
     lrn = architecture.same_map_lrn
     return layers.SameMapNormalization(
-        lrn.depth_radius, lrn.bias, lrn.alpha, lrn.beta, name=f"{name}_same_map_lrn")(x)
+        lrn.depth_radius, lrn.bias, lrn.alpha, lrn.beta, name=f"{name}_same_map_lrn")
 
 
 def _initializer(init: config.Init | None, fan_in: int, key: tuple[int, ...]):

@@ -457,6 +457,7 @@ class TrainConfig:
         precision: Keras dtype policy: "float32", "mixed_bfloat16" or "mixed_float16"; "auto" is settled at the start.
         deterministic: Whether the same seed gives the same bits.
         mean: What the first layer subtracts: "pixel", the mean colour, or "image", the paper's mean at each place.
+        jit: Whether XLA compiles the step.
     """
 
     architecture: str = "paper"
@@ -466,6 +467,12 @@ class TrainConfig:
     precision: str = "float32"
     deterministic: bool = True
     mean: str = "pixel"
+    jit: bool = False
+
+
+def has_two_columns(architecture: Architecture) -> bool:
+    """Says whether every stage but the last is two towers, whose windows of normalisation do not cross."""
+    return all(stage.towers == 2 for stage in architecture.stages[:-1]) and architecture.lrn_sees == "tower"
 
 
 def architecture_of(run_config: dict) -> Architecture:

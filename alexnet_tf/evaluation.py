@@ -44,7 +44,7 @@ def make_predictor(model):
     return predict
 
 
-def evaluate(predict, dataset, num_classes: int) -> Evaluation:
+def evaluate(predict, dataset, num_classes: int, total=np.asarray) -> Evaluation:
     """Counts the errors of a predictor over every batch of a data set.
 
     A tie goes to the class with the lower number; an example whose output is not a number is wrong.
@@ -53,6 +53,7 @@ def evaluate(predict, dataset, num_classes: int) -> Evaluation:
         predict: From `make_predictor`.
         dataset: Batches of (images, labels), as `input_pipeline.evaluation_batches` gives them.
         num_classes: Number of classes.
+        total: What makes of an array of this process's counts that of all workers.
 
     Returns:
         The evaluation.
@@ -74,11 +75,12 @@ def evaluate(predict, dataset, num_classes: int) -> Evaluation:
         top5 += int(((ranked[:, :5] == labels[:, None]).any(axis=-1) & valid).sum())
         np.add.at(confusion, (labels[valid], ranked[valid, 0]), 1)
         examples += len(labels)
+    examples, top1, top5, *confused, loss = total([examples, top1, top5, *confusion.ravel(), loss]).tolist()
     if not examples:
         raise ValueError("There are no examples to evaluate.")
     return Evaluation(
-        examples=examples, loss=loss / examples, top1_error=1 - top1 / examples,
-        top5_error=1 - top5 / examples if num_classes > 5 else None, confusion=confusion)
+        examples=int(examples), loss=loss / examples, top1_error=1 - top1 / examples,
+        top5_error=1 - top5 / examples if num_classes > 5 else None, confusion=np.reshape(confused, confusion.shape).astype("int64"))
 
 
 def load_model(run: workdir.Workdir, which: str = "last", precision: str | None = None):

@@ -3,11 +3,34 @@
 All of them compute as the primary sources state, under every precision policy. Nothing here knows the network.
 """
 
+import functools
 import zlib
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+
+def on_device(layer: keras.layers.Layer, device: str | None) -> keras.layers.Layer:
+    """Makes a layer that is not built yet keep its weights and compute on a device, and returns it.
+
+    `tf.device` around the functional construction would place nothing: the layer computes when the model is called.
+    Gradients follow where they are taken with `colocate_gradients_with_ops`, as in `steps`.
+
+    Args:
+        layer: Any.
+        device: As TensorFlow names it; None leaves the layer alone.
+    """
+    def under(function):
+        @functools.wraps(function)
+        def on_the_device(*args, **kwargs):
+            with tf.device(device):
+                return function(*args, **kwargs)
+        return on_the_device
+
+    if device:
+        layer.build, layer.call = under(layer.build), under(layer.call)
+    return layer
 
 
 @keras.saving.register_keras_serializable(package="alexnet_tf")
@@ -56,33 +79,48 @@ def _window_sum(x: tf.Tensor, depth_radius: int, factor: float = 1.0) -> tf.Tens
 
 
 def _normalize_for_training(depth_radius: int, bias: float, alpha: float, beta: float):
-    """Returns the function x -> LRN(x) on float32 [batch, height, width, channels].
+    """Returns the function x -> LRN(x), float32 inside, on [batch, height, width, channels].
 
-    The forward pass is TensorFlow's own op. Its own gradient takes three times as long as the forward pass; this one
-    writes the two sums over the window as products with a banded matrix, which is eight times faster.
+    The forward pass is TensorFlow's own op; its own gradient takes three times as long as that. This one is two
+    functions that XLA fuses into a pass over the memory each: what the second adds up over a window must be whole.
     """
+    def window_sum(x):
+        channels, pad = x.shape[-1], [depth_radius, depth_radius]
+        padded = tf.pad(x, [[0, 0]] * 3 + [pad])
+        return tf.add_n([padded[..., shift:shift + channels] for shift in range(2 * depth_radius + 1)])
+
+    @tf.function(jit_compile=True, autograph=False)
+    def summands(x, dy):
+        x = tf.cast(x, tf.float32)
+        s = bias + alpha * window_sum(tf.square(x))
+        p = _power(s, beta)
+        return p, tf.cast(dy, tf.float32) * x * p / s
+
+    @tf.function(jit_compile=True, autograph=False)
+    def combine(x, dy, p, t):
+        dx = tf.cast(dy, tf.float32) * p - (2 * alpha * beta) * tf.cast(x, tf.float32) * window_sum(t)
+        return tf.cast(dx, x.dtype)
+
+    forward = _normalize_builtin(depth_radius, bias, alpha, beta)
 
     @tf.custom_gradient
     def normalize(x):
-        y = _normalize_builtin(depth_radius, bias, alpha, beta)(x)
-
-        def gradient(dy):
-            s = bias + alpha * _window_sum(tf.square(x), depth_radius)
-            p = _power(s, beta)
-            return dy * p - (2 * alpha * beta) * x * _window_sum(dy * x * p / s, depth_radius)
-
-        return y, gradient
+        return forward(x), lambda dy: combine(x, dy, *summands(x, dy))
 
     return normalize
 
 
 def _normalize_builtin(depth_radius: int, bias: float, alpha: float, beta: float):
-    return lambda x: tf.nn.local_response_normalization(
-        x, depth_radius=depth_radius, bias=bias, alpha=alpha, beta=beta)
+    return lambda x: tf.cast(tf.nn.local_response_normalization(
+        tf.cast(x, tf.float32), depth_radius=depth_radius, bias=bias, alpha=alpha, beta=beta), x.dtype)
 
 
 def _normalize_by_convolution(depth_radius: int, bias: float, alpha: float, beta: float):
-    return lambda x: x * _power(bias + _window_sum(tf.square(x), depth_radius, alpha), beta)
+    def normalize(x):
+        x32 = tf.cast(x, tf.float32)
+        return tf.cast(x32 * _power(bias + _window_sum(tf.square(x32), depth_radius, alpha), beta), x.dtype)
+
+    return normalize
 
 
 # How LRN can be computed. All agree to 1e-6; they differ in speed and in what takes them.
@@ -112,7 +150,7 @@ class LocalResponseNormalization(keras.layers.Layer):
         self._normalize = _LRN_FORMS[form](depth_radius, bias, alpha, beta)
 
     def call(self, x):
-        return tf.cast(self._normalize(tf.cast(x, tf.float32)), x.dtype)
+        return self._normalize(x)
 
     def compute_output_spec(self, x):
         return keras.KerasTensor(x.shape, dtype=x.dtype)
@@ -175,9 +213,10 @@ class Dropout(keras.layers.Layer):
         self.rate, self.seed = rate, seed
 
     def build(self, input_shape):
-        self.iteration = self.add_weight(
-            name="iteration", shape=(), dtype="int64", initializer="zeros", trainable=False,
-            aggregation="only_first_replica")
+        # Each replica counts for itself ("on_read"): they need not meet here, which XLA could not compile.
+        self.iteration = keras.Variable(
+            name="iteration", shape=(), dtype="int64", initializer="zeros", trainable=False, autocast=False,
+            aggregation="only_first_replica", synchronization="on_read")
 
     def call(self, x, training=False):
         if not training or not self.rate:

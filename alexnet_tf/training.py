@@ -1,12 +1,14 @@
 """Trains a row of the table: epochs, validation, checkpoints and exact resume.
 
-Keras' `fit` is called once an epoch, on the epoch's data from its first step to do, so that a run can be killed
-anywhere and ends with the same bits. What a batch is, is in `input_pipeline`; what a step does to a weight and an
-epoch to the rate, in `optimization`; what is written, in `workdir`.
+An epoch's data begins at its first step to do, so that a run can be killed anywhere and ends with the same bits. What
+a batch is, is in `input_pipeline`; what a step computes, and where, in `steps`; what it does to a weight and an epoch to
+the rate, in `optimization`; what is written, in `workdir`.
 """
 
 import contextlib
 import dataclasses
+import hashlib
+import json
 import math
 import os
 import signal
@@ -19,13 +21,17 @@ import tensorflow as tf
 import tqdm
 
 from alexnet_tf import (
-    alexnet, config, datasets, distribution, evaluation, input_pipeline, monitoring, optimization, preprocessing,
-    workdir)
+    config, datasets, distribution, evaluation, input_pipeline, monitoring, optimization, preprocessing, steps, workdir)
 
 _EVALUATION_BATCH_SIZE = 128
 
 # A long epoch is looked at this often for a loss that does not fall; ImageNet's has 10,009 steps.
 _STUCK_STEPS = 5000
+
+# What a step raises when another worker is gone.
+_LOST_WORKER = (
+    tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.InternalError, tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError, *input_pipeline.READ_ERRORS)
 
 
 class TrainingError(config.UserError):
@@ -46,14 +52,15 @@ def chance_loss(split, num_classes: int) -> float:
 
 
 def train(
-    train_config: config.TrainConfig, data: datasets.DataSet, path, *, checkpoint_minutes: float = 10.0,
-    on_bad_image: str = "fail") -> bool:
+    train_config: config.TrainConfig, data: datasets.DataSet, path, *,
+    placement: distribution.Placement | None = None, checkpoint_minutes: float = 10.0, on_bad_image: str = "fail") -> bool:
     """Trains to the end, going on from the run's last checkpoint if there is one.
 
     Args:
         train_config: The decided run.
         data: What to train on.
-        path: The run's directory.
+        path: The run's directory; many workers must all see it.
+        placement: Where to compute; by default as `distribution.make_placement` finds best.
         checkpoint_minutes: Longest time between checkpoints; there is one at each epoch's end anyway.
         on_bad_image: "fail", or "skip": an image that cannot be read is told, and the next one comes in its place.
 
@@ -65,11 +72,14 @@ def train(
         datasets.DataError: If an image cannot be read.
         TrainingError: If the loss is no longer finite.
     """
+    placement = placement or distribution.make_placement()
     keras.utils.set_random_seed(train_config.seed)
     if train_config.deterministic:
         tf.config.experimental.enable_op_determinism()
+        tf.config.experimental.enable_tensor_float_32_execution(False)
     run = workdir.Workdir(path)
-    with run.locked():
+    is_chief = placement.worker == 0
+    with run.locked() if is_chief else contextlib.nullcontext():
         if train_config.precision == "auto":
             precision = (run.read_config() or {}).get("precision") or distribution.default_precision()
             train_config = dataclasses.replace(train_config, precision=precision)
@@ -77,10 +87,17 @@ def train(
         run.check_same_config(run_config)
         # Before anything is written: fails where there is not one whole batch.
         input_pipeline.steps_per_epoch(data.splits["train"], train_config.recipe.batch_size)
-        if run_config["mean"] == workdir.MEAN_IMAGE:
-            run.write_mean_image(preprocessing.center_crop(data.statistics.mean_image, run_config["image_size"]))
-        run.write_config(run_config, data.class_names)
-        return _Training(run, run_config, train_config, data, checkpoint_minutes, on_bad_image).run()
+        mean = run_config["mean"]
+        if mean == workdir.MEAN_IMAGE:
+            mean = preprocessing.center_crop(data.statistics.mean_image, run_config["image_size"])
+        step = steps.TrainStep(
+            config.architecture_of(run_config), train_config.recipe, placement, mean=mean, seed=train_config.seed,
+            precision=train_config.precision, jit=train_config.jit)
+        if is_chief:
+            if run_config["mean"] == workdir.MEAN_IMAGE:
+                run.write_mean_image(mean)
+            run.write_config(run_config, data.class_names)
+        return _Training(run, run_config, train_config, data, step, checkpoint_minutes, on_bad_image).run()
 
 
 def make_run_config(train_config: config.TrainConfig, data: datasets.DataSet) -> dict:
@@ -108,73 +125,32 @@ class _SignalCame(Exception):
     """Ends a validation early."""
 
 
-class _TimedModel(keras.Model):
-    """A functional model whose batches are fetched in Python, so that waiting for input can be told from computing.
+class _Training:
+    """One run: its epochs, and what happens between two steps."""
 
-    Colour noise comes beside the images, and is added here: what is fetched, and goes to a GPU, is a quarter of it.
-    """
-
-    waited_seconds = 0.0
-
-    def train_step(self, data):
-        images, labels = data
-        if isinstance(images, tuple):
-            images = input_pipeline.add_noise(*images)
-        return super().train_step((images, labels))
-
-    def make_train_function(self, force=False):
-        if self.train_function is not None and not force:
-            return
-        step = tf.function(self.train_step, jit_compile=self.jit_compile, reduce_retracing=True)
-
-        def fetch_and_step(iterator):
-            start = time.perf_counter()
-            batch = next(iterator)
-            self.waited_seconds += time.perf_counter() - start
-            return step(batch)
-
-        self.train_function = fetch_and_step
-
-
-class _Training(keras.callbacks.Callback):
-    """One run: the epochs, and as a Keras callback what happens between two steps."""
-
-    def __init__(self, run, run_config, train_config, data, checkpoint_minutes, on_bad_image):
-        super().__init__()
+    def __init__(self, run, run_config, train_config, data, step, checkpoint_minutes, on_bad_image):
         self.run_directory, self.config, self.recipe, self.data = run, train_config, train_config.recipe, data
+        self.run_config, self.train_step, self.placement = run_config, step, step.placement
+        self.is_chief, self.is_alone = self.placement.worker == 0, self.placement.num_workers == 1
         self.checkpoint_seconds = checkpoint_minutes * 60
         self.train_split, self.validation_split = data.splits["train"], data.splits[data.validation]
         self.steps = input_pipeline.steps_per_epoch(self.train_split, self.recipe.batch_size)
         self.chance_loss = chance_loss(self.train_split, len(data.class_names))
         self.row = config.architecture_of(run_config)
-        self.validation_seconds = 0.0
+        self.validation_seconds = self.waited_seconds = 0.0
         pca = run_config["colour_pca"]
         self.colour_pca = pca["stdevs"], pca["vectors"]
-        self.network = self._make_network(run.read_mean(run_config))
-        self.predict = evaluation.make_predictor(self.network)
-        self.log = monitoring.Log(run, data.class_names)
-        self.epoch, self.first_step, self.saved_metrics = 0, 0, None
+        self.predict = evaluation.make_predictor(step.model)
+        self.log = monitoring.Log(run, data.class_names) if self.is_chief else None
+        # Of the epoch: its number, where it began, steps done, and the sums of what these found.
+        self.epoch, self.first_step, self.done, self.loss_sum, self.wrong = 0, 0, 0, 0.0, 0
         self.plateau, self.history, self.best, self.best_step = optimization.Plateau(), [], [math.inf, math.inf], None
-        self.is_over, self.signal, self.done = False, None, 0
+        self.is_over, self.is_stopping, self.signal = False, False, None
         self.on_bad_image, self.skipped = on_bad_image, {"train": {}, "validation": {}}
 
-    def _make_network(self, mean):
-        model = alexnet.build_model(self.row, mean=mean, seed=self.config.seed, precision=self.config.precision)
-        model = _TimedModel(model.inputs, model.outputs[0], name=model.name)
-        self.error = keras.metrics.MeanMetricWrapper(_is_wrong, name="top1_error")
-        optimizer = self.sgd = optimization.MomentumSGD(
-            self.recipe.learning_rate, momentum=self.recipe.momentum, kernel_decay=self.recipe.weight_decay,
-            global_clipnorm=self.recipe.clip_norm or None, name="sgd")
-        if self.config.precision == "mixed_float16":
-            optimizer = keras.optimizers.LossScaleOptimizer(optimizer, name="loss_scale")
-        model.compile(
-            optimizer=optimizer, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            auto_scale_loss=False,
-            metrics=[self.error])
-        # Keras lists the second one under `metrics_variables` only after the first step.
-        self.metric_variables = [*model.metrics[0].variables, *self.error.variables]
-        model.optimizer.build(model.trainable_variables)
-        return model
+    def _say(self, *lines):
+        if self.is_chief:
+            print(*lines, sep="\n", flush=True)
 
     def run(self) -> bool:
         """Runs what is left to do; returns whether the run is complete."""
@@ -182,8 +158,15 @@ class _Training(keras.callbacks.Callback):
         self._resume()
         handlers = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            while not self._is_complete() and not self.signal:
+            while not self._is_complete() and not self.is_stopping:
                 self._run_epoch()
+        except _LOST_WORKER as error:
+            if self.is_alone:
+                raise
+            raise TrainingError(
+                "The other workers are not to be reached any more: one has ended, or the network is cut "
+                f"({str(error).splitlines()[0][:200]}). Start all of them again with the same commands: "
+                "the run goes on from its last checkpoint.") from error
         except tf.errors.ResourceExhaustedError as error:
             raise TrainingError(
                 f"Memory ran out at batch_size={self.recipe.batch_size}. Start anew in another --workdir with "
@@ -191,70 +174,83 @@ class _Training(keras.callbacks.Callback):
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-        if self.signal and not self._is_complete():
-            print(f"Stopped by {signal.Signals(self.signal).name}; a checkpoint is written. The same command goes on "
-                  "from here.", flush=True)
+        if not self._is_complete():
+            by = signal.Signals(self.signal).name if self.signal else "another worker"
+            self._say(f"Stopped by {by}; a checkpoint is written. The same command goes on from here.")
             return False
-        print(f"Done: {self.epoch} epochs, lowest validation error {self.best[0]:.4f}. Next:\n"
-              f"  python -m alexnet_tf evaluate --workdir={self.run_directory} --checkpoint=best\n"
-              f"  python -m alexnet_tf predict --workdir={self.run_directory} IMAGE...\n"
-              f"  python export.py --workdir={self.run_directory}\n"
-              f"  tensorboard --logdir={self.run_directory}   (or look into {self.run_directory.path / monitoring.PICTURES})")
+        self._say(f"Done: {self.epoch} epochs, lowest validation error {self.best[0]:.4f}. Next:\n"
+                  f"  python -m alexnet_tf evaluate --workdir={self.run_directory} --checkpoint=best\n"
+                  f"  python -m alexnet_tf predict --workdir={self.run_directory} IMAGE...\n"
+                  f"  python export.py --workdir={self.run_directory}\n"
+                  f"  tensorboard --logdir={self.run_directory}   (or look into {self.run_directory.path / monitoring.PICTURES})")
         return True
 
     def _is_complete(self) -> bool:
         return self.epoch >= self.recipe.epochs or self.is_over
 
     def _announce(self):
-        recipe, parameters = self.recipe, sum(math.prod(v.shape) for v in self.network.trainable_variables)
+        recipe, parameters = self.recipe, sum(math.prod(v.shape) for v in self.train_step.model.trainable_variables)
         start = {
             "row": "as its source states",
             "he": "by He's rule, which was measured to learn on small data (--initialization=row: the source's own)",
         }.get(self.config.initialization, f"as {self.config.initialization} states")
         schedule = recipe.schedule + (f", patience {recipe.patience} epochs" if recipe.schedule == "plateau" else "")
         clip = f", gradient norm at most {recipe.clip_norm:g}" if recipe.clip_norm else ""
-        print(f"Network: {self.row.name}, {parameters:,} parameters, initialised {start}\n"
+        self._say(
+              f"Network: {self.row.name}, {parameters:,} parameters, initialised {start}\n"
               f"Recipe: batches of {recipe.batch_size}, {recipe.epochs} epochs of {self.steps} steps, rate "
               f"{recipe.learning_rate:g} ({schedule}), momentum {recipe.momentum:g}, weight decay "
               f"{recipe.weight_decay:g}{clip}\n"
-              f"Precision: {self.config.precision}; {'' if self.config.deterministic else 'not '}deterministic")
+              f"Precision: {self.config.precision}{', compiled by XLA' if self.config.jit else ''}; "
+              f"{'' if self.config.deterministic else 'not '}deterministic",
+              self.placement.summary(self.train_step.variables, recipe.batch_size))
 
     def _resume(self):
         checkpoint = self.run_directory.read_checkpoint()
+        self._check_that_workers_agree(checkpoint)
         if checkpoint is None:
-            print(f"A new run in {self.run_directory}.")
+            self._say(f"A new run in {self.run_directory}.")
             return
         arrays, state = checkpoint
-        workdir.restore(self._variables(), arrays)
+        workdir.restore(self.train_step.variables, arrays)
         self.epoch, self.first_step, self.is_over = state["epoch"], state["step"], state["is_over"]
+        self.done, self.loss_sum, self.wrong = state["step"], state["loss_sum"], state["wrong"]
         self.plateau, self.best = optimization.Plateau(**state["plateau"]), [state["best_error"], state["best_loss"]]
-        self.best_step = state["best_step"]
-        self.run_directory.mark_best(self.best_step)
-        self.history, self.saved_metrics = state["history"], state["metrics"]
+        self.best_step, self.history = state["best_step"], state["history"]
         # JSON has made the indices strings.
         self.skipped = {name: {int(i): why for i, why in bad.items()} for name, bad in state["skipped"].items()}
-        if self.history:
-            self.run_directory.write_history(self.history)
+        if self.is_chief:
+            self.run_directory.mark_best(self.best_step)
+            if self.history:
+                self.run_directory.write_history(self.history)
         if self._is_complete():
-            print(f"The run in {self.run_directory} is complete."
-                  + ("" if self.is_over else " With more --epochs it goes on from here."))
+            self._say(f"The run in {self.run_directory} is complete."
+                      + ("" if self.is_over else " With more --epochs it goes on from here."))
         else:
-            print(f"Resuming {self.run_directory} at epoch {self.epoch + 1}, step {self.first_step + 1} of {self.steps}.")
+            self._say(
+                f"Resuming {self.run_directory} at epoch {self.epoch + 1}, step {self.first_step + 1} of {self.steps}.")
 
-    def _variables(self):
-        return [*self.network.variables, *self.network.optimizer.variables]
-
-    def _metric_values(self):
-        return [np.asarray(variable).tolist() for variable in self.metric_variables]
+    def _check_that_workers_agree(self, checkpoint):
+        """Refuses workers that would each train another run: they would wait for each other, or learn nonsense."""
+        state = checkpoint and checkpoint[1]
+        digest = hashlib.sha256(json.dumps([self.run_config, state], sort_keys=True).encode()).digest()
+        own = int.from_bytes(digest[:5], "big")
+        if self.placement.total(own) != own * self.placement.num_workers:
+            raise TrainingError(
+                "The workers were not started alike. All need the same flags, the same images, the same --precision, and "
+                f"one --workdir that they share; this one, worker {self.placement.worker + 1}, sees {self.run_directory} "
+                + (f"at epoch {state['epoch'] + 1}, step {state['step'] + 1}." if state else "without a checkpoint."))
 
     def _save(self, epoch: int, step: int):
-        """Writes a checkpoint; within an epoch, up to its last step, with the sums of the metrics."""
-        metrics = self._metric_values() if step else None
+        """Writes a checkpoint; within an epoch, up to its last step, with the sums over it."""
+        if not self.is_chief:
+            return
         state = {
             "epoch": epoch, "step": step, "is_over": self.is_over, "plateau": dataclasses.asdict(self.plateau),
             "best_error": self.best[0], "best_loss": self.best[1], "best_step": self.best_step,
-            "history": self.history, "metrics": metrics, "skipped": self.skipped}
-        arrays = {variable.path: np.asarray(variable) for variable in self._variables()}
+            "history": self.history, "loss_sum": self.loss_sum if step else 0.0, "wrong": self.wrong if step else 0,
+            "skipped": self.skipped}
+        arrays = {variable.path: np.asarray(variable) for variable in self.train_step.variables}
         for name, array in arrays.items():  # A ReLU may hide it from the loss.
             if not np.isfinite(array).all():
                 raise self._diverged(f"{name} is no longer finite at step {epoch * self.steps + step}")
@@ -263,60 +259,49 @@ class _Training(keras.callbacks.Callback):
 
     def _run_epoch(self):
         self.started_at = self.saved_at = self.told_at = time.monotonic()
-        self.done, self.network.waited_seconds = self.first_step, 0.0
-        if self.first_step < self.steps:  # Else the checkpoint is from between the last step and the validation.
-            self._fit()
-        else:
-            self._restore_metrics()
-        if self.done == self.steps:
+        self.waited_seconds = 0.0
+        with self._progress_bar() as self.bar:
+            while self.done < self.steps and not self.is_stopping:
+                try:
+                    self._train_from(self.done)
+                except input_pipeline.READ_ERRORS as error:
+                    batch = input_pipeline.batch_indices(
+                        self.train_split, self.recipe, seed=self.config.seed, epoch=self.epoch, step=self.done,
+                        skipped=self.skipped["train"])
+                    input_pipeline.bad_images(
+                        self.train_split, batch, error, self.on_bad_image, self.skipped["train"])
+        if self.done == self.steps:  # Also where a checkpoint is from between the last step and the validation.
             self._end_epoch(max(time.monotonic() - self.started_at, 1e-6))
 
-    def _fit(self):
-        with self._progress_bar() as self.bar:
-            while self.done < self.steps and not self.signal:
-                try:
-                    self._fit_from(self.done)
-                except input_pipeline.READ_ERRORS as error:
-                    self._skip(error)
-
-    def _fit_from(self, step):
+    def _train_from(self, first_step):
         recipe = self.recipe
         is_noisy = recipe.colour_noise and (
             recipe.schedule != "steps" or self.epoch / recipe.epochs < recipe.colour_noise_until)
-        dataset = input_pipeline.make_train_dataset(
-            self.train_split, recipe, image_size=self.row.image_size, seed=self.config.seed, epoch=self.epoch,
-            first_step=step, colour_pca=self.colour_pca if is_noisy else None, skipped=self.skipped["train"])
-        if not self.history and not step:
-            images, _ = next(iter(dataset))
-            self.log.input_pictures(input_pipeline.add_noise(*images) if is_noisy else images)
-        self.network.fit(
-            dataset, initial_epoch=self.epoch, epochs=self.epoch + 1, callbacks=[self], shuffle=False, verbose=0)
 
-    def _skip(self, error):
-        """Finds what made the batch fail; the epoch goes on at that batch, without it."""
-        skipped = self.skipped["train"]
-        batch = input_pipeline.batch_indices(
-            self.train_split, self.recipe, seed=self.config.seed, epoch=self.epoch, step=self.done, skipped=skipped)
-        input_pipeline.bad_images(self.train_split, batch, error, self.on_bad_image, skipped)
-        if self.done and self.saved_metrics is None:
-            self.saved_metrics = self._metric_values()
+        def make_dataset(worker, num_workers):
+            return input_pipeline.make_train_dataset(
+                self.train_split, recipe, image_size=self.row.image_size, seed=self.config.seed, epoch=self.epoch,
+                first_step=first_step, colour_pca=self.colour_pca if is_noisy else None, skipped=self.skipped["train"],
+                worker=worker, num_workers=num_workers)
+
+        if self.is_chief and not self.history and not first_step:
+            images, _ = next(iter(make_dataset(self.placement.worker, self.placement.num_workers)))
+            self.log.input_pictures(input_pipeline.add_noise(*images) if is_noisy else images)
+        batches = self.train_step.batches(make_dataset)
+        while self.done < self.steps and not self.is_stopping:
+            start = time.perf_counter()
+            batch = next(batches)
+            self.waited_seconds += time.perf_counter() - start
+            self._set_rates()
+            self._end_step(self.train_step(batch, is_stop=self.signal is not None))
 
     def _progress_bar(self):
         return tqdm.tqdm(
-            total=self.steps, initial=self.first_step, unit="step", leave=False, disable=None, file=sys.stdout,
+            total=self.steps, initial=self.first_step, unit="step", leave=False, file=sys.stdout,
+            disable=None if self.is_chief else True,
             desc=f"Epoch {self.epoch + 1}/{self.recipe.epochs}", dynamic_ncols=True)
 
-    def on_epoch_begin(self, epoch, logs=None):
-        self.error.reset_state()  # Keras has done so for the loss, and for this one only after its first step.
-        self._restore_metrics()
-
-    def _restore_metrics(self):
-        if self.saved_metrics is not None:
-            for variable, value in zip(self.metric_variables, self.saved_metrics, strict=True):
-                variable.assign(np.asarray(value, variable.dtype))
-            self.saved_metrics = None
-
-    def on_train_batch_begin(self, batch, logs=None):
+    def _set_rates(self):
         recipe = self.recipe
         step = self.epoch * self.steps + self.done
         progress = step / (recipe.epochs * self.steps)
@@ -325,33 +310,36 @@ class _Training(keras.callbacks.Callback):
         if recipe.schedule == "steps" and recipe.bias_steps is not None:
             multiplier *= optimization.step_factor(recipe.bias_steps, progress) / factor
         conv1 = optimization.step_factor(recipe.conv1_steps, progress) if recipe.schedule == "steps" else 1.0
-        self.sgd.bias_multiplier.assign(multiplier)
-        self.sgd.conv1_multiplier.assign(conv1)
+        self.train_step.sgd.bias_multiplier.assign(multiplier)
+        self.train_step.sgd.conv1_multiplier.assign(conv1)
         warm_up = min(1.0, (step + 1) / recipe.warmup_steps) if recipe.warmup_steps else 1.0
-        self.sgd.learning_rate = recipe.learning_rate * factor * warm_up
+        self.train_step.sgd.learning_rate = recipe.learning_rate * factor * warm_up
 
-    def on_train_batch_end(self, batch, logs=None):
+    def _end_step(self, result):
         self.done += 1
-        step = self.epoch * self.steps + self.done
-        if not math.isfinite(logs["loss"]):
-            raise self._diverged(f"The loss is {logs['loss']} at step {step} (epoch {self.epoch + 1})")
+        self.loss_sum, self.wrong = self.loss_sum + result.loss, self.wrong + result.wrong
+        step, loss, error = self.epoch * self.steps + self.done, *self._means()
+        if not math.isfinite(result.loss):
+            raise self._diverged(f"The loss is {result.loss} at step {step} (epoch {self.epoch + 1})")
         if step % _STUCK_STEPS == 0:
-            self._tell_if_stuck(logs["loss"], step)
-        self.bar.set_postfix_str(
-            f"loss {logs['loss']:.3f}, error {logs['top1_error']:.3f}, {self._images_per_second():.0f} images/s",
-            refresh=False)
+            self._tell_if_stuck(loss, step)
+        course = f"loss {loss:.3f}, error {error:.3f}, {self._images_per_second():.0f} images/s"
+        self.bar.set_postfix_str(course, refresh=False)
         self.bar.update()
         if self.done == self.steps:
             return
+        # Workers stop together: all hear of a signal in the result of the step after it.
+        self.is_stopping = self.signal is not None if self.is_alone else result.is_stop
         now = time.monotonic()
-        if self.signal or now - self.saved_at > self.checkpoint_seconds:
+        if self.is_stopping or now - self.saved_at > self.checkpoint_seconds:
             self._save(self.epoch, self.done)
-            self.network.stop_training = bool(self.signal)
         if self.bar.disable and now - self.told_at > 20:
             self.told_at = now
-            print(f"Epoch {self.epoch + 1}/{self.recipe.epochs}, step {self.done}/{self.steps}: "
-                  f"loss {logs['loss']:.3f}, error {logs['top1_error']:.3f}, "
-                  f"{self._images_per_second():.0f} images/s", flush=True)
+            self._say(f"Epoch {self.epoch + 1}/{self.recipe.epochs}, step {self.done}/{self.steps}: {course}")
+
+    def _means(self):
+        """Returns the mean loss and error over the epoch's steps that are done."""
+        return self.loss_sum / self.done, self.wrong / (self.done * self.recipe.batch_size)
 
     def _images_per_second(self) -> float:
         seconds = time.monotonic() - self.started_at
@@ -366,6 +354,8 @@ class _Training(keras.callbacks.Callback):
     def _validate(self) -> evaluation.Evaluation | None:
         """Measures the validation split; None if a signal came, after a checkpoint from before the measurement."""
         split, seconds = self.validation_split, time.monotonic() - self.saved_at
+        if not self.is_alone:
+            split = split.part(np.arange(self.placement.worker, len(split), self.placement.num_workers))
         if seconds + self.validation_seconds > self.checkpoint_seconds:
             self._save(self.epoch, self.steps)
         started = time.monotonic()
@@ -374,11 +364,13 @@ class _Training(keras.callbacks.Callback):
             on_bad_image=self.on_bad_image, skipped=self.skipped["validation"])
         batches = tqdm.tqdm(
             batches, total=-(-len(split) // _EVALUATION_BATCH_SIZE), desc="Validation", unit="batch", leave=False,
-            disable=None, file=sys.stdout)
+            disable=None if self.is_chief else True, file=sys.stdout)
         try:
-            result = evaluation.evaluate(self.predict, self._until_signal(batches), len(self.data.class_names))
+            result = evaluation.evaluate(
+                self.predict, self._until_signal(batches), len(self.data.class_names), total=self.placement.total)
         except _SignalCame:
             self._save(self.epoch, self.steps)
+            self.is_stopping = True
             return None
         self.validation_seconds = time.monotonic() - started
         if not math.isfinite(result.loss):
@@ -387,21 +379,21 @@ class _Training(keras.callbacks.Callback):
 
     def _until_signal(self, batches):
         for batch in batches:
-            if self.signal:
+            if self.signal and self.is_alone:  # Else the others would wait for this one's part.
                 raise _SignalCame
             yield batch
 
     def _end_epoch(self, seconds):
         images_per_second = (self.steps - self.first_step) * self.recipe.batch_size / seconds
-        waited = self.network.waited_seconds / seconds
+        waited = self.waited_seconds / seconds
         result = self._validate()
         if result is None:
             return
-        loss, error = self.network.metrics[0], self.error
+        loss, error = self._means()
         row = {
             "epoch": self.epoch + 1, "step": (self.epoch + 1) * self.steps,
-            "learning_rate": float(f"{float(self.sgd.learning_rate):.6g}"),
-            "train_loss": float(loss.result()), "train_top1_error": float(error.result()), "val_loss": result.loss,
+            "learning_rate": float(f"{float(self.train_step.sgd.learning_rate):.6g}"),
+            "train_loss": loss, "train_top1_error": error, "val_loss": result.loss,
             "val_top1_error": result.top1_error, "val_top5_error": result.top5_error,
             "images_per_second": round(images_per_second, 1)}
         self.history.append(row)
@@ -411,10 +403,12 @@ class _Training(keras.callbacks.Callback):
         divisions = self.plateau.divisions
         if self.recipe.schedule == "plateau":
             self.is_over = self.plateau.update(result.top1_error, self.recipe.patience)
-        self.epoch, self.first_step = self.epoch + 1, 0
+        self.epoch, self.first_step, self.done, self.loss_sum, self.wrong = self.epoch + 1, 0, 0, 0.0, 0
         self._save(self.epoch, 0)
+        if not self.is_chief:
+            return
         self.run_directory.write_history(self.history)
-        self.log.epoch(row, waited, self.network, result.confusion)
+        self.log.epoch(row, waited, self.train_step.model, result.confusion)
         self._tell(row, waited, is_best, self.plateau.divisions > divisions)
 
     def _tell(self, row, waited, is_best, has_divided):
@@ -432,7 +426,8 @@ class _Training(keras.callbacks.Callback):
 
     def _tell_if_stuck(self, loss, step):
         if optimization.is_stuck(loss, self.chance_loss, step):
-            print(f"The loss is stuck at {loss:.3f}: guessing gives {self.chance_loss:.3f} "
+            self._say(
+                  f"The loss is stuck at {loss:.3f}: guessing gives {self.chance_loss:.3f} "
                   f"(ln({len(self.data.class_names)}) = {math.log(len(self.data.class_names)):.3f}). The network has "
                   f"learned nothing yet with --initialization={self.config.initialization} and "
                   f"--learning_rate={self.recipe.learning_rate:g}. Try, in another --workdir, {self._advice()}.")
@@ -448,8 +443,3 @@ class _Training(keras.callbacks.Callback):
         self.signal = number
         # Not print(): the signal may have come in the middle of one.
         os.write(1, f"\n{signal.Signals(number).name}: stopping; a second one stops at once.\n".encode())
-
-
-def _is_wrong(labels, logits):
-    """Returns 1.0 for each example whose highest logit is another class."""
-    return tf.cast(tf.argmax(logits, -1, output_type=labels.dtype) != labels, tf.float32)

@@ -12,12 +12,12 @@ PACKAGE = ROOT / "alexnet_tf"
 
 # A module may import modules of a lower level.
 LEVELS = (
-    ("config", "layers", "distribution", "drawing"),
-    ("preprocessing", "alexnet", "optimization", "records", "weight_files", "workdir", "serving_client"),
+    ("config", "layers", "drawing"),
+    ("distribution", "preprocessing", "alexnet", "optimization", "records", "weight_files", "workdir", "serving_client"),
     ("caffe_files", "imagenet_tars", "pickles"),
     ("caffe_nets", "datasets"),
     ("input_pipeline", "inspection", "monitoring", "evaluation", "preparing", "weights"),
-    ("saved_model",),
+    ("saved_model", "steps"),
     ("tflite",),
     ("training", "benchmarking", "exporting", "exchange"),
 )

@@ -6,7 +6,6 @@ import math
 import os
 import signal
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -57,25 +56,15 @@ def history(path, dropped=("images_per_second",)):
         return [{k: v for k, v in row.items() if k not in dropped} for row in csv.DictReader(file)]
 
 
-class StopAt(keras.callbacks.Callback):
-    """Sends a signal to this process after some steps."""
-
-    def __init__(self, steps, number):
-        super().__init__()
-        self.left, self.number = steps, number
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.left -= 1
-        if self.left == 0:
-            os.kill(os.getpid(), self.number)
-
-
 def stop_after(monkeypatch, steps, number=signal.SIGTERM):
-    fit = keras.Model.fit
+    """Has a signal sent to this process after some steps."""
+    end, left = training._Training._end_step, iter(range(steps - 1, -1, -1))
 
-    def stopping_fit(self, *args, callbacks, **kwargs):
-        return fit(self, *args, callbacks=[StopAt(steps, number), *callbacks], **kwargs)
-    monkeypatch.setattr(keras.Model, "fit", stopping_fit)
+    def stopping_end(self, result):
+        if next(left, None) == 0:
+            os.kill(os.getpid(), number)
+        end(self, result)
+    monkeypatch.setattr(training._Training, "_end_step", stopping_end)
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
@@ -255,9 +244,10 @@ def test_make_run_config_is_json_and_rebuilds_the_row(data):
 
 
 def test_train_names_the_step_of_a_loss_that_is_not_finite(data, tmp_path, monkeypatch):
-    loss = keras.losses.SparseCategoricalCrossentropy.__call__
+    step = training.steps.TrainStep.__call__
     monkeypatch.setattr(
-        keras.losses.SparseCategoricalCrossentropy, "__call__", lambda self, *args, **kw: loss(self, *args, **kw) * np.nan)
+        training.steps.TrainStep, "__call__",
+        lambda self, *args, **kw: dataclasses.replace(step(self, *args, **kw), loss=math.nan))
     with pytest.raises(training.TrainingError, match=r"The loss is nan at step 1 \(epoch 1\): the run has diverged. Start"):
         training.train(tiny_config(), data, tmp_path / "run")
     assert workdir.Workdir(tmp_path / "run").steps() == []
@@ -267,9 +257,9 @@ def test_train_stopped_in_the_validation_goes_on_there(data, tmp_path, monkeypat
     training.train(tiny_config(), data, tmp_path / "whole")
     evaluate = training.evaluation.evaluate
 
-    def stopping(predict, batches, num_classes):
+    def stopping(*args, **kwargs):
         os.kill(os.getpid(), signal.SIGTERM)
-        return evaluate(predict, batches, num_classes)
+        return evaluate(*args, **kwargs)
 
     with monkeypatch.context() as patch:
         patch.setattr(training.evaluation, "evaluate", stopping)
@@ -296,13 +286,14 @@ def test_train_sets_the_rates_of_the_schedule(data, tmp_path, monkeypatch, sched
     recipe = dataclasses.replace(
         config.ORIGINAL2012.recipe, batch_size=8, epochs=4, schedule=schedule, learning_rate=1e-3, weight_decay=0,
         steps=((.5, .1),), bias_steps=(), conv1_steps=((.75, 0.),))
-    seen, end = [], training._Training.on_train_batch_end
+    seen, end = [], training._Training._end_step
 
-    def watching(self, batch, logs=None):
-        seen.append([float(self.sgd.learning_rate), float(self.sgd.bias_multiplier), float(self.sgd.conv1_multiplier)])
-        return end(self, batch, logs)
+    def watching(self, result):
+        sgd = self.train_step.sgd
+        seen.append([float(sgd.learning_rate), float(sgd.bias_multiplier), float(sgd.conv1_multiplier)])
+        end(self, result)
 
-    monkeypatch.setattr(training._Training, "on_train_batch_end", watching)
+    monkeypatch.setattr(training._Training, "_end_step", watching)
     training.train(dataclasses.replace(tiny_config(), recipe=recipe), data, tmp_path / "run")
     expected = {  # (kernels, biases over kernels, conv1 over the others) in the first step of each of the four epochs.
         "plateau": [(1e-3, 2, 1)] * 4,
