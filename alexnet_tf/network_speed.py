@@ -217,7 +217,7 @@ def make_team(
     keras.utils.set_random_seed(0)
     if deterministic:
         tf.config.experimental.enable_op_determinism()
-    network = make_network(row, precision)
+    network = make_network(row, precision) if is_training else alexnet.build_model(row, precision=precision)
     if directory:
         np.savez(pathlib.Path(directory, "weights.npz"), **{v.path: v.numpy() for v in network.variables})
     for form in ("builtin", "convolution") if has_saved_models else ():

@@ -191,9 +191,17 @@ def random_batch(row: config.Architecture, batch_size: int) -> tuple[np.ndarray,
 
 
 def repeated(step, images: int):
-    """Returns the contestant that repeats a step: seconds -> images per second, at least two steps after a first one."""
+    """Returns the contestant that repeats a step: seconds -> images per second, over at least two steps.
+
+    In the first turn a step goes before that counts not, for what engines do once.
+    """
+    is_warm = False
+
     def run(seconds: float) -> float:
-        step()
+        nonlocal is_warm
+        if not is_warm:
+            step()
+            is_warm = True
         steps, start = 0, time.perf_counter()
         while (elapsed := time.perf_counter() - start) < seconds or steps < 2:
             step()
