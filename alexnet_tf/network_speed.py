@@ -287,7 +287,7 @@ def _machine() -> dict:
     return {
         "cpu": _cpu_name(), "cores": os.cpu_count(),
         "accelerators": [tf.config.experimental.get_device_details(device).get("device_name", device.name)
-                         for device in tf.config.list_physical_devices("GPU")],
+                         for device in tf.config.list_physical_devices() if device.device_type != "CPU"],
         "versions": {"Python": platform.python_version(), "TensorFlow": tf.__version__, "Keras": keras.__version__}}
 
 

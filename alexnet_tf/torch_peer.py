@@ -29,7 +29,10 @@ class Normalize(torch.nn.Module):
 
 
 class LocalResponseNorm(torch.nn.Module):
-    """PyTorch's own LRN, which divides alpha by the window's size; towers that do not see each other are a batch."""
+    """PyTorch's own LRN, which divides alpha by the window's size and has no kernel for half precision.
+
+    Towers that do not see each other are a batch.
+    """
 
     def __init__(self, lrn: config.LRN, towers: int):
         super().__init__()
@@ -38,7 +41,7 @@ class LocalResponseNorm(torch.nn.Module):
 
     def forward(self, x):
         y = x.reshape(x.shape[0] * self.towers, -1, *x.shape[2:])
-        return functional.local_response_norm(y, *self.constants).reshape(x.shape)
+        return functional.local_response_norm(y.float(), *self.constants).reshape(x.shape).to(x.dtype)
 
 
 class SameMapNorm(torch.nn.Module):
