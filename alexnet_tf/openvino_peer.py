@@ -57,7 +57,7 @@ def _in_streams(compiled, images):
             queue.start_async({0: tensor})
         queue.wait_all()
         done, start = 0, time.perf_counter()
-        while time.perf_counter() - start < seconds or done < 2 * batches:
+        while time.perf_counter() - start < seconds or done < batches:
             queue.start_async({0: tensor})
             done += 1
         queue.wait_all()

@@ -13,6 +13,9 @@ from alexnet_tf import config
 # Side of the square matrices whose product is the floor: large enough to be no matter of memory.
 FLOOR_SIZE = 2048
 
+# For so long at least a group of layers is timed, in each direction.
+_ENOUGH_SECONDS = 0.3
+
 
 @dataclasses.dataclass(frozen=True)
 class Group:
@@ -20,7 +23,7 @@ class Group:
 
     Attributes:
         name: The stage's name, or "loss" or "update".
-        multiply_adds: Of the forward pass, for an image.
+        multiply_adds: For an image, in all passes.
         forward_seconds: For a batch.
         backward_seconds: For a batch; None in inference.
     """
@@ -31,25 +34,18 @@ class Group:
     backward_seconds: float | None
 
 
-def multiply_adds(model: keras.Model, training: bool = False) -> int:
+def multiply_adds(model: "keras.Model | Part", training: bool = False) -> int:
     """Returns the multiply-adds of the convolutions and dense layers, for an image; all else is small beside them.
 
     A training step has three times the forward pass, for the outputs, the kernels' gradients and the inputs'
     gradients, but for the layers that read the image: nobody asks for its gradient.
     """
     total = 0
-    for layer in _weighing_layers(model):
-        passes = 3 - _reads_images(layer) if training else 1
-        total += passes * _multiply_adds(layer)
+    for layer in model.layers:
+        if hasattr(layer, "kernel"):
+            passes = 3 - _reads_images(layer) if training else 1
+            total += passes * math.prod(layer.kernel.shape) * math.prod(layer.output.shape[1:-1])
     return total
-
-
-def _weighing_layers(model):
-    return [layer for layer in model.layers if hasattr(layer, "kernel")]
-
-
-def _multiply_adds(layer) -> int:
-    return math.prod(layer.kernel.shape) * math.prod(layer.output.shape[1:-1])
 
 
 def _reads_images(layer) -> bool:
@@ -62,7 +58,7 @@ def floor(precision: str):
     """Returns the contestant that multiplies square matrices in a policy's compute dtype: seconds -> FLOP a second."""
     a = tf.random.stateless_uniform([FLOOR_SIZE] * 2, [0, 0])
     a = tf.cast(a, keras.DTypePolicy(precision).compute_dtype)
-    product = tf.function(lambda: tf.matmul(a, tf.stop_gradient(a)))
+    product = tf.function(lambda: tf.matmul(a, a))
 
     def run(seconds: float) -> float:
         product()
@@ -88,39 +84,53 @@ def layer_groups(model: keras.Model, row: config.Architecture, images, labels, *
         labels: int [batch].
         training: Whether dropout drops and there is a backward pass.
     """
-    stages = [stage.name for stage in row.stages]
-    members = {name: [] for name in stages}
-    for layer in model.layers[1:]:
-        name = layer.name.split("_")[0]
-        members[name if name in members else stages[-1] if layer.name == "logits" else stages[0]].append(layer)
-    groups, values = [], {id(model.inputs[0]): images}
-    for name, layers in members.items():
-        part = _part(layers, model.outputs)
+    values, groups = {id(model.inputs[0]): images}, []
+    for name, part in parts(model, row).items():
         inputs = [values[id(tensor)] for tensor in part.given]
-        outputs, forward, backward = _time_part(part.model, inputs, training, name != stages[0])
+        outputs, forward, backward = _time_part(part.model, inputs, training, wants_inputs=bool(groups))
         values |= dict(zip(map(id, part.made), outputs))
-        groups.append(Group(name, sum(_multiply_adds(layer) for layer in layers if hasattr(layer, "kernel")), forward, backward))
+        groups.append(Group(name, multiply_adds(part, training), forward, backward))
     if training:
         groups += [_time_loss(model, outputs[0], labels), _time_update(model)]
     return groups
 
 
 @dataclasses.dataclass(frozen=True)
-class _Part:
-    """A model of some layers, the tensors of the whole that go in, and those that come out."""
+class Part:
+    """Some layers of a network as a model of their own.
 
-    model: keras.Model
+    Attributes:
+        layers: The layers, which are shared with the whole.
+        given: The whole's tensors that go in.
+        made: The whole's tensors that come out.
+        model: From `given` to `made`.
+    """
+
+    layers: list
     given: list
     made: list
+    model: keras.Model
 
 
-def _part(layers, last) -> _Part:
+def parts(model: keras.Model, row: config.Architecture) -> dict[str, Part]:
+    """Returns the stages' parts by their names. What has no stage's name goes with its reader, the last with the last."""
+    members, readers = {stage.name: [] for stage in row.stages}, {}
+    for layer in reversed(model.operations[1:]):
+        reader = readers.get(id(tf.nest.flatten(layer.output)[0]), row.stages[-1].name)
+        name = layer.name.split("_")[0]
+        name = name if name in members else reader
+        members[name].append(layer)
+        readers |= {id(tensor): name for tensor in layer._inbound_nodes[0].input_tensors}
+    return {name: _part(layers, model.outputs) for name, layers in members.items()}
+
+
+def _part(layers, last) -> Part:
     made = {id(tensor): tensor for layer in layers for tensor in tf.nest.flatten(layer.output)}
-    read = [tensor for layer in layers for tensor in layer._inbound_nodes[0].input_tensors]
-    given = list({id(tensor): tensor for tensor in read if id(tensor) not in made}.values())
-    inside = {id(tensor) for tensor in read}
-    outgoing = [tensor for key, tensor in made.items() if key not in inside or any(tensor is each for each in last)]
-    return _Part(keras.Model(given, outgoing), given, outgoing)
+    read = {id(tensor): tensor for layer in layers for tensor in layer._inbound_nodes[0].input_tensors}
+    given = [tensor for key, tensor in read.items() if key not in made]
+    ends = {id(tensor) for tensor in last}
+    leaving = [tensor for key, tensor in made.items() if key not in read or key in ends]
+    return Part(layers, given, leaving, keras.Model(given, leaving))
 
 
 def _time_part(part, inputs, training, wants_inputs):
@@ -138,8 +148,8 @@ def _time_part(part, inputs, training, wants_inputs):
             if wants_inputs:
                 tape.watch(inputs)
             results = tf.nest.flatten(part(inputs, training=True))
-        wanted = part.trainable_variables + (inputs if wants_inputs else [])
-        return tape.gradient(results, [v.value if hasattr(v, "value") and not tf.is_tensor(v) else v for v in wanted], upstream)
+        wanted = [variable.value for variable in part.trainable_variables] + (inputs if wants_inputs else [])
+        return tape.gradient(results, wanted, upstream)
 
     return outputs, seconds, max(0.0, _median_seconds(both) - seconds)
 
@@ -165,10 +175,10 @@ def _time_update(model):
 
 
 def _median_seconds(call) -> float:
-    """Returns the median of at least five calls over a third of a second, after two that count not."""
+    """Returns the median of at least five calls, after two that count not."""
     call(), call()
     times, start = [], time.perf_counter()
-    while len(times) < 5 or time.perf_counter() - start < 0.33:
+    while len(times) < 5 or time.perf_counter() - start < _ENOUGH_SECONDS:
         times.append(_seconds(call))
     return statistics.median(times)
 

@@ -107,11 +107,10 @@ def _groups(result, batch_size):
     per_image = 1000 / batch_size
     whole = 1000 / result.best.median
     total = 0.0
-    for index, group in enumerate(result.groups):
+    for group in result.groups:
         forward, backward = group.forward_seconds * per_image, (group.backward_seconds or 0.0) * per_image
-        both, passes = forward + backward, (2 if index == 0 else 3) if is_training else 1
+        both, floor = forward + backward, 2000 * group.multiply_adds / result.floor.median
         total += both
-        floor = 2000 * passes * group.multiply_adds / result.floor.median
         columns = f"{backward:8.2f} {both:8.2f} " if is_training else f"{'':18}"
         share = f"{floor / both:14.2f}" if group.multiply_adds else ""
         lines.append(f"{group.name:12} {forward:7.2f} {columns}{both / whole:8.0%} {share}".rstrip())

@@ -191,7 +191,7 @@ def random_batch(row: config.Architecture, batch_size: int) -> tuple[np.ndarray,
 
 
 def repeated(step, images: int):
-    """Returns the contestant that repeats a step: seconds -> images per second, over at least two steps.
+    """Returns the contestant that repeats a step: seconds -> images per second, over at least one step.
 
     In the first turn a step goes before that counts not, for what engines do once.
     """
@@ -203,7 +203,7 @@ def repeated(step, images: int):
             step()
             is_warm = True
         steps, start = 0, time.perf_counter()
-        while (elapsed := time.perf_counter() - start) < seconds or steps < 2:
+        while (elapsed := time.perf_counter() - start) < seconds or not steps:
             step()
             steps += 1
         return steps * images / elapsed
