@@ -30,7 +30,7 @@ SWEEPS = {"batch_size": (16, 32, 64, 128, 256, 512)}
 OURS = "alexnet_tf"
 
 # A peer's variant that does less than this share of the best of its precision in its first turn gets no other.
-_HOPELESS = 0.7
+_HOPELESS = 0.6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,11 +69,12 @@ class NetworkSpeed:
         return speed.median * self.flop / self.floor.median
 
     def peer_bests(self) -> dict[str, turns.Speed]:
-        """Returns the peer's fastest variant in float32, and in any precision."""
+        """Returns the peer's fastest variant in float32, and in any precision, of those with a turn in each round."""
         if not self.peers:
             return {}
-        exact = [speed for speed in self.peers if speed.name.startswith("float32")]
-        return {"float32": fastest(exact), "any precision": fastest(self.peers)}
+        whole = [speed for speed in self.peers if len(speed.rounds) == len(self.floor.rounds)]
+        exact = [speed for speed in whole if speed.name.partition(",")[0] == "float32"]
+        return {"float32": fastest(exact), "any precision": fastest(whole)}
 
 
 @dataclasses.dataclass(frozen=True)

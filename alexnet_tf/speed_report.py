@@ -3,7 +3,7 @@
 import dataclasses
 import json
 
-_WIDTH = 45
+_WIDTH = 52
 
 
 def report(result) -> str:

@@ -8,9 +8,11 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import shutil
 
 import numpy as np
 import torch
+import torch._inductor.config
 from torch.nn import functional
 
 from alexnet_tf import config, turns
@@ -174,11 +176,14 @@ def make_team(row: config.Architecture, directory, *, batch_size: int, is_traini
         is_compiled: Whether `torch.compile` takes part.
     """
     torch.set_num_threads(os.cpu_count())
+    can_compile = any(map(shutil.which, ("c++", "g++", "clang++")))
+    if is_compiled and not is_training:
+        torch._inductor.config.freezing = True  # Weights become constants, laid out for their convolutions.
     with np.load(pathlib.Path(directory, "weights.npz")) as arrays:
         arrays = dict(arrays)
     images, labels = map(torch.from_numpy, turns.random_batch(row, batch_size))
     networks, calls = {}, {}
-    for variant in variants(is_training, is_compiled):
+    for variant in variants(is_training, is_compiled and can_compile):
         dtype = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(variant.precision, torch.float32)
         key = variant.memory_format, dtype
         if key not in networks:
@@ -196,8 +201,9 @@ def make_team(row: config.Architecture, directory, *, batch_size: int, is_traini
         "name": "PyTorch",
         "version": torch.__version__,
         "threads": torch.get_num_threads(),
-        "data": "uint8 images, normalised in the network; oneDNN " + (
-            "in use" if torch.backends.mkldnn.is_available() else "missing")})
+        "data": "uint8 images, normalised in the network; oneDNN "
+                f"{'in use' if torch.backends.mkldnn.is_available() else 'missing'}, torch.compile "
+                f"{('in use' if can_compile else 'needs a C++ compiler') if is_compiled else 'left out'}"})
 
 
 @contextlib.contextmanager
