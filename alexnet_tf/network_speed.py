@@ -179,7 +179,8 @@ def check_peer(peer: str | None, is_training: bool) -> None:
         UserError: Says what to type instead.
     """
     if peer == "openvino" and is_training:
-        raise config.UserError("OpenVINO cannot train. Compare with it by\n  python -m alexnet_tf benchmark infer --peer=openvino")
+        raise config.UserError(
+            "OpenVINO cannot train. Compare with it by\n  python -m alexnet_tf benchmark infer --peer=openvino")
     if peer and importlib.util.find_spec(peer) is None:
         raise config.UserError(f"--peer={peer} needs a package that is not installed. Type\n  pip install {peer}")
 

@@ -38,7 +38,8 @@ def growth_report(result) -> str:
     for value, speed, peak in result.points:
         share = speed.median * result.flop / result.floor.median
         lines.append(f"{value:12} {_speed(speed)} {1000 / speed.median:13.2f} {share:14.2f} {_mebibytes(peak):>29}")
-    return "\n".join([*lines, "", f"The floor is {result.floor.median / 1e9:,.0f} GFLOP/s, {result.flop / 1e9:.2f} GFLOP an image."])
+    lines += ["", f"The floor is {result.floor.median / 1e9:,.0f} GFLOP/s, {result.flop / 1e9:.2f} GFLOP an image."]
+    return "\n".join(lines)
 
 
 def as_json(result) -> str:
@@ -66,7 +67,8 @@ def _header(facts, size):
         f"{what} of {facts['architecture']}, {size}, {facts['precision']}, "
         f"{'' if facts['deterministic'] else 'not '}deterministic",
         f"{machine}; {versions}",
-        f"Medians of {facts['rounds']} turns of at least {facts['seconds']:g} s, in alternation, each engine in its own process"]
+        f"Medians of {facts['rounds']} turns of at least {facts['seconds']:g} s, in alternation, each engine in its own "
+        "process"]
 
 
 def _peer_header(facts):
@@ -114,5 +116,7 @@ def _groups(result, batch_size):
         columns = f"{backward:8.2f} {both:8.2f} " if is_training else f"{'':18}"
         share = f"{floor / both:14.2f}" if group.multiply_adds else ""
         lines.append(f"{group.name:12} {forward:7.2f} {columns}{both / whole:8.0%} {share}".rstrip())
-    lines.append(f"{'sum':12} {'':7} {total:17.2f} {total / whole:8.0%}" if is_training else f"{'sum':12} {total:7.2f} {'':18}{total / whole:7.0%}")
-    return [*lines, f"{'whole':12} {'':7} {whole:17.2f}" if is_training else f"{'whole':12} {whole:7.2f}"]
+    for name, value in ("sum", total), ("whole", whole):
+        columns = f"{'':16} {value:8.2f} " if is_training else f"{value:7.2f} {'':18}"
+        lines.append(f"{name:12} {columns}{value / whole:8.0%}")
+    return lines

@@ -195,7 +195,10 @@ def make_team(row: config.Architecture, directory, *, batch_size: int, is_traini
             networks[key] = network, pixels, make_optimizer(network, row.recipe)
         network, pixels, optimizer = networks[key]
         call = torch.compile(network) if variant.compiled else network
-        step = _training_step(variant, call, pixels, labels, optimizer) if is_training else _inference_step(variant, call, pixels)
+        if is_training:
+            step = _training_step(variant, call, pixels, labels, optimizer)
+        else:
+            step = _inference_step(variant, call, pixels)
         calls[str(variant)] = turns.repeated(step, batch_size)
     return turns.Team(calls, {
         "name": "PyTorch",

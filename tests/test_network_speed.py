@@ -1,4 +1,4 @@
-"""Tests of `network_speed`: that what is timed is the real step, and who is compared; speed itself is no matter of a test."""
+"""Tests of `network_speed`: that what is timed is the real step, and who is compared; not how fast it is."""
 
 import dataclasses
 import importlib.util

@@ -19,7 +19,8 @@ def speed(name, *rounds):
 
 def make_result(peers=(), groups=(), **facts):
     return network_speed.NetworkSpeed(
-        facts=FACTS | facts, ours=(speed("alexnet_tf, LRN builtin", 30.0, 20.0, 25.0), speed("alexnet_tf, LRN convolution", 41.0, 38.0, 40.0)),
+        facts=FACTS | facts, ours=(
+            speed("alexnet_tf, LRN builtin", 30.0, 20.0, 25.0), speed("alexnet_tf, LRN convolution", 41.0, 38.0, 40.0)),
         floor=FLOOR, flop=4_000_000_000, peers=peers, peer_facts=peers and {
             "name": "PyTorch", "version": "2.13.0", "threads": 2, "data": "uint8 images"} or {},
         groups=groups, state_bytes=466 * 2**20, peak_bytes=1500 * 2**20)
@@ -66,7 +67,7 @@ def test_report_has_the_layer_groups():
     text = speed_report.report(make_result(groups=groups))
     assert row_of(text, "conv1") == ["4.00", "16.00", "20.00", "80%", "0.50"]
     assert row_of(text, "update") == ["0.00", "2.00", "2.00", "8%"]
-    assert row_of(text, "sum") == ["22.00", "88%"] and row_of(text, "whole") == ["25.00"]
+    assert row_of(text, "sum") == ["22.00", "88%"] and row_of(text, "whole") == ["25.00", "100%"]
 
 
 def test_report_of_inference_has_no_backward_pass():
