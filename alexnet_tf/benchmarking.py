@@ -1,35 +1,16 @@
-"""How fast is it, and against what: contestants in turns within one run, because only ratios within a run mean anything."""
+"""How fast is the training input, against the bare decode and the pipeline that most programs have."""
 
 import dataclasses
 import os
-import pathlib
-import statistics
 import time
 
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import config, datasets, input_pipeline, preprocessing, records
+from alexnet_tf import config, datasets, input_pipeline, preprocessing, records, turns
 
 # Encoded images that the bare decode is given, from memory.
 _SAMPLE = 2048
-
-
-@dataclasses.dataclass(frozen=True)
-class Speed:
-    """Images per second of one contestant.
-
-    Attributes:
-        name: What ran.
-        rounds: Images per second in each round.
-    """
-
-    name: str
-    rounds: tuple[float, ...]
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.rounds)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +26,9 @@ class InputSpeeds:
         images: How many the epoch had.
     """
 
-    pipeline: Speed
-    decode: Speed
-    obvious: Speed
+    pipeline: turns.Speed
+    decode: turns.Speed
+    obvious: turns.Speed
     peak_bytes: int | None
     first_batch_seconds: tuple[float, float]
     images: int
@@ -79,13 +60,13 @@ def benchmark_input(
 
     # What TensorFlow does once in a process, time and memory, is nobody's.
     next(iter(epoch(split.part(np.resize(np.arange(len(split)), recipe.batch_size)))))
-    before = _reset_peak()
+    before = turns.reset_peak()
     repeated = split.part(np.resize(np.arange(len(split)), max(num_images, recipe.batch_size)))
     last_step = input_pipeline.steps_per_epoch(repeated, recipe.batch_size) - 1
     first = tuple(_seconds_to_first_batch(lambda step=step: epoch(repeated, step)) for step in (0, last_step))
     contestants = {"pipeline": _forever(epoch(repeated), recipe.batch_size)}
     _images_per_second(contestants["pipeline"], seconds)
-    peak = None if before is None else max(0, _memory("VmHWM") - before)
+    peak = None if before is None else max(0, turns.memory("VmHWM") - before)
     contestants["decode"] = _forever(_bare_decode(split, image_size, recipe), recipe.batch_size)
     contestants["obvious"] = _forever(_obvious(originals.splits["train"], image_size, recipe.batch_size), recipe.batch_size)
     speeds = {name: [] for name in contestants}
@@ -93,7 +74,7 @@ def benchmark_input(
         for name, contestant in contestants.items():
             speeds[name].append(_images_per_second(contestant, seconds))
     return InputSpeeds(
-        **{name: Speed(name, tuple(each)) for name, each in speeds.items()}, peak_bytes=peak, first_batch_seconds=first,
+        **{name: turns.Speed(name, tuple(each)) for name, each in speeds.items()}, peak_bytes=peak, first_batch_seconds=first,
         images=len(repeated))
 
 
@@ -168,20 +149,3 @@ def _finished(examples, batch_size) -> tf.data.Dataset:
     options.autotune.enabled = False
     options.threading.max_intra_op_parallelism = 1
     return examples.batch(batch_size, drop_remainder=True).prefetch(2).with_options(options)
-
-
-def _memory(field: str) -> int:
-    """Returns a field of the process's status, such as VmRSS, in bytes."""
-    for line in pathlib.Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024
-    raise KeyError(field)
-
-
-def _reset_peak() -> int | None:
-    """Makes VmHWM begin anew at the memory in use, and returns that; None where the system knows no such thing."""
-    try:
-        pathlib.Path("/proc/self/clear_refs").write_text("5")
-        return _memory("VmRSS")
-    except (OSError, KeyError):
-        return None

@@ -67,7 +67,7 @@ class TrainStep:
                 self._optimizer = keras.optimizers.LossScaleOptimizer(self.sgd, name="loss_scale")
             self._optimizer.build(self.model.trainable_variables)
         if jit:
-            self._differentiate = tf.function(self._differentiate, jit_compile=True)
+            self.differentiate = tf.function(self.differentiate, jit_compile=True)
         self._step = tf.function(self._step, reduce_retracing=True)
 
     @property
@@ -106,14 +106,23 @@ class TrainStep:
         if isinstance(images, tuple):
             images = input_pipeline.add_noise(*images)
         context = tf.distribute.get_replica_context()
-        loss, wrong, gradients = self._differentiate(images, labels)
+        loss, wrong, gradients = self.differentiate(images, labels)
         if self.placement.num_replicas > 1:
             gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-        self._optimizer.apply(gradients, self.model.trainable_variables)
+        self.update(gradients)
         return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.stack([loss, wrong, stop]))
 
-    def _differentiate(self, images, labels):
-        """Returns this replica's shares of the loss, of the errors and of the gradients."""
+    def update(self, gradients) -> None:
+        """Takes the sum of all replicas' gradients, in the order of the network's trainable variables; in a graph."""
+        self._optimizer.apply(gradients, self.model.trainable_variables)
+
+    def differentiate(self, images, labels):
+        """Returns this replica's shares of the loss, of the errors and of the gradients; in a graph.
+
+        Args:
+            images: RGB in [0, 255], [batch, size, size, 3].
+            labels: int [batch].
+        """
         logits = self.model(images, training=True)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
         loss = tf.reduce_sum(losses) / self._batch_size

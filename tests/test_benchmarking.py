@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import benchmarking, config, datasets, preparing
+from alexnet_tf import benchmarking, config, datasets, preparing, turns
 from alexnet_tf.commands import benchmark
 
 RECIPE = config.Recipe(batch_size=8)
@@ -79,7 +79,7 @@ def test_obvious_pipeline_crops_and_mirrors_at_random(source, request):
 
 
 def test_report_has_the_ratios():
-    speeds = {name: benchmarking.Speed(name, (value, value * 3, value * 2)) for name, value in (
+    speeds = {name: turns.Speed(name, (value, value * 3, value * 2)) for name, value in (
         ("pipeline", 900.0), ("decode", 1000.0), ("obvious", 300.0))}
     result = benchmarking.InputSpeeds(**speeds, peak_bytes=50 * 2**20, first_batch_seconds=(0.5, 0.25), images=1_281_167)
     lines = benchmark.report(result).splitlines()

@@ -13,13 +13,14 @@ PACKAGE = ROOT / "alexnet_tf"
 # A module may import modules of a lower level.
 LEVELS = (
     ("config", "layers", "drawing"),
-    ("distribution", "preprocessing", "alexnet", "optimization", "records", "weight_files", "workdir", "serving_client"),
-    ("caffe_files", "imagenet_tars", "pickles"),
+    ("distribution", "preprocessing", "alexnet", "optimization", "records", "weight_files", "workdir", "serving_client", "turns"),
+    ("caffe_files", "imagenet_tars", "pickles", "profiling", "torch_peer", "openvino_peer"),
     ("caffe_nets", "datasets"),
     ("input_pipeline", "inspection", "monitoring", "evaluation", "preparing", "weights"),
     ("saved_model", "steps"),
     ("tflite",),
     ("training", "benchmarking", "exporting", "exchange"),
+    ("network_speed", "speed_report"),
 )
 SCRIPTS = [ROOT / "train.py", ROOT / "export.py", PACKAGE / "startup.py", *sorted((PACKAGE / "commands").glob("[a-z]*.py"))]
 MODULES = [path for path in sorted(PACKAGE.glob("*.py")) if path.stem not in ("__init__", "__main__", "startup")]

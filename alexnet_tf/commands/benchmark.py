@@ -1,6 +1,13 @@
-"""Measures speed as ratios within one run: of the input against the decoder and the obvious pipeline.
+"""Measures speed as ratios within one run: of the input, of training and of inference.
 
     python -m alexnet_tf benchmark input --data_dir=DIR [--originals=DIR] [--images=1281167]
+    python -m alexnet_tf benchmark train [--architecture=paper] [--batch_size=64] [--precision=float32] [--peer=torch]
+    python -m alexnet_tf benchmark infer [--peer=torch|openvino]
+    python -m alexnet_tf benchmark train --sweep=batch_size
+
+`input` compares with a bare decode and the obvious pipeline. `train` and `infer` compare with the machine's own speed at
+multiplying matrices, which is measured beside them, and with the same network in another engine; they say what each
+group of layers takes, and the memory. Only what was measured in one run can be compared.
 """
 
 import dataclasses
@@ -11,36 +18,67 @@ from alexnet_tf import config, startup
 
 startup.import_tensorflow()
 
-from alexnet_tf import benchmarking, datasets  # noqa: E402
+from alexnet_tf import benchmarking, datasets, distribution, network_speed, speed_report  # noqa: E402
 
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Images, as for train.py. Drawn ones by default.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "input: images, as for train.py. Drawn ones by default.")
 _ORIGINALS = flags.DEFINE_string(
-    "originals", None, "What the obvious pipeline reads; by default what --data_dir was prepared from, or itself.")
-_ARCHITECTURE = flags.DEFINE_enum("architecture", "paper", list(config.ARCHITECTURES), "Whose recipe and input size.")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Images a step.", lower_bound=1)
+    "originals", None, "input: what the obvious pipeline reads; by default what --data_dir was prepared from, or itself.")
 _IMAGES = flags.DEFINE_integer(
-    "images", 20_000, "How long an epoch is pretended to be, by taking the images again and again.", lower_bound=1)
+    "images", 20_000, "input: how long an epoch is pretended to be, by taking the images again and again.", lower_bound=1)
+_ARCHITECTURE = flags.DEFINE_enum(
+    "architecture", "paper", list(config.ARCHITECTURES), "Which network; for input, whose recipe and image size.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Images a step.", lower_bound=1)
+_PRECISION = flags.DEFINE_enum(
+    "precision", "auto", ["auto", "float32", "mixed_bfloat16", "mixed_float16"],
+    "train, infer: 'auto' is what train.py takes here.")
+_PEER = flags.DEFINE_enum(
+    "peer", None, list(network_speed.PEERS),
+    "train, infer: the engine to compare with, which must be installed; every memory format and precision that it has.")
+_COMPILE = flags.DEFINE_bool("compile", True, "With --peer=torch: torch.compile takes part too, and compiles for minutes.")
+_SWEEP = flags.DEFINE_enum(
+    "sweep", None, list(network_speed.SWEEPS), "train, infer: a table of the speed by this instead of one measurement.")
+_DETERMINISTIC = flags.DEFINE_bool("deterministic", True, "train, infer: as for train.py.")
+_JSON = flags.DEFINE_bool("json", False, "train, infer: print JSON instead of tables.")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "How often each one's turn comes; the medians are told.", lower_bound=1)
-_SECONDS = flags.DEFINE_float("seconds", 2.0, "How long a turn is.", lower_bound=0.1)
+_SECONDS = flags.DEFINE_float("seconds", 2.0, "How long a turn is at least.", lower_bound=0.1)
 
 
 def main(argv):
-    if argv[1:] != ["input"]:
-        raise config.UserError("Say what to measure: python -m alexnet_tf benchmark input --data_dir=DIR")
+    what = {"input": _input, "train": _network, "infer": _network}.get(" ".join(argv[1:]))
+    if what is None:
+        raise config.UserError("Say what to measure: python -m alexnet_tf benchmark input, train or infer (see --help)")
+    print(what(argv[1] == "train"))
+
+
+def _network(is_training):
+    precision = distribution.default_precision() if _PRECISION.value == "auto" else _PRECISION.value
+    row, arguments = config.ARCHITECTURES[_ARCHITECTURE.value], {
+        "is_training": is_training, "precision": precision, "deterministic": _DETERMINISTIC.value,
+        "rounds": _ROUNDS.value, "seconds": _SECONDS.value}
+    if _SWEEP.value:
+        if _PEER.value:
+            raise config.UserError("--sweep compares the network with itself; leave --peer away.")
+        result, report = network_speed.sweep(row, _SWEEP.value, **arguments), speed_report.growth_report
+    else:
+        result, report = network_speed.measure(
+            row, batch_size=_BATCH_SIZE.value, peer=_PEER.value, is_compiled=_COMPILE.value, **arguments), speed_report.report
+    return speed_report.as_json(result) if _JSON.value else report(result)
+
+
+def _input(_):
     data = datasets.find(_DATA_DIR.value) if _DATA_DIR.value else datasets.drawn()
     originals = datasets.find(_ORIGINALS.value or data.source) if _ORIGINALS.value or data.source else data
     row = config.ARCHITECTURES[_ARCHITECTURE.value]
     changes = {"batch_size": _BATCH_SIZE.value} | ({"resize": data.resize} if data.resize else {})
     print(data.summary())
     print(f"The obvious pipeline reads {originals.directory}.\n", flush=True)
-    result = benchmarking.benchmark_input(
+    return report(benchmarking.benchmark_input(
         data, originals, recipe=dataclasses.replace(row.recipe, **changes), image_size=row.image_size,
-        num_images=_IMAGES.value, rounds=_ROUNDS.value, seconds=_SECONDS.value)
-    print(report(result))
+        num_images=_IMAGES.value, rounds=_ROUNDS.value, seconds=_SECONDS.value))
 
 
 def report(result) -> str:
-    """Returns the result as a table."""
+    """Returns what `benchmark input` measured as a table."""
     lines = [f"{'':42} images/s            range   of the decode   of the obvious"]
     for speed, what in (
             (result.decode, "bare decode of the same crops, from memory"), (result.pipeline, "the training input"),

@@ -1,0 +1,298 @@
+"""How fast is the network, trained or asked: against the machine's own matrix products, and against other engines.
+
+Everyone takes turns, each engine in a process of its own (`turns`). What came out is put in words by `speed_report`.
+"""
+
+import contextlib
+import dataclasses
+import importlib.util
+import itertools
+import math
+import os
+import pathlib
+import platform
+import subprocess
+import tempfile
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from alexnet_tf import alexnet, config, evaluation, profiling, steps, turns
+
+PEERS = ("torch", "openvino")
+
+# What `sweep` can vary, and the values.
+SWEEPS = {"batch_size": (16, 32, 64, 128, 256, 512)}
+
+# How our own contestants' names begin.
+OURS = "alexnet_tf"
+
+# A peer's variant that does less than this share of the best of its precision in its first turn gets no other.
+_HOPELESS = 0.6
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkSpeed:
+    """What `measure` found.
+
+    Attributes:
+        facts: What ran where.
+        ours: Images per second of the network, in each form it has.
+        floor: FLOP a second of a product of square matrices, in the same precision and process.
+        flop: Of the network, for an image.
+        peers: The peer's variants; empty without one.
+        peer_facts: Its name, version, threads and data.
+        groups: What each group of layers takes.
+        state_bytes: Weights, and in training their momentum.
+        peak_bytes: Memory at most in the first steps, beyond the state; None where the system does not know.
+    """
+
+    facts: dict
+    ours: tuple[turns.Speed, ...]
+    floor: turns.Speed
+    flop: int
+    peers: tuple[turns.Speed, ...]
+    peer_facts: dict
+    groups: tuple[profiling.Group, ...]
+    state_bytes: int
+    peak_bytes: int | None
+
+    @property
+    def best(self) -> turns.Speed:
+        """Our fastest form."""
+        return fastest(self.ours)
+
+    def share(self, speed: turns.Speed) -> float:
+        """Returns a speed's arithmetic over the floor's."""
+        return speed.median * self.flop / self.floor.median
+
+    def peer_bests(self) -> dict[str, turns.Speed]:
+        """Returns the peer's fastest variant in float32, and in any precision, of those with a turn in each round."""
+        if not self.peers:
+            return {}
+        whole = [speed for speed in self.peers if len(speed.rounds) == len(self.floor.rounds)]
+        exact = [speed for speed in whole if speed.name.partition(",")[0] == "float32"]
+        return {"float32": fastest(exact), "any precision": fastest(whole)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Growth:
+    """What `sweep` found.
+
+    Attributes:
+        facts: What ran where.
+        sweep: What was varied, a key of `SWEEPS`.
+        points: (value, the fastest form's images per second, its memory at most beyond the state) in order.
+        floor: As in `NetworkSpeed`.
+        flop: As in `NetworkSpeed`.
+    """
+
+    facts: dict
+    sweep: str
+    points: tuple[tuple[int, turns.Speed, int | None], ...]
+    floor: turns.Speed
+    flop: int
+
+
+def fastest(speeds) -> turns.Speed:
+    """Returns the one with the highest median."""
+    return max(speeds, key=lambda speed: speed.median)
+
+
+def measure(
+    row: config.Architecture, *, is_training: bool, batch_size: int, precision: str, deterministic: bool = True,
+    peer: str | None = None, is_compiled: bool = True, rounds: int = 3, seconds: float = 3.0) -> NetworkSpeed:
+    """Measures the training step or inference, the floor and a peer in turns, and then what each group of layers takes.
+
+    Args:
+        row: The network.
+        is_training: Whether to train as `training` does, or to predict as `evaluation` does.
+        batch_size: Images a step.
+        precision: Keras dtype policy.
+        deterministic: As in training.
+        peer: One of `PEERS`.
+        is_compiled: Whether `torch.compile` takes part, which compiles for minutes.
+        rounds: How often each one's turn comes.
+        seconds: How long a turn is at least.
+
+    Raises:
+        UserError: If the peer is not installed or cannot do this.
+    """
+    check_peer(peer, is_training)
+    with contextlib.ExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory())
+        engine = stack.enter_context(_our_engine(
+            row, is_training=is_training, batch_sizes=[batch_size], precision=precision, deterministic=deterministic,
+            directory=peer and directory, has_saved_models=peer == "openvino"))
+        ours = [turns.Contestant(name, engine, name) for name in engine.facts["steps"]]
+        _, peak = engine.call(ours[0].name, 0.0)  # Before anything else ran there.
+        others = []
+        if peer:
+            other = stack.enter_context(_peer_engine(
+                peer, row, directory, is_training=is_training, batch_size=batch_size, is_compiled=is_compiled))
+            others = [turns.Contestant(name, other, name) for name in other.names]
+        floor = turns.Contestant("floor", engine, "floor")
+        speeds = turns.alternate([*ours, floor, *others], rounds, seconds, _is_hopeless)
+        groups, _ = engine.call("groups", batch_size)
+    return NetworkSpeed(
+        facts=engine.facts["machine"] | {"rounds": rounds, "seconds": seconds}, ours=tuple(speeds[:len(ours)]),
+        floor=speeds[len(ours)], flop=engine.facts["flop"], peers=tuple(speeds[len(ours) + 1:]),
+        peer_facts=other.facts if peer else {}, groups=tuple(groups), state_bytes=engine.facts["state_bytes"],
+        peak_bytes=peak)
+
+
+def sweep(
+    row: config.Architecture, what: str = "batch_size", *, is_training: bool, precision: str, deterministic: bool = True,
+    values=None, rounds: int = 3, seconds: float = 3.0) -> Growth:
+    """Measures how the speed grows with something.
+
+    Args:
+        row: The network.
+        what: A key of `SWEEPS`.
+        is_training: As in `measure`, as are the following.
+        precision: Keras dtype policy.
+        deterministic: As in training.
+        values: What it takes, in ascending order, so that the peak of memory is each one's own; `SWEEPS` by default.
+        rounds: How often each one's turn comes.
+        seconds: How long a turn is at least.
+    """
+    values = list(values or SWEEPS[what])
+    with _our_engine(
+            row, is_training=is_training, batch_sizes=values, precision=precision, deterministic=deterministic) as engine:
+        peaks = {name: engine.call(name, 0.0)[1] for name in engine.facts["steps"]}
+        contestants = [turns.Contestant(name, engine, name) for name in peaks]
+        *speeds, floor = turns.alternate([*contestants, turns.Contestant("floor", engine, "floor")], rounds, seconds)
+    points = []
+    for value in values:
+        best = fastest(speed for speed in speeds if engine.facts["steps"][speed.name] == value)
+        points.append((value, best, peaks[best.name]))
+    return Growth(
+        engine.facts["machine"] | {"rounds": rounds, "seconds": seconds}, what, tuple(points), floor, engine.facts["flop"])
+
+
+def check_peer(peer: str | None, is_training: bool) -> None:
+    """Refuses a peer that is not installed or cannot do this.
+
+    Raises:
+        UserError: Says what to type instead.
+    """
+    if peer == "openvino" and is_training:
+        raise config.UserError(
+            "OpenVINO cannot train. Compare with it by\n  python -m alexnet_tf benchmark infer --peer=openvino")
+    if peer and importlib.util.find_spec(peer) is None:
+        raise config.UserError(f"--peer={peer} needs a package that is not installed. Type\n  pip install {peer}")
+
+
+def _our_engine(row, **arguments):
+    return turns.Engine("alexnet_tf.network_speed:make_team", row=row, **arguments)
+
+
+def _peer_engine(peer, row, directory, *, is_training, batch_size, is_compiled):
+    arguments = {"is_training": is_training, "is_compiled": is_compiled} if peer == "torch" else {}
+    return turns.Engine(
+        f"alexnet_tf.{peer}_peer:make_team", row=row, directory=directory, batch_size=batch_size, **arguments)
+
+
+def _is_hopeless(name, first) -> bool:
+    """Says whether a variant of a peer was too slow in its first turn to be the best of its precision."""
+    precision = name.partition(",")[0]
+    rivals = [rate for rival, rate in first.items() if rival.partition(",")[0] == precision]
+    return not name.startswith(OURS) and first[name] < _HOPELESS * max(rivals)
+
+
+def make_team(
+    row: config.Architecture, *, is_training: bool, batch_sizes: list[int], precision: str, deterministic: bool,
+    directory=None, has_saved_models: bool = False) -> turns.Team:
+    """Returns our team, in the process that `measure` starts: the steps, "floor", and "groups".
+
+    Args:
+        row: The network.
+        is_training: Whether to train or to predict.
+        batch_sizes: Images a step; each makes steps of its own.
+        precision: Keras dtype policy.
+        deterministic: As in training.
+        directory: Where peers find the weights.
+        has_saved_models: Whether they find SavedModels too.
+    """
+    keras.utils.set_random_seed(0)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+    trained = make_step(row, batch_sizes[0], precision) if is_training else None
+    network = trained.model if is_training else alexnet.build_model(row, precision=precision)
+    if directory:
+        np.savez(pathlib.Path(directory, "weights.npz"), **{v.path: v.numpy() for v in network.variables})
+    for form in ("builtin", "convolution") if has_saved_models else ():
+        _save(row, network, form, pathlib.Path(directory, f"saved_model_{form}"))
+    forms = {"": network} if is_training else _forms(row, network)
+    calls, sizes = {}, {}
+    for batch_size, (form, model) in itertools.product(batch_sizes, forms.items()):
+        images, labels = map(tf.constant, turns.random_batch(row, batch_size))
+        step = training_step(trained, images, labels) if is_training else inference_step(model, images)
+        name = f"{OURS}{form}" + (f", batch {batch_size}" if len(batch_sizes) > 1 else "")
+        calls[name], sizes[name] = turns.repeated(step, batch_size), batch_size
+    calls["floor"] = profiling.floor(precision)
+    calls["groups"] = lambda batch_size: profiling.layer_groups(
+        network, row, *map(tf.constant, turns.random_batch(row, batch_size)), trained and trained.update)
+    state = trained.variables if is_training else network.trainable_variables
+    return turns.Team(calls, {
+        "steps": sizes,
+        "flop": 2 * profiling.multiply_adds(network, is_training),
+        "state_bytes": sum(math.prod(v.shape) * tf.as_dtype(v.dtype).size for v in state),
+        "machine": _machine() | {
+            "architecture": row.name, "is_training": is_training, "batch_sizes": batch_sizes, "precision": precision,
+            "deterministic": deterministic}})
+
+
+def make_step(row: config.Architecture, batch_size: int, precision: str) -> steps.TrainStep:
+    """Returns the step of `training`, at rate 0, so that each computes the same."""
+    recipe = dataclasses.replace(row.recipe, batch_size=batch_size, learning_rate=0.0)
+    return steps.TrainStep(row, recipe, precision=precision)
+
+
+def training_step(step, images, labels):
+    """Returns the function that does one step and waits for it."""
+    return lambda: step((images, labels)).loss
+
+
+def inference_step(model, images):
+    """Returns the function that predicts a batch, one crop an image."""
+    predict, images = evaluation.make_predictor(model), images[:, None]
+    return lambda: predict(images).numpy()
+
+
+def _forms(row, network):
+    """Returns the network with each form of LRN that has no gradient, by what to call it."""
+    if not any("lrn" in stage.then for stage in row.stages):
+        return {"": network}
+    return {f", LRN {form}": alexnet.for_export(network, form) for form in ("builtin", "convolution")}
+
+
+def _save(row, network, form, path):
+    """Writes the network as a SavedModel in float32."""
+    model = alexnet.build_model(row, precision="float32")
+    model.set_weights(network.get_weights())
+    model = alexnet.for_export(model, form)
+    module = tf.Module()
+    module.weights = [v.value for v in model.variables]
+    module.predict = tf.function(
+        lambda images: model(images, training=False),
+        input_signature=[tf.TensorSpec([None, row.image_size, row.image_size, 3], tf.uint8, name="images")])
+    tf.saved_model.save(module, str(path), signatures=module.predict)
+
+
+def _machine() -> dict:
+    return {
+        "cpu": _cpu_name(), "cores": os.cpu_count(),
+        "accelerators": [tf.config.experimental.get_device_details(device).get("device_name", device.name)
+                         for device in tf.config.list_physical_devices() if device.device_type != "CPU"],
+        "versions": {"Python": platform.python_version(), "TensorFlow": tf.__version__, "Keras": keras.__version__}}
+
+
+def _cpu_name() -> str:
+    """Returns the processor's name as `lscpu` knows it."""
+    try:
+        lines = subprocess.run(["lscpu"], capture_output=True, text=True, check=True).stdout.splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("Model name"))
+    except (OSError, subprocess.CalledProcessError, StopIteration):
+        return platform.processor() or platform.machine()

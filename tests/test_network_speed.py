@@ -1,0 +1,80 @@
+"""Tests of `network_speed`: that what is timed is the real step, and who is compared; not how fast it is."""
+
+import dataclasses
+import importlib.util
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from alexnet_tf import config, network_speed, speed_report, turns
+from alexnet_tf.commands import benchmark
+from conftest import TINY
+
+PLAIN = {"precision": "float32", "deterministic": False, "rounds": 2, "seconds": 0.0}
+
+
+def test_training_step_is_trainings_own():
+    row = dataclasses.replace(TINY, dropout_rate=0.0, recipe=config.Recipe(clip_norm=3.0, bias_learning_rate_multiplier=2.0))
+    step = network_speed.make_step(row, 4, "mixed_bfloat16")
+    assert (step.sgd.momentum, step.sgd.kernel_decay, step.sgd.largest_norm) == (0.9, 5e-4, 3.0)
+    assert step.model.get_layer("conv1_a").compute_dtype == "bfloat16"
+    before = [variable.numpy() for variable in step.model.trainable_variables]
+    images, labels = map(tf.constant, turns.random_batch(row, 4))
+    run = network_speed.training_step(step, images, labels)
+    losses = [run(), run()]
+    assert step.sgd.iterations == 2 and losses[0] == pytest.approx(np.log(5), abs=0.1)
+    # At rate 0 every step computes the same.
+    assert all(np.array_equal(old, new) for old, new in zip(before, step.model.trainable_variables))
+
+
+def test_measure_gives_everyone_the_same_turns():
+    result = network_speed.measure(TINY, is_training=True, batch_size=4, **PLAIN)
+    assert [speed.name for speed in result.ours] == ["alexnet_tf"] and result.peers == ()
+    assert all(len(speed.rounds) == 2 and min(speed.rounds) > 0 for speed in (*result.ours, result.floor))
+    assert [group.name for group in result.groups] == ["conv1", "conv2", "fc6", "fc8", "loss", "update"]
+    # 2,912 weights in conv1, 808, 584 and 45, as many momenta, the optimizer's rate and counter, two towers' dropouts'.
+    assert result.state_bytes == 8 * 4349 + 4 + 8 + 2 * 8
+    assert result.share(result.best) == result.best.median * result.flop / result.floor.median
+    assert speed_report.report(result).startswith("Training steps of tiny, batches of 4, float32, not deterministic")
+
+
+@pytest.mark.parametrize("peer", network_speed.PEERS)
+def test_measure_compares_inference_with_a_peer(peer):
+    pytest.importorskip(peer)
+    result = network_speed.measure(TINY, is_training=False, batch_size=2, peer=peer, is_compiled=False, **PLAIN)
+    assert [speed.name for speed in result.ours] == ["alexnet_tf, LRN builtin", "alexnet_tf, LRN convolution"]
+    assert {len(speed.rounds) for speed in result.peers} <= {1, 2} and len(result.peers) >= 8
+    assert set(result.peer_bests()) == {"float32", "any precision"}
+    assert result.peer_bests()["float32"].name.startswith("float32, ")
+    assert all(group.backward_seconds is None for group in result.groups)
+    assert f"{result.peer_facts['name']} {result.peer_facts['version']}" in speed_report.report(result)
+
+
+def test_sweep_has_a_point_for_each_batch_size():
+    result = network_speed.sweep(TINY, is_training=False, values=[2, 4], **PLAIN)
+    assert [value for value, *_ in result.points] == [2, 4]
+    assert [speed.name.rpartition(" ")[2] for _, speed, _ in result.points] == ["2", "4"]
+    assert len(speed_report.growth_report(result).splitlines()) == 9
+
+
+def test_a_peers_variant_is_hopeless_by_its_own_precision():
+    first = {"alexnet_tf": 1.0, "floor": 1e9, "float32, a": 10.0, "float32, b": 6.5, "bfloat16, a": 50.0, "bfloat16, b": 100.0}
+    out = {name for name in first if network_speed._is_hopeless(name, first)}
+    assert out == {"bfloat16, a"}
+
+
+def test_peers_that_cannot_are_refused(monkeypatch):
+    with pytest.raises(config.UserError, match="OpenVINO cannot train.*\n.*benchmark infer --peer=openvino"):
+        network_speed.check_peer("openvino", True)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(config.UserError, match="--peer=torch needs a package.*\n  pip install torch"):
+        network_speed.check_peer("torch", True)
+    network_speed.check_peer(None, True)
+
+
+def test_command_says_what_can_be_measured():
+    with pytest.raises(config.UserError, match="benchmark input, train or infer"):
+        benchmark.main(["benchmark", "speed"])
+    with pytest.raises(config.UserError, match="benchmark input, train or infer"):
+        benchmark.main(["benchmark"])
