@@ -13,13 +13,13 @@ PACKAGE = ROOT / "alexnet_tf"
 # A module may import modules of a lower level.
 LEVELS = (
     ("config", "layers", "distribution", "drawing"),
-    ("preprocessing", "alexnet", "optimization", "records", "weight_files", "workdir", "serving_client"),
+    ("preprocessing", "alexnet", "optimization", "records", "weight_files", "workdir", "serving_client", "array_files"),
     ("caffe_files", "imagenet_tars", "pickles"),
     ("caffe_nets", "datasets"),
     ("input_pipeline", "inspection", "monitoring", "evaluation", "preparing", "weights"),
     ("saved_model",),
     ("tflite",),
-    ("training", "benchmarking", "exporting", "exchange"),
+    ("training", "benchmarking", "exporting", "exchange", "features"),
 )
 SCRIPTS = [ROOT / "train.py", ROOT / "export.py", PACKAGE / "startup.py", *sorted((PACKAGE / "commands").glob("[a-z]*.py"))]
 MODULES = [path for path in sorted(PACKAGE.glob("*.py")) if path.stem not in ("__init__", "__main__", "startup")]
