@@ -316,7 +316,8 @@ def nearest(blocks, queries: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarr
     places, squares = np.zeros((len(queries), 0), "int64"), np.zeros((len(queries), 0))
     for first, block in blocks:
         block = block.astype("float64")  # Not |a|^2 - 2ab + |b|^2: the difference of nearly equal numbers would be noise.
-        here = np.stack([np.square(block - query).sum(axis=1) for query in queries])
+        differences = (block - query for query in queries)
+        here = np.stack([np.einsum("ij,ij->i", difference, difference) for difference in differences])
         squares = np.concatenate([squares, here], axis=1)
         rows = np.arange(first, first + len(block))
         places = np.concatenate([places, np.broadcast_to(rows, here.shape)], axis=1)
@@ -428,7 +429,7 @@ def _draw(path, answers, tiles, resize: str):
         each.set_axis_off()
     for row, answer, images in zip(axes, answers, tiles):
         titles = [os.path.basename(answer.file)[:16]] + [
-            f"{neighbour.class_name or os.path.basename(neighbour.file)[:12]} {neighbour.distance:.1f}"
+            f"{(neighbour.class_name or os.path.basename(neighbour.file))[:18]} {neighbour.distance:.1f}"
             for neighbour in answer.neighbours]
         for each, title, image_bytes in zip(row, titles, images):
             each.set_title(monitoring.printable(title), fontsize=7, parse_math=False)
