@@ -311,7 +311,8 @@ def nearest(blocks, queries: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarr
         top: How many rows to find for each query.
 
     Returns:
-        (int64 [n, k], float64 [n, k]): which rows, and their Euclidean distances; k is `top` or the number of rows, if that is less.
+        (int64 [n, k], float64 [n, k]): which rows, and their Euclidean distances; k is `top`, or the number of rows if that
+        is less.
     """
     places, squares = np.zeros((len(queries), 0), "int64"), np.zeros((len(queries), 0))
     for first, block in blocks:

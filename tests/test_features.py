@@ -38,14 +38,12 @@ def squares(tmp_path_factory):
     return root
 
 
-def copy_of(small_run, path, changed=False):
-    """A run like `small_run`; `changed`: after one more step."""
+def copy_of(small_run, path):
+    """A run like `small_run`, to be changed."""
     arrays, state = small_run.read_checkpoint()
     run = workdir.Workdir(path)
     run.write_config(small_run.read_config(), small_run.class_names())
     run.write_checkpoint(150, arrays, state, best_step=150)
-    if changed:
-        go_on(run)
     return run
 
 
@@ -146,6 +144,15 @@ def test_write_features_does_not_depend_on_the_batch(small_run, tmp_path):
     assert len(one["features"]) == 100
     np.testing.assert_allclose(one["features"], many["features"], rtol=1e-5, atol=1e-5)
     assert all(np.array_equal(one[name], many[name]) for name in one if name != "features")
+
+
+def test_write_features_are_float32_whatever_the_run_was_trained_in(small_run, squares, tmp_path):
+    run = copy_of(small_run, tmp_path / "run")
+    run.write_config(small_run.read_config() | {"precision": "mixed_bfloat16"}, small_run.class_names())
+    mixed, _ = write(run, tmp_path / "f.npz", data_dir=str(squares))
+    exact, _ = write(small_run, tmp_path / "f.npz", data_dir=str(squares))
+    np.testing.assert_allclose(mixed["features"], exact["features"], rtol=1e-5, atol=1e-5)
+    assert features.find_similar(tmp_path / "f.npz", [exact["names"][0]], run_path=run)[0].neighbours[0].distance < 1e-4
 
 
 def test_write_features_of_files_a_person_names(small_run, squares, tmp_path, monkeypatch):
