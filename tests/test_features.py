@@ -321,19 +321,19 @@ def picture(path):
     return np.asarray(PIL.Image.open(path).convert("RGB")).astype(int)
 
 
-def test_find_similar_draws_a_row_for_each_readable_query(colour_features, colours, tmp_path, capsys):
-    queries = [str(colours / "val" / name / "1.png") for name in ("red", "blue")] + ["/nowhere.png"]
+def test_find_similar_draws_a_row_for_each_readable_query(small_run, squares, tmp_path, capsys):
+    write(small_run, tmp_path / "f.npz", layer="conv1_a", data_dir=str(squares))
+    queries = ["/nowhere.png", *(str(squares / "val" / name) for name in ("a/10.png", "b/11.png"))]
     for ending in ("png", "jpg"):
-        answers = features.find_similar(colour_features, queries, top=3, grid=tmp_path / f"g.{ending}")
+        answers = features.find_similar(tmp_path / "f.npz", queries, top=3, grid=tmp_path / f"g.{ending}")
         drawn = picture(tmp_path / f"g.{ending}")
         assert drawn.shape == (300, 520, 3) and not capsys.readouterr().err
-        for row, answer in enumerate(answers[:2]):
-            for column in range(4):
-                file = answer.neighbours[column - 1].file if column else answer.file
-                expected = np.asarray(PIL.Image.open(file)).mean((0, 1))
+        for row, answer in enumerate(answers[1:]):
+            for column, file in enumerate([answer.file, *(each.file for each in answer.neighbours)]):
+                expected = np.asarray(PIL.Image.open(file)).mean((0, 1))  # Each has a colour of its own.
                 tile = drawn[150 * row + 70:150 * row + 100, 130 * column + 50:130 * column + 80].mean((0, 1))
                 np.testing.assert_allclose(tile, expected, rtol=0, atol=12, err_msg=f"{row} {column}")
-    assert sorted(os.listdir(tmp_path)) == ["colours.npz", "g.jpg", "g.png"]
+    assert sorted(os.listdir(tmp_path)) == ["f.npz", "g.jpg", "g.png"]
 
 
 def test_find_similar_leaves_a_place_empty_for_an_image_that_is_gone(small_run, squares, tmp_path, capsys):
