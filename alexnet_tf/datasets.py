@@ -182,13 +182,15 @@ def _look_into(directory, dataset, is_whole) -> DataSet:
     return _class_folders(directory, is_whole)
 
 
-def find_again(run_data: dict, data_dir: str | None = None, dataset: str | None = None) -> DataSet:
+def find_again(
+    run_data: dict, data_dir: str | None = None, dataset: str | None = None, *, any_classes: bool = False) -> DataSet:
     """Finds the images that a run was trained on, or others with the same classes.
 
     Args:
         run_data: The "data" part of a run's config.json.
         data_dir: Where to look instead of where they were.
         dataset: As for `find`.
+        any_classes: Whether they may have other classes than the run.
 
     Raises:
         DataError: If they are not there, or their classes are not the run's.
@@ -202,7 +204,7 @@ def find_again(run_data: dict, data_dir: str | None = None, dataset: str | None 
             raise DataError(f"The run's images are no longer in {run_data['directory']}. Say where: --data_dir=DIR.")
         is_foreign = data_dir is not None and not os.path.realpath(data_dir) == run_data["directory"]
         data = find(data_dir or run_data["directory"], dataset, is_whole=is_foreign)
-    if list(data.class_names) != run_data["classes"]:
+    if not any_classes and list(data.class_names) != run_data["classes"]:
         raise DataError(
             f"{data.directory} has other classes than the run: {_some(data.class_names)} there, "
             f"{_some(run_data['classes'])} in the run.")

@@ -190,7 +190,7 @@ def bad_images(split, indices, error: Exception, on_bad_image: str, skipped: dic
     """
     found = {}
     for index in map(int, indices):
-        if (reason := _why_unreadable(split, index)) is not None:
+        if (reason := why_unreadable(split, index)) is not None:
             found[index] = f"{split.describe(index)}: {reason}"
     if not found:
         raise error
@@ -208,7 +208,8 @@ def bad_images(split, indices, error: Exception, on_bad_image: str, skipped: dic
     return found
 
 
-def _why_unreadable(split, index) -> str | None:
+def why_unreadable(split, index: int) -> str | None:
+    """Returns why example `index` of a split cannot be read, in words for a person, or None if it can."""
     try:
         return preprocessing.why_unreadable(split.image_bytes(index))
     except OSError as error:

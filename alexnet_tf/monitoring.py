@@ -88,12 +88,17 @@ def kernels_picture(model, columns: int = 16, zoom: int = 3) -> np.ndarray:
     return grid(images.repeat(zoom, axis=1).repeat(zoom, axis=2), columns, border=2)
 
 
+def printable(text: str) -> str:
+    """Returns a text with escapes for what is no Unicode, such as other bytes in a file's name: matplotlib raises at it."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def confusion_picture(confusion: np.ndarray, class_names) -> np.ndarray:
     """Draws a confusion matrix, int [classes, classes], as uint8 [height, width, 3]."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    classes = len(class_names)
+    classes, class_names = len(class_names), [printable(name) for name in class_names]
     figure = Figure(figsize=(3 + 0.35 * classes, 2.5 + 0.35 * classes), layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()

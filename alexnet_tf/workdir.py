@@ -56,9 +56,11 @@ def write_whole(path, write) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         synchronize(path.parent)
-    except OSError as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        if not isinstance(error, OSError):  # Such as Ctrl-C.
+            raise
         raise WorkdirError(f"{path} could not be written: {error.strerror or error}.") from error
 
 

@@ -162,6 +162,11 @@ def test_log_keeps_each_epochs_scalars_and_the_latest_pictures(tmp_path):
         monitoring.confusion_picture(np.eye(3, dtype="int64") * 2, ["a", "b", "c"]))
 
 
+def test_confusion_picture_of_a_class_whose_name_is_no_unicode_is_drawn():
+    escaped = monitoring.confusion_picture(np.eye(2, dtype="int64"), ["a \\udcff", "$b"])
+    np.testing.assert_array_equal(monitoring.confusion_picture(np.eye(2, dtype="int64"), ["a \udcff", "$b"]), escaped)
+
+
 def test_log_leaves_out_a_confusion_matrix_that_is_not_legible(tmp_path):
     classes = monitoring.MAX_CONFUSION_CLASSES + 1
     log = monitoring.Log(workdir.Workdir(tmp_path), [str(i) for i in range(classes)])

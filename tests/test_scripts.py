@@ -142,6 +142,9 @@ def test_train_in_anothers_place_is_refused(whole, pictures):
     (["-m", "alexnet_tf", "predict", "--workdir=x"], "Give at least one image file"),
     (["-m", "alexnet_tf", "predict", "x.jpg"], "Give either --workdir=RUN, or --server=HOST:PORT"),
     (["-m", "alexnet_tf", "predict", "--server=localhost:1", "--ten_crop", "x.jpg"], "a server has one network"),
+    (["-m", "alexnet_tf", "features", "--workdir=/nowhere/at/all", "--output=x.npz"], "is no run: it has no config.json"),
+    (["-m", "alexnet_tf", "similar", "--features=x.npz"], "Give at least one image file"),
+    (["-m", "alexnet_tf", "similar", "--features=README.md", "README.md"], "README.md cannot be read: it is damaged, or no .npz"),
     (["export.py", "--workdir=/nowhere/at/all"], "is no run: it has no config.json"),
     (["export.py", "--workdir=x", "--quantization=int4,int8"],
      "--quantization takes float32, float16, dynamic, int8, separated by commas; got int4.")])
@@ -180,7 +183,8 @@ def test_predict_names_classes_and_goes_on_after_a_bad_file(whole, pictures, tmp
     assert status == 1 and out.startswith(f"{text}: not read: neither a JPEG nor a PNG")
 
 
-@pytest.mark.parametrize("command", [["train.py"], ["export.py"], ["-m", "alexnet_tf", "evaluate"], ["-m", "alexnet_tf", "predict"]])
+@pytest.mark.parametrize("command", [["train.py"], ["export.py"], ["-m", "alexnet_tf", "evaluate"], ["-m", "alexnet_tf", "predict"],
+                                     ["-m", "alexnet_tf", "features"], ["-m", "alexnet_tf", "similar"]])
 def test_help_shows_the_flags(command):
     status, out, _ = call(*command, "--help")
     assert status == 0 and "--workdir:" in out and "absl" not in out.lower()
@@ -192,6 +196,26 @@ def test_the_door_lists_its_commands():
     names = {path.stem for path in (ROOT / "alexnet_tf" / "commands").glob("[a-z]*.py")}
     assert all(f"\n  {name} " in out for name in names)
     assert call("-m", "alexnet_tf", "evalute")[0] == 2
+
+
+def test_features_and_similar_work_on_a_run(whole, pictures, tmp_path):
+    file, grid = tmp_path / "f.npz", tmp_path / "grid.png"
+    status, out, err = call("-m", "alexnet_tf", "features", f"--workdir={whole[0]}", "--layer=fc7", f"--output={file}")
+    assert status == 0 and "fc7_a_relu and fc7_b_relu, 4096 numbers an image" in out and "Traceback" not in err, out + err
+    with np.load(file) as arrays:
+        assert arrays["features"].shape == (32, 4096) and arrays["classes"].tolist() == list(CLASSES)
+    queries = [str(pictures / "val" / "rings" / "a photo 1.JPG"), str(tmp_path / "absent.png")]
+    similar = ["-m", "alexnet_tf", "similar", f"--features={file}", *queries]
+    status, out, err = call(*similar, "--json", "--top=3", f"--grid={grid}")
+    assert status == 0, err
+    first, second = map(json.loads, out.splitlines())
+    assert first["file"] == queries[0] and len(first["similar"]) == 3 and set(first["similar"][0]) == {"file", "class_name", "distance"}
+    assert second == {"file": queries[1], "error": "No such file or directory"} and grid.read_bytes().startswith(b"\x89PNG")
+    status, out, _ = call(*similar)
+    lines = out.splitlines()
+    assert status == 0 and lines[0] == f"{queries[0]}:" and len(lines) == 8 and lines[7].endswith("not read: No such file or directory")
+    assert lines[1].split()[0] == f"{first['similar'][0]['distance']:.2f}" and lines[1].endswith(first["similar"][0]["file"])
+    assert call("-m", "alexnet_tf", "similar", f"--features={file}", queries[1])[0] == 1
 
 
 def test_export_writes_what_it_says(whole):

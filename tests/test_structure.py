@@ -13,13 +13,14 @@ PACKAGE = ROOT / "alexnet_tf"
 # A module may import modules of a lower level.
 LEVELS = (
     ("config", "layers", "drawing"),
-    ("distribution", "preprocessing", "alexnet", "optimization", "records", "weight_files", "workdir", "serving_client", "turns"),
+    ("distribution", "preprocessing", "alexnet", "optimization", "records", "weight_files", "workdir", "serving_client",
+     "array_files", "turns"),
     ("caffe_files", "imagenet_tars", "pickles", "profiling", "torch_peer", "openvino_peer"),
     ("caffe_nets", "datasets"),
-    ("input_pipeline", "inspection", "monitoring", "evaluation", "preparing", "weights"),
+    ("input_pipeline", "inspection", "monitoring", "evaluation", "preparing", "weights", "transfer"),
     ("saved_model", "steps"),
     ("tflite",),
-    ("training", "benchmarking", "exporting", "exchange"),
+    ("training", "benchmarking", "exporting", "exchange", "features"),
     ("network_speed", "speed_report"),
 )
 SCRIPTS = [ROOT / "train.py", ROOT / "export.py", PACKAGE / "startup.py", *sorted((PACKAGE / "commands").glob("[a-z]*.py"))]

@@ -35,6 +35,18 @@ def test_write_checkpoint_is_read_back_bit_for_bit(run):
         assert read[name].dtype == value.dtype and np.array_equal(read[name], value)
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, OSError])
+def test_write_whole_stopped_in_the_middle_leaves_what_was_there(tmp_path, error):
+    def write(file):
+        file.write(b"half")
+        raise error
+
+    (tmp_path / "a").write_bytes(b"before")
+    with pytest.raises(workdir.WorkdirError if error is OSError else error):
+        workdir.write_whole(tmp_path / "a", write)
+    assert os.listdir(tmp_path) == ["a"] and (tmp_path / "a").read_bytes() == b"before"
+
+
 def test_write_checkpoint_keeps_the_last_two_and_the_best(run):
     write(run, 1, 2, 3, 4, 5, best=2)
     assert run.steps() == [5, 4, 2] and run.best_step() == 2
