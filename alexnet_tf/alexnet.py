@@ -11,7 +11,7 @@ from alexnet_tf import config, layers
 
 def build_model(
     architecture: config.Architecture, *, mean=None, seed: int = 0, image_size: int | None = None,
-    precision: str | None = None) -> keras.Model:
+    precision: str | None = None, learns_from: str | None = None) -> keras.Model:
     """Builds a published AlexNet with random weights.
 
     The input normalisation, LRN and the logits are float32 under every precision. The variables' names and shapes
@@ -25,6 +25,7 @@ def build_model(
         image_size: Side of the input in pixels; the row's by default. Only rows whose last stages are
             convolutions accept a larger one, and then give a map of logits.
         precision: Keras dtype policy, such as "mixed_bfloat16"; by default the global one.
+        learns_from: Name of the lowest stage that learns: no gradient goes below it. By default the first.
 
     Returns:
         Model from RGB images [batch, size, size, 3] in [0, 255] to logits float32 [batch, num_classes], or
@@ -42,16 +43,18 @@ def build_model(
     global_policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision or global_policy)
     try:
-        return _walk(architecture, mean, seed, size)
+        return _walk(architecture, mean, seed, size, learns_from)
     finally:
         keras.config.set_dtype_policy(global_policy)
 
 
-def _walk(architecture, mean, seed, size):
+def _walk(architecture, mean, seed, size, learns_from):
     """Applies every stage of the row to an image of `size` pixels."""
     images = keras.Input((size, size, 3), name="images")
     columns = [layers.Normalize(mean, architecture.scale, name="normalize")(images)]
     for index, stage in enumerate(architecture.stages):
+        if index and stage.name == learns_from:
+            columns = [keras.ops.stop_gradient(x) for x in columns]
         columns = _apply_stage(columns, stage, architecture, (seed, index))
     [logits] = columns
     if logits.ndim == 4 and size == architecture.image_size:

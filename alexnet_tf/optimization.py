@@ -20,6 +20,7 @@ class MomentumSGD(keras.optimizers.SGD):
 
     Args:
         kernel_decay: Decay of kernels; biases have none, as in cuda-convnet and Caffe.
+        layer_multipliers: Factors on the rate of single layers, by name, for kernels and biases.
         **kwargs: As for `keras.optimizers.SGD`.
 
     Attributes:
@@ -27,9 +28,9 @@ class MomentumSGD(keras.optimizers.SGD):
         conv1_multiplier: A further factor on conv1's kernels; at 0 conv1 gets no update and no decay at all.
     """
 
-    def __init__(self, *args, kernel_decay: float, **kwargs):
+    def __init__(self, *args, kernel_decay: float, layer_multipliers=None, **kwargs):
         super().__init__(*args, **kwargs)
-        self.kernel_decay = kernel_decay
+        self.kernel_decay, self.layer_multipliers = kernel_decay, layer_multipliers or {}
         self.bias_multiplier = tf.Variable(1.0, trainable=False)
         self.conv1_multiplier = tf.Variable(1.0, trainable=False)
 
@@ -41,7 +42,7 @@ class MomentumSGD(keras.optimizers.SGD):
     def update_step(self, gradient, variable, learning_rate):
         velocity = self.momentums[self._get_variable_index(variable)]
         path = velocity.path.removesuffix("_momentum").rpartition("/")[2]
-        rate = tf.cast(learning_rate, variable.dtype)
+        rate = tf.cast(learning_rate, variable.dtype) * self.layer_multipliers.get(path.rpartition("_")[0], 1.0)
         if path.endswith("bias"):
             rate *= self.bias_multiplier
         else:

@@ -20,7 +20,7 @@ import tqdm
 
 from alexnet_tf import (
     alexnet, config, datasets, distribution, evaluation, input_pipeline, monitoring, optimization, preprocessing,
-    workdir)
+    transfer, workdir)
 
 _EVALUATION_BATCH_SIZE = 128
 
@@ -63,6 +63,7 @@ def train(
     Raises:
         workdir.WorkdirError: If the directory holds another run or cannot be written.
         datasets.DataError: If an image cannot be read.
+        transfer.TransferError: If the weights of another run cannot be taken over as asked.
         TrainingError: If the loss is no longer finite.
     """
     keras.utils.set_random_seed(train_config.seed)
@@ -73,25 +74,34 @@ def train(
         if train_config.precision == "auto":
             precision = (run.read_config() or {}).get("precision") or distribution.default_precision()
             train_config = dataclasses.replace(train_config, precision=precision)
-        run_config = make_run_config(train_config, data)
+        source = transfer.find_source(train_config.init_from, run)
+        run_config = make_run_config(train_config, data, source)
         run.check_same_config(run_config)
         # Before anything is written: fails where there is not one whole batch.
         input_pipeline.steps_per_epoch(data.splits["train"], train_config.recipe.batch_size)
-        if run_config["mean"] == workdir.MEAN_IMAGE:
+        if source and source.mean == workdir.MEAN_IMAGE and not run.steps():
+            run.write_mean_image(transfer.read_mean_image(source))
+        elif run_config["mean"] == workdir.MEAN_IMAGE and not source:
             run.write_mean_image(preprocessing.center_crop(data.statistics.mean_image, run_config["image_size"]))
         run.write_config(run_config, data.class_names)
         return _Training(run, run_config, train_config, data, checkpoint_minutes, on_bad_image).run()
 
 
-def make_run_config(train_config: config.TrainConfig, data: datasets.DataSet) -> dict:
-    """Returns config.json: all that is needed to evaluate, export or resume the run."""
+def make_run_config(train_config: config.TrainConfig, data: datasets.DataSet, source=None) -> dict:
+    """Returns config.json: all that is needed to evaluate, export or resume the run.
+
+    Args:
+        train_config: The decided run.
+        data: What it trains on.
+        source: A `transfer.Source`, if the weights come from another run.
+    """
     row, statistics = config.ARCHITECTURES[train_config.architecture], data.statistics
     if train_config.mean == "image" and statistics is None:
         raise TrainingError(
             f"--mean=image needs images whose mean image is known; {data.directory} is not prepared. Type\n  python -m "
             f"alexnet_tf prepare --data_dir={data.directory} --output_dir=OUT\nand train with --data_dir=OUT.")
     mean = list(statistics.mean_pixel if statistics else row.mean)
-    return dataclasses.asdict(train_config) | {
+    run_config = dataclasses.asdict(train_config) | {
         "image_size": row.image_size,
         "mean": workdir.MEAN_IMAGE if train_config.mean == "image" else mean,
         "colour_pca": {
@@ -101,7 +111,10 @@ def make_run_config(train_config: config.TrainConfig, data: datasets.DataSet) ->
             "name": data.name, "directory": data.directory, "classes": list(data.class_names),
             "images": {name: len(split) for name, split in data.splits.items()},
             "validation": data.validation, "fingerprint": data.fingerprint()},
-    }
+    } | (transfer.conventions(source) if source else {})
+    if source:
+        transfer.new_layers(run_config)  # Fails where one of them is frozen.
+    return run_config
 
 
 class _SignalCame(Exception):
@@ -146,7 +159,7 @@ class _Training(keras.callbacks.Callback):
         self.train_split, self.validation_split = data.splits["train"], data.splits[data.validation]
         self.steps = input_pipeline.steps_per_epoch(self.train_split, self.recipe.batch_size)
         self.chance_loss = chance_loss(self.train_split, len(data.class_names))
-        self.row = config.architecture_of(run_config)
+        self.row, self.run_config = config.architecture_of(run_config), run_config
         self.validation_seconds = 0.0
         pca = run_config["colour_pca"]
         self.colour_pca = pca["stdevs"], pca["vectors"]
@@ -159,11 +172,16 @@ class _Training(keras.callbacks.Callback):
         self.on_bad_image, self.skipped = on_bad_image, {"train": {}, "validation": {}}
 
     def _make_network(self, mean):
-        model = alexnet.build_model(self.row, mean=mean, seed=self.config.seed, precision=self.config.precision)
+        model = alexnet.build_model(
+            self.row, mean=mean, seed=self.config.seed, precision=self.config.precision,
+            learns_from=transfer.first_learning_stage(self.row, self.config.freeze))
         model = _TimedModel(model.inputs, model.outputs[0], name=model.name)
+        transfer.freeze(model, self.config.freeze)
+        new = transfer.new_layers(self.run_config) if self.config.init_from else ()
         self.error = keras.metrics.MeanMetricWrapper(_is_wrong, name="top1_error")
         optimizer = self.sgd = optimization.MomentumSGD(
             self.recipe.learning_rate, momentum=self.recipe.momentum, kernel_decay=self.recipe.weight_decay,
+            layer_multipliers=dict.fromkeys(new, self.recipe.new_layer_learning_rate_multiplier),
             global_clipnorm=self.recipe.clip_norm or None, name="sgd")
         if self.config.precision == "mixed_float16":
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer, name="loss_scale")
@@ -206,14 +224,18 @@ class _Training(keras.callbacks.Callback):
         return self.epoch >= self.recipe.epochs or self.is_over
 
     def _announce(self):
-        recipe, parameters = self.recipe, sum(math.prod(v.shape) for v in self.network.trainable_variables)
+        recipe, parameters = self.recipe, sum(
+            math.prod(v.shape) for name in alexnet.layer_names(self.row) for v in self.network.get_layer(name).weights)
         start = {
             "row": "as its source states",
             "he": "by He's rule, which was measured to learn on small data (--initialization=row: the source's own)",
         }.get(self.config.initialization, f"as {self.config.initialization} states")
         schedule = recipe.schedule + (f", patience {recipe.patience} epochs" if recipe.schedule == "plateau" else "")
         clip = f", gradient norm at most {recipe.clip_norm:g}" if recipe.clip_norm else ""
-        print(f"Network: {self.row.name}, {parameters:,} parameters, initialised {start}\n"
+        start = f", initialised {start}"
+        if self.config.init_from:
+            start = f"\n{transfer.describe(self.network, self.run_config)}"
+        print(f"Network: {self.row.name}, {parameters:,} parameters{start}\n"
               f"Recipe: batches of {recipe.batch_size}, {recipe.epochs} epochs of {self.steps} steps, rate "
               f"{recipe.learning_rate:g} ({schedule}), momentum {recipe.momentum:g}, weight decay "
               f"{recipe.weight_decay:g}{clip}\n"
@@ -222,6 +244,9 @@ class _Training(keras.callbacks.Callback):
     def _resume(self):
         checkpoint = self.run_directory.read_checkpoint()
         if checkpoint is None:
+            if self.config.init_from:
+                transfer.load_weights(self.network, self.run_config)
+                self._save(0, 0)  # From here on the source is not needed.
             print(f"A new run in {self.run_directory}.")
             return
         arrays, state = checkpoint

@@ -17,7 +17,7 @@ LEVELS = (
     ("caffe_files", "imagenet_tars", "pickles"),
     ("caffe_nets", "datasets"),
     ("input_pipeline", "inspection", "monitoring", "evaluation", "preparing", "weights"),
-    ("saved_model",),
+    ("saved_model", "transfer"),
     ("tflite",),
     ("training", "benchmarking", "exporting", "exchange"),
 )
