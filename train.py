@@ -77,14 +77,15 @@ def main(argv):
     startup.check_no_arguments(argv)
     if (_DATASET.value or _DOWNLOAD.value) and not _DATA_DIR.value:
         raise config.UserError("--dataset and --download need --data_dir=DIR, the TFDS directory.")
+    changes = {name: flags.FLAGS[name].value for name in config.RECIPE_FLAGS if flags.FLAGS[name].value is not None}
+    given = {name: flags.FLAGS[name].value for name in transfer.FLAGS}
+    if not _INIT_FROM.value:
+        transfer.check_flags(None, given)
     data = datasets.find(_DATA_DIR.value, _DATASET.value, _DOWNLOAD.value) if _DATA_DIR.value else datasets.drawn()
     print(data.summary())
-    changes = {name: flags.FLAGS[name].value for name in config.RECIPE_FLAGS if flags.FLAGS[name].value is not None}
     path = _WORKDIR.value or _default_workdir(data.name)
     source = transfer.find_source(_INIT_FROM.value, path)
-    transfer.check_flags(
-        source, architecture=_ARCHITECTURE.value, mean=_MEAN.value, freeze=_FREEZE.value, freeze_until=_FREEZE_UNTIL.value,
-        reinitialize=_REINITIALIZE.value, new_layer_learning_rate_multiplier=changes.get("new_layer_learning_rate_multiplier"))
+    transfer.check_flags(source, given)
     row = config.ARCHITECTURES[source.architecture if source else _ARCHITECTURE.value or "paper"]
     frozen, new = transfer.choose_layers(
         row, freeze=_FREEZE.value, freeze_until=_FREEZE_UNTIL.value, reinitialize=_REINITIALIZE.value)

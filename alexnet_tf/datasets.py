@@ -205,7 +205,8 @@ def find_again(run_data: dict, data_dir: str | None = None, dataset: str | None 
     if list(data.class_names) != run_data["classes"]:
         raise DataError(
             f"{data.directory} has other classes than the run: {_some(data.class_names)} there, "
-            f"{_some(run_data['classes'])} in the run.")
+            f"{_some(run_data['classes'])} in the run. To learn these, go on from its weights: python train.py "
+            f"--init_from=RUN --data_dir={data.directory}")
     return data
 
 

@@ -19,6 +19,11 @@ class TransferError(config.UserError):
     """The weights of another run cannot be taken over as asked; the message says why and what to do."""
 
 
+# The flags that say something only with a source, and those that may not contradict it.
+_ALONE = ("freeze", "freeze_until", "reinitialize", "new_layer_learning_rate_multiplier")
+FLAGS = (*_ALONE, "architecture", "mean")
+
+
 @dataclasses.dataclass(frozen=True)
 class Source:
     """The run that the weights come from, as the new run's config.json keeps it.
@@ -76,19 +81,19 @@ def find_source(init_from: str | None, path) -> Source | None:
         resize=run_config["recipe"]["resize"])
 
 
-def check_flags(source: Source | None, **given) -> None:
+def check_flags(source: Source | None, given: dict) -> None:
     """Refuses flags that say something only with a source, or something else than the source.
 
     Args:
         source: The run that the weights come from, if there is one.
-        **given: By name, the values of the flags; None for one that was not given.
+        given: By names in `FLAGS`, the values of the flags; None for one that was not given.
 
     Raises:
         TransferError: Names the flag.
     """
     given = {name: value for name, value in given.items() if value is not None}
     if source is None:
-        alone = [name for name in given if name not in ("architecture", "mean")]
+        alone = [name for name in _ALONE if name in given]
         if alone:
             raise TransferError(
                 f"--{alone[0]} needs --init_from=RUN: it says what becomes of the weights of another run, and there is none.")

@@ -136,6 +136,7 @@ def test_train_in_anothers_place_is_refused(whole, pictures):
 @pytest.mark.parametrize(("arguments", "message"), [
     (["train.py", "--data_dir=/nowhere/at/all"], "--data_dir=/nowhere/at/all does not exist"),
     (["train.py", "--dataset=imagenet2012"], "need --data_dir"),
+    (["train.py", "--freeze=conv1"], "--freeze needs --init_from=RUN"),
     (["train.py", "paper"], "Unexpected arguments: paper"),
     (["-m", "alexnet_tf", "evaluate", "--workdir=/nowhere/at/all"], "is no run: it has no config.json"),
     (["-m", "alexnet_tf", "inspect", "--diagram=x.pdf"], "got 'x.pdf'"),

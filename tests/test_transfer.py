@@ -367,14 +367,14 @@ def test_a_last_layer_that_must_be_replaced_cannot_be_frozen(source, three, five
 def test_check_flags_with_a_source(source, tmp_path, given, message):
     found = transfer.find_source(str(source), tmp_path / "run")
     with pytest.raises(transfer.TransferError, match=message):
-        transfer.check_flags(found, **given)
-    transfer.check_flags(found, architecture="tiny", mean="pixel", freeze=["conv1"])
+        transfer.check_flags(found, given)
+    transfer.check_flags(found, {"architecture": "tiny", "mean": "pixel", "freeze": ["conv1"], "reinitialize": None})
 
 
 @pytest.mark.parametrize("name", ["freeze", "freeze_until", "reinitialize", "new_layer_learning_rate_multiplier"])
 def test_check_flags_without_a_source(name):
     with pytest.raises(transfer.TransferError, match=f"--{name} needs --init_from=RUN"):
-        transfer.check_flags(None, architecture="paper", mean=None, **{name: "conv1"})
+        transfer.check_flags(None, {"architecture": "paper", "mean": None, name: "conv1"})
 
 
 def test_find_source_says_what_is_wrong(tmp_path, source):
