@@ -151,6 +151,22 @@ def test_mistakes_end_in_a_line(arguments, message):
     assert status == 1 and message in err and "Traceback" not in out + err
 
 
+def test_train_goes_on_from_the_weights_of_another_run(whole, pictures, tmp_path):
+    path = tmp_path / "tuned"
+    status, out, err = call(
+        "train.py", f"--data_dir={pictures}", f"--init_from={whole[0]}/", "--freeze_until=fc7", "--reinitialize=fc8",
+        f"--workdir={path}", "--epochs=1", "--batch_size=8", "--new_layer_learning_rate_multiplier=5")
+    assert status == 0, out + err
+    # fc8 has 4,096 x 2 + 2 parameters.
+    assert (f"Weights: from {whole[0]} (last checkpoint, step 8); fc8 is new, at 5 times the rate; frozen: conv1, conv2, conv3, "
+            "conv4, conv5, fc6, fc7 (8,194 of 56,876,418 parameters learn)") in out
+    before, after = (workdir.Workdir(each).read_checkpoint()[0] for each in (whole[0], path))
+    weights = [name for name in before if name.endswith(("/kernel", "/bias"))]
+    assert {name for name in weights if not np.array_equal(before[name], after[name])} == {"fc8/kernel", "fc8/bias"}
+    status, _, err = call("train.py", f"--data_dir={pictures}", f"--init_from={whole[0]}", "--architecture=caffe")
+    assert status == 1 and "--architecture=caffe differs from that of --init_from=" in err and "Traceback" not in err
+
+
 def test_evaluate_counts_every_image_once(whole):
     path, _, _ = whole
     status, out, err = call("-m", "alexnet_tf", "evaluate", f"--workdir={path}", "--json", "--batch_size=3")
