@@ -4,8 +4,11 @@
     python train.py --data_dir=DIR           on class folders (DIR/train/<class>/*.jpg and DIR/val/..., or just
                                              DIR/<class>/*.jpg), or on a TFDS directory (--dataset=NAME)
     python train.py --data_dir=DIR --architecture=caffe --epochs=90
+    python train.py --data_dir=DIR --init_from=RUN                        transfer learning: from the weights of a run that
+    python train.py --data_dir=DIR --init_from=RUN --freeze_until=conv5   was trained here, or of import_weights
 
-The run is kept in runs/<architecture>-<data set>, or --workdir. What no flag says is the row's recipe.
+The run is kept in runs/<architecture>-<data set> (runs/<RUN>-to-<data set>), or --workdir. What no flag says is the
+row's recipe.
 """
 
 from absl import flags
@@ -14,16 +17,24 @@ from alexnet_tf import config, startup
 
 startup.import_tensorflow()
 
-from alexnet_tf import datasets, distribution, training  # noqa: E402
+from alexnet_tf import datasets, distribution, training, transfer, workdir  # noqa: E402
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Images: class folders or a TFDS directory. Drawn ones by default.")
 _DATASET = flags.DEFINE_string("dataset", None, "Name of the TFDS data set in --data_dir, such as imagenet2012.")
 _DOWNLOAD = flags.DEFINE_bool("download", False, "Let TFDS download and prepare --dataset into --data_dir.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory. Default: runs/<architecture>-<data set>.")
-_ARCHITECTURE = flags.DEFINE_enum("architecture", "paper", list(config.ARCHITECTURES), "Which published AlexNet.")
+_ARCHITECTURE = flags.DEFINE_enum("architecture", None, list(config.ARCHITECTURES),
+    "Which published AlexNet: by default paper, or that of --init_from.")
 _INITIALIZATION = flags.DEFINE_enum(
     "initialization", "auto", ["auto", *config.INITIALIZATION_NAMES],
     "How the weights start. 'row' is what the source says; 'he' learns on small data and is chosen there.")
+_INIT_FROM = flags.DEFINE_string(
+    "init_from", None, "Directory of the run that the weights come from, with its architecture and mean. The last "
+    "layer is replaced where the number of classes differs; the optimizer starts fresh.")
+_FREEZE = flags.DEFINE_list("freeze", None, "Layers of --init_from that do not learn, such as conv1,conv2 (both towers) or conv2_b.")
+_FREEZE_UNTIL = flags.DEFINE_string(
+    "freeze_until", None, "The same for all layers up to this one: conv5 leaves the dense layers to learn.")
+_REINITIALIZE = flags.DEFINE_list("reinitialize", None, "Layers that start anew instead of from --init_from, such as fc7,fc8.")
 # The recipe, each by the name of its field in config.Recipe; what is not given is the row's.
 flags.DEFINE_integer("epochs", None, "Passes over the training images.", lower_bound=1)
 flags.DEFINE_integer("batch_size", None, "Examples per step, over all devices.", lower_bound=1)
@@ -39,8 +50,11 @@ flags.DEFINE_float("clip_norm", None, "Largest norm of the gradient; 0 is none."
 flags.DEFINE_enum(
     "crop", None, ["window", "random_resized"], "Training crops: the paper's windows of 256 x 256, or torchvision's.")
 flags.DEFINE_bool("colour_noise", None, "Add the paper's PCA colour noise.")
+flags.DEFINE_float(
+    "new_layer_learning_rate_multiplier", None, "Rate of the layers that start anew over that of the others.", lower_bound=0)
 _MEAN = flags.DEFINE_enum(
-    "mean", "pixel", ["pixel", "image"], "What is subtracted: a colour, or the paper's mean image (prepared data).")
+    "mean", None, ["pixel", "image"],
+    "What is subtracted: a colour (the default), or the paper's mean image (prepared data). With --init_from: its own.")
 _ON_BAD_IMAGE = flags.DEFINE_enum(
     "on_bad_image", "fail", ["fail", "skip"], "What to do at an image that cannot be read; it is named either way.")
 _SEED = flags.DEFINE_integer("seed", 0, "Fixes weights, order, augmentation and dropout.", 0, 2 ** 31 - 1)
@@ -61,18 +75,28 @@ def main(argv):
     startup.check_no_arguments(argv)
     if (_DATASET.value or _DOWNLOAD.value) and not _DATA_DIR.value:
         raise config.UserError("--dataset and --download need --data_dir=DIR, the TFDS directory.")
-    row = config.ARCHITECTURES[_ARCHITECTURE.value]
     placement = distribution.make_placement(_STRATEGY.value, _DEVICES.value)
+    changes = {name: flags.FLAGS[name].value for name in config.RECIPE_FLAGS if flags.FLAGS[name].value is not None}
+    given = {name: flags.FLAGS[name].value for name in transfer.FLAGS}
+    if not _INIT_FROM.value:
+        transfer.check_flags(None, given)
     data = datasets.find(_DATA_DIR.value, _DATASET.value, _DOWNLOAD.value) if _DATA_DIR.value else datasets.drawn()
     print(data.summary())
+    path = _WORKDIR.value or workdir.default_path(_ARCHITECTURE.value or "paper", data.name, _INIT_FROM.value)
+    source = transfer.find_source(_INIT_FROM.value, path)
+    transfer.check_flags(source, given)
+    row = config.ARCHITECTURES[source.architecture if source else _ARCHITECTURE.value or "paper"]
+    frozen, new = transfer.choose_layers(
+        row, freeze=_FREEZE.value, freeze_until=_FREEZE_UNTIL.value, reinitialize=_REINITIALIZE.value)
     num_images = len(data.splits["train"])
     initialization = _INITIALIZATION.value
     if initialization == "auto":
-        initialization = row.initialization if num_images >= config.LARGE else "he"
-    changes = {name: flags.FLAGS[name].value for name in config.RECIPE_FLAGS if flags.FLAGS[name].value is not None}
+        initialization = row.initialization if num_images >= config.LARGE and not source else "he"
     if data.resize:
         changes["resize"] = data.resize
-    if _DATA_DIR.value:
+    if source:
+        recipe = config.fine_tune(row.recipe, num_images, {"resize": source.resize, **changes})
+    elif _DATA_DIR.value:
         recipe = config.adapt(row.recipe, initialization, num_images, changes)
     else:
         recipe = config.try_out(row.recipe, changes)
@@ -80,8 +104,8 @@ def main(argv):
         print(f"  The row's own recipe is for ImageNet; the one below suits {num_images:,} images. Flags change it.")
     train_config = config.TrainConfig(
         architecture=row.name, recipe=recipe, initialization=initialization, seed=_SEED.value,
-        deterministic=_DETERMINISTIC.value, precision=_PRECISION.value, mean=_MEAN.value, jit=_JIT.value)
-    path = _WORKDIR.value or f"runs/{row.name}-{data.name}"
+        deterministic=_DETERMINISTIC.value, precision=_PRECISION.value, mean=_MEAN.value or "pixel", jit=_JIT.value,
+        init_from=source and source.path, freeze=frozen, reinitialize=new)
     is_complete = training.train(
         train_config, data, path, placement=placement, checkpoint_minutes=_CHECKPOINT_MINUTES.value,
         on_bad_image=_ON_BAD_IMAGE.value)

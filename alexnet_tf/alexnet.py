@@ -11,7 +11,8 @@ from alexnet_tf import config, layers
 
 def build_model(
     architecture: config.Architecture, *, mean=None, seed: int = 0, image_size: int | None = None,
-    precision: str | None = None, tower_devices: tuple[str, str] | None = None) -> keras.Model:
+    precision: str | None = None, tower_devices: tuple[str, str] | None = None,
+    learns_from: str | None = None) -> keras.Model:
     """Builds a published AlexNet with random weights.
 
     The input normalisation, LRN and the logits are float32 under every precision. The variables' names and shapes
@@ -27,6 +28,7 @@ def build_model(
         precision: Keras dtype policy, such as "mixed_bfloat16"; by default the global one.
         tower_devices: Where tower a and tower b keep their weights and compute; what follows the towers is with
             tower a. By default where TensorFlow puts them. Names, shapes and numbers do not depend on it.
+        learns_from: Name of the lowest stage that learns: no gradient goes below it. By default the first.
 
     Returns:
         Model from RGB images [batch, size, size, 3] in [0, 255] to logits float32 [batch, num_classes], or
@@ -49,16 +51,18 @@ def build_model(
     global_policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision or global_policy)
     try:
-        return _walk(architecture, mean, seed, size, tower_devices or (None, None))
+        return _walk(architecture, mean, seed, size, tower_devices or (None, None), learns_from)
     finally:
         keras.config.set_dtype_policy(global_policy)
 
 
-def _walk(architecture, mean, seed, size, devices):
+def _walk(architecture, mean, seed, size, devices, learns_from):
     """Applies every stage of the row to an image of `size` pixels."""
     images = keras.Input((size, size, 3), name="images")
     columns = [layers.on_device(layers.Normalize(mean, architecture.scale, name="normalize"), devices[0])(images)]
     for index, stage in enumerate(architecture.stages):
+        if index and stage.name == learns_from:
+            columns = [keras.ops.stop_gradient(x) for x in columns]
         columns = _apply_stage(columns, stage, architecture, (seed, index), devices)
     [logits] = columns
     if logits.ndim == 4 and size == architecture.image_size:

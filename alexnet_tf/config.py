@@ -147,6 +147,7 @@ class Recipe:
         crop: "window" cuts a random window of the 256 x 256 square; "random_resized" a random part of the
             image within torchvision's ranges (8 to 100 % of the area, aspect 3/4 to 4/3).
         resize: How an image becomes 256 x 256: "paper" scales the shorter side and takes the centre; "caffe" warps.
+        new_layer_learning_rate_multiplier: In transfer learning, the rate of layers that start anew over the others'.
     """
 
     batch_size: int = 128
@@ -166,6 +167,7 @@ class Recipe:
     colour_noise_until: float = 1.0
     crop: str = "window"
     resize: str = "paper"
+    new_layer_learning_rate_multiplier: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -457,6 +459,10 @@ class TrainConfig:
         precision: Keras dtype policy: "float32", "mixed_bfloat16" or "mixed_float16"; "auto" is settled at the start.
         deterministic: Whether the same seed gives the same bits.
         mean: What the first layer subtracts: "pixel", the mean colour, or "image", the paper's mean at each place.
+        init_from: Directory of the run that the weights come from; the row and the mean are its too.
+        freeze: Names of the layers that do not learn.
+        reinitialize: Names of the layers that do not take the source's weights; the last one is replaced anyway
+            where the number of classes differs.
         jit: Whether XLA compiles the step.
     """
 
@@ -467,6 +473,9 @@ class TrainConfig:
     precision: str = "float32"
     deterministic: bool = True
     mean: str = "pixel"
+    init_from: str | None = None
+    freeze: tuple[str, ...] = ()
+    reinitialize: tuple[str, ...] = ()
     jit: bool = False
 
 
@@ -478,7 +487,7 @@ def has_two_columns(architecture: Architecture) -> bool:
 def architecture_of(run_config: dict) -> Architecture:
     """Returns the row that a run's config.json describes."""
     row = with_initialization(ARCHITECTURES[run_config["architecture"]], run_config["initialization"])
-    row = dataclasses.replace(row, scale=tuple(run_config.get("scale", row.scale)))  # Imported weights may bring theirs.
+    row = dataclasses.replace(row, scale=tuple(run_config.get("scale", row.scale)))  # Weights of elsewhere bring theirs.
     return with_num_classes(row, len(run_config["data"]["classes"]))
 
 
@@ -512,6 +521,15 @@ def adapt(recipe: Recipe, initialization: str, num_images: int, changes: dict) -
     return _replace(recipe, adapted | changes)
 
 
+def fine_tune(recipe: Recipe, num_images: int, changes: dict) -> Recipe:
+    """Returns a row's recipe for weights that have learned elsewhere, as `adapt` does for weights that have not.
+
+    A tenth of the usual rate, and ten times that for new layers: as Caffe's `finetune_flickr_style` has it.
+    """
+    return adapt(recipe, "row", num_images, {
+        "learning_rate": 0.001, "clip_norm": 5.0, "new_layer_learning_rate_multiplier": 10.0, **changes})
+
+
 def try_out(recipe: Recipe, changes: dict) -> Recipe:
     """Returns a row's recipe with what learns the drawn try-out in minutes on two cores (measured), and the changes."""
     return _replace(recipe, {
@@ -529,4 +547,4 @@ def _replace(recipe, changes):
 # The fields of a recipe that flags of the same name change.
 RECIPE_FLAGS = (
     "epochs", "batch_size", "learning_rate", "momentum", "weight_decay", "schedule", "patience", "warmup_steps",
-    "clip_norm", "crop", "colour_noise")
+    "clip_norm", "crop", "colour_noise", "new_layer_learning_rate_multiplier")

@@ -207,7 +207,8 @@ def find_again(
     if not any_classes and list(data.class_names) != run_data["classes"]:
         raise DataError(
             f"{data.directory} has other classes than the run: {_some(data.class_names)} there, "
-            f"{_some(run_data['classes'])} in the run.")
+            f"{_some(run_data['classes'])} in the run. To learn these, go on from its weights: python train.py "
+            f"--init_from=RUN --data_dir={data.directory}")
     return data
 
 

@@ -80,7 +80,7 @@ def kernels_picture(model, columns: int = 16, zoom: int = 3) -> np.ndarray:
     Returns:
         uint8 [height, width, 3], RGB.
     """
-    kernels = [weight.numpy() for weight in model.trainable_weights
+    kernels = [weight.numpy() for weight in model.weights
                if weight.path.startswith("conv1") and weight.path.endswith("kernel")]
     kernels = np.concatenate([np.moveaxis(kernel, -1, 0) for kernel in kernels])
     largest = np.abs(kernels).max(axis=(1, 2, 3), keepdims=True)

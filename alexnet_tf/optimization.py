@@ -23,6 +23,7 @@ class MomentumSGD(keras.optimizers.SGD):
     Args:
         kernel_decay: Decay of kernels; biases have none, as in cuda-convnet and Caffe.
         clip_norm: Largest norm of the gradient over all weights; 0 leaves it alone.
+        layer_multipliers: Factors on the rate of single layers, by name, for kernels and biases.
         **kwargs: As for `keras.optimizers.SGD`.
 
     Attributes:
@@ -30,9 +31,9 @@ class MomentumSGD(keras.optimizers.SGD):
         conv1_multiplier: A further factor on conv1's kernels; at 0 conv1 gets no update and no decay at all.
     """
 
-    def __init__(self, *args, kernel_decay: float, clip_norm: float = 0.0, **kwargs):
+    def __init__(self, *args, kernel_decay: float, clip_norm: float = 0.0, layer_multipliers=None, **kwargs):
         super().__init__(*args, **kwargs)
-        self.kernel_decay, self.largest_norm = kernel_decay, clip_norm
+        self.kernel_decay, self.largest_norm, self.layer_multipliers = kernel_decay, clip_norm, layer_multipliers or {}
         self.bias_multiplier = tf.Variable(1.0, trainable=False)
         self.conv1_multiplier = tf.Variable(1.0, trainable=False)
 
@@ -62,7 +63,8 @@ class MomentumSGD(keras.optimizers.SGD):
     def update_step(self, gradient, variable, learning_rate):
         velocity = self.momentums[self._get_variable_index(variable)]
         path = velocity.path.removesuffix("_momentum").rpartition("/")[2]
-        rate, decay, is_conv1 = tf.cast(learning_rate, variable.dtype), 0.0, path.startswith("conv1")
+        rate = tf.cast(learning_rate, variable.dtype) * self.layer_multipliers.get(path.rpartition("_")[0], 1.0)
+        decay, is_conv1 = 0.0, path.startswith("conv1")
         if path.endswith("bias"):
             rate *= self.bias_multiplier
         else:

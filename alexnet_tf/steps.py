@@ -5,7 +5,7 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from alexnet_tf import alexnet, config, distribution, input_pipeline, optimization
+from alexnet_tf import alexnet, config, distribution, input_pipeline, optimization, transfer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +37,8 @@ class TrainStep:
         seed: Of the weights and the dropout.
         precision: Keras dtype policy; "mixed_float16" scales the loss.
         jit: Whether XLA compiles the forward and backward pass.
+        frozen: Names of layers that do not learn; nothing is computed backwards below the lowest one that does.
+        layer_multipliers: Factors on the rate of single layers, by name.
 
     Attributes:
         model: The network.
@@ -47,7 +49,7 @@ class TrainStep:
     def __init__(
         self, architecture: config.Architecture, recipe: config.Recipe,
         placement: distribution.Placement | None = None, *, mean=None, seed: int = 0, precision: str = "float32",
-        jit: bool = False):
+        jit: bool = False, frozen=(), layer_multipliers=None):
         self.placement = placement = placement or distribution.make_placement()
         self._strategy, self._batch_size = placement.strategy, recipe.batch_size
         if placement.towers and jit:
@@ -56,12 +58,14 @@ class TrainStep:
         with self._strategy.scope():
             try:
                 self.model = alexnet.build_model(
-                    architecture, mean=mean, seed=seed, precision=precision, tower_devices=placement.towers)
+                    architecture, mean=mean, seed=seed, precision=precision, tower_devices=placement.towers,
+                    learns_from=transfer.first_learning_stage(architecture, frozen))
             except ValueError as error:
                 raise config.UserError(f"--strategy=split: {error}") from error
+            transfer.freeze(self.model, frozen)
             self.sgd = optimization.MomentumSGD(
                 recipe.learning_rate, momentum=recipe.momentum, kernel_decay=recipe.weight_decay,
-                clip_norm=recipe.clip_norm, name="sgd")
+                clip_norm=recipe.clip_norm, layer_multipliers=layer_multipliers, name="sgd")
             self._optimizer = self.sgd
             if precision == "mixed_float16":
                 self._optimizer = keras.optimizers.LossScaleOptimizer(self.sgd, name="loss_scale")

@@ -21,7 +21,8 @@ import tensorflow as tf
 import tqdm
 
 from alexnet_tf import (
-    config, datasets, distribution, evaluation, input_pipeline, monitoring, optimization, preprocessing, steps, workdir)
+    alexnet, config, datasets, distribution, evaluation, input_pipeline, monitoring, optimization, preprocessing, steps,
+    transfer, workdir)
 
 _EVALUATION_BATCH_SIZE = 128
 
@@ -70,6 +71,7 @@ def train(
     Raises:
         workdir.WorkdirError: If the directory holds another run or cannot be written.
         datasets.DataError: If an image cannot be read.
+        transfer.TransferError: If the weights of another run cannot be taken over as asked.
         TrainingError: If the loss is no longer finite.
     """
     placement = placement or distribution.make_placement()
@@ -83,16 +85,19 @@ def train(
         if train_config.precision == "auto":
             precision = (run.read_config() or {}).get("precision") or distribution.default_precision()
             train_config = dataclasses.replace(train_config, precision=precision)
-        run_config = make_run_config(train_config, data)
+        source = transfer.find_source(train_config.init_from, run)
+        run_config = make_run_config(train_config, data, source)
         run.check_same_config(run_config)
         # Before anything is written: fails where there is not one whole batch.
         input_pipeline.steps_per_epoch(data.splits["train"], train_config.recipe.batch_size)
         mean = run_config["mean"]
         if mean == workdir.MEAN_IMAGE:
-            mean = preprocessing.center_crop(data.statistics.mean_image, run_config["image_size"])
+            mean = _mean_image(run, run_config, source, data)
+        new = transfer.new_layers(run_config) if source else ()
         step = steps.TrainStep(
             config.architecture_of(run_config), train_config.recipe, placement, mean=mean, seed=train_config.seed,
-            precision=train_config.precision, jit=train_config.jit)
+            precision=train_config.precision, jit=train_config.jit, frozen=train_config.freeze,
+            layer_multipliers=dict.fromkeys(new, train_config.recipe.new_layer_learning_rate_multiplier))
         if is_chief:
             if run_config["mean"] == workdir.MEAN_IMAGE:
                 run.write_mean_image(mean)
@@ -100,15 +105,28 @@ def train(
         return _Training(run, run_config, train_config, data, step, checkpoint_minutes, on_bad_image).run()
 
 
-def make_run_config(train_config: config.TrainConfig, data: datasets.DataSet) -> dict:
-    """Returns config.json: all that is needed to evaluate, export or resume the run."""
+def _mean_image(run, run_config, source, data):
+    """Returns the mean image that the first layer subtracts: the run's, that of its weights' source, or the data's."""
+    if source:
+        return run.read_mean(run_config) if run.steps() else transfer.read_mean_image(source)
+    return preprocessing.center_crop(data.statistics.mean_image, run_config["image_size"])
+
+
+def make_run_config(train_config: config.TrainConfig, data: datasets.DataSet, source=None) -> dict:
+    """Returns config.json: all that is needed to evaluate, export or resume the run.
+
+    Args:
+        train_config: The decided run.
+        data: What it trains on.
+        source: A `transfer.Source`, if the weights come from another run.
+    """
     row, statistics = config.ARCHITECTURES[train_config.architecture], data.statistics
     if train_config.mean == "image" and statistics is None:
         raise TrainingError(
             f"--mean=image needs images whose mean image is known; {data.directory} is not prepared. Type\n  python -m "
             f"alexnet_tf prepare --data_dir={data.directory} --output_dir=OUT\nand train with --data_dir=OUT.")
     mean = list(statistics.mean_pixel if statistics else row.mean)
-    return dataclasses.asdict(train_config) | {
+    run_config = dataclasses.asdict(train_config) | {
         "image_size": row.image_size,
         "mean": workdir.MEAN_IMAGE if train_config.mean == "image" else mean,
         "colour_pca": {
@@ -118,7 +136,10 @@ def make_run_config(train_config: config.TrainConfig, data: datasets.DataSet) ->
             "name": data.name, "directory": data.directory, "classes": list(data.class_names),
             "images": {name: len(split) for name, split in data.splits.items()},
             "validation": data.validation, "fingerprint": data.fingerprint()},
-    }
+    } | (transfer.conventions(source) if source else {})
+    if source:
+        transfer.new_layers(run_config)  # Fails where one of them is frozen.
+    return run_config
 
 
 class _SignalCame(Exception):
@@ -189,15 +210,20 @@ class _Training:
         return self.epoch >= self.recipe.epochs or self.is_over
 
     def _announce(self):
-        recipe, parameters = self.recipe, sum(math.prod(v.shape) for v in self.train_step.model.trainable_variables)
+        model = self.train_step.model
+        recipe, parameters = self.recipe, sum(
+            math.prod(v.shape) for name in alexnet.layer_names(self.row) for v in model.get_layer(name).weights)
         start = {
             "row": "as its source states",
             "he": "by He's rule, which was measured to learn on small data (--initialization=row: the source's own)",
         }.get(self.config.initialization, f"as {self.config.initialization} states")
         schedule = recipe.schedule + (f", patience {recipe.patience} epochs" if recipe.schedule == "plateau" else "")
         clip = f", gradient norm at most {recipe.clip_norm:g}" if recipe.clip_norm else ""
+        start = f", initialised {start}"
+        if self.config.init_from:
+            start = f"\n{transfer.describe(model, self.run_config)}"
         self._say(
-              f"Network: {self.row.name}, {parameters:,} parameters, initialised {start}\n"
+              f"Network: {self.row.name}, {parameters:,} parameters{start}\n"
               f"Recipe: batches of {recipe.batch_size}, {recipe.epochs} epochs of {self.steps} steps, rate "
               f"{recipe.learning_rate:g} ({schedule}), momentum {recipe.momentum:g}, weight decay "
               f"{recipe.weight_decay:g}{clip}\n"
@@ -209,6 +235,9 @@ class _Training:
         checkpoint = self.run_directory.read_checkpoint()
         self._check_that_workers_agree(checkpoint)
         if checkpoint is None:
+            if self.config.init_from:
+                transfer.load_weights(self.train_step.model, self.run_config)
+                self._save(0, 0)  # From here on the source is not needed.
             self._say(f"A new run in {self.run_directory}.")
             return
         arrays, state = checkpoint

@@ -12,6 +12,7 @@ Knows nothing of networks: a checkpoint is named arrays and a state that JSON ca
 
 import contextlib
 import csv
+import dataclasses
 import fcntl
 import io
 import json
@@ -112,9 +113,23 @@ def _differences(name: str, before, now):
         yield f"{name}: {_short(before)} in the run, {_short(now)} now"
 
 
+_DEFAULTS = dataclasses.asdict(config.TrainConfig())
+
+
+def _completed(run_config: dict) -> dict:
+    """Returns a config with the fields that it was written too early to have, as their defaults: all runs had those then."""
+    return _DEFAULTS | run_config | {"recipe": _DEFAULTS["recipe"] | run_config.get("recipe", {})}
+
+
 def _short(value) -> str:
     text = repr(value)
     return text if len(text) < 80 else text[:77] + "..."
+
+
+def default_path(architecture: str, data_name: str, init_from: str | None = None) -> str:
+    """Returns where a run is kept unless it is said: runs/<architecture or source>-<data set>."""
+    start = f"{os.path.basename(os.path.abspath(init_from))}-to" if init_from else architecture
+    return f"runs/{start}-{data_name}"
 
 
 class Workdir:
@@ -194,9 +209,10 @@ class Workdir:
         Raises:
             WorkdirError: Names each difference with both values.
         """
-        old, now = self.read_config(), json.loads(json.dumps(run_config))  # Tuples become lists.
+        old = self.read_config()
         if old is None:
             return
+        old, now = (json.loads(json.dumps(_completed(each))) for each in (old, run_config))  # Tuples become lists.
         differences = list(_differences("", old, now))
         if old["data"]["fingerprint"] != now["data"]["fingerprint"]:
             differences.append(f"the images: {old['data']['directory']} in the run, {now['data']['directory']} now")

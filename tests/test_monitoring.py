@@ -32,7 +32,7 @@ def test_grid_keeps_the_pixels_of_each_image():
 
 def fake_model(kernels):
     weights = [types.SimpleNamespace(path=path, numpy=lambda value=value: value) for path, value in kernels.items()]
-    return types.SimpleNamespace(trainable_weights=weights)
+    return types.SimpleNamespace(weights=weights)
 
 
 def two_towers(filters=16):

@@ -136,6 +136,7 @@ def test_train_in_anothers_place_is_refused(whole, pictures):
 @pytest.mark.parametrize(("arguments", "message"), [
     (["train.py", "--data_dir=/nowhere/at/all"], "--data_dir=/nowhere/at/all does not exist"),
     (["train.py", "--dataset=imagenet2012"], "need --data_dir"),
+    (["train.py", "--freeze=conv1"], "--freeze needs --init_from=RUN"),
     (["train.py", "paper"], "Unexpected arguments: paper"),
     (["-m", "alexnet_tf", "evaluate", "--workdir=/nowhere/at/all"], "is no run: it has no config.json"),
     (["-m", "alexnet_tf", "inspect", "--diagram=x.pdf"], "got 'x.pdf'"),
@@ -151,6 +152,22 @@ def test_train_in_anothers_place_is_refused(whole, pictures):
 def test_mistakes_end_in_a_line(arguments, message):
     status, out, err = call(*arguments)
     assert status == 1 and message in err and "Traceback" not in out + err
+
+
+def test_train_goes_on_from_the_weights_of_another_run(whole, pictures, tmp_path):
+    path = tmp_path / "tuned"
+    status, out, err = call(
+        "train.py", f"--data_dir={pictures}", f"--init_from={whole[0]}/", "--freeze_until=fc7", "--reinitialize=fc8",
+        f"--workdir={path}", "--epochs=1", "--batch_size=8", "--new_layer_learning_rate_multiplier=5")
+    assert status == 0, out + err
+    # fc8 has 4,096 x 2 + 2 parameters.
+    assert (f"Weights: from {whole[0]} (last checkpoint, step 8); fc8 is new, at 5 times the rate; frozen: conv1, conv2, conv3, "
+            "conv4, conv5, fc6, fc7 (8,194 of 56,876,418 parameters learn)") in out
+    before, after = (workdir.Workdir(each).read_checkpoint()[0] for each in (whole[0], path))
+    weights = [name for name in before if name.endswith(("/kernel", "/bias"))]
+    assert {name for name in weights if not np.array_equal(before[name], after[name])} == {"fc8/kernel", "fc8/bias"}
+    status, _, err = call("train.py", f"--data_dir={pictures}", f"--init_from={whole[0]}", "--architecture=caffe")
+    assert status == 1 and "--architecture=caffe differs from that of --init_from=" in err and "Traceback" not in err
 
 
 def test_evaluate_counts_every_image_once(whole):

@@ -31,7 +31,9 @@ def main(argv):
     print("\n".join(lines))
     print(f"Imported: {_WORKDIR.value}. Next:\n"
           f"  python -m alexnet_tf predict --workdir={_WORKDIR.value} IMAGE...\n"
-          f"  python -m alexnet_tf evaluate --workdir={_WORKDIR.value} --data_dir=DIR")
+          f"  python -m alexnet_tf evaluate --workdir={_WORKDIR.value} --data_dir=DIR\n"
+          f"  python export.py --workdir={_WORKDIR.value}\n"
+          f"  python train.py --init_from={_WORKDIR.value} --data_dir=DIR   (your own classes)")
 
 
 def run():
