@@ -12,7 +12,7 @@ from alexnet_tf import config, layers
 def build_model(
     architecture: config.Architecture, *, mean=None, seed: int = 0, image_size: int | None = None,
     precision: str | None = None, tower_devices: tuple[str, str] | None = None,
-    learns_from: str | None = None) -> keras.Model:
+    learns_from: str | None = None, lrn: str = "training") -> keras.Model:
     """Builds a published AlexNet with random weights.
 
     The input normalisation, LRN and the logits are float32 under every precision. The variables' names and shapes
@@ -29,6 +29,7 @@ def build_model(
         tower_devices: Where tower a and tower b keep their weights and compute; what follows the towers is with
             tower a. By default where TensorFlow puts them. Names, shapes and numbers do not depend on it.
         learns_from: Name of the lowest stage that learns: no gradient goes below it. By default the first.
+        lrn: In which form LRN is computed, as in `layers.LocalResponseNormalization`.
 
     Returns:
         Model from RGB images [batch, size, size, 3] in [0, 255] to logits float32 [batch, num_classes], or
@@ -51,19 +52,19 @@ def build_model(
     global_policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision or global_policy)
     try:
-        return _walk(architecture, mean, seed, size, tower_devices or (None, None), learns_from)
+        return _walk(architecture, mean, seed, size, tower_devices or (None, None), learns_from, lrn)
     finally:
         keras.config.set_dtype_policy(global_policy)
 
 
-def _walk(architecture, mean, seed, size, devices, learns_from):
+def _walk(architecture, mean, seed, size, devices, learns_from, lrn):
     """Applies every stage of the row to an image of `size` pixels."""
     images = keras.Input((size, size, 3), name="images")
     columns = [layers.on_device(layers.Normalize(mean, architecture.scale, name="normalize"), devices[0])(images)]
     for index, stage in enumerate(architecture.stages):
         if index and stage.name == learns_from:
             columns = [keras.ops.stop_gradient(x) for x in columns]
-        columns = _apply_stage(columns, stage, architecture, (seed, index), devices)
+        columns = _apply_stage(columns, stage, architecture, (seed, index), devices, lrn)
     [logits] = columns
     if logits.ndim == 4 and size == architecture.image_size:
         logits = keras.layers.Flatten(name="logits", dtype="float32")(logits)
@@ -93,7 +94,7 @@ def layer_names(architecture: config.Architecture) -> list[str]:
     return [name for stage in architecture.stages for name in stage.layer_names]
 
 
-def _apply_stage(columns, stage, architecture, seed, devices):
+def _apply_stage(columns, stage, architecture, seed, devices, lrn):
     """Applies one stage to the columns (one tensor, or one for each tower) and returns the new ones."""
     if stage.sees == "both" or stage.towers == 1:  # Each tower joins for itself: only the other's half has to cross.
         columns = [_join(columns, name, device) for name, device in zip(stage.layer_names, devices)]
@@ -108,7 +109,7 @@ def _apply_stage(columns, stage, architecture, seed, devices):
             columns = [_join(columns, f"{stage.name}_lrn", devices[0])]
         names = stage.layer_names if len(columns) > 1 else [stage.name]
         columns = [
-            layers.on_device(_follower(step, stage, architecture, name, seed[0]), device)(x)
+            layers.on_device(_follower(step, stage, architecture, name, seed[0], lrn), device)(x)
             for x, name, device in zip(columns, names, devices)]
     return columns
 
@@ -143,7 +144,7 @@ def _weigh(x, stage, name, seed, dtype, device):
     return layers.on_device(convolution, device)(x)
 
 
-def _follower(step, stage, architecture, name, seed):
+def _follower(step, stage, architecture, name, seed, form):
     """Returns the layer of one step of `stage.then`."""
     if step == "relu":
         return keras.layers.ReLU(name=f"{name}_relu")
@@ -155,7 +156,7 @@ def _follower(step, stage, architecture, name, seed):
     if step == "lrn":
         lrn = architecture.lrn
         return layers.LocalResponseNormalization(
-            lrn.depth_radius, lrn.bias, lrn.alpha, lrn.beta, name=f"{name}_lrn")
+            lrn.depth_radius, lrn.bias, lrn.alpha, lrn.beta, form=form, name=f"{name}_lrn")
     lrn = architecture.same_map_lrn
     return layers.SameMapNormalization(
         lrn.depth_radius, lrn.bias, lrn.alpha, lrn.beta, name=f"{name}_same_map_lrn")

@@ -80,9 +80,12 @@ class ImageFiles:
     def examples(self, blocks: tf.data.Dataset, function) -> tf.data.Dataset:
         """Reads examples and applies a function to each: as `records.Records.examples`."""
         paths, labels = self._tensors
-        return blocks.unbatch().map(
-            lambda index, *others: function(tf.io.read_file(paths[index]), labels[index], *others),
-            num_parallel_calls=2 * os.cpu_count())
+
+        @tf.autograph.experimental.do_not_convert
+        def read(index, *others):
+            return function(tf.io.read_file(paths[index]), labels[index], *others)
+
+        return blocks.unbatch().map(read, num_parallel_calls=2 * os.cpu_count())
 
 
 @dataclasses.dataclass(frozen=True)

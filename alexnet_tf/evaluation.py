@@ -34,7 +34,7 @@ def make_predictor(model):
     """
     size = model.input_shape[1]
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None, size, size, 3], tf.uint8)])
+    @tf.function(input_signature=[tf.TensorSpec([None, None, size, size, 3], tf.uint8)], autograph=False)
     def predict(images):
         crops = tf.shape(images)[1]
         logits = model(tf.reshape(images, [-1, size, size, 3]), training=False)
@@ -99,7 +99,8 @@ def load_model(run: workdir.Workdir, which: str = "last", precision: str | None 
     """
     run_config = run.existing_config()
     model = alexnet.build_model(
-        config.architecture_of(run_config), mean=run.read_mean(run_config), precision=precision or run_config["precision"])
+        config.architecture_of(run_config), mean=run.read_mean(run_config), precision=precision or run_config["precision"],
+        lrn="fused")
     paths = {variable.path for variable in model.variables}
     arrays, state = run.existing_checkpoint(which, is_wanted=paths.__contains__)
     workdir.restore(model.variables, arrays)

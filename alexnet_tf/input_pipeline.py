@@ -40,6 +40,7 @@ def make_train_dataset(
     steps = steps_per_epoch(split, recipe.batch_size)
     replacements = None if not skipped else tf.constant(_replacements(len(split), skipped))
 
+    @tf.autograph.experimental.do_not_convert
     def plan(first_place):  # A block of places in the worker's own epoch is one of positions in everybody's.
         position = first_place // share * recipe.batch_size + worker * share + first_place % share
         positions = position + tf.range(block_size, dtype=tf.int64)
@@ -52,6 +53,7 @@ def make_train_dataset(
         normals = _draws(tf.raw_ops.StatelessRandomNormalV2, block_size, seed, epoch, position)
         return indices, draws, preprocessing.colour_noise(normals[:, :3], *colour_pca)
 
+    @tf.autograph.experimental.do_not_convert
     def augment(image_bytes, label, draws, *noise):
         image = preprocessing.train_image(
             image_bytes, draws, image_size=image_size, crop=recipe.crop, resize=recipe.resize, is_square=split.is_square)
@@ -117,6 +119,7 @@ def evaluation_batches(
     skipped = {} if skipped is None else skipped
     left = np.array([index for index in range(len(split)) if index not in skipped], "int64")
 
+    @tf.autograph.experimental.do_not_convert
     def crop(image_bytes, label):
         return evaluation_crops(image_bytes, image_size, resize, ten_crop), label
 

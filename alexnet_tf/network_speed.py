@@ -265,7 +265,7 @@ def _forms(row, network):
     """Returns the network with each form of LRN that has no gradient, by what to call it."""
     if not any("lrn" in stage.then for stage in row.stages):
         return {"": network}
-    return {f", LRN {form}": alexnet.for_export(network, form) for form in ("builtin", "convolution")}
+    return {f", LRN {form}": alexnet.for_export(network, form) for form in ("fused", "builtin", "convolution")}
 
 
 def _save(row, network, form, path):

@@ -120,10 +120,13 @@ class Records:
         """
         labels = tf.constant(np.zeros(len(self), "int32") if self.labels is None else self.labels)
 
+        # Converting functions that have no control flow costs more than tracing them.
+        @tf.autograph.experimental.do_not_convert
         def read(indices, *others):
             records = tf.numpy_function(self._read, [indices], tf.string, stateful=False)
             return tf.ensure_shape(records, [None]), tf.gather(labels, indices), *others
 
+        @tf.autograph.experimental.do_not_convert
         def parse_and_apply(record, _, *others):
             return function(*self.parse(record), *others)
 

@@ -123,7 +123,7 @@ def test_write_features_of_any_layer_are_its_outputs_flattened(small_run, square
 @pytest.mark.parametrize(("architecture", "meanings"), [
     (SMALL, {"conv1": ["conv1_a_relu", "conv1_b_relu"], "fc7": ["fc7_a_relu", "fc7_b_relu"], "fc8": ["fc8"],
              "fc7_dropout": ["fc7_a_dropout", "fc7_b_dropout"], "conv1_lrn": ["conv1_a_lrn", "conv1_b_lrn"],
-             "fc6_input": ["fc6_input"], "conv2_a": ["conv2_a"]}),
+             "fc8_input": ["fc8_input"], "conv2_a": ["conv2_a"]}),
     (TINY_GROUPS, {"conv1": ["conv1_relu"], "conv2": ["conv2_a_relu", "conv2_b_relu"], "conv2_lrn": ["conv2_lrn"],
                    "conv2_pool": ["conv2_pool"], "fc8": ["fc8"]}),
     (dataclasses.replace(TINY, stages=(dataclasses.replace(TINY.stages[0], then=("lrn", "pool")), *TINY.stages[1:])),

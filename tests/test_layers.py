@@ -128,6 +128,18 @@ def test_lrn_equals_its_source_forward_and_backward(source, policy, jit):
         float64(gradient), expected, rtol=max(ROUNDING[dtype], 2e-5), atol=2e-6 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("form", ["fused", "builtin", "convolution"])
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("source", ACROSS_CHANNELS)
+def test_lrn_equals_its_source_in_every_form(source, policy, form):
+    keras.config.set_dtype_policy(policy)
+    arguments, formula = ACROSS_CHANNELS[source]
+    x = activations((2, 3, 4, 9), dtype=POLICIES[policy])
+    y = layers.LocalResponseNormalization(*arguments, form=form)(x)
+    assert y.dtype == x.dtype
+    np.testing.assert_allclose(float64(y), formula(float64(x)), rtol=ROUNDING[POLICIES[policy]], atol=1e-6)
+
+
 @pytest.mark.parametrize("policy", POLICIES)
 def test_lrn_equals_its_source_on_96_channels(policy):
     keras.config.set_dtype_policy(policy)
