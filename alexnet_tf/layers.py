@@ -89,24 +89,26 @@ def _normalize_for_training(depth_radius: int, bias: float, alpha: float, beta: 
 
     The forward pass is TensorFlow's own op; its own gradient takes three times as long as that. This one is two
     functions that XLA fuses into a pass over the memory each: what the second adds up over a window must be whole.
+    To compute the powers again there is faster than to read them.
     """
     @tf.function(jit_compile=True, autograph=False)
     def summands(x, dy):
         x = tf.cast(x, tf.float32)
         s = bias + alpha * _shifted_sum(tf.square(x), depth_radius)
-        p = _power(s, beta)
-        return p, tf.cast(dy, tf.float32) * x * p / s
+        return tf.cast(dy, tf.float32) * x * _power(s, beta) / s
 
     @tf.function(jit_compile=True, autograph=False)
-    def combine(x, dy, p, t):
-        dx = tf.cast(dy, tf.float32) * p - (2 * alpha * beta) * tf.cast(x, tf.float32) * _shifted_sum(t, depth_radius)
+    def combine(x, dy, t):
+        x32 = tf.cast(x, tf.float32)
+        p = _power(bias + alpha * _shifted_sum(tf.square(x32), depth_radius), beta)
+        dx = tf.cast(dy, tf.float32) * p - (2 * alpha * beta) * x32 * _shifted_sum(t, depth_radius)
         return tf.cast(dx, x.dtype)
 
     forward = _normalize_builtin(depth_radius, bias, alpha, beta)
 
     @tf.custom_gradient
     def normalize(x):
-        return forward(x), lambda dy: combine(x, dy, *summands(x, dy))
+        return forward(x), lambda dy: combine(x, dy, summands(x, dy))
 
     return normalize
 
