@@ -13,6 +13,10 @@ import tensorflow as tf
 from alexnet_tf import config
 
 
+# A weight of more elements gains more by a fused update than the second or so of compiling it costs at the start.
+_WORTH_COMPILING = 100_000
+
+
 class MomentumSGD(keras.optimizers.SGD):
     """SGD with the paper's update (Section 5; Caffe's is the same).
 
@@ -71,8 +75,9 @@ class MomentumSGD(keras.optimizers.SGD):
             decay = self.kernel_decay
             rate *= self.conv1_multiplier if is_conv1 else 1.0
         keep = tf.cast(self.conv1_multiplier != 0, variable.dtype) if is_conv1 else tf.constant(1.0)
+        update = _fused_update if variable.shape.num_elements() > _WORTH_COMPILING else _update
         with tf.device(variable.device):
-            new_velocity, new_variable = _update(
+            new_velocity, new_variable = update(
                 variable.read_value(), tf.convert_to_tensor(velocity), gradient, self._factor, rate, decay, self.momentum, keep)
             self.assign(velocity, new_velocity)
             self.assign(variable, new_variable)
@@ -83,11 +88,14 @@ def _beside(variable: keras.Variable):
     return contextlib.nullcontext() if tf.distribute.has_strategy() else tf.device(variable.value.device)
 
 
-@tf.function(jit_compile=True, autograph=False)
 def _update(variable, velocity, gradient, factor, rate, decay, momentum, keep):
-    """Returns the new velocity and the new weight; XLA makes it one pass over the memory instead of seven."""
+    """Returns the new velocity and the new weight."""
     velocity = keep * (momentum * velocity - rate * (factor * gradient + decay * variable))
     return velocity, variable + velocity
+
+
+# XLA makes it one pass over the memory instead of seven.
+_fused_update = tf.function(_update, jit_compile=True, autograph=False)
 
 
 @dataclasses.dataclass

@@ -34,7 +34,10 @@ def apply(optimizer, variables, gradients, rates):
     return {variable.path: float(variable.numpy().flat[0]) for variable in variables}
 
 
-def test_momentum_sgd_is_the_papers_update():
+@pytest.mark.parametrize("is_fused", [False, True])
+def test_momentum_sgd_is_the_papers_update(is_fused, monkeypatch):
+    if is_fused:
+        monkeypatch.setattr(optimization, "_WORTH_COMPILING", 0)
     variables, gradients, rates = make_layer_variables(), [1.0, -3.0, 0.5], [0.1, 0.1, 0.01]
     optimizer = optimization.MomentumSGD(0.1, momentum=0.9, kernel_decay=0.05)
     optimizer.build(variables)
@@ -45,6 +48,16 @@ def test_momentum_sgd_is_the_papers_update():
     for layer in ("conv1_a", "fc8"):
         np.testing.assert_allclose(values[f"{layer}/kernel"], kernel, rtol=1e-6)
         np.testing.assert_allclose(values[f"{layer}/bias"], bias, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("clip_norm", "factor"), [(0.0, 1.0), (100.0, 1.0), (13.0, 1.0), (6.5, 0.5)])
+def test_momentum_sgd_bounds_the_norm_of_all_gradients_together(clip_norm, factor):
+    variables = [keras.Variable(np.zeros(size, "float32"), name=name) for size, name in ((2, "kernel"), (1, "bias"))]
+    optimizer = optimization.MomentumSGD(1.0, momentum=0.0, kernel_decay=0.0, clip_norm=clip_norm)
+    optimizer.build(variables)
+    optimizer.apply([tf.constant([3.0, -4.0]), tf.constant([12.0])], variables)  # The norm is 13.
+    np.testing.assert_allclose(variables[0], [-3 * factor, 4 * factor], rtol=1e-6)
+    np.testing.assert_allclose(variables[1], [-12 * factor], rtol=1e-6)
 
 
 def test_momentum_sgd_freezes_conv1_without_decay():

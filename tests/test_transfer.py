@@ -232,7 +232,7 @@ def test_the_input_comes_with_the_weights(five, three, tmp_path, monkeypatch):
     tuned, _, _ = evaluation.load_model(workdir.Workdir(tmp_path / "run"))
     images = np.random.default_rng(1).integers(0, 256, (3, 67, 67, 3)).astype("uint8")
     assert np.ptp(tuned(images).numpy()) > 0
-    np.testing.assert_array_equal(tuned(images), model(images))
+    np.testing.assert_allclose(tuned(images), model(images), rtol=0, atol=1e-6)  # LRN in another form.
 
 
 def test_new_weights_of_the_first_layer_fit_a_source_whose_pixels_are_not_divided(five, tmp_path, monkeypatch):
@@ -290,8 +290,8 @@ def test_nothing_is_computed_backwards_below_the_lowest_layer_that_learns(
     counts = collections.Counter(operation.type for operation in executed(graph))
     assert counts["Conv2DBackpropFilter"] == filters and counts["Conv2DBackpropInput"] == inputs
     assert counts["Conv2D"] == 4 and counts["LRN"] == 2
-    # LRN's gradient is two fused functions in each tower, the update of a weight is one.
-    assert counts["StatefulPartitionedCall"] + counts["PartitionedCall"] == fused + len(step.model.trainable_variables)
+    # LRN's gradient is two fused functions in each tower; these weights are too small for a fused update.
+    assert counts["StatefulPartitionedCall"] + counts["PartitionedCall"] == fused
     assert counts["MaxPoolGrad"] == pools and counts["MatMul"] == products
     if set(CONV) <= {*freeze}:  # Not even traced, so that it rests on no optimizer of graphs.
         kinds = {operation.type for operation in graph.get_operations()}
