@@ -421,7 +421,7 @@ class _Training:
         loss, error = self._means()
         row = {
             "epoch": self.epoch + 1, "step": (self.epoch + 1) * self.steps,
-            "learning_rate": float(f"{float(self.train_step.sgd.learning_rate):.6g}"),
+            "learning_rate": float(f"{self.train_step.sgd.learning_rate.numpy():.6g}"),
             "train_loss": loss, "train_top1_error": error, "val_loss": result.loss,
             "val_top1_error": result.top1_error, "val_top5_error": result.top5_error,
             "images_per_second": round(images_per_second, 1)}
