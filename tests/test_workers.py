@@ -97,7 +97,8 @@ def whole(make_job):
     return job
 
 
-def test_two_workers_end_as_one_process_does_with_the_same_batch(whole, data, tmp_path):
+def test_two_workers_end_as_one_process_does_with_the_same_batch(whole, data, tmp_path, monkeypatch):
+    monkeypatch.setitem(config.ARCHITECTURES, "quiet", worker.QUIET)
     assert training.train(worker.make_config(), datasets.find(str(data)), tmp_path / "run")
     expected, state = workdir.Workdir(tmp_path / "run").read_checkpoint()
     arrays, got_state = whole.checkpoint()

@@ -33,13 +33,13 @@ QUIET = dataclasses.replace(TINY, name="quiet", dropout_rate=0.0)
 
 def make_config(seed=3, batch_size=8):
     """Returns a decided run: two epochs, the colour noise, and a norm that is bounded."""
-    config.ARCHITECTURES["quiet"] = QUIET
     recipe = config.Recipe(batch_size=batch_size, epochs=2, schedule="cosine", learning_rate=0.01, clip_norm=0.5)
     return config.TrainConfig(architecture="quiet", recipe=recipe, initialization="he", seed=seed, precision="float32")
 
 
 def work(job):
     """Trains as train.py does, and writes down what is in the batches."""
+    config.ARCHITECTURES["quiet"] = QUIET
     placement = distribution.make_placement("multi_worker")
     step, end = training.steps.TrainStep.__call__, training._Training._end_step
     steps, number = job.get("die", (0, 0))
