@@ -7,6 +7,7 @@ import math
 import os
 import pathlib
 import re
+import signal
 
 import numpy as np
 import tensorflow as tf
@@ -122,18 +123,18 @@ def make_placement(strategy: str = "auto", devices=()) -> Placement:
                 f"This machine has {', '.join(gpus) or 'no GPU'} and CPU:0, CPU:1, ... (as many as are named).")
     if len(set(devices)) < len(devices):
         raise config.UserError(f"--devices names a device twice: {','.join(devices)}.")
+    if strategy == "multi_worker" and devices:
+        raise config.UserError("--strategy=multi_worker takes all GPUs of each machine; hide some with "
+                               "CUDA_VISIBLE_DEVICES instead of --devices.")
+    towers = tuple(devices or gpus[:2])
+    if strategy == "split" and len(towers) != 2:
+        raise config.UserError(
+            f"--strategy=split needs two devices, one for each tower; got {', '.join(towers) or 'no GPU'}. "
+            "On two CPU devices, which share the cores and are no faster: --devices=CPU:0,CPU:1")
     _make_cpus(devices)
     if strategy == "multi_worker":
-        if devices:
-            raise config.UserError("--strategy=multi_worker takes all GPUs of each machine; hide some with "
-                                   "CUDA_VISIBLE_DEVICES instead of --devices.")
         return _multi_worker()
     if strategy == "split":
-        towers = tuple(devices or gpus[:2])
-        if len(towers) != 2:
-            raise config.UserError(
-                f"--strategy=split needs two devices, one for each tower; got {', '.join(towers) or 'no GPU'}. "
-                "On two CPU devices, which share the cores and are no faster: --devices=CPU:0,CPU:1")
         return Placement(tf.distribute.get_strategy(), towers=towers)
     chosen = list(devices or gpus)
     if strategy == "mirrored" or len(chosen) > 1:
@@ -158,6 +159,8 @@ def _multi_worker() -> Placement:
         kind, index = stated["task"]["type"], int(stated["task"]["index"])
         cluster = {name: list(hosts) for name, hosts in stated["cluster"].items()}
         cluster[kind][index]  # It must be one of them.
+        if index < 0:
+            raise ValueError(f"there is no {kind} {index}")
         if not {kind, *cluster} <= {"chief", "worker"}:
             raise ValueError("only chief and worker are known here")
     except KeyError as error:
@@ -167,9 +170,14 @@ def _multi_worker() -> Placement:
     chiefs = len(cluster.get("chief", ()))
     num_workers = chiefs + len(cluster.get("worker", ()))
     print(f"Waiting until all {num_workers} workers are there.", flush=True)
-    return Placement(
-        tf.distribute.MultiWorkerMirroredStrategy(), worker=index + (chiefs if kind == "worker" else 0),
-        num_workers=num_workers)
+    handler = signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own would not be called before all are there.
+    try:
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    except (tf.errors.OpError, RuntimeError, ValueError) as error:
+        raise config.UserError(_TF_CONFIG.format(why=f"With this one the workers did not meet: {error}.")) from error
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    return Placement(strategy, worker=index + (chiefs if kind == "worker" else 0), num_workers=num_workers)
 
 
 def _short_name(device: str) -> str:

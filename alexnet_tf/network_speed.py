@@ -18,7 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import alexnet, config, evaluation, profiling, steps, turns
+from alexnet_tf import alexnet, config, distribution, evaluation, profiling, steps, turns
 
 PEERS = ("torch", "openvino")
 
@@ -245,9 +245,9 @@ def make_team(
 
 
 def make_step(row: config.Architecture, batch_size: int, precision: str) -> steps.TrainStep:
-    """Returns the step of `training`, at rate 0, so that each computes the same."""
+    """Returns the step of `training` on one device, at rate 0, so that each computes the same."""
     recipe = dataclasses.replace(row.recipe, batch_size=batch_size, learning_rate=0.0)
-    return steps.TrainStep(row, recipe, precision=precision)
+    return steps.TrainStep(row, recipe, distribution.Placement(tf.distribute.get_strategy()), precision=precision)
 
 
 def training_step(step, images, labels):

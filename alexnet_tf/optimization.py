@@ -46,10 +46,6 @@ class MomentumSGD(keras.optimizers.SGD):
         if not self.momentum:  # Keras makes none then.
             self.momentums = self.add_optimizer_variables(variables, "momentum")
 
-    def add_variable_from_reference(self, reference_variable, **kwargs):
-        with _beside(reference_variable):
-            return super().add_variable_from_reference(reference_variable, **kwargs)
-
     def apply(self, gradients, trainable_variables=None):
         trainable_variables = trainable_variables or self._trainable_variables
         self._factor = tf.constant(1.0)

@@ -82,12 +82,16 @@ class TrainStep:
         """Returns the iterator over a worker's batches, each divided between its devices.
 
         Args:
-            make_dataset: (worker, num_workers) -> data set of this worker's parts of the batches.
+            make_dataset: (worker, num_workers) -> data set of this worker's parts of the batches. Many workers must not
+                ask for more than it has.
         """
         def make(context):
             dataset = make_dataset(context.input_pipeline_id, context.num_input_pipelines)
-            share = self._batch_size // context.num_replicas_in_sync
-            return dataset.rebatch(share) if context.num_replicas_in_sync > context.num_input_pipelines else dataset
+            if context.num_replicas_in_sync > context.num_input_pipelines:
+                dataset = dataset.rebatch(self._batch_size // context.num_replicas_in_sync)
+            if context.num_input_pipelines > 1:  # Else workers ask each other before each step whether all have a batch.
+                dataset = dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+            return dataset
 
         return iter(self._strategy.distribute_datasets_from_function(make))
 

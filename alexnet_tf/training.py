@@ -88,6 +88,7 @@ def train(
         source = transfer.find_source(train_config.init_from, run)
         run_config = make_run_config(train_config, data, source)
         run.check_same_config(run_config)
+        _check_that_workers_agree(placement, run, run_config)
         # Before anything is written: fails where there is not one whole batch.
         input_pipeline.steps_per_epoch(data.splits["train"], train_config.recipe.batch_size)
         mean = run_config["mean"]
@@ -103,6 +104,18 @@ def train(
                 run.write_mean_image(mean)
             run.write_config(run_config, data.class_names)
         return _Training(run, run_config, train_config, data, step, checkpoint_minutes, on_bad_image).run()
+
+
+def _check_that_workers_agree(placement, run, run_config):
+    """Refuses workers that would each train another run: they would wait for each other for ever, or learn nonsense."""
+    data = {key: value for key, value in run_config["data"].items() if key not in ("directory", "name")}
+    digest = hashlib.sha256(json.dumps([run_config | {"data": data}, run.steps()], sort_keys=True).encode()).digest()
+    own = int.from_bytes(digest[:5], "big")  # Exact in float64, as is the sum.
+    if placement.total(own) != own * placement.num_workers:
+        raise TrainingError(
+            "The workers were not started alike. All need the same flags, the same images, the same --precision, and one "
+            f"--workdir that they share; this one, worker {placement.worker + 1}, sees {run} "
+            + (f"with a checkpoint of step {run.steps()[0]}." if run.steps() else "without a checkpoint."))
 
 
 def _mean_image(run, run_config, source, data):
@@ -185,9 +198,9 @@ class _Training:
             if self.is_alone:
                 raise
             raise TrainingError(
-                "The other workers are not to be reached any more: one has ended, or the network is cut "
-                f"({str(error).splitlines()[0][:200]}). Start all of them again with the same commands: "
-                "the run goes on from its last checkpoint.") from error
+                "The other workers cannot be reached any more: one has ended, or the network is cut. Start all of them again "
+                "with the same commands: the run goes on from its last checkpoint.\n  TensorFlow says: "
+                + str(error).rpartition("}} ")[2].splitlines()[0]) from error
         except tf.errors.ResourceExhaustedError as error:
             raise TrainingError(
                 f"Memory ran out at batch_size={self.recipe.batch_size}. Start anew in another --workdir with "
@@ -197,7 +210,8 @@ class _Training:
                 signal.signal(number, handler)
         if not self._is_complete():
             by = signal.Signals(self.signal).name if self.signal else "another worker"
-            self._say(f"Stopped by {by}; a checkpoint is written. The same command goes on from here.")
+            writes = "a checkpoint is written" if self.is_chief else "worker 1 writes a checkpoint"
+            print(f"Stopped by {by}; {writes}. The same command goes on from here.", flush=True)
             return False
         self._say(f"Done: {self.epoch} epochs, lowest validation error {self.best[0]:.4f}. Next:\n"
                   f"  python -m alexnet_tf evaluate --workdir={self.run_directory} --checkpoint=best\n"
@@ -233,7 +247,6 @@ class _Training:
 
     def _resume(self):
         checkpoint = self.run_directory.read_checkpoint()
-        self._check_that_workers_agree(checkpoint)
         if checkpoint is None:
             if self.config.init_from:
                 transfer.load_weights(self.train_step.model, self.run_config)
@@ -258,17 +271,6 @@ class _Training:
         else:
             self._say(
                 f"Resuming {self.run_directory} at epoch {self.epoch + 1}, step {self.first_step + 1} of {self.steps}.")
-
-    def _check_that_workers_agree(self, checkpoint):
-        """Refuses workers that would each train another run: they would wait for each other, or learn nonsense."""
-        state = checkpoint and checkpoint[1]
-        digest = hashlib.sha256(json.dumps([self.run_config, state], sort_keys=True).encode()).digest()
-        own = int.from_bytes(digest[:5], "big")
-        if self.placement.total(own) != own * self.placement.num_workers:
-            raise TrainingError(
-                "The workers were not started alike. All need the same flags, the same images, the same --precision, and "
-                f"one --workdir that they share; this one, worker {self.placement.worker + 1}, sees {self.run_directory} "
-                + (f"at epoch {state['epoch'] + 1}, step {state['step'] + 1}." if state else "without a checkpoint."))
 
     def _save(self, epoch: int, step: int):
         """Writes a checkpoint; within an epoch, up to its last step, with the sums over it."""
@@ -421,7 +423,7 @@ class _Training:
         loss, error = self._means()
         row = {
             "epoch": self.epoch + 1, "step": (self.epoch + 1) * self.steps,
-            "learning_rate": float(f"{float(self.train_step.sgd.learning_rate):.6g}"),
+            "learning_rate": float(f"{self.train_step.sgd.learning_rate.numpy():.6g}"),
             "train_loss": loss, "train_top1_error": error, "val_loss": result.loss,
             "val_top1_error": result.top1_error, "val_top5_error": result.top5_error,
             "images_per_second": round(images_per_second, 1)}

@@ -67,12 +67,12 @@ def test_two_training_steps_are_ours(name):
     # Two steps, so that momentum matters; a rate at which they change much.
     row = dataclasses.replace(row, recipe=dataclasses.replace(
         row.recipe, learning_rate=0.05, weight_decay=0.01, bias_learning_rate_multiplier=1.0, clip_norm=0.0))
-    model = network_speed.make_network(row, "float32")
-    model.optimizer.learning_rate = row.recipe.learning_rate
-    start = arrays_of(model)
+    step = network_speed.make_step(row, 4, "float32")
+    step.sgd.learning_rate = row.recipe.learning_rate
+    start = arrays_of(step.model)
     torch_peer.load_weights(network.train(), row, start)
     images, labels = turns.random_batch(row, 4)
-    ours = network_speed.training_step(model, tf.constant(images), tf.constant(labels))
+    ours = network_speed.training_step(step, tf.constant(images), tf.constant(labels))
     theirs = torch_peer._training_step(
         torch_peer.Variant("float32", "contiguous"), network, channels_first(images), torch.from_numpy(labels),
         torch_peer.make_optimizer(network, row.recipe))
@@ -80,7 +80,7 @@ def test_two_training_steps_are_ours(name):
         theirs()
         ours()
     twin = torch_peer.build_network(row)
-    torch_peer.load_weights(twin, row, arrays_of(model))
+    torch_peer.load_weights(twin, row, arrays_of(step.model))
     before = torch_peer.build_network(row)
     torch_peer.load_weights(before, row, start)
     for (path, got), expected, old in zip(network.named_parameters(), twin.parameters(), before.parameters()):

@@ -9,9 +9,10 @@ import signal
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import TINY
+from conftest import SMALL, TINY
 
-from alexnet_tf import config, datasets, evaluation, input_pipeline, optimization, records, training, workdir
+from alexnet_tf import (
+    config, datasets, distribution, evaluation, input_pipeline, optimization, records, saved_model, training, workdir)
 
 
 def test_chance_loss_is_the_entropy_of_the_classes():
@@ -300,3 +301,56 @@ def test_train_sets_the_rates_of_the_schedule(data, tmp_path, monkeypatch, sched
         "steps": [(1e-3, 2, 1), (1e-3, 2, 1), (1e-4, 20, 1), (1e-4, 20, 0)],
         "cosine": [(1e-3, 2, 1), (8.5355e-4, 2, 1), (5e-4, 2, 1), (1.46447e-4, 2, 1)]}[schedule]
     np.testing.assert_allclose(seen[::5], expected, rtol=1e-4)
+
+
+TWO = ("CPU:0", "CPU:1")
+
+
+def assert_same_arrays(got, expected, **tolerance):
+    assert got.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_allclose(got[name], array, err_msg=name, **tolerance)
+
+
+@pytest.mark.parametrize("strategy", ["split", "mirrored"])
+def test_train_on_two_devices_resumes_with_the_same_bits(data, tmp_path, monkeypatch, strategy):
+    run = tiny_config(clip_norm=0.5)
+    placement = distribution.make_placement(strategy, TWO)
+    assert training.train(run, data, tmp_path / "whole", placement=placement)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        assert not training.train(run, data, tmp_path / "parts", placement=placement)
+    assert training.train(run, data, tmp_path / "parts", placement=placement)
+    whole, parts = final_arrays(tmp_path / "whole"), final_arrays(tmp_path / "parts")
+    assert all(array.tobytes() == parts[name].tobytes() for name, array in whole.items())
+    assert whole["fc6_a_dropout/iteration"] == 10
+    assert history(tmp_path / "whole") == history(tmp_path / "parts")
+
+
+def test_train_goes_on_from_a_checkpoint_of_any_other_placement(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(config.ARCHITECTURES, "tiny", dataclasses.replace(TINY, dropout_rate=0.0))
+    run = tiny_config(clip_norm=0.5)
+    assert training.train(run, data, tmp_path / "plain")
+    for strategy, devices in (("split", TWO), ("mirrored", TWO), ("auto", ()), ("split", TWO[::-1])):
+        with monkeypatch.context() as patch:
+            stop_after(patch, 3)
+            training.train(run, data, tmp_path / "mixed", placement=distribution.make_placement(strategy, devices))
+    assert "is complete" not in capsys.readouterr().out  # The fourth did the last step.
+    assert_same_arrays(final_arrays(tmp_path / "mixed"), final_arrays(tmp_path / "plain"), rtol=1e-4, atol=1e-6)
+
+
+def test_a_run_on_two_devices_is_evaluated_and_exported_like_any_other(data, tmp_path, monkeypatch):
+    monkeypatch.setitem(config.ARCHITECTURES, "tiny", SMALL)  # An export has the outputs of fc7.
+    training.train(tiny_config(epochs=1), data, tmp_path / "run", placement=distribution.make_placement("split", TWO))
+    run = workdir.Workdir(tmp_path / "run")
+    model, _, _ = evaluation.load_model(run)
+    assert {variable.value.device[-5:] for variable in model.variables} == {"CPU:0"}
+    batches = input_pipeline.evaluation_batches(data.splits["val"], batch_size=4, image_size=67, resize="paper")
+    found = evaluation.evaluate(evaluation.make_predictor(model), batches, 5)
+    [row] = history(tmp_path / "run")
+    assert found.loss == pytest.approx(float(row["val_loss"]), rel=1e-5)
+    saved_model.publish(
+        model, config.architecture_of(run.read_config()), class_names=data.class_names, resize="paper",
+        directory=tmp_path / "served")
+    [graph] = (tmp_path / "served").glob("**/saved_model.pb")
+    assert b"CPU:1" not in graph.read_bytes()
