@@ -469,7 +469,7 @@ def test_imported_keras_file_is_the_model_that_wrote_it(ending, narrow_rows, cla
     assert run_config["mean"] == [1, 2, 3]
     if ending == "keras":  # Which also says that the input was scaled.
         images = make_images(227, 1)
-        assert np.array_equal(model(images), again(images))
+        np.testing.assert_allclose(model(images), again(images), rtol=0, atol=5e-6)  # LRN in another form.
 
 
 def call(*arguments):

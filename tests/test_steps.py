@@ -101,6 +101,10 @@ def crossing(graphs, step, batch):
     return found
 
 
+# In each tower of the paper: the kernels of conv2 to fc7.
+LARGE_WEIGHTS = {"towers": 0, "paper": 6}
+
+
 # The paper in full has 60 million weights, and five classes here.
 @pytest.mark.parametrize("row", [TOWERS, config.with_num_classes(config.PAPER, 5)], ids=lambda row: row.name)
 def test_split_computes_each_tower_on_its_device(row):
@@ -118,8 +122,10 @@ def test_split_computes_each_tower_on_its_device(row):
         "Conv2DBackpropInput": 2 * (len(convolutions) - 1,), "MaxPool": 2 * (pools,), "MaxPoolGrad": 2 * (pools,),
         "LRN": 2 * (norms,), "ReluGrad": 2 * (towers,), "StatelessRandomUniformV2": 2 * (dropouts,),
         "MatMul": (3 * dense + 3, 3 * dense), "SparseSoftmaxCrossEntropyWithLogits": (1, 0),
-        # A kernel's and a bias's update for each layer, and the two halves of each LRN's gradient.
-        "PartitionedCall": (2 * (towers + 1) + 2 * norms, 2 * towers + 2 * norms)}
+        # A kernel and a bias for each layer, and their momenta; the dropouts' counters; the optimizer's.
+        "AssignVariableOp": (4 * (towers + 1) + dropouts + 1, 4 * towers + dropouts),
+        # The two halves of each LRN's gradient, and the update of each large weight.
+        "PartitionedCall": 2 * (2 * norms + LARGE_WEIGHTS[row.name],)}
     assert {kind: kinds[kind] for kind in expected} == expected
 
     for variable in step.variables:  # Weights and momentum, and the dropouts' counters.
