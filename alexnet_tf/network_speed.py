@@ -13,9 +13,12 @@ import multiprocessing
 import os
 import pathlib
 import platform
+import signal
 import socket
 import subprocess
+import sys
 import tempfile
+import threading
 
 import keras
 import numpy as np
@@ -86,7 +89,8 @@ class Growth:
     Attributes:
         facts: What ran where.
         sweep: What was varied, a key of `SWEEPS`.
-        points: (value, the fastest form's images per second, its memory at most beyond the state) in order.
+        points: (value, the fastest form's images per second, its memory at most beyond the state, of many workers the
+            first one's) in order.
         floor: As in `NetworkSpeed`.
         flop: As in `NetworkSpeed`.
     """
@@ -299,8 +303,9 @@ def make_placed_team(
 def _placed_step(row, what, count, batch_size, precision, deterministic):
     """Returns (the step, its batches without end) of one process."""
     kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
-    placement = distribution.make_placement("multi_worker") if what == "workers" else distribution.make_placement(
-        "mirrored", [f"{kind}:{index}" for index in range(count)])
+    with contextlib.redirect_stdout(sys.stderr):  # Nobody need hear that workers wait for each other.
+        placement = distribution.make_placement("multi_worker") if what == "workers" else distribution.make_placement(
+            "mirrored", [f"{kind}:{index}" for index in range(count)])
     if deterministic:
         tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(0)
@@ -311,12 +316,13 @@ def _placed_step(row, what, count, batch_size, precision, deterministic):
 
 
 def _follow(hosts, index, arguments):
-    """What another worker does until the first one is gone."""
+    """What another worker does until the first one, whose process has started this one, is gone or kills it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The first one may still wait for this one's part of a step.
+    threading.Thread(target=lambda: (multiprocessing.parent_process().join(), os._exit(1)), daemon=True).start()
     _set_worker(hosts, index)
     step, batches = _placed_step(*arguments)
-    with contextlib.suppress(tf.errors.OpError):
-        while True:
-            step(next(batches))
+    while True:
+        step(next(batches))
 
 
 def _set_worker(hosts, index):
