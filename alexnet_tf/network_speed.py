@@ -7,12 +7,18 @@ import contextlib
 import dataclasses
 import importlib.util
 import itertools
+import json
 import math
+import multiprocessing
 import os
 import pathlib
 import platform
+import signal
+import socket
 import subprocess
+import sys
 import tempfile
+import threading
 
 import keras
 import numpy as np
@@ -23,7 +29,7 @@ from alexnet_tf import alexnet, config, distribution, evaluation, profiling, ste
 PEERS = ("torch", "openvino")
 
 # What `sweep` can vary, and the values.
-SWEEPS = {"batch_size": (16, 32, 64, 128, 256, 512)}
+SWEEPS = {"batch_size": (16, 32, 64, 128, 256, 512), "devices": (1, 2, 4), "workers": (1, 2)}
 
 # How our own contestants' names begin.
 OURS = "alexnet_tf"
@@ -83,7 +89,8 @@ class Growth:
     Attributes:
         facts: What ran where.
         sweep: What was varied, a key of `SWEEPS`.
-        points: (value, the fastest form's images per second, its memory at most beyond the state) in order.
+        points: (value, the fastest form's images per second, its memory at most beyond the state, of many workers the
+            first one's) in order.
         floor: As in `NetworkSpeed`.
         flop: As in `NetworkSpeed`.
     """
@@ -143,21 +150,27 @@ def measure(
 
 
 def sweep(
-    row: config.Architecture, what: str = "batch_size", *, is_training: bool, precision: str, deterministic: bool = True,
-    values=None, rounds: int = 3, seconds: float = 3.0) -> Growth:
+    row: config.Architecture, what: str = "batch_size", *, is_training: bool, precision: str, batch_size: int = 128,
+    deterministic: bool = True, values=None, rounds: int = 3, seconds: float = 3.0) -> Growth:
     """Measures how the speed grows with something.
 
     Args:
         row: The network.
-        what: A key of `SWEEPS`.
+        what: A key of `SWEEPS`. Devices are GPUs, or without any CPU devices on the same cores; workers are processes here.
         is_training: As in `measure`, as are the following.
         precision: Keras dtype policy.
+        batch_size: Over all devices and workers, where these are what is varied.
         deterministic: As in training.
         values: What it takes, in ascending order, so that the peak of memory is each one's own; `SWEEPS` by default.
         rounds: How often each one's turn comes.
         seconds: How long a turn is at least.
     """
     values = list(values or SWEEPS[what])
+    if what != "batch_size":
+        if not is_training:
+            raise config.UserError(f"--sweep={what} is of training: python -m alexnet_tf benchmark train --sweep={what}")
+        return _sweep_placements(row, what, values, rounds, seconds, dict(
+            batch_size=batch_size, precision=precision, deterministic=deterministic))
     with _our_engine(
             row, is_training=is_training, batch_sizes=values, precision=precision, deterministic=deterministic) as engine:
         peaks = {name: engine.call(name, 0.0)[1] for name in engine.facts["steps"]}
@@ -169,6 +182,19 @@ def sweep(
         points.append((value, best, peaks[best.name]))
     return Growth(
         engine.facts["machine"] | {"rounds": rounds, "seconds": seconds}, what, tuple(points), floor, engine.facts["flop"])
+
+
+def _sweep_placements(row, what, values, rounds, seconds, arguments):
+    """Measures training on so many devices or workers, each number in an engine of its own."""
+    with contextlib.ExitStack() as stack:
+        engines = [stack.enter_context(turns.Engine(
+            "alexnet_tf.network_speed:make_placed_team", row=row, what=what, count=count, **arguments)) for count in values]
+        peaks = [engine.call("step", 0.0)[1] for engine in engines]
+        contestants = [turns.Contestant(f"{count} {what}", engine, "step") for count, engine in zip(values, engines)]
+        *speeds, floor = turns.alternate([*contestants, turns.Contestant("floor", engines[0], "floor")], rounds, seconds)
+        facts = engines[0].facts
+    return Growth(
+        facts["machine"] | {"rounds": rounds, "seconds": seconds}, what, tuple(zip(values, speeds, peaks)), floor, facts["flop"])
 
 
 def check_peer(peer: str | None, is_training: bool) -> None:
@@ -242,6 +268,71 @@ def make_team(
         "machine": _machine() | {
             "architecture": row.name, "is_training": is_training, "batch_sizes": batch_sizes, "precision": precision,
             "deterministic": deterministic}})
+
+
+def make_placed_team(
+    row: config.Architecture, *, what: str, count: int, batch_size: int, precision: str, deterministic: bool) -> turns.Team:
+    """Returns the team of a sweep over devices or workers: "step", which trains, and "floor".
+
+    The other workers step whenever this one does, and wait for it between its turns.
+
+    Args:
+        row: The network.
+        what: "devices" or "workers".
+        count: How many.
+        batch_size: Over all of them.
+        precision: Keras dtype policy.
+        deterministic: As in training.
+    """
+    arguments = row, what, count, batch_size, precision, deterministic
+    if what == "workers":
+        hosts = [f"127.0.0.1:{port}" for port in _free_ports(count)]
+        context = multiprocessing.get_context("spawn")
+        for index in range(1, count):
+            context.Process(target=_follow, args=(hosts, index, arguments), daemon=True).start()
+        _set_worker(hosts, 0)
+    step, batches = _placed_step(*arguments)
+    return turns.Team(
+        {"step": turns.repeated(lambda: step(next(batches)).loss, batch_size), "floor": profiling.floor(precision)}, {
+            "flop": 2 * profiling.multiply_adds(step.model, True),
+            "machine": _machine() | {
+                "architecture": row.name, "is_training": True, "batch_sizes": [batch_size], "precision": precision,
+                "deterministic": deterministic}})
+
+
+def _placed_step(row, what, count, batch_size, precision, deterministic):
+    """Returns (the step, its batches without end) of one process."""
+    kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+    with contextlib.redirect_stdout(sys.stderr):  # Nobody need hear that workers wait for each other.
+        placement = distribution.make_placement("multi_worker") if what == "workers" else distribution.make_placement(
+            "mirrored", [f"{kind}:{index}" for index in range(count)])
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+    keras.utils.set_random_seed(0)
+    recipe = dataclasses.replace(row.recipe, batch_size=batch_size, learning_rate=0.0)
+    step = steps.TrainStep(row, recipe, placement, precision=precision)
+    return step, step.batches(lambda worker, num_workers: tf.data.Dataset.from_tensors(
+        turns.random_batch(row, batch_size // num_workers)).repeat())
+
+
+def _follow(hosts, index, arguments):
+    """What another worker does until the first one, whose process has started this one, is gone or kills it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The first one may still wait for this one's part of a step.
+    threading.Thread(target=lambda: (multiprocessing.parent_process().join(), os._exit(1)), daemon=True).start()
+    _set_worker(hosts, index)
+    step, batches = _placed_step(*arguments)
+    while True:
+        step(next(batches))
+
+
+def _set_worker(hosts, index):
+    os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": hosts}, "task": {"type": "worker", "index": index}})
+
+
+def _free_ports(count):
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [each.getsockname()[1] for each in sockets]
 
 
 def make_step(row: config.Architecture, batch_size: int, precision: str) -> steps.TrainStep:

@@ -87,8 +87,8 @@ class Engine:
     def close(self):
         self._connection.close()
         self._process.join(10)
-        if self._process.is_alive():
-            self._process.terminate()
+        self._process.kill()  # TensorFlow's workers take no notice of SIGTERM.
+        self._process.join()
 
     def call(self, name: str, *arguments):
         """Asks for something.
@@ -112,7 +112,10 @@ class Engine:
 
 
 def _serve(connection):
-    """What the process does: makes its team, then gives turns until nobody asks any more."""
+    """What the process does: makes its team, then gives turns until nobody asks any more.
+
+    Processes that the team has started end with it.
+    """
     try:
         make, arguments = connection.recv()
         module, function = make.split(":")
@@ -130,6 +133,9 @@ def _serve(connection):
             connection.send(result if isinstance(result, Exception) else (result, peak))
     except (EOFError, KeyboardInterrupt, BrokenPipeError):
         pass
+    finally:
+        for helper in multiprocessing.active_children():  # Python would send SIGTERM and wait, in vain as above.
+            helper.kill()
 
 
 def _or_error(call):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import multiprocessing
 
 import numpy as np
 import pytest
@@ -57,6 +58,18 @@ def test_sweep_has_a_point_for_each_batch_size():
     assert [value for value, *_ in result.points] == [2, 4]
     assert [speed.name.rpartition(" ")[2] for _, speed, _ in result.points] == ["2", "4"]
     assert len(speed_report.growth_report(result).splitlines()) == 9
+
+
+def test_sweep_over_devices_and_workers_has_a_point_for_each():
+    arguments = {"values": [1, 2], "batch_size": 8, **PLAIN, "rounds": 1}
+    for what in ("devices", "workers"):
+        result = network_speed.sweep(TINY, what, is_training=True, **arguments)
+        assert [(value, speed.name) for value, speed, _ in result.points] == [(1, f"1 {what}"), (2, f"2 {what}")]
+        assert all(len(speed.rounds) == 1 and speed.median > 0 for _, speed, _ in result.points)
+        assert len(speed_report.growth_report(result).splitlines()) == 9
+        assert not multiprocessing.active_children()
+        with pytest.raises(config.UserError, match=f"of training: python -m alexnet_tf benchmark train --sweep={what}"):
+            network_speed.sweep(TINY, what, is_training=False, **arguments)
 
 
 def test_a_peers_variant_is_hopeless_by_its_own_precision():

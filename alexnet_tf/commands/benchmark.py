@@ -3,7 +3,7 @@
     python -m alexnet_tf benchmark input --data_dir=DIR [--originals=DIR] [--images=1281167]
     python -m alexnet_tf benchmark train [--architecture=paper] [--batch_size=64] [--precision=float32] [--peer=torch]
     python -m alexnet_tf benchmark infer [--peer=torch|openvino]
-    python -m alexnet_tf benchmark train --sweep=batch_size
+    python -m alexnet_tf benchmark train --sweep=batch_size|devices|workers
 
 `input` compares with a bare decode and the obvious pipeline. `train` and `infer` compare with the machine's own speed at
 multiplying matrices, which is measured beside them, and with the same network in another engine; they say what each
@@ -58,7 +58,8 @@ def _network(is_training):
     if _SWEEP.value:
         if _PEER.value:
             raise config.UserError("--sweep compares the network with itself; leave --peer away.")
-        result, report = network_speed.sweep(row, _SWEEP.value, **arguments), speed_report.growth_report
+        result, report = network_speed.sweep(
+            row, _SWEEP.value, batch_size=_BATCH_SIZE.value, **arguments), speed_report.growth_report
     else:
         result, report = network_speed.measure(
             row, batch_size=_BATCH_SIZE.value, peer=_PEER.value, is_compiled=_COMPILE.value, **arguments), speed_report.report
