@@ -165,7 +165,8 @@ def sweep(
         rounds: How often each one's turn comes.
         seconds: How long a turn is at least.
     """
-    values = list(values or SWEEPS[what])
+    num_gpus = len(tf.config.list_physical_devices("GPU"))
+    values = [value for value in values or SWEEPS[what] if what != "devices" or not num_gpus or value <= num_gpus]
     if what != "batch_size":
         if not is_training:
             raise config.UserError(f"--sweep={what} is of training: python -m alexnet_tf benchmark train --sweep={what}")
