@@ -237,13 +237,13 @@ class _Training:
         if self.config.init_from:
             start = f"\n{transfer.describe(model, self.run_config)}"
         self._say(
-              f"Network: {self.row.name}, {parameters:,} parameters{start}\n"
-              f"Recipe: batches of {recipe.batch_size}, {recipe.epochs} epochs of {self.steps} steps, rate "
-              f"{recipe.learning_rate:g} ({schedule}), momentum {recipe.momentum:g}, weight decay "
-              f"{recipe.weight_decay:g}{clip}\n"
-              f"Precision: {self.config.precision}{', compiled by XLA' if self.config.jit else ''}; "
-              f"{'' if self.config.deterministic else 'not '}deterministic",
-              self.placement.summary(self.train_step.variables, recipe.batch_size))
+            f"Network: {self.row.name}, {parameters:,} parameters{start}\n"
+            f"Recipe: batches of {recipe.batch_size}, {recipe.epochs} epochs of {self.steps} steps, rate "
+            f"{recipe.learning_rate:g} ({schedule}), momentum {recipe.momentum:g}, weight decay "
+            f"{recipe.weight_decay:g}{clip}\n"
+            f"Precision: {self.config.precision}{', compiled by XLA' if self.config.jit else ''}; "
+            f"{'' if self.config.deterministic else 'not '}deterministic",
+            self.placement.summary(self.train_step.variables, recipe.batch_size))
 
     def _resume(self):
         checkpoint = self.run_directory.read_checkpoint()
@@ -458,10 +458,10 @@ class _Training:
     def _tell_if_stuck(self, loss, step):
         if optimization.is_stuck(loss, self.chance_loss, step):
             self._say(
-                  f"The loss is stuck at {loss:.3f}: guessing gives {self.chance_loss:.3f} "
-                  f"(ln({len(self.data.class_names)}) = {math.log(len(self.data.class_names)):.3f}). The network has "
-                  f"learned nothing yet with --initialization={self.config.initialization} and "
-                  f"--learning_rate={self.recipe.learning_rate:g}. Try, in another --workdir, {self._advice()}.")
+                f"The loss is stuck at {loss:.3f}: guessing gives {self.chance_loss:.3f} "
+                f"(ln({len(self.data.class_names)}) = {math.log(len(self.data.class_names)):.3f}). The network has "
+                f"learned nothing yet with --initialization={self.config.initialization} and "
+                f"--learning_rate={self.recipe.learning_rate:g}. Try, in another --workdir, {self._advice()}.")
 
     def _advice(self) -> str:
         if self.config.initialization != "he":
