@@ -61,7 +61,7 @@ _SEED = flags.DEFINE_integer("seed", 0, "Fixes weights, order, augmentation and 
 _PRECISION = flags.DEFINE_enum(
     "precision", "auto", ["auto", "float32", "mixed_bfloat16", "mixed_float16"],
     "'auto' is mixed_bfloat16 on a CPU that computes with it, else float32.")
-_JIT = flags.DEFINE_bool("jit", False, "Compile the step with XLA: on GPUs mostly faster, on CPUs slower (measured).")
+_JIT = flags.DEFINE_bool("jit", False, "Compile the whole step with XLA: on two CPU cores three times slower; on GPUs not measured.")
 _STRATEGY = flags.DEFINE_enum(
     "strategy", "auto", distribution.STRATEGIES,
     "'split': tower a and tower b on two devices, as in 2012; 'mirrored': each batch over all GPUs; 'multi_worker': over "
