@@ -99,6 +99,16 @@ class Placement:
         return self.strategy.experimental_local_results(add())[0].numpy()
 
 
+def gpus() -> list[str]:
+    """Returns the names of this machine's GPUs."""
+    return [f"GPU:{index}" for index in range(len(tf.config.list_physical_devices("GPU")))]
+
+
+def several_devices(count: int) -> list[str]:
+    """Returns the names of so many devices of this machine: GPUs where there are any, else CPU devices on the same cores."""
+    return gpus()[:count] or [f"CPU:{index}" for index in range(count)]
+
+
 def make_placement(strategy: str = "auto", devices=()) -> Placement:
     """Decides where to compute. To be called before TensorFlow computes anything.
 
@@ -115,18 +125,18 @@ def make_placement(strategy: str = "auto", devices=()) -> Placement:
     Raises:
         UserError: If the devices are not there or not enough, or TF_CONFIG says nothing usable.
     """
-    gpus = [f"GPU:{index}" for index in range(len(tf.config.list_physical_devices("GPU")))]
+    known = gpus()
     for device in devices:
-        if not re.fullmatch(r"[CG]PU:\d{1,3}", device) or device[0] == "G" and device not in gpus:
+        if not re.fullmatch(r"[CG]PU:\d{1,3}", device) or device[0] == "G" and device not in known:
             raise config.UserError(
                 f"--devices takes names such as GPU:0 or CPU:0; got {device!r}. "
-                f"This machine has {', '.join(gpus) or 'no GPU'} and CPU:0, CPU:1, ... (as many as are named).")
+                f"This machine has {', '.join(known) or 'no GPU'} and CPU:0, CPU:1, ... (as many as are named).")
     if len(set(devices)) < len(devices):
         raise config.UserError(f"--devices names a device twice: {','.join(devices)}.")
     if strategy == "multi_worker" and devices:
         raise config.UserError("--strategy=multi_worker takes all GPUs of each machine; hide some with "
                                "CUDA_VISIBLE_DEVICES instead of --devices.")
-    towers = tuple(devices or gpus[:2])
+    towers = tuple(devices or known[:2])
     if strategy == "split" and len(towers) != 2:
         raise config.UserError(
             f"--strategy=split needs two devices, one for each tower; got {', '.join(towers) or 'no GPU'}. "
@@ -136,7 +146,7 @@ def make_placement(strategy: str = "auto", devices=()) -> Placement:
         return _multi_worker()
     if strategy == "split":
         return Placement(tf.distribute.get_strategy(), towers=towers)
-    chosen = list(devices or gpus)
+    chosen = list(devices or known)
     if strategy == "mirrored" or len(chosen) > 1:
         return Placement(tf.distribute.MirroredStrategy(chosen or ["CPU:0"]))
     return Placement(tf.distribute.OneDeviceStrategy(chosen[0]) if devices else tf.distribute.get_strategy())

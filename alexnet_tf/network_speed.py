@@ -165,8 +165,9 @@ def sweep(
         rounds: How often each one's turn comes.
         seconds: How long a turn is at least.
     """
-    num_gpus = len(tf.config.list_physical_devices("GPU"))
-    values = [value for value in values or SWEEPS[what] if what != "devices" or not num_gpus or value <= num_gpus]
+    values = list(values or SWEEPS[what])
+    if what == "devices":
+        values = [value for value in values if len(distribution.several_devices(value)) == value]
     if what != "batch_size":
         if not is_training:
             raise config.UserError(f"--sweep={what} is of training: python -m alexnet_tf benchmark train --sweep={what}")
@@ -303,10 +304,9 @@ def make_placed_team(
 
 def _placed_step(row, what, count, batch_size, precision, deterministic):
     """Returns (the step, its batches without end) of one process."""
-    kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
     with contextlib.redirect_stdout(sys.stderr):  # Nobody need hear that workers wait for each other.
         placement = distribution.make_placement("multi_worker") if what == "workers" else distribution.make_placement(
-            "mirrored", [f"{kind}:{index}" for index in range(count)])
+            "mirrored", distribution.several_devices(count))
     if deterministic:
         tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(0)
