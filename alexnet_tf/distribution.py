@@ -72,7 +72,7 @@ class Placement:
         notes = dict(zip(map(_short_name, self.towers), (" (tower a and fc8)", " (tower b)"))) if self.towers else {}
         lines = ["Devices: " + ", ".join(
             f"{name}{notes.get(name, '')} keeps {size / 1e6:,.0f} MB of weights and momentum" for name, size in sorted(kept.items()))]
-        if tf.config.list_physical_devices("GPU"):
+        if gpus():
             is_on = tf.config.experimental.tensor_float_32_execution_enabled()
             lines.append("  TF32 is " + ("on (--deterministic turns it off)." if is_on else "off."))
         if self.num_workers > 1:
@@ -199,7 +199,7 @@ def default_precision() -> str:
 
     A GPU, and a CPU that would have to emulate bfloat16, get float32.
     """
-    if tf.config.list_physical_devices("GPU"):
+    if gpus():
         return "float32"
     try:
         words = pathlib.Path("/proc/cpuinfo").read_text().split()

@@ -75,12 +75,13 @@ def evaluate(predict, dataset, num_classes: int, total=np.asarray) -> Evaluation
         top5 += int(((ranked[:, :5] == labels[:, None]).any(axis=-1) & valid).sum())
         np.add.at(confusion, (labels[valid], ranked[valid, 0]), 1)
         examples += len(labels)
-    examples, top1, top5, *confused, loss = total([examples, top1, top5, *confusion.ravel(), loss]).tolist()
+    counts = total(np.concatenate([[examples, top1, top5, loss], confusion.ravel()]))
+    examples, top1, top5, loss = counts[:4].tolist()
     if not examples:
         raise ValueError("There are no examples to evaluate.")
     return Evaluation(
         examples=int(examples), loss=loss / examples, top1_error=1 - top1 / examples,
-        top5_error=1 - top5 / examples if num_classes > 5 else None, confusion=np.reshape(confused, confusion.shape).astype("int64"))
+        top5_error=1 - top5 / examples if num_classes > 5 else None, confusion=counts[4:].reshape(confusion.shape).astype("int64"))
 
 
 def load_model(run: workdir.Workdir, which: str = "last", precision: str | None = None):
