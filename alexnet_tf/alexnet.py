@@ -71,17 +71,27 @@ def _walk(architecture, mean, seed, size, devices, learns_from, lrn):
     return keras.Model(images, logits, name=architecture.name)
 
 
+def inference_policy(precision: str) -> str:
+    """Returns the Keras dtype policy for a network that learns no more: the numbers are those of `precision`.
+
+    A mixed policy casts its float32 weights in each step; here they are kept in the dtype that is computed in.
+    """
+    return precision.removeprefix("mixed_")
+
+
 def for_export(model: keras.Model, lrn: str) -> keras.Model:
-    """Returns a copy of a model with the same weights, whose LRN is computed in another form and without our gradient.
+    """Returns a copy of a model with the same weights that learns no more, whose LRN is computed in another form.
 
     Args:
         model: From `build_model`.
-        lrn: "builtin" or "convolution", as in `layers.LocalResponseNormalization`.
+        lrn: "builtin", "convolution" or "fused", as in `layers.LocalResponseNormalization`.
     """
     changes = {"form": lrn, "kernel_initializer": "zeros"}  # Sixty million random numbers would take seconds.
 
     def copy(layer):
         layer_config = layer.get_config()
+        if isinstance(layer, keras.layers.Layer):  # A split is an operation.
+            layer_config["dtype"] = inference_policy(layer.dtype_policy.name)
         return type(layer).from_config(layer_config | {k: v for k, v in changes.items() if k in layer_config})
 
     twin = keras.models.clone_model(model, clone_function=copy)

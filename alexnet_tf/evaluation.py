@@ -85,12 +85,12 @@ def evaluate(predict, dataset, num_classes: int, total=np.asarray) -> Evaluation
 
 
 def load_model(run: workdir.Workdir, which: str = "last", precision: str | None = None):
-    """Rebuilds a run's network with the weights of a checkpoint, with no device in it.
+    """Rebuilds a run's network with the weights of a checkpoint, with no device in it, to learn no more.
 
     Args:
         run: The run's directory.
         which: "last" or "best".
-        precision: Keras dtype policy; by default the run's.
+        precision: Keras dtype policy; by default the run's. See `alexnet.inference_policy`.
 
     Returns:
         (model, the run's config, the checkpoint's state).
@@ -100,8 +100,8 @@ def load_model(run: workdir.Workdir, which: str = "last", precision: str | None 
     """
     run_config = run.existing_config()
     model = alexnet.build_model(
-        config.architecture_of(run_config), mean=run.read_mean(run_config), precision=precision or run_config["precision"],
-        lrn="fused")
+        config.architecture_of(run_config), mean=run.read_mean(run_config),
+        precision=alexnet.inference_policy(precision or run_config["precision"]), lrn="fused")
     paths = {variable.path for variable in model.variables}
     arrays, state = run.existing_checkpoint(which, is_wanted=paths.__contains__)
     workdir.restore(model.variables, arrays)

@@ -78,39 +78,64 @@ def _window_sum(x: tf.Tensor, depth_radius: int, factor: float = 1.0) -> tf.Tens
     return tf.nn.conv2d(x, kernel, strides=1, padding="VALID")
 
 
-def _shifted_sum(x: tf.Tensor, depth_radius: int) -> tf.Tensor:
-    """Returns the same by adding shifted slices: for XLA, which makes one loop of them and of what is around."""
-    padded = tf.pad(x, [[0, 0]] * 3 + [[depth_radius, depth_radius]])
-    return tf.add_n([padded[..., shift:shift + x.shape[-1]] for shift in range(2 * depth_radius + 1)])
+def _pad_channels(x: tf.Tensor, depth_radius: int) -> tf.Tensor:
+    return tf.pad(x, [[0, 0]] * 3 + [[depth_radius, depth_radius]])
 
 
-def _normalize_for_training(depth_radius: int, bias: float, alpha: float, beta: float):
-    """Returns the function x -> LRN(x), float32 inside, on [batch, height, width, channels].
+def _fused_normalization(depth_radius: int, bias: float, alpha: float, beta: float):
+    """Returns the functions (forward, backward) of LRN, float32 inside, on [batch, height, width, channels].
 
-    The forward pass is TensorFlow's own op; its own gradient takes three times as long as that. This one is two
-    functions that XLA fuses into a pass over the memory each: what the second adds up over a window must be whole.
-    To compute the powers again there is faster than to read them.
+    Each is made of functions that XLA fuses into a pass over the memory each. What is added up over a window is
+    whole and padded before: XLA would pad in the same pass, which costs more than a pass of its own. To compute the
+    powers again backwards is faster than to read them.
     """
-    @tf.function(jit_compile=True, autograph=False)
-    def summands(x, dy):
-        x = tf.cast(x, tf.float32)
-        s = bias + alpha * _shifted_sum(tf.square(x), depth_radius)
-        return tf.cast(dy, tf.float32) * x * _power(s, beta) / s
+    def windows(padded):
+        channels = padded.shape[-1] - 2 * depth_radius
+        return [tf.cast(padded[..., shift:shift + channels], tf.float32) for shift in range(2 * depth_radius + 1)]
+
+    def scale(padded):
+        return bias + alpha * tf.add_n([tf.square(x) for x in windows(padded)])
 
     @tf.function(jit_compile=True, autograph=False)
-    def combine(x, dy, t):
-        x32 = tf.cast(x, tf.float32)
-        p = _power(bias + alpha * _shifted_sum(tf.square(x32), depth_radius), beta)
-        dx = tf.cast(dy, tf.float32) * p - (2 * alpha * beta) * x32 * _shifted_sum(t, depth_radius)
+    def normalize(x, padded):
+        return tf.cast(tf.cast(x, tf.float32) * _power(scale(padded), beta), x.dtype)
+
+    @tf.function(jit_compile=True, autograph=False)
+    def summands(x, padded, dy):
+        s = scale(padded)
+        return tf.cast(dy, tf.float32) * tf.cast(x, tf.float32) * _power(s, beta) / s
+
+    @tf.function(jit_compile=True, autograph=False)
+    def combine(x, padded, dy, padded_summands):
+        dx = tf.cast(dy, tf.float32) * _power(scale(padded), beta)
+        dx -= (2 * alpha * beta) * tf.cast(x, tf.float32) * tf.add_n(windows(padded_summands))
         return tf.cast(dx, x.dtype)
 
-    forward = _normalize_builtin(depth_radius, bias, alpha, beta)
+    def forward(x):
+        return normalize(x, _pad_channels(x, depth_radius))
 
+    def backward(x, dy):
+        padded = _pad_channels(x, depth_radius)
+        return combine(x, padded, dy, _pad_channels(summands(x, padded, dy), depth_radius))
+
+    return forward, backward
+
+
+def _with_gradient(forward, backward):
     @tf.custom_gradient
     def normalize(x):
-        return forward(x), lambda dy: combine(x, dy, summands(x, dy))
+        return forward(x), lambda dy: backward(x, dy)
 
     return normalize
+
+
+def _normalize_fused(*constants):
+    return _with_gradient(*_fused_normalization(*constants))
+
+
+def _normalize_for_training(*constants):
+    """TensorFlow's own op; its own gradient takes three times as long as this one."""
+    return _with_gradient(_normalize_builtin(*constants), _fused_normalization(*constants)[1])
 
 
 def _normalize_builtin(depth_radius: int, bias: float, alpha: float, beta: float):
@@ -122,15 +147,6 @@ def _normalize_by_convolution(depth_radius: int, bias: float, alpha: float, beta
     def normalize(x):
         x32 = tf.cast(x, tf.float32)
         return tf.cast(x32 * _power(bias + _window_sum(tf.square(x32), depth_radius, alpha), beta), x.dtype)
-
-    return normalize
-
-
-def _normalize_fused(depth_radius: int, bias: float, alpha: float, beta: float):
-    @tf.function(jit_compile=True, autograph=False)
-    def normalize(x):
-        x32 = tf.cast(x, tf.float32)
-        return tf.cast(x32 * _power(bias + alpha * _shifted_sum(tf.square(x32), depth_radius), beta), x.dtype)
 
     return normalize
 
@@ -153,8 +169,8 @@ class LocalResponseNormalization(keras.layers.Layer):
         bias: The paper's k.
         alpha: As in the paper's formula: not divided by n (Caffe and PyTorch divide).
         beta: Exponent.
-        form: "training": TensorFlow's op with a fast gradient. "fused": compiled by XLA, the fastest where nothing is
-            learned. For exported graphs, which carry no gradient of ours:
+        form: "training": TensorFlow's op with a fast gradient. "fused": forward too in one pass by XLA; what `train.py`
+            and `evaluation` take. For exported graphs, which carry no gradient of ours:
             "builtin": the op alone; "convolution": a banded 1 x 1 convolution, for hardware that knows no LRN.
     """
 

@@ -253,6 +253,7 @@ def make_team(
     for form in ("builtin", "convolution") if has_saved_models else ():
         _save(row, network, form, pathlib.Path(directory, f"saved_model_{form}"))
     forms = {"": network} if is_training else _forms(row, network)
+    network = next(iter(forms.values()))
     calls, sizes = {}, {}
     for batch_size, (form, model) in itertools.product(batch_sizes, forms.items()):
         images, labels = map(tf.constant, turns.random_batch(row, batch_size))
@@ -354,9 +355,9 @@ def inference_step(model, images):
 
 
 def _forms(row, network):
-    """Returns the network with each form of LRN that has no gradient, by what to call it."""
+    """Returns the network as `evaluation` computes it, and with each other form of LRN, by what to call it."""
     if not any("lrn" in stage.then for stage in row.stages):
-        return {"": network}
+        return {"": alexnet.for_export(network, "fused")}
     return {f", LRN {form}": alexnet.for_export(network, form) for form in ("fused", "builtin", "convolution")}
 
 

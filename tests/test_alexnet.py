@@ -692,6 +692,16 @@ def test_build_model_gives_float32_logits_under_mixed_precision(architecture, po
     np.testing.assert_allclose(logits, expected, rtol=0, atol=.03 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("architecture", [TINY, TINY_GROUPS], ids=lambda row: row.name)
+def test_for_export_keeps_weights_in_the_dtype_they_are_computed_in(architecture, policy):
+    model = alexnet.build_model(architecture, precision=policy, lrn="builtin")
+    copy = alexnet.for_export(model, "builtin")
+    dtypes = {v.path.split("/")[0]: v.dtype for v in copy.trainable_variables}
+    assert dtypes.pop("fc8") == "float32" and set(dtypes.values()) == {policy.removeprefix("mixed_")}
+    np.testing.assert_array_equal(copy(tiny_images()), model(tiny_images()))
+
+
 def test_build_model_dropout_is_active_in_training_only():
     model = alexnet.build_model(TINY)
     images = tiny_images()

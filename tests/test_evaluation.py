@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import evaluation
+from alexnet_tf import alexnet, config, evaluation
+from conftest import SMALL
 
 
 def identity(logits):
@@ -129,3 +130,14 @@ def test_evaluate_with_a_predictor_counts_an_incomplete_batch(toy):
     np.testing.assert_allclose(result.top1_error, (probabilities.argmax(axis=1) != labels).mean(), rtol=0, atol=1e-12)
     np.testing.assert_allclose(
         result.loss, -np.log(probabilities[np.arange(11), labels]).mean(), rtol=1e-4, atol=0)
+
+
+def test_load_model_computes_what_the_training_policy_does_from_smaller_weights(small_run, monkeypatch):
+    monkeypatch.setitem(config.ARCHITECTURES, "small", SMALL)
+    loaded, run_config, _ = evaluation.load_model(small_run, precision="mixed_bfloat16")
+    assert {v.dtype for v in loaded.trainable_variables} == {"bfloat16", "float32"}
+    exact, _, _ = evaluation.load_model(small_run, precision="float32")
+    mixed = alexnet.build_model(config.architecture_of(run_config), precision="mixed_bfloat16", lrn="fused")
+    mixed.set_weights(exact.get_weights())
+    images = np.random.default_rng(0).integers(0, 256, (3, 67, 67, 3)).astype("uint8")
+    np.testing.assert_array_equal(loaded(images), mixed(images))

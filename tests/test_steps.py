@@ -120,12 +120,12 @@ def test_split_computes_each_tower_on_its_device(row):
     expected = {
         "Conv2D": 2 * (len(convolutions),), "Conv2DBackpropFilter": 2 * (len(convolutions),),
         "Conv2DBackpropInput": 2 * (len(convolutions) - 1,), "MaxPool": 2 * (pools,), "MaxPoolGrad": 2 * (pools,),
-        "LRN": 2 * (norms,), "ReluGrad": 2 * (towers,), "StatelessRandomUniformV2": 2 * (dropouts,),
+        "ReluGrad": 2 * (towers,), "StatelessRandomUniformV2": 2 * (dropouts,),
         "MatMul": (3 * dense + 3, 3 * dense), "SparseSoftmaxCrossEntropyWithLogits": (1, 0),
         # A kernel and a bias for each layer, and their momenta; the dropouts' counters; the optimizer's.
         "AssignVariableOp": (4 * (towers + 1) + dropouts + 1, 4 * towers + dropouts),
-        # The two halves of each LRN's gradient, and the update of each large weight.
-        "PartitionedCall": 2 * (2 * norms + LARGE_WEIGHTS[row.name],)}
+        # Each LRN, the two halves of its gradient, and the update of each large weight.
+        "PartitionedCall": 2 * (3 * norms + LARGE_WEIGHTS[row.name],)}
     assert {kind: kinds[kind] for kind in expected} == expected
 
     for variable in step.variables:  # Weights and momentum, and the dropouts' counters.
