@@ -67,7 +67,8 @@ _STRATEGY = flags.DEFINE_enum(
     "'split': tower a and tower b on two devices, as in 2012; 'mirrored': each batch over all GPUs; 'multi_worker': over "
     "the machines of TF_CONFIG; 'auto': mirrored where there are several GPUs. The result is the same.")
 _DEVICES = flags.DEFINE_list("devices", [], "Which devices to use: GPU:0,GPU:1 or CPU:0,CPU:1. All GPUs by default.")
-_DETERMINISTIC = flags.DEFINE_bool("deterministic", True, "The same seed gives the same bits, also after a resume.")
+_DETERMINISTIC = flags.DEFINE_bool(
+    "deterministic", None, "The same seed gives the same bits, also after a resume: the default, but not with --jit.")
 _CHECKPOINT_MINUTES = flags.DEFINE_float("checkpoint_minutes", 10, "Longest time between checkpoints.", lower_bound=0)
 
 
@@ -102,9 +103,10 @@ def main(argv):
         recipe = config.try_out(row.recipe, changes)
     if num_images < config.LARGE:
         print(f"  The row's own recipe is for ImageNet; the one below suits {num_images:,} images. Flags change it.")
+    deterministic = not _JIT.value if _DETERMINISTIC.value is None else _DETERMINISTIC.value
     train_config = config.TrainConfig(
         architecture=row.name, recipe=recipe, initialization=initialization, seed=_SEED.value,
-        deterministic=_DETERMINISTIC.value, precision=_PRECISION.value, mean=_MEAN.value or "pixel", jit=_JIT.value,
+        deterministic=deterministic, precision=_PRECISION.value, mean=_MEAN.value or "pixel", jit=_JIT.value,
         init_from=source and source.path, freeze=frozen, reinitialize=new)
     is_complete = training.train(
         train_config, data, path, placement=placement, checkpoint_minutes=_CHECKPOINT_MINUTES.value,

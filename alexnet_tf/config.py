@@ -457,7 +457,7 @@ class TrainConfig:
         initialization: One of `INITIALIZATION_NAMES`.
         seed: Fixes the weights at the start, the order, the augmentation and the dropout.
         precision: Keras dtype policy: "float32", "mixed_bfloat16" or "mixed_float16"; "auto" is settled at the start.
-        deterministic: Whether the same seed gives the same bits.
+        deterministic: Whether the same seed gives the same bits; not with `jit`.
         mean: What the first layer subtracts: "pixel", the mean colour, or "image", the paper's mean at each place.
         init_from: Directory of the run that the weights come from; the row and the mean are its too.
         freeze: Names of the layers that do not learn.

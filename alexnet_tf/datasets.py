@@ -13,6 +13,7 @@ import typing
 
 import numpy as np
 import tensorflow as tf
+import tqdm
 
 from alexnet_tf import config, drawing, imagenet_tars, records
 from alexnet_tf.records import DataError
@@ -34,6 +35,28 @@ into {data_dir}, as they are, then type
   python -m alexnet_tf prepare --data_dir={data_dir} --output_dir=imagenet-256
   python train.py --data_dir=imagenet-256
 """
+
+
+def tell_bad_image(problem: str, on_bad_image: str, count: int, total: int) -> None:
+    """Does with an image that cannot be read as the flag says.
+
+    Args:
+        problem: The file's name and the reason.
+        on_bad_image: "fail" or "skip".
+        count: How many such images there were, with this one.
+        total: Of how many.
+
+    Raises:
+        DataError: To "fail"; also when more than a tenth of all images, and more than ten, are bad.
+    """
+    if on_bad_image == "fail":
+        raise DataError(
+            f"An image cannot be read: {problem}.\nRemove or replace it, or go on without such images: --on_bad_image=skip.")
+    if count > max(10, total // 10):
+        raise DataError(
+            f"{count:,} of {total:,} images cannot be read, the last one: {problem}. That is more than a tenth: "
+            "is the disk still there?")
+    tqdm.tqdm.write(f"Skipped: {problem}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -188,7 +188,7 @@ def bad_images(split, indices, error: Exception, on_bad_image: str, skipped: dic
         {index: "file: reason"} of the images found, each of them told.
 
     Raises:
-        datasets.DataError: To "fail" with the first one's name and reason; also when a tenth of all images is bad.
+        datasets.DataError: As `datasets.tell_bad_image`.
         Exception: `error` itself, if every image can be read.
     """
     found = {}
@@ -197,17 +197,9 @@ def bad_images(split, indices, error: Exception, on_bad_image: str, skipped: dic
             found[index] = f"{split.describe(index)}: {reason}"
     if not found:
         raise error
-    if on_bad_image == "fail":
-        raise datasets.DataError(
-            f"An image cannot be read: {next(iter(found.values()))}.\nRemove or replace it, or go on without such images: "
-            "--on_bad_image=skip.") from error
-    skipped.update(found)
-    if len(skipped) > max(10, len(split) // 10):
-        raise datasets.DataError(
-            f"{len(skipped):,} of {len(split):,} images cannot be read, the last one: {list(found.values())[-1]}. "
-            "That is more than a tenth: is the disk still there?") from error
-    for line in found.values():
-        print(f"Skipped: {line}", flush=True)
+    for index, problem in found.items():
+        skipped[index] = problem
+        datasets.tell_bad_image(problem, on_bad_image, len(skipped), len(split))
     return found
 
 

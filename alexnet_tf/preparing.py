@@ -193,7 +193,7 @@ def _prepare_shards(data, directory, resize, quality, processes, on_bad_image, i
             for image in images:
                 if image.problem:
                     problems.append(f"{image.name}: {image.problem}")
-                    _tell_bad_image(problems[-1], on_bad_image, len(problems) > max(10, total // 10))
+                    datasets.tell_bad_image(problems[-1], on_bad_image, len(problems), total)
             bar.update(len(images))
             yield images, sums
 
@@ -201,15 +201,6 @@ def _prepare_shards(data, directory, resize, quality, processes, on_bad_image, i
         for _, file_name, indices in left:
             part = itertools.islice(results, -(-len(indices) // _CHUNK_IMAGES))
             _write_shard(directory / file_name, told(part), data.directory)
-
-
-def _tell_bad_image(problem, on_bad_image, are_too_many):
-    if on_bad_image == "fail":
-        raise datasets.DataError(
-            f"An image cannot be read: {problem}.\nRemove or replace it, or leave such images out: --on_bad_image=skip.")
-    if are_too_many:
-        raise datasets.DataError(f"More than a tenth of the images cannot be read, the last one: {problem}.")
-    tqdm.tqdm.write(f"Skipped: {problem}")
 
 
 @contextlib.contextmanager

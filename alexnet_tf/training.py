@@ -72,8 +72,10 @@ def train(
         workdir.WorkdirError: If the directory holds another run or cannot be written.
         datasets.DataError: If an image cannot be read.
         transfer.TransferError: If the weights of another run cannot be taken over as asked.
-        TrainingError: If the loss is no longer finite.
+        TrainingError: If the loss is no longer finite, or the run's settings contradict each other.
     """
+    if train_config.jit and train_config.deterministic:
+        raise TrainingError("--jit does not go with --deterministic: XLA has no max-pooling gradient that is.")
     placement = placement or distribution.make_placement()
     keras.utils.set_random_seed(train_config.seed)
     if train_config.deterministic:
@@ -81,7 +83,7 @@ def train(
         tf.config.experimental.enable_tensor_float_32_execution(False)
     run = workdir.Workdir(path)
     is_chief = placement.worker == 0
-    with run.locked() if is_chief else contextlib.nullcontext():
+    with run.locked() if is_chief else contextlib.nullcontext(), _lost_workers_told(placement):
         if train_config.precision == "auto":
             precision = (run.read_config() or {}).get("precision") or distribution.default_precision()
             train_config = dataclasses.replace(train_config, precision=precision)
@@ -104,6 +106,20 @@ def train(
                 run.write_mean_image(mean)
             run.write_config(run_config, data.class_names)
         return _Training(run, run_config, train_config, data, step, checkpoint_minutes, on_bad_image).run()
+
+
+@contextlib.contextmanager
+def _lost_workers_told(placement):
+    """Makes of what TensorFlow raises when another worker is gone a line that says so."""
+    try:
+        yield
+    except _LOST_WORKER as error:
+        if placement.num_workers == 1:
+            raise
+        raise TrainingError(
+            "The other workers cannot be reached any more: one has ended, or the network is cut. Start all of them again "
+            "with the same commands: the run goes on from its last checkpoint, if there is one.\n  TensorFlow says: "
+            + (str(error).rpartition("}} ")[2].splitlines() or [type(error).__name__])[0]) from error
 
 
 def _check_that_workers_agree(placement, run, run_config):
@@ -194,13 +210,6 @@ class _Training:
         try:
             while not self._is_complete() and not self.is_stopping:
                 self._run_epoch()
-        except _LOST_WORKER as error:
-            if self.is_alone:
-                raise
-            raise TrainingError(
-                "The other workers cannot be reached any more: one has ended, or the network is cut. Start all of them again "
-                "with the same commands: the run goes on from its last checkpoint.\n  TensorFlow says: "
-                + str(error).rpartition("}} ")[2].splitlines()[0]) from error
         except tf.errors.ResourceExhaustedError as error:
             raise TrainingError(
                 f"Memory ran out at batch_size={self.recipe.batch_size}. Start anew in another --workdir with "

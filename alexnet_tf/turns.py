@@ -105,7 +105,9 @@ class Engine:
             answer = self._connection.recv()
         except EOFError:
             self._process.join()
-            raise RuntimeError(f"A process of the benchmark died with status {self._process.exitcode}.") from None
+            raise config.UserError(
+                f"A process of the benchmark died with status {self._process.exitcode}. If that is -9, memory has run out: "
+                "take a smaller --batch_size.") from None
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -144,6 +146,8 @@ def _or_error(call):
         return call()
     except config.UserError as error:
         return error
+    except MemoryError as error:
+        return config.UserError(f"Memory ran out: take a smaller --batch_size. {error}")
     except Exception:
         return RuntimeError(f"In a process of the benchmark:\n{traceback.format_exc()}")
 

@@ -1,9 +1,12 @@
 """What all tests share: a quiet TensorFlow with two CPU devices and exact float32, and a small network."""
 
 import dataclasses
+import io
+import itertools
 import os
 import pathlib
 import sys
+import zipfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
@@ -12,6 +15,7 @@ import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import tensorflow as tf  # noqa: E402
+from tensorflow.python.framework import config as tf_config  # noqa: E402
 
 from alexnet_tf import alexnet, config, datasets, input_pipeline, training, workdir  # noqa: E402
 
@@ -39,6 +43,32 @@ SMALL = dataclasses.replace(
     TINY, name="small", dropout_rate=0.1, stages=(
         *TINY.stages[:2], config.Stage("fc6", 32, towers=2, then=("relu", "dropout")),
         config.Stage("fc7", 16, towers=2, then=("relu", "dropout")), TINY.stages[-1]))
+
+
+def write_folders(root, classes, paint=None, **counts):
+    """Writes PNG files of 70 x 70 pixels: so many of each class in each split, noise about the class's own grey.
+
+    `paint(pixels, label, number)` may change an image before it is written.
+    """
+    for (split, count), (label, name) in itertools.product(counts.items(), enumerate(classes)):
+        folder = root / split / name
+        folder.mkdir(parents=True)
+        for number in range(count):
+            rng = np.random.default_rng([split == "val", label, number])
+            pixels = np.clip(rng.normal(50 * label, 20, (70, 70, 3)), 0, 255).astype("uint8")
+            if paint:
+                paint(pixels, label, number)
+            (folder / f"{number}.png").write_bytes(tf.io.encode_png(pixels).numpy())
+    return root
+
+
+def zipped(members, compression=zipfile.ZIP_STORED):
+    """Returns a zip file's bytes of its members' by name."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", compression) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return file.getvalue()
 
 
 @pytest.fixture(scope="session")
@@ -81,5 +111,6 @@ def small_run(colours, tmp_path_factory):
 def _fresh_keras():
     yield
     keras.config.set_dtype_policy("float32")
+    tf_config.disable_op_determinism()
     # Collecting garbage after every test would take longer than most tests do.
     keras.backend.clear_session(free_memory=False)

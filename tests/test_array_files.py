@@ -7,6 +7,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from conftest import zipped
 
 from alexnet_tf import array_files
 
@@ -64,12 +65,7 @@ def test_write_and_read_need_little_memory(tmp_path):
 
 
 def npz(members, compression=zipfile.ZIP_STORED):
-    """A zip of bytes by name."""
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", compression) as archive:
-        for name, content in members.items():
-            archive.writestr(f"{name}.npy", content)
-    return file.getvalue()
+    return zipped({f"{name}.npy": content for name, content in members.items()}, compression)
 
 
 def npy(header, content=b"", version=b"\1\0"):

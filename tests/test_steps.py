@@ -34,10 +34,11 @@ NARROW = {name: dataclasses.replace(row, stages=tuple(
     for name, row in config.ARCHITECTURES.items()}
 
 
-def make_step(row, strategy="auto", devices=(), *, precision="float32", jit=False, batch_size=8, **recipe):
+def make_step(row, strategy="auto", devices=(), *, precision="float32", jit=False, frozen=(), batch_size=8, **recipe):
     row = config.with_initialization(row, "he")
     recipe = config.Recipe(batch_size=batch_size, **({"learning_rate": 0.01} | recipe))
-    return steps.TrainStep(row, recipe, distribution.make_placement(strategy, devices), seed=1, precision=precision, jit=jit)
+    return steps.TrainStep(
+        row, recipe, distribution.make_placement(strategy, devices), seed=1, precision=precision, jit=jit, frozen=frozen)
 
 
 def make_batches(row, count, batch_size=8, has_noise=False):
@@ -178,12 +179,19 @@ def test_split_is_the_same_network_as_without():
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-8)
 
 
-@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
-def test_ten_steps_of_the_split_with_dropout_are_those_of_one_device(precision):
-    expected = train(make_step(TOWERS, precision=precision, clip_norm=0.5), make_batches(TOWERS, 10))
-    got = train(make_step(TOWERS, "split", TWO, precision=precision, clip_norm=0.5), make_batches(TOWERS, 10))
+@pytest.mark.parametrize(("precision", "frozen"), [
+    ("float32", ()), ("mixed_bfloat16", ()), ("mixed_float16", ()),
+    ("float32", ("conv1_a", "conv1_b", "conv2_a", "conv2_b"))])
+def test_ten_steps_of_the_split_with_dropout_are_those_of_one_device(precision, frozen):
+    arguments = {"precision": precision, "frozen": frozen, "clip_norm": 0.5}
+    untrained = {variable.path: variable.numpy() for variable in make_step(TOWERS, **arguments).variables}
+    expected = train(make_step(TOWERS, **arguments), make_batches(TOWERS, 10))
+    got = train(make_step(TOWERS, "split", TWO, **arguments), make_batches(TOWERS, 10))
     assert_same(got, expected)
     assert expected[0][0].loss != expected[0][9].loss
+    for name, array in got[1].items():
+        if name.endswith("kernel"):
+            assert np.array_equal(array, untrained[name]) == (name.split("/")[0] in frozen), name
 
 
 def test_split_refuses_what_it_cannot_do():
@@ -203,8 +211,6 @@ def test_mirrored_is_one_device_with_the_same_batch(clip_norm, has_noise):
     got = train(make_step(QUIET, "mirrored", TWO, clip_norm=clip_norm), batches)
     expected = train(make_step(QUIET, clip_norm=clip_norm), batches)
     assert_same(got, expected, rtol=1e-4, atol=1e-6)
-
-
 
 
 def test_mirrored_drops_other_activations_in_each_replica_and_in_each_step():

@@ -9,7 +9,7 @@ import signal
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import SMALL, TINY
+from conftest import SMALL, TINY, write_folders
 
 from alexnet_tf import (
     config, datasets, distribution, evaluation, input_pipeline, optimization, records, saved_model, training, workdir)
@@ -24,17 +24,8 @@ def test_chance_loss_is_the_entropy_of_the_classes():
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Forty PNG files of five colours, with one validation image in five."""
-    root = tmp_path_factory.mktemp("colours")
-    for split, count in (("train", 8), ("val", 2)):
-        for label in range(5):
-            folder = root / split / f"class{label}"
-            folder.mkdir(parents=True)
-            for number in range(count):
-                rng = np.random.default_rng([split == "val", label, number])
-                pixels = np.clip(rng.normal(50 * label, 20, (70, 70, 3)), 0, 255).astype("uint8")
-                (folder / f"{number}.png").write_bytes(tf.io.encode_png(pixels).numpy())
-    return datasets.find(str(root))
+    """Forty training and ten validation images of five classes."""
+    return datasets.find(str(write_folders(tmp_path_factory.mktemp("greys"), "abcde", train=8, val=2)))
 
 
 @pytest.fixture(autouse=True)
@@ -121,8 +112,8 @@ def test_train_refuses_another_run(data, tmp_path, change, message):
 def test_train_refuses_other_classes_and_other_images(data, tmp_path):
     run = tiny_config(epochs=1)
     training.train(run, data, tmp_path / "run")
-    renamed = dataclasses.replace(data, class_names=("a", "b", "c", "d", "e"))
-    with pytest.raises(workdir.WorkdirError, match=r"data.classes: \['class0'.* in the run, \['a', 'b'"):
+    renamed = dataclasses.replace(data, class_names=tuple("vwxyz"))
+    with pytest.raises(workdir.WorkdirError, match=r"data.classes: \['a', 'b'.* in the run, \['v', 'w'"):
         training.train(run, renamed, tmp_path / "run")
     train = data.splits["train"]
     fewer = dataclasses.replace(train, paths=train.paths[1:], labels=train.labels[1:])
@@ -221,6 +212,18 @@ def test_train_uses_the_statistics_of_prepared_data(data, tmp_path):
     np.testing.assert_array_equal(model.get_layer("normalize").mean, statistics.mean_image[94:161, 94:161])
     with pytest.raises(training.TrainingError, match="alexnet_tf prepare --data_dir="):
         training.train(with_image, data, tmp_path / "other")
+
+
+def test_train_compiled_by_xla_trains_as_without_and_is_not_promised_to_be_deterministic(data, tmp_path):
+    run = dataclasses.replace(tiny_config(), jit=True)
+    with pytest.raises(training.TrainingError, match="--jit does not go with --deterministic"):
+        training.train(run, data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.MonkeyPatch.context() as patch:  # XLA draws other numbers from the same seed.
+        patch.setitem(config.ARCHITECTURES, "tiny", dataclasses.replace(TINY, dropout_rate=0.0))
+        training.train(dataclasses.replace(run, deterministic=False), data, tmp_path / "run")
+        training.train(dataclasses.replace(run, deterministic=False, jit=False), data, tmp_path / "plain")
+    assert_same_arrays(final_arrays(tmp_path / "run"), final_arrays(tmp_path / "plain"), rtol=1e-3, atol=1e-5)
 
 
 def test_train_says_when_the_loss_is_stuck(data, tmp_path, capsys, monkeypatch):

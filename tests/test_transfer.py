@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import TINY
+from conftest import TINY, write_folders
 
 from alexnet_tf import (
     alexnet, config, datasets, evaluation, exchange, monitoring, optimization, steps, training, transfer, workdir)
@@ -27,27 +27,14 @@ def _tiny_row(monkeypatch):
     monkeypatch.setitem(config.ARCHITECTURES, "tiny", TINY)
 
 
-def pictures(root, classes):
-    """Sixteen training and two validation PNG files of each class."""
-    for split, count in (("train", 16), ("val", 2)):
-        for label, name in enumerate(classes):
-            folder = root / split / name
-            folder.mkdir(parents=True)
-            for number in range(count):
-                rng = np.random.default_rng([split == "val", label, number])
-                pixels = np.clip(rng.normal(60 * label, 20, (70, 70, 3)), 0, 255).astype("uint8")
-                (folder / f"{number}.png").write_bytes(tf.io.encode_png(pixels).numpy())
-    return datasets.find(str(root))
-
-
 @pytest.fixture(scope="module")
 def five(tmp_path_factory):
-    return pictures(tmp_path_factory.mktemp("five"), ("a", "b", "c", "d", "e"))
+    return datasets.find(str(write_folders(tmp_path_factory.mktemp("five"), "abcde", train=16, val=2)))
 
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory):
-    return pictures(tmp_path_factory.mktemp("three"), ("x", "y", "z"))
+    return datasets.find(str(write_folders(tmp_path_factory.mktemp("three"), "xyz", train=16, val=2)))
 
 
 def tiny_config(source=None, *, initialization="he", freeze=(), reinitialize=(), precision="float32", **recipe):

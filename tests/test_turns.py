@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import signal
 import sys
 
 import numpy as np
@@ -17,7 +18,8 @@ def make_team(rate=2.0, fault=None):
     sys.stderr.write("a greeting that nobody wants to see")
     return turns.Team({
         "half": lambda seconds: rate / 2, "process": lambda: os.getpid(),
-        "large": lambda: len(np.ones(40 * 2**20, "uint8")), "bad": lambda: 1 / 0}, {"rate": rate})
+        "large": lambda: len(np.ones(40 * 2**20, "uint8")), "bad": lambda: 1 / 0,
+        "vast": lambda: np.ones(1 << 50), "end": lambda: os.kill(os.getpid(), signal.SIGKILL)}, {"rate": rate})
 
 
 def engine(**arguments):
@@ -26,17 +28,24 @@ def engine(**arguments):
 
 def test_engine_asks_a_team_in_another_process(capfd):
     with engine(rate=6.0) as started:
-        assert (started.names, started.facts) == (["half", "process", "large", "bad"], {"rate": 6.0})
+        assert (started.names, started.facts) == (["half", "process", "large", "bad", "vast", "end"], {"rate": 6.0})
         assert started.call("half", 1.0)[0] == 3.0
         assert started.call("process")[0] != os.getpid()
         count, peak = started.call("large")
         assert count == 40 * 2**20 and (peak is None or 39 * 2**20 < peak < 60 * 2**20)
         with pytest.raises(RuntimeError, match="(?s)process of the benchmark.*ZeroDivisionError"):
             started.call("bad")
+        with pytest.raises(config.UserError, match="^Memory ran out: take a smaller --batch_size. Unable to allocate"):
+            started.call("vast")
         assert started.call("half", 1.0)[0] == 3.0
         process = started._process
     assert process.exitcode == 0
     assert capfd.readouterr().err == ""
+
+
+def test_engine_that_is_killed_is_told_in_a_line():
+    with engine() as started, pytest.raises(config.UserError, match="died with status -9. If that is -9, memory"):
+        started.call("end")
 
 
 def test_engine_tells_why_there_is_no_team():

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 import safetensors.numpy
+from conftest import zipped
 
 from alexnet_tf import weight_files
 from alexnet_tf.weight_files import WeightFileError
@@ -122,14 +123,6 @@ def test_read_keras_refuses_what_is_not_plainly_in_the_file(fill):
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
-
-
-def zipped(members, compression=zipfile.ZIP_STORED):
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", compression) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return file.getvalue()
 
 
 @pytest.mark.parametrize("content", [

@@ -9,28 +9,21 @@ import sys
 
 import numpy as np
 import pytest
-import tensorflow as tf
 import worker
+from conftest import write_folders
 
 from alexnet_tf import config, datasets, input_pipeline, training, workdir
 
-STEPS, COUNT = 5, 8
+STEPS = 5
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """Forty training and ten validation images, whose red says which image it is."""
-    root = tmp_path_factory.mktemp("reds")
-    for split, count in (("train", COUNT), ("val", 2)):
-        for label in range(5):
-            folder = root / split / f"class{label}"
-            folder.mkdir(parents=True)
-            for number in range(count):
-                rng = np.random.default_rng([split == "val", label, number])
-                pixels = np.clip(rng.normal(50 * label, 20, (70, 70, 3)), 0, 255).astype("uint8")
-                pixels[..., 0] = 6 * (count * label + number)
-                (folder / f"{number}.png").write_bytes(tf.io.encode_png(pixels).numpy())
-    return root
+    def paint(pixels, label, number):
+        pixels[..., 0] = 6 * (8 * label + number)
+
+    return write_folders(tmp_path_factory.mktemp("reds"), "abcde", paint, train=8, val=2)
 
 
 class Job:
@@ -169,6 +162,13 @@ def test_workers_that_were_not_started_alike_are_refused(make_job):
         assert f"this one, worker {index + 1}, sees {job.path / 'run'} without a checkpoint." in out
         assert "Traceback" not in out
     assert not (job.path / "run" / "config.json").exists()
+
+
+def test_a_worker_that_is_lost_before_the_first_step_is_told_in_a_line(make_job):
+    job = make_job()
+    ends = job.start({}, {"die": [0, signal.SIGKILL]})
+    assert ends[0][0] == 1 and ends[1][0] == -signal.SIGKILL and ends[0][1] - ends[1][1] < 60
+    assert "Error: The other workers cannot be reached any more" in job.outs[0] and "Traceback" not in job.outs[0]
 
 
 def test_a_batch_that_two_workers_cannot_divide_is_refused(data):

@@ -7,7 +7,7 @@ that TensorFlow takes to import, waits for all, and writes a line of JSON: [[exi
     out          file for what the process says
     record       file that gets a line for each step: the step's number in the run, and the red of each image in this
                  worker's batch, which says which image it is
-    die          [how many steps this process does, the signal that it then sends itself]
+    die          [how many steps this process does, the signal that it then sends itself]; at 0 before it does anything
 """
 
 import dataclasses
@@ -41,6 +41,8 @@ def work(job):
     """Trains as train.py does, and writes down what is in the batches."""
     config.ARCHITECTURES["quiet"] = QUIET
     placement = distribution.make_placement("multi_worker")
+    if job.get("die", (1,))[0] == 0:
+        os.kill(os.getpid(), job["die"][1])
     step, end = training.steps.TrainStep.__call__, training._Training._end_step
     steps, number = job.get("die", (0, 0))
     left = iter(range(steps - 1, -1, -1))
