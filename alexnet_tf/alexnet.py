@@ -12,7 +12,7 @@ from alexnet_tf import config, layers
 def build_model(
     architecture: config.Architecture, *, mean=None, seed: int = 0, image_size: int | None = None,
     precision: str | None = None, tower_devices: tuple[str, str] | None = None,
-    learns_from: str | None = None, lrn: str = "training") -> keras.Model:
+    learns_from: str | None = None, form: str = "training") -> keras.Model:
     """Builds a published AlexNet with random weights.
 
     The input normalisation, LRN and the logits are float32 under every precision. The variables' names and shapes
@@ -29,7 +29,8 @@ def build_model(
         tower_devices: Where tower a and tower b keep their weights and compute; what follows the towers is with
             tower a. By default where TensorFlow puts them. Names, shapes and numbers do not depend on it.
         learns_from: Name of the lowest stage that learns: no gradient goes below it. By default the first.
-        lrn: In which form LRN is computed, as in `layers.LocalResponseNormalization`.
+        form: In which LRN is computed, as in `layers.LocalResponseNormalization`; "fused" holds for the normalisation
+            of the input too.
 
     Returns:
         Model from RGB images [batch, size, size, 3] in [0, 255] to logits float32 [batch, num_classes], or
@@ -52,19 +53,20 @@ def build_model(
     global_policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision or global_policy)
     try:
-        return _walk(architecture, mean, seed, size, tower_devices or (None, None), learns_from, lrn)
+        return _walk(architecture, mean, seed, size, tower_devices or (None, None), learns_from, form)
     finally:
         keras.config.set_dtype_policy(global_policy)
 
 
-def _walk(architecture, mean, seed, size, devices, learns_from, lrn):
+def _walk(architecture, mean, seed, size, devices, learns_from, form):
     """Applies every stage of the row to an image of `size` pixels."""
     images = keras.Input((size, size, 3), name="images")
-    columns = [layers.on_device(layers.Normalize(mean, architecture.scale, name="normalize"), devices[0])(images)]
+    normalize = layers.Normalize(mean, architecture.scale, fused=form == "fused", name="normalize")
+    columns = [layers.on_device(normalize, devices[0])(images)]
     for index, stage in enumerate(architecture.stages):
         if index and stage.name == learns_from:
             columns = [keras.ops.stop_gradient(x) for x in columns]
-        columns = _apply_stage(columns, stage, architecture, (seed, index), devices, lrn)
+        columns = _apply_stage(columns, stage, architecture, (seed, index), devices, form)
     [logits] = columns
     if logits.ndim == 4 and size == architecture.image_size:
         logits = keras.layers.Flatten(name="logits", dtype="float32")(logits)
@@ -79,14 +81,15 @@ def inference_policy(precision: str) -> str:
     return precision.removeprefix("mixed_")
 
 
-def for_export(model: keras.Model, lrn: str) -> keras.Model:
-    """Returns a copy of a model with the same weights that learns no more, whose LRN is computed in another form.
+def for_export(model: keras.Model, form: str) -> keras.Model:
+    """Returns a copy of a model with the same weights that learns no more, in another form.
 
     Args:
         model: From `build_model`.
-        lrn: "builtin", "convolution" or "fused", as in `layers.LocalResponseNormalization`.
+        form: "builtin" or "convolution"; "fused" is for here and not for exports. As in `build_model`.
     """
-    changes = {"form": lrn, "kernel_initializer": "zeros"}  # Sixty million random numbers would take seconds.
+    # Sixty million random numbers would take seconds.
+    changes = {"form": form, "fused": form == "fused", "kernel_initializer": "zeros"}
 
     def copy(layer):
         layer_config = layer.get_config()
@@ -104,7 +107,7 @@ def layer_names(architecture: config.Architecture) -> list[str]:
     return [name for stage in architecture.stages for name in stage.layer_names]
 
 
-def _apply_stage(columns, stage, architecture, seed, devices, lrn):
+def _apply_stage(columns, stage, architecture, seed, devices, form):
     """Applies one stage to the columns (one tensor, or one for each tower) and returns the new ones."""
     if stage.sees == "both" or stage.towers == 1:  # Each tower joins for itself: only the other's half has to cross.
         columns = [_join(columns, name, device) for name, device in zip(stage.layer_names, devices)]
@@ -119,7 +122,7 @@ def _apply_stage(columns, stage, architecture, seed, devices, lrn):
             columns = [_join(columns, f"{stage.name}_lrn", devices[0])]
         names = stage.layer_names if len(columns) > 1 else [stage.name]
         columns = [
-            layers.on_device(_follower(step, stage, architecture, name, seed[0], lrn), device)(x)
+            layers.on_device(_follower(step, stage, architecture, name, seed[0], form), device)(x)
             for x, name, device in zip(columns, names, devices)]
     return columns
 

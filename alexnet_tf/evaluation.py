@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -31,13 +32,18 @@ def make_predictor(model):
     """Returns the function: images [batch, crops, size, size, 3] -> log-probabilities float32 [batch, classes].
 
     Over several crops it is the logarithm of the mean of the softmax outputs (Section 4.1).
+
+    Args:
+        model: From `alexnet.build_model`.
     """
     size = model.input_shape[1]
+    normalize = model.get_layer("normalize")  # It takes the bytes as they are; the model would make float32 of them first.
+    network = keras.Model(normalize.output, model.output)
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, size, size, 3], tf.uint8)], autograph=False)
     def predict(images):
         crops = tf.shape(images)[1]
-        logits = model(tf.reshape(images, [-1, size, size, 3]), training=False)
+        logits = network(normalize(tf.reshape(images, [-1, size, size, 3])), training=False)
         log_probabilities = tf.reshape(tf.nn.log_softmax(logits), [-1, crops, logits.shape[-1]])
         return tf.reduce_logsumexp(log_probabilities, axis=1) - tf.math.log(tf.cast(crops, tf.float32))
 
@@ -101,7 +107,7 @@ def load_model(run: workdir.Workdir, which: str = "last", precision: str | None 
     run_config = run.existing_config()
     model = alexnet.build_model(
         config.architecture_of(run_config), mean=run.read_mean(run_config),
-        precision=alexnet.inference_policy(precision or run_config["precision"]), lrn="fused")
+        precision=alexnet.inference_policy(precision or run_config["precision"]), form="fused")
     paths = {variable.path for variable in model.variables}
     arrays, state = run.existing_checkpoint(which, is_wanted=paths.__contains__)
     workdir.restore(model.variables, arrays)

@@ -59,7 +59,7 @@ class TrainStep:
             try:
                 self.model = alexnet.build_model(
                     architecture, mean=mean, seed=seed, precision=precision, tower_devices=placement.towers,
-                    learns_from=transfer.first_learning_stage(architecture, frozen), lrn="fused")
+                    learns_from=transfer.first_learning_stage(architecture, frozen), form="fused")
             except ValueError as error:
                 raise config.UserError(f"--strategy=split: {error}") from error
             transfer.freeze(self.model, frozen)

@@ -695,7 +695,7 @@ def test_build_model_gives_float32_logits_under_mixed_precision(architecture, po
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
 @pytest.mark.parametrize("architecture", [TINY, TINY_GROUPS], ids=lambda row: row.name)
 def test_for_export_keeps_weights_in_the_dtype_they_are_computed_in(architecture, policy):
-    model = alexnet.build_model(architecture, precision=policy, lrn="builtin")
+    model = alexnet.build_model(architecture, precision=policy, form="builtin")
     copy = alexnet.for_export(model, "builtin")
     dtypes = {v.path.split("/")[0]: v.dtype for v in copy.trainable_variables}
     assert dtypes.pop("fc8") == "float32" and set(dtypes.values()) == {policy.removeprefix("mixed_")}

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import alexnet, config, evaluation
+from alexnet_tf import alexnet, config, evaluation, layers
 from conftest import SMALL
 
 
@@ -91,7 +91,8 @@ def test_evaluate_refuses_an_empty_split():
 def toy():
     """A linear network on 8 x 8 pixels, with weights by a formula."""
     inputs = keras.Input((8, 8, 3))
-    model = keras.Model(inputs, keras.layers.Dense(7)(keras.layers.Flatten()(inputs)))
+    normalized = layers.Normalize((0, 0, 0), (1, 1, 1), name="normalize")(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(7)(keras.layers.Flatten()(normalized)))
     model.set_weights([np.cos(np.arange(192 * 7)).reshape(192, 7) * 5e-3, np.arange(7) / 10])
     return model
 
@@ -137,7 +138,7 @@ def test_load_model_computes_what_the_training_policy_does_from_smaller_weights(
     loaded, run_config, _ = evaluation.load_model(small_run, precision="mixed_bfloat16")
     assert {v.dtype for v in loaded.trainable_variables} == {"bfloat16", "float32"}
     exact, _, _ = evaluation.load_model(small_run, precision="float32")
-    mixed = alexnet.build_model(config.architecture_of(run_config), precision="mixed_bfloat16", lrn="fused")
+    mixed = alexnet.build_model(config.architecture_of(run_config), precision="mixed_bfloat16", form="fused")
     mixed.set_weights(exact.get_weights())
     images = np.random.default_rng(0).integers(0, 256, (3, 67, 67, 3)).astype("uint8")
     np.testing.assert_array_equal(loaded(images), mixed(images))

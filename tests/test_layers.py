@@ -352,11 +352,12 @@ def test_dropout_draws_another_mask_on_every_replica():
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
-def test_normalize_computes_in_float32_under_every_policy(policy, dtype):
+@pytest.mark.parametrize("fused", [False, True])
+def test_normalize_computes_in_float32_under_every_policy(fused, policy, dtype):
     keras.config.set_dtype_policy(policy)
     images = np.random.default_rng(0).integers(0, 256, (2, 5, 5, 3)).astype(dtype)
     mean, scale = (123.675, 116.28, 103.53), (1 / 58.395, 1 / 57.12, 1 / 57.375)
-    layer = layers.Normalize(mean, scale)
+    layer = layers.Normalize(mean, scale, fused=fused)
     y = layer(images)
     assert y.dtype == POLICIES[policy]
     expected = (images.astype("float64") - mean) * scale
@@ -365,16 +366,17 @@ def test_normalize_computes_in_float32_under_every_policy(policy, dtype):
     assert layer.weights == []
 
 
-def test_normalize_subtracts_a_mean_image():
+@pytest.mark.parametrize("fused", [False, True])
+def test_normalize_subtracts_a_mean_image(fused):
     generator = np.random.default_rng(0)
     images, mean = generator.uniform(0, 255, (2, 5, 5, 3)), generator.uniform(0, 255, (5, 5, 3))
-    y = layers.Normalize(mean, (1.0, 1.0, 1.0))(images.astype("float32"))
+    y = layers.Normalize(mean, (1.0, 1.0, 1.0), fused=fused)(images.astype("float32"))
     np.testing.assert_allclose(y, images - mean, rtol=1e-6, atol=1e-4)
 
 
 @pytest.mark.parametrize("layer", [
     layers.Normalize((1.0, 2.0, 3.0), (.5, .25, .125), name="normalize"),
-    layers.Normalize(np.arange(12.0).reshape(2, 2, 3), (1.0, 1.0, 1.0), name="normalize"),
+    layers.Normalize(np.arange(12.0).reshape(2, 2, 3), (1.0, 1.0, 1.0), fused=True, name="normalize"),
     layers.LocalResponseNormalization(2, 2.0, 1e-4, .75, name="conv1_lrn"),
     layers.SameMapNormalization(2, 1.0, 4e-5, .75, name="conv2_same_map_lrn"),
     layers.Dropout(.25, seed=5, name="fc6_dropout"),
