@@ -76,14 +76,6 @@ def _power(s: tf.Tensor, beta: float) -> tf.Tensor:
     return s ** -beta
 
 
-def _window_sum(x: tf.Tensor, depth_radius: int, factor: float = 1.0) -> tf.Tensor:
-    """Returns factor * the sum over each channel's window, as a product with a banded matrix; zeros outside."""
-    channels = np.arange(x.shape[-1])
-    band = np.abs(np.subtract.outer(channels, channels)) <= depth_radius
-    kernel = tf.constant((factor * band).astype("float32")[None, None])
-    return tf.nn.conv2d(x, kernel, strides=1, padding="VALID")
-
-
 def _fused_normalization(depth_radius: int, bias: float, alpha: float, beta: float):
     """Returns the functions (pad, forward, backward) of LRN, float32 inside, on [batch, height, width, channels].
 
@@ -157,8 +149,12 @@ def _normalize_builtin(depth_radius: int, bias: float, alpha: float, beta: float
 
 def _normalize_by_convolution(depth_radius: int, bias: float, alpha: float, beta: float):
     def normalize(x):
+        channels = np.arange(x.shape[-1])
+        band = np.abs(np.subtract.outer(channels, channels)) <= depth_radius
+        kernel = tf.constant((alpha * band).astype("float32")[None, None])
         x32 = tf.cast(x, tf.float32)
-        return tf.cast(x32 * _power(bias + _window_sum(tf.square(x32), depth_radius, alpha), beta), x.dtype)
+        s = bias + tf.nn.conv2d(tf.square(x32), kernel, strides=1, padding="VALID")
+        return tf.cast(x32 * _power(s, beta), x.dtype)
 
     return normalize
 
