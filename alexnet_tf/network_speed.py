@@ -253,7 +253,7 @@ def make_team(
     for form in ("builtin", "convolution") if has_saved_models else ():
         _save(row, network, form, pathlib.Path(directory, f"saved_model_{form}"))
     forms = {"": network} if is_training else _forms(row, network)
-    network = next(iter(forms.values()))
+    network = next(iter(forms.values()))  # In inference the fused one: what `evaluation` computes.
     calls, sizes = {}, {}
     for batch_size, (form, model) in itertools.product(batch_sizes, forms.items()):
         images, labels = map(tf.constant, turns.random_batch(row, batch_size))
@@ -268,9 +268,7 @@ def make_team(
         "steps": sizes,
         "flop": 2 * profiling.multiply_adds(network, is_training),
         "state_bytes": sum(math.prod(v.shape) * tf.as_dtype(v.dtype).size for v in state),
-        "machine": _machine() | {
-            "architecture": row.name, "is_training": is_training, "batch_sizes": batch_sizes, "precision": precision,
-            "deterministic": deterministic}})
+        "machine": _machine(row, is_training, batch_sizes, precision, deterministic)})
 
 
 def make_placed_team(
@@ -298,9 +296,7 @@ def make_placed_team(
     return turns.Team(
         {"step": turns.repeated(lambda: step(next(batches)).loss, batch_size), "floor": profiling.floor(precision)}, {
             "flop": 2 * profiling.multiply_adds(step.model, True),
-            "machine": _machine() | {
-                "architecture": row.name, "is_training": True, "batch_sizes": [batch_size], "precision": precision,
-                "deterministic": deterministic}})
+            "machine": _machine(row, True, [batch_size], precision, deterministic)})
 
 
 def _placed_step(row, what, count, batch_size, precision, deterministic):
@@ -311,8 +307,7 @@ def _placed_step(row, what, count, batch_size, precision, deterministic):
     if deterministic:
         tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(0)
-    recipe = dataclasses.replace(row.recipe, batch_size=batch_size, learning_rate=0.0)
-    step = steps.TrainStep(row, recipe, placement, precision=precision)
+    step = make_step(row, batch_size, precision, placement)
     return step, step.batches(lambda worker, num_workers: tf.data.Dataset.from_tensors(
         turns.random_batch(row, batch_size // num_workers)).repeat())
 
@@ -337,10 +332,12 @@ def _free_ports(count):
         return [each.getsockname()[1] for each in sockets]
 
 
-def make_step(row: config.Architecture, batch_size: int, precision: str) -> steps.TrainStep:
-    """Returns the step of `training` on one device, at rate 0, so that each computes the same."""
+def make_step(
+    row: config.Architecture, batch_size: int, precision: str, placement: distribution.Placement | None = None) -> steps.TrainStep:
+    """Returns the step of `training`, by default on one device, at rate 0, so that each computes the same."""
     recipe = dataclasses.replace(row.recipe, batch_size=batch_size, learning_rate=0.0)
-    return steps.TrainStep(row, recipe, distribution.Placement(tf.distribute.get_strategy()), precision=precision)
+    placement = placement or distribution.Placement(tf.distribute.get_strategy())
+    return steps.TrainStep(row, recipe, placement, precision=precision)
 
 
 def training_step(step, images, labels):
@@ -374,8 +371,11 @@ def _save(row, network, form, path):
     tf.saved_model.save(module, str(path), signatures=module.predict)
 
 
-def _machine() -> dict:
+def _machine(row, is_training, batch_sizes, precision, deterministic) -> dict:
+    """Returns what ran where."""
     return {
+        "architecture": row.name, "is_training": is_training, "batch_sizes": batch_sizes, "precision": precision,
+        "deterministic": deterministic,
         "cpu": _cpu_name(), "cores": os.cpu_count(),
         "accelerators": [tf.config.experimental.get_device_details(device).get("device_name", device.name)
                          for device in tf.config.list_physical_devices() if device.device_type != "CPU"],

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import SMALL
 
 from alexnet_tf import alexnet, config, evaluation, layers
-from conftest import SMALL
 
 
 def identity(logits):

@@ -41,10 +41,10 @@ def work(job):
     """Trains as train.py does, and writes down what is in the batches."""
     config.ARCHITECTURES["quiet"] = QUIET
     placement = distribution.make_placement("multi_worker")
-    if job.get("die", (1,))[0] == 0:
-        os.kill(os.getpid(), job["die"][1])
+    steps, number = job.get("die", (-1, None))
+    if steps == 0:
+        os.kill(os.getpid(), number)
     step, end = training.steps.TrainStep.__call__, training._Training._end_step
-    steps, number = job.get("die", (0, 0))
     left = iter(range(steps - 1, -1, -1))
 
     def recording_step(self, batch, is_stop=False):
