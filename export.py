@@ -8,16 +8,16 @@ All of it is compared with the Keras model on real images: the table is printed 
 
 from absl import flags
 
-from alexnet_tf import startup
+from alexnet_tf import cli
 
-startup.import_tensorflow()
+cli.import_tensorflow()
 
-from alexnet_tf import exporting, tflite  # noqa: E402
+from alexnet_tf.exporting import export, tflite  # noqa: E402
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.", required=True)
-_FORMATS = flags.DEFINE_list("formats", list(exporting.FORMATS), "What to write.")
+_FORMATS = flags.DEFINE_list("formats", list(export.FORMATS), "What to write.")
 _QUANTIZATION = flags.DEFINE_list(
-    "quantization", list(tflite.FASTER_LRN), "Which .tflite files; int8 needs training images.")
+    "quantization", list(tflite.LRN_IMPLEMENTATIONS), "Which .tflite files; int8 needs training images.")
 _LRN = flags.DEFINE_enum(
     "lrn", "auto", ["auto", "builtin", "convolution"],
     "How the .tflite files compute LRN: TensorFlow Lite's own op, or a 1 x 1 convolution that GPU delegates take too. "
@@ -28,16 +28,16 @@ _DATASET = flags.DEFINE_string("dataset", None, "Name of the TFDS data set in --
 
 
 def main(argv):
-    startup.check_no_arguments(argv)
-    request = exporting.Request(
+    cli.check_no_arguments(argv)
+    request = export.ExportOptions(
         formats=tuple(_FORMATS.value), quantizations=tuple(_QUANTIZATION.value), lrn=_LRN.value,
         checkpoint=_CHECKPOINT.value, data_dir=_DATA_DIR.value, dataset=_DATASET.value)
-    artifacts = exporting.export(_WORKDIR.value, request)
+    artifacts = export.export(_WORKDIR.value, request)
     directory = f"{_WORKDIR.value}/export"
-    print(f"\n{exporting.table(artifacts)}\n\nKept in {directory}/report.md and report.json")
+    print(f"\n{export.table(artifacts)}\n\nKept in {directory}/report.md and report.json")
     if "saved_model" in request.formats:
         print(f"To serve it: {directory}/saved_model/SERVING.md")
 
 
 if __name__ == "__main__":
-    startup.run(main)
+    cli.run(main)

@@ -13,20 +13,21 @@ row's recipe.
 
 from absl import flags
 
-from alexnet_tf import config, startup
+from alexnet_tf import architectures, cli, errors, recipes, runs
 
-startup.import_tensorflow()
+cli.import_tensorflow()
 
-from alexnet_tf import datasets, distribution, training, transfer, workdir  # noqa: E402
+from alexnet_tf.data import discovery  # noqa: E402
+from alexnet_tf.training import distribution, trainer, transfer_learning  # noqa: E402
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Images: class folders or a TFDS directory. Drawn ones by default.")
 _DATASET = flags.DEFINE_string("dataset", None, "Name of the TFDS data set in --data_dir, such as imagenet2012.")
 _DOWNLOAD = flags.DEFINE_bool("download", False, "Let TFDS download and prepare --dataset into --data_dir.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory. Default: runs/<architecture>-<data set>.")
-_ARCHITECTURE = flags.DEFINE_enum("architecture", None, list(config.ARCHITECTURES),
+_ARCHITECTURE = flags.DEFINE_enum("architecture", None, list(architectures.ARCHITECTURES),
     "Which published AlexNet: by default paper, or that of --init_from.")
 _INITIALIZATION = flags.DEFINE_enum(
-    "initialization", "auto", ["auto", *config.INITIALIZATION_NAMES],
+    "initialization", "auto", ["auto", *architectures.INITIALIZATION_NAMES],
     "How the weights start. 'row' is what the source says; 'he' learns on small data and is chosen there.")
 _INIT_FROM = flags.DEFINE_string(
     "init_from", None, "Directory of the run that the weights come from, with its architecture and mean. The last "
@@ -73,46 +74,46 @@ _CHECKPOINT_MINUTES = flags.DEFINE_float("checkpoint_minutes", 10, "Longest time
 
 
 def main(argv):
-    startup.check_no_arguments(argv)
+    cli.check_no_arguments(argv)
     if (_DATASET.value or _DOWNLOAD.value) and not _DATA_DIR.value:
-        raise config.UserError("--dataset and --download need --data_dir=DIR, the TFDS directory.")
+        raise errors.UserError("--dataset and --download need --data_dir=DIR, the TFDS directory.")
     placement = distribution.make_placement(_STRATEGY.value, _DEVICES.value)
-    changes = {name: flags.FLAGS[name].value for name in config.RECIPE_FLAGS if flags.FLAGS[name].value is not None}
-    given = {name: flags.FLAGS[name].value for name in transfer.FLAGS}
+    changes = {name: flags.FLAGS[name].value for name in recipes.RECIPE_FLAGS if flags.FLAGS[name].value is not None}
+    given = {name: flags.FLAGS[name].value for name in transfer_learning.FLAGS}
     if not _INIT_FROM.value:
-        transfer.check_flags(None, given)
-    data = datasets.find(_DATA_DIR.value, _DATASET.value, _DOWNLOAD.value) if _DATA_DIR.value else datasets.drawn()
+        transfer_learning.check_flags(None, given)
+    data = discovery.find_dataset(_DATA_DIR.value, _DATASET.value, _DOWNLOAD.value) if _DATA_DIR.value else discovery.synthetic_dataset()
     print(data.summary())
-    path = _WORKDIR.value or workdir.default_path(_ARCHITECTURE.value or "paper", data.name, _INIT_FROM.value)
-    source = transfer.find_source(_INIT_FROM.value, path)
-    transfer.check_flags(source, given)
-    row = config.ARCHITECTURES[source.architecture if source else _ARCHITECTURE.value or "paper"]
-    frozen, new = transfer.choose_layers(
+    path = _WORKDIR.value or runs.default_path(_ARCHITECTURE.value or "paper", data.name, _INIT_FROM.value)
+    source = transfer_learning.find_source(_INIT_FROM.value, path)
+    transfer_learning.check_flags(source, given)
+    row = architectures.ARCHITECTURES[source.architecture if source else _ARCHITECTURE.value or "paper"]
+    frozen, new = transfer_learning.choose_layers(
         row, freeze=_FREEZE.value, freeze_until=_FREEZE_UNTIL.value, reinitialize=_REINITIALIZE.value)
     num_images = len(data.splits["train"])
     initialization = _INITIALIZATION.value
     if initialization == "auto":
-        initialization = row.initialization if num_images >= config.LARGE and not source else "he"
+        initialization = row.initialization if num_images >= recipes.LARGE_DATASET and not source else "he"
     if data.resize:
         changes["resize"] = data.resize
     if source:
-        recipe = config.fine_tune(row.recipe, num_images, {"resize": source.resize, **changes})
+        recipe = recipes.fine_tune(row.recipe, num_images, {"resize": source.resize, **changes})
     elif _DATA_DIR.value:
-        recipe = config.adapt(row.recipe, initialization, num_images, changes)
+        recipe = recipes.adapt(row.recipe, initialization, num_images, changes)
     else:
-        recipe = config.try_out(row.recipe, changes)
-    if num_images < config.LARGE:
+        recipe = recipes.demo(row.recipe, changes)
+    if num_images < recipes.LARGE_DATASET:
         print(f"  The row's own recipe is for ImageNet; the one below suits {num_images:,} images. Flags change it.")
     deterministic = not _JIT.value if _DETERMINISTIC.value is None else _DETERMINISTIC.value
-    train_config = config.TrainConfig(
+    train_config = runs.TrainConfig(
         architecture=row.name, recipe=recipe, initialization=initialization, seed=_SEED.value,
         deterministic=deterministic, precision=_PRECISION.value, mean=_MEAN.value or "pixel", jit=_JIT.value,
         init_from=source and source.path, freeze=frozen, reinitialize=new)
-    is_complete = training.train(
+    is_complete = trainer.train(
         train_config, data, path, placement=placement, checkpoint_minutes=_CHECKPOINT_MINUTES.value,
         on_bad_image=_ON_BAD_IMAGE.value)
     return 0 if is_complete else 1
 
 
 if __name__ == "__main__":
-    startup.run(main)
+    cli.run(main)

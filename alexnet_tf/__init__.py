@@ -1,6 +1,6 @@
 """AlexNet in TensorFlow and Keras: every published version, from raw images to a served and a mobile model.
 
-Importing this package loads nothing heavy. Start with `alexnet_tf.config` (the networks as data) and
+Importing this package loads nothing heavy. Start with `alexnet_tf.architectures` (the networks as data) and
 `alexnet_tf.alexnet.build_model` (a row of the table as a Keras model).
 """
 

@@ -6,13 +6,13 @@ Every choice that distinguishes the published versions is in the row; nothing he
 import keras
 import numpy as np
 
-from alexnet_tf import config, layers
+from alexnet_tf import architectures, layers, lrn
 
 
 def build_model(
-    architecture: config.Architecture, *, mean=None, seed: int = 0, image_size: int | None = None,
+    architecture: architectures.Architecture, *, mean=None, seed: int = 0, image_size: int | None = None,
     precision: str | None = None, tower_devices: tuple[str, str] | None = None,
-    learns_from: str | None = None, form: str = "training") -> keras.Model:
+    learns_from: str | None = None, lrn_implementation: str = "builtin") -> keras.Model:
     """Builds a published AlexNet with random weights.
 
     The input normalisation, LRN and the logits are float32 under every precision. The variables' names and shapes
@@ -29,8 +29,7 @@ def build_model(
         tower_devices: Where tower a and tower b keep their weights and compute; what follows the towers is with
             tower a. By default where TensorFlow puts them. Names, shapes and numbers do not depend on it.
         learns_from: Name of the lowest stage that learns: no gradient goes below it. By default the first.
-        form: In which LRN is computed, as in `layers.LocalResponseNormalization`; "fused" holds for the normalisation
-            of the input too.
+        lrn_implementation: One of `lrn.IMPLEMENTATIONS`; "xla" also fuses the normalisation of the input.
 
     Returns:
         Model from RGB images [batch, size, size, 3] in [0, 255] to logits float32 [batch, num_classes], or
@@ -39,8 +38,8 @@ def build_model(
     Raises:
         ValueError: If the row cannot take images of `image_size`, or has no two towers for two devices.
     """
-    if tower_devices and not config.has_two_columns(architecture):
-        two = ", ".join(name for name, row in config.ARCHITECTURES.items() if config.has_two_columns(row))
+    if tower_devices and not architectures.has_two_columns(architecture):
+        two = ", ".join(name for name, row in architectures.ARCHITECTURES.items() if architectures.has_two_columns(row))
         raise ValueError(
             f"{architecture.name} has not two towers in every stage from conv1 to fc7, and so cannot be divided between "
             f"two devices. These can: {two}.")
@@ -53,20 +52,20 @@ def build_model(
     global_policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision or global_policy)
     try:
-        return _walk(architecture, mean, seed, size, tower_devices or (None, None), learns_from, form)
+        return _walk(architecture, mean, seed, size, tower_devices or (None, None), learns_from, lrn_implementation)
     finally:
         keras.config.set_dtype_policy(global_policy)
 
 
-def _walk(architecture, mean, seed, size, devices, learns_from, form):
+def _walk(architecture, mean, seed, size, devices, learns_from, lrn_implementation):
     """Applies every stage of the row to an image of `size` pixels."""
     images = keras.Input((size, size, 3), name="images")
-    normalize = layers.Normalize(mean, architecture.scale, fused=form == "fused", name="normalize")
+    normalize = layers.Normalize(mean, architecture.scale, fused=lrn_implementation == "xla", name="normalize")
     columns = [layers.on_device(normalize, devices[0])(images)]
     for index, stage in enumerate(architecture.stages):
         if index and stage.name == learns_from:
             columns = [keras.ops.stop_gradient(x) for x in columns]
-        columns = _apply_stage(columns, stage, architecture, (seed, index), devices, form)
+        columns = _apply_stage(columns, stage, architecture, (seed, index), devices, lrn_implementation)
     [logits] = columns
     if logits.ndim == 4 and size == architecture.image_size:
         logits = keras.layers.Flatten(name="logits", dtype="float32")(logits)
@@ -81,15 +80,15 @@ def inference_policy(precision: str) -> str:
     return precision.removeprefix("mixed_")
 
 
-def for_export(model: keras.Model, form: str) -> keras.Model:
-    """Returns a copy of a model with the same weights that learns no more, in another form.
+def for_export(model: keras.Model, lrn_implementation: str) -> keras.Model:
+    """Returns a copy of a model with the same weights that learns no more, with another LRN implementation.
 
     Args:
         model: From `build_model`.
-        form: "builtin" or "convolution"; "fused" is for here and not for exports. As in `build_model`.
+        lrn_implementation: As in `build_model`; exports take "builtin" or "convolution".
     """
     # Sixty million random numbers would take seconds.
-    changes = {"form": form, "fused": form == "fused", "kernel_initializer": "zeros"}
+    changes = {"implementation": lrn_implementation, "fused": lrn_implementation == "xla", "kernel_initializer": "zeros"}
 
     def copy(layer):
         layer_config = layer.get_config()
@@ -102,14 +101,14 @@ def for_export(model: keras.Model, form: str) -> keras.Model:
     return twin
 
 
-def layer_names(architecture: config.Architecture) -> list[str]:
+def layer_names(architecture: architectures.Architecture) -> list[str]:
     """Returns the names of the weight layers in order: `conv1_a`, `conv1_b`, ... `fc8`."""
     return [name for stage in architecture.stages for name in stage.layer_names]
 
 
-def _apply_stage(columns, stage, architecture, seed, devices, form):
+def _apply_stage(columns, stage, architecture, seed, devices, lrn_implementation):
     """Applies one stage to the columns (one tensor, or one for each tower) and returns the new ones."""
-    if stage.sees == "both" or stage.towers == 1:  # Each tower joins for itself: only the other's half has to cross.
+    if stage.input_towers == "both" or stage.towers == 1:  # Each tower joins for itself: only the other's half has to cross.
         columns = [_join(columns, name, device) for name, device in zip(stage.layer_names, devices)]
     elif len(columns) == 1:
         columns = keras.ops.split(columns[0], stage.towers, axis=-1)
@@ -117,12 +116,12 @@ def _apply_stage(columns, stage, architecture, seed, devices, form):
     columns = [
         _weigh(x, stage, name, (*seed, tower), "float32" if is_last else None, device)
         for tower, (x, name, device) in enumerate(zip(columns, stage.layer_names, devices))]
-    for step in stage.then:
-        if step == "lrn" and architecture.lrn_sees == "both":
+    for step in stage.ops:
+        if step == "lrn" and architecture.lrn_across_towers:
             columns = [_join(columns, f"{stage.name}_lrn", devices[0])]
         names = stage.layer_names if len(columns) > 1 else [stage.name]
         columns = [
-            layers.on_device(_follower(step, stage, architecture, name, seed[0], form), device)(x)
+            layers.on_device(_follower(step, stage, architecture, name, seed[0], lrn_implementation), device)(x)
             for x, name, device in zip(columns, names, devices)]
     return columns
 
@@ -157,8 +156,8 @@ def _weigh(x, stage, name, seed, dtype, device):
     return layers.on_device(convolution, device)(x)
 
 
-def _follower(step, stage, architecture, name, seed, form):
-    """Returns the layer of one step of `stage.then`."""
+def _follower(step, stage, architecture, name, seed, lrn_implementation):
+    """Returns the layer of one step of `stage.ops`."""
     if step == "relu":
         return keras.layers.ReLU(name=f"{name}_relu")
     if step == "pool":
@@ -167,15 +166,16 @@ def _follower(step, stage, architecture, name, seed, form):
     if step == "dropout":
         return layers.Dropout(architecture.dropout_rate, seed=seed, name=f"{name}_dropout")
     if step == "lrn":
-        lrn = architecture.lrn
-        return layers.LocalResponseNormalization(
-            lrn.depth_radius, lrn.bias, lrn.alpha, lrn.beta, form=form, name=f"{name}_lrn")
-    lrn = architecture.same_map_lrn
-    return layers.SameMapNormalization(
-        lrn.depth_radius, lrn.bias, lrn.alpha, lrn.beta, name=f"{name}_same_map_lrn")
+        constants = architecture.lrn
+        return lrn.LocalResponseNormalization(
+            constants.depth_radius, constants.bias, constants.alpha, constants.beta, implementation=lrn_implementation,
+            name=f"{name}_lrn")
+    constants = architecture.same_map_lrn
+    return lrn.SameMapNormalization(
+        constants.depth_radius, constants.bias, constants.alpha, constants.beta, name=f"{name}_same_map_lrn")
 
 
-def _initializer(init: config.Init | None, fan_in: int, key: tuple[int, ...]):
+def _initializer(init: architectures.Init | None, fan_in: int, key: tuple[int, ...]):
     """Returns the initialiser of a weight; its key (seed, stage, tower, which) gives every weight its own numbers."""
     if init is None:
         return None

@@ -10,9 +10,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import TINY
 
-from alexnet_tf import alexnet, config
+from alexnet_tf import alexnet, architectures
+from tests.helpers.networks import TINY
+from tests.helpers.numpy_network import TINY_GROUPS, lrn, max_pool
 
 COUNTS = {
     "paper": 60_965_224, "original2012": 60_965_224, "caffe": 60_965_224, "caffenet": 60_965_224,
@@ -213,7 +214,7 @@ STEP_NAMES = {
 
 
 def test_tables_have_every_row():
-    rows = set(config.ARCHITECTURES)
+    rows = set(architectures.ARCHITECTURES)
     assert rows == set(COUNTS) == set(IMAGE_SIZES) == set(LAYERS) == set(STEPS) == set(LRNS) == set(CONV1_PADDINGS)
     assert rows == set(GAUSSIANS) | {"torchvision", "tf1_class"}
 
@@ -221,7 +222,7 @@ def test_tables_have_every_row():
 # The tests that take `model` run row after row: each full-size network is built once and let go.
 @pytest.fixture(scope="module", params=COUNTS)
 def model(request):
-    return alexnet.build_model(config.ARCHITECTURES[request.param])
+    return alexnet.build_model(architectures.ARCHITECTURES[request.param])
 
 
 def table(row):
@@ -275,7 +276,7 @@ def test_build_model_has_the_sources_layers_and_shapes(model):
 
 def test_layer_names_are_the_weight_layers_in_order(model):
     expected = [name for name, _, kernel, _ in table(model.name) if kernel]
-    assert alexnet.layer_names(config.ARCHITECTURES[model.name]) == expected
+    assert alexnet.layer_names(architectures.ARCHITECTURES[model.name]) == expected
     assert {layer.name for layer in weighing_layers(model)} == set(expected)
 
 
@@ -376,12 +377,6 @@ def halves(x, two):
     return np.split(x, 2, axis=-1) if two else [x]
 
 
-def lrn(x, k, alpha):
-    """x / (k + alpha * sum over 5 channels of x^2)^.75."""
-    padded = np.pad(x.astype("float64") ** 2, ((0, 0), (0, 0), (0, 0), (2, 2)))
-    channels = x.shape[-1]
-    total = sum(padded[..., offset:offset + channels] for offset in range(5))
-    return (x / (k + alpha * total) ** .75).astype("float32")
 
 
 def same_map_lrn(x):
@@ -392,13 +387,6 @@ def same_map_lrn(x):
     return (x / (1 + .001 / 25 * total) ** .75).astype("float32")
 
 
-def max_pool(x, size):
-    """Stride 2 with sizes rounded up, as cuda-convnet and Caffe do: a window may hang over at the end."""
-    outputs = -(-(x.shape[1] - size) // 2) + 1
-    over = 2 * (outputs - 1) + size - x.shape[1]
-    x = np.pad(x, ((0, 0), (0, over), (0, over), (0, 0)), constant_values=-np.inf)
-    windows = np.lib.stride_tricks.sliding_window_view(x, (size, size), axis=(1, 2))[:, ::2, ::2]
-    return windows.max((-2, -1))
 
 
 def reference(row, weights, images, conv1_padding=None):
@@ -488,7 +476,7 @@ def test_build_model_computes_what_the_tables_say(model):
 def test_conv1_tests_can_tell_another_padding(row):
     """Zeros are added after the mean is subtracted: a black border before it would show too."""
     architecture = dataclasses.replace(
-        config.ARCHITECTURES[row], stages=config.ARCHITECTURES[row].stages[:1] + TINY.stages[-1:])
+        architectures.ARCHITECTURES[row], stages=architectures.ARCHITECTURES[row].stages[:1] + TINY.stages[-1:])
     model = alexnet.build_model(architecture)
     images = loud_images(row)
     name = weighing_layers(model)[0].name
@@ -528,7 +516,7 @@ def changed(model, name, columns=slice(None)):
 
 @pytest.mark.parametrize("row", ["paper", "original2012"])
 def test_towers_meet_at_conv3_and_in_the_dense_layers_only(row):
-    model = alexnet.build_model(config.ARCHITECTURES[row])
+    model = alexnet.build_model(architectures.ARCHITECTURES[row])
     after_conv3 = {f"{stage}_{tower}" for stage in ("conv4", "conv5", "fc6", "fc7") for tower in "ab"} | {"fc8"}
     assert changed(model, "conv1_b") == {"conv1_b", "conv2_b", "conv3_a", "conv3_b"} | after_conv3
     assert changed(model, "conv2_a") == {"conv2_a", "conv3_a", "conv3_b"} | after_conv3
@@ -539,7 +527,7 @@ def test_towers_meet_at_conv3_and_in_the_dense_layers_only(row):
 
 def lrn_of_conv1(row):
     """Returns a row's LRN of stage 1 as {name: output}, for its conv1 and for one with another tower b."""
-    architecture = config.ARCHITECTURES[row]
+    architecture = architectures.ARCHITECTURES[row]
     architecture = dataclasses.replace(architecture, stages=architecture.stages[:1] + TINY.stages[-1:])
     model = alexnet.build_model(architecture)
     layers = [layer for layer in model.layers if type(layer).__name__ == "LocalResponseNormalization"]
@@ -652,12 +640,6 @@ def tiny_images(count=2):
     return np.random.default_rng(0).uniform(0, 255, (count, 67, 67, 3)).astype("float32")
 
 
-# The same small network as Caffe has it: groups in conv2 only, the window across them.
-TINY_GROUPS = dataclasses.replace(
-    TINY, name="tiny_groups", lrn_sees="both", stages=(
-        dataclasses.replace(TINY.stages[0], towers=1),
-        dataclasses.replace(TINY.stages[1], then=("relu", "lrn", "same_map_lrn", "pool")),
-        dataclasses.replace(TINY.stages[2], towers=1), TINY.stages[3]))
 
 
 # Keras 3.15 saves a TensorFlow variable with a call that NumPy 2 warns of.
@@ -695,7 +677,7 @@ def test_build_model_gives_float32_logits_under_mixed_precision(architecture, po
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
 @pytest.mark.parametrize("architecture", [TINY, TINY_GROUPS], ids=lambda row: row.name)
 def test_for_export_keeps_weights_in_the_dtype_they_are_computed_in(architecture, policy):
-    model = alexnet.build_model(architecture, precision=policy, form="builtin")
+    model = alexnet.build_model(architecture, precision=policy, lrn_implementation="builtin")
     copy = alexnet.for_export(model, "builtin")
     dtypes = {v.path.split("/")[0]: v.dtype for v in copy.trainable_variables}
     assert dtypes.pop("fc8") == "float32" and set(dtypes.values()) == {policy.removeprefix("mixed_")}
@@ -741,7 +723,7 @@ def test_build_model_on_a_larger_image_gives_the_map_of_the_crops_predictions():
 
 def test_conv_fc_on_a_larger_image_applies_its_dense_layers_everywhere():
     """Inside, conv2 to conv5 see the neighbouring pixels where a crop has zeros: the windows are those of pool5."""
-    model = alexnet.build_model(config.ARCHITECTURES["conv_fc"], image_size=259)
+    model = alexnet.build_model(architectures.ARCHITECTURES["conv_fc"], image_size=259)
     assert model.output_shape == (None, 2, 2, 1000)
     inner = keras.Model(model.input, [model.get_layer("conv5_pool").output, model.output])
     image = np.random.default_rng(1).uniform(-1000, 1250, (1, 259, 259, 3)).astype("float32")
@@ -760,26 +742,26 @@ def test_conv_fc_on_a_larger_image_applies_its_dense_layers_everywhere():
 @pytest.mark.parametrize(("kernel_size", "padding", "size"), [
     (2, (0, 0), 6), (2, (0, 1), 7), (4, (1, 1), 6), (4, (1, 2), 7), (3, (1, 1), 7), (3, (0, 0), 5), (3, (0, 1), 6)])
 def test_build_model_pads_even_kernels_as_the_stage_says(kernel_size, padding, size):
-    stage = dataclasses.replace(TINY.stages[1], kernel_size=kernel_size, padding=padding, then=("relu",))
+    stage = dataclasses.replace(TINY.stages[1], kernel_size=kernel_size, padding=padding, ops=("relu",))
     model = alexnet.build_model(dataclasses.replace(TINY, stages=(TINY.stages[0], stage, *TINY.stages[2:])))
     assert model.get_layer("conv2_a").output.shape == (None, size, size, 4)
 
 
 @pytest.mark.parametrize(("name", "size"), [("paper", 224), ("paper", 256), ("torchvision", 227), ("conv_fc", 226)])
 def test_build_model_refuses_an_image_size(name, size):
-    row = config.ARCHITECTURES[name]
+    row = architectures.ARCHITECTURES[name]
     with pytest.raises(ValueError, match=f"{name} takes images of {row.image_size} pixels; got image_size={size}"):
         alexnet.build_model(row, image_size=size)
 
 
 def test_build_model_refuses_an_unknown_distribution():
-    stages = (dataclasses.replace(TINY.stages[0], kernel=config.Init("cauchy", 1.0)), *TINY.stages[1:])
+    stages = (dataclasses.replace(TINY.stages[0], kernel=architectures.Init("cauchy", 1.0)), *TINY.stages[1:])
     with pytest.raises(ValueError, match="distribution is not known: 'cauchy'"):
         alexnet.build_model(dataclasses.replace(TINY, stages=stages))
 
 
 def test_build_model_has_the_classes_it_is_asked_for():
-    assert alexnet.build_model(config.with_num_classes(TINY, 7)).output_shape == (None, 7)
+    assert alexnet.build_model(architectures.with_num_classes(TINY, 7)).output_shape == (None, 7)
 
 
 def test_torchvision_row_equals_pytorch():
@@ -791,9 +773,9 @@ def test_torchvision_row_equals_pytorch():
         nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2), nn.AdaptiveAvgPool2d(6), nn.Flatten(),
         nn.Dropout(), nn.Linear(9216, 4096), nn.ReLU(), nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU(),
         nn.Linear(4096, 1000)).eval()
-    model = alexnet.build_model(config.TORCHVISION, seed=1)
+    model = alexnet.build_model(architectures.TORCHVISION, seed=1)
     layers_of_peer = [layer for layer in peer if isinstance(layer, (nn.Conv2d, nn.Linear))]
-    for name, layer in zip(alexnet.layer_names(config.TORCHVISION), layers_of_peer, strict=True):
+    for name, layer in zip(alexnet.layer_names(architectures.TORCHVISION), layers_of_peer, strict=True):
         kernel, bias = (weight.numpy() for weight in model.get_layer(name).weights)
         if name == "fc6":  # Ours flattens rows, columns, channels; PyTorch channels, rows, columns.
             kernel = kernel.reshape(6, 6, 256, 4096).transpose(2, 0, 1, 3).reshape(9216, 4096)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import layers
+from alexnet_tf import layers, lrn
 
 # Half the distance between two numbers of the dtype, relative: what rounding the exact result may cost. The 32-bit
 # value leaves room for TensorFlow's own arithmetic.
@@ -114,14 +114,14 @@ def test_formulas_of_the_sources_agree():
 @pytest.mark.parametrize("jit", [False, True], ids=["eager-ops", "xla"])
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("source", ACROSS_CHANNELS)
-@pytest.mark.parametrize("form", ["training", "fused"])
-def test_lrn_equals_its_source_forward_and_backward(form, source, policy, jit):
+@pytest.mark.parametrize("implementation", ["xla", "builtin"])
+def test_lrn_equals_its_source_forward_and_backward(implementation, source, policy, jit):
     keras.config.set_dtype_policy(policy)
     arguments, formula = ACROSS_CHANNELS[source]
     dtype = POLICIES[policy]
     x = activations((1, 2, 2, 9), dtype=dtype)
     upstream = activations(x.shape, std=1, dtype=dtype, seed=1)
-    y, gradient = forward_and_gradient(layers.LocalResponseNormalization(*arguments, form=form), x, upstream, jit)
+    y, gradient = forward_and_gradient(lrn.LocalResponseNormalization(*arguments, implementation=implementation), x, upstream, jit)
     assert y.dtype == gradient.dtype == dtype
     np.testing.assert_allclose(float64(y), formula(float64(x)), rtol=ROUNDING[dtype], atol=1e-6)
     expected = numerical_gradient(formula, float64(x), float64(upstream))
@@ -129,14 +129,14 @@ def test_lrn_equals_its_source_forward_and_backward(form, source, policy, jit):
         float64(gradient), expected, rtol=max(ROUNDING[dtype], 2e-5), atol=2e-6 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("form", ["builtin", "convolution"])
+@pytest.mark.parametrize("implementation", ["builtin", "convolution"])
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("source", ACROSS_CHANNELS)
-def test_lrn_equals_its_source_in_every_form(source, policy, form):
+def test_lrn_equals_its_source_in_every_implementation(source, policy, implementation):
     keras.config.set_dtype_policy(policy)
     arguments, formula = ACROSS_CHANNELS[source]
     x = activations((2, 3, 4, 9), dtype=POLICIES[policy])
-    y = layers.LocalResponseNormalization(*arguments, form=form)(x)
+    y = lrn.LocalResponseNormalization(*arguments, implementation=implementation)(x)
     assert y.dtype == x.dtype
     np.testing.assert_allclose(float64(y), formula(float64(x)), rtol=ROUNDING[POLICIES[policy]], atol=1e-6)
 
@@ -146,7 +146,7 @@ def test_lrn_equals_its_source_on_96_channels(policy):
     keras.config.set_dtype_policy(policy)
     dtype = POLICIES[policy]
     x = activations((2, 5, 5, 96), dtype=dtype)
-    y = layers.LocalResponseNormalization(2, 2.0, 1e-4, .75)(x)
+    y = lrn.LocalResponseNormalization(2, 2.0, 1e-4, .75)(x)
     np.testing.assert_allclose(float64(y), lrn_of_the_paper(float64(x)), rtol=ROUNDING[dtype], atol=1e-6)
 
 
@@ -156,7 +156,7 @@ def test_lrn_equals_its_source_on_96_channels(policy):
 def test_lrn_tests_can_tell_other_constants(wrong, least):
     """Activations must be large: at a standard deviation of 1 all of these would pass at 1e-3 but k and beta."""
     x = activations((1, 2, 2, 9))
-    y = float64(layers.LocalResponseNormalization(2, 2.0, 1e-4, .75)(x))
+    y = float64(lrn.LocalResponseNormalization(2, 2.0, 1e-4, .75)(x))
     difference = np.abs(y - lrn_of_the_paper(x, **wrong)) / np.abs(y)
     assert difference.max() > least
     # Also at the first and the last channel, where the window is cut.
@@ -168,12 +168,12 @@ def test_lrn_tests_can_tell_other_constants(wrong, least):
 @pytest.mark.parametrize("jit", [False, True], ids=["eager-ops", "xla"])
 @pytest.mark.parametrize(("radius", "bias", "alpha", "beta"), [
     (2, 2.0, 1e-4, .75), (2, 1.0, 2e-5, .75), (1, 2.0, 1e-3, .5), (5, 1.0, 1e-4, 1.25)])
-@pytest.mark.parametrize("form", ["training", "fused"])
-def test_lrn_gradient_equals_tensorflows_own(form, radius, bias, alpha, beta, jit):
+@pytest.mark.parametrize("implementation", ["xla", "builtin"])
+def test_lrn_gradient_equals_tensorflows_own(implementation, radius, bias, alpha, beta, jit):
     x = activations((2, 4, 4, 48))
     upstream = activations(x.shape, std=1, seed=1)
     _, gradient = forward_and_gradient(
-        layers.LocalResponseNormalization(radius, bias, alpha, beta, form=form), x, upstream, jit)
+        lrn.LocalResponseNormalization(radius, bias, alpha, beta, implementation=implementation), x, upstream, jit)
     _, expected = forward_and_gradient(
         lambda x: tf.nn.local_response_normalization(x, radius, bias, alpha, beta), x, upstream, jit=False)
     np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=2e-6 * np.abs(expected).max())
@@ -181,7 +181,7 @@ def test_lrn_gradient_equals_tensorflows_own(form, radius, bias, alpha, beta, ji
 
 def test_lrn_window_does_not_leave_the_pixel():
     x = activations((1, 3, 3, 9)).numpy()
-    layer = layers.LocalResponseNormalization(2, 2.0, 1e-4, .75)
+    layer = lrn.LocalResponseNormalization(2, 2.0, 1e-4, .75)
     changed = x.copy()
     changed[0, 1, 1] *= 10
     is_other = np.ones((3, 3), bool)
@@ -190,7 +190,7 @@ def test_lrn_window_does_not_leave_the_pixel():
 
 
 def test_lrn_of_zeros_and_of_one_channel():
-    layer = layers.LocalResponseNormalization(2, 2.0, 1e-4, .75)
+    layer = lrn.LocalResponseNormalization(2, 2.0, 1e-4, .75)
     y, gradient = forward_and_gradient(layer, tf.zeros((1, 2, 2, 3)), tf.ones((1, 2, 2, 3)), jit=False)
     np.testing.assert_array_equal(y, np.zeros((1, 2, 2, 3)))
     np.testing.assert_allclose(gradient, np.full((1, 2, 2, 3), 2 ** -.75), rtol=1e-6, atol=0)
@@ -209,7 +209,7 @@ def test_same_map_lrn_equals_its_source_forward_and_backward(arguments, formula,
     dtype = POLICIES[policy]
     x = activations((1, 6, 7, 2), dtype=dtype)
     upstream = activations(x.shape, std=1, dtype=dtype, seed=1)
-    y, gradient = forward_and_gradient(layers.SameMapNormalization(*arguments), x, upstream, jit)
+    y, gradient = forward_and_gradient(lrn.SameMapNormalization(*arguments), x, upstream, jit)
     assert y.dtype == gradient.dtype == dtype
     np.testing.assert_allclose(float64(y), formula(float64(x)), rtol=ROUNDING[dtype], atol=1e-6)
     expected = numerical_gradient(formula, float64(x), float64(upstream))
@@ -220,7 +220,7 @@ def test_same_map_lrn_equals_its_source_forward_and_backward(arguments, formula,
 @pytest.mark.parametrize("wrong", [{"scale": 5e-3}, {"scale": 1e-3 / 5}, {"min_div": 2.0}, {"size": 3}])
 def test_same_map_lrn_tests_can_tell_other_constants(wrong):
     x = activations((1, 6, 7, 2))
-    y = float64(layers.SameMapNormalization(2, 1.0, 4e-5, .75)(x))
+    y = float64(lrn.SameMapNormalization(2, 1.0, 4e-5, .75)(x))
     difference = np.abs(y - rnorm_of_cuda_convnet(x, **wrong)) / np.abs(y)
     assert difference.max() > .05
     # Dividing by the clipped window's area at the border, as average pooling with "same" does, shows there alone.
@@ -230,7 +230,7 @@ def test_same_map_lrn_tests_can_tell_other_constants(wrong):
 def test_same_map_lrn_does_not_mix_channels():
     x = activations((1, 6, 6, 3)).numpy()
     changed = x * np.array([1, 10, 1], "float32")
-    layer = layers.SameMapNormalization(2, 1.0, 4e-5, .75)
+    layer = lrn.SameMapNormalization(2, 1.0, 4e-5, .75)
     np.testing.assert_array_equal(layer(x).numpy()[..., [0, 2]], layer(changed).numpy()[..., [0, 2]])
 
 
@@ -377,8 +377,8 @@ def test_normalize_subtracts_a_mean_image(fused):
 @pytest.mark.parametrize("layer", [
     layers.Normalize((1.0, 2.0, 3.0), (.5, .25, .125), name="normalize"),
     layers.Normalize(np.arange(12.0).reshape(2, 2, 3), (1.0, 1.0, 1.0), fused=True, name="normalize"),
-    layers.LocalResponseNormalization(2, 2.0, 1e-4, .75, name="conv1_lrn"),
-    layers.SameMapNormalization(2, 1.0, 4e-5, .75, name="conv2_same_map_lrn"),
+    lrn.LocalResponseNormalization(2, 2.0, 1e-4, .75, name="conv1_lrn"),
+    lrn.SameMapNormalization(2, 1.0, 4e-5, .75, name="conv2_same_map_lrn"),
     layers.Dropout(.25, seed=5, name="fc6_dropout"),
 ], ids=lambda layer: layer.name)
 def test_layers_survive_serialization(layer):

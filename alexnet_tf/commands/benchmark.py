@@ -14,11 +14,13 @@ import dataclasses
 
 from absl import flags
 
-from alexnet_tf import config, startup
+from alexnet_tf import architectures, cli, errors
 
-startup.import_tensorflow()
+cli.import_tensorflow()
 
-from alexnet_tf import benchmarking, datasets, distribution, network_speed, speed_report  # noqa: E402
+from alexnet_tf.benchmarks import input_throughput, model_throughput, report  # noqa: E402
+from alexnet_tf.data import discovery  # noqa: E402
+from alexnet_tf.training import distribution  # noqa: E402
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "input: images, as for train.py. Drawn ones by default.")
 _ORIGINALS = flags.DEFINE_string(
@@ -26,17 +28,17 @@ _ORIGINALS = flags.DEFINE_string(
 _IMAGES = flags.DEFINE_integer(
     "images", 20_000, "input: how long an epoch is pretended to be, by taking the images again and again.", lower_bound=1)
 _ARCHITECTURE = flags.DEFINE_enum(
-    "architecture", "paper", list(config.ARCHITECTURES), "Which network; for input, whose recipe and image size.")
+    "architecture", "paper", list(architectures.ARCHITECTURES), "Which network; for input, whose recipe and image size.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Images a step.", lower_bound=1)
 _PRECISION = flags.DEFINE_enum(
     "precision", "auto", ["auto", "float32", "mixed_bfloat16", "mixed_float16"],
     "train, infer: 'auto' is what train.py takes here.")
 _PEER = flags.DEFINE_enum(
-    "peer", None, list(network_speed.PEERS),
+    "peer", None, list(model_throughput.BASELINES),
     "train, infer: the engine to compare with, which must be installed; every memory format and precision that it has.")
 _COMPILE = flags.DEFINE_bool("compile", True, "With --peer=torch: torch.compile takes part too, and compiles for minutes.")
 _SWEEP = flags.DEFINE_enum(
-    "sweep", None, list(network_speed.SWEEPS), "train, infer: a table of the speed by this instead of one measurement.")
+    "sweep", None, list(model_throughput.SWEEPS), "train, infer: a table of the speed by this instead of one measurement.")
 _DETERMINISTIC = flags.DEFINE_bool("deterministic", True, "train, infer: as for train.py.")
 _JSON = flags.DEFINE_bool("json", False, "train, infer: print JSON instead of tables.")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "How often each one's turn comes; the medians are told.", lower_bound=1)
@@ -46,39 +48,39 @@ _SECONDS = flags.DEFINE_float("seconds", 2.0, "How long a turn is at least.", lo
 def main(argv):
     what = {"input": _input, "train": _network, "infer": _network}.get(" ".join(argv[1:]))
     if what is None:
-        raise config.UserError("Say what to measure: python -m alexnet_tf benchmark input, train or infer (see --help)")
+        raise errors.UserError("Say what to measure: python -m alexnet_tf benchmark input, train or infer (see --help)")
     print(what(argv[1] == "train"))
 
 
 def _network(is_training):
     precision = distribution.default_precision() if _PRECISION.value == "auto" else _PRECISION.value
-    row, arguments = config.ARCHITECTURES[_ARCHITECTURE.value], {
+    row, arguments = architectures.ARCHITECTURES[_ARCHITECTURE.value], {
         "is_training": is_training, "precision": precision, "deterministic": _DETERMINISTIC.value,
         "rounds": _ROUNDS.value, "seconds": _SECONDS.value}
     if _SWEEP.value:
         if _PEER.value:
-            raise config.UserError("--sweep compares the network with itself; leave --peer away.")
-        result, report = network_speed.sweep(
-            row, _SWEEP.value, batch_size=_BATCH_SIZE.value, **arguments), speed_report.growth_report
+            raise errors.UserError("--sweep compares the network with itself; leave --peer away.")
+        result, to_text = model_throughput.sweep(
+            row, _SWEEP.value, batch_size=_BATCH_SIZE.value, **arguments), report.growth_report
     else:
-        result, report = network_speed.measure(
-            row, batch_size=_BATCH_SIZE.value, peer=_PEER.value, is_compiled=_COMPILE.value, **arguments), speed_report.report
-    return speed_report.as_json(result) if _JSON.value else report(result)
+        result, to_text = model_throughput.measure(
+            row, batch_size=_BATCH_SIZE.value, peer=_PEER.value, is_compiled=_COMPILE.value, **arguments), report.report
+    return report.as_json(result) if _JSON.value else to_text(result)
 
 
 def _input(_):
-    data = datasets.find(_DATA_DIR.value) if _DATA_DIR.value else datasets.drawn()
-    originals = datasets.find(_ORIGINALS.value or data.source) if _ORIGINALS.value or data.source else data
-    row = config.ARCHITECTURES[_ARCHITECTURE.value]
+    data = discovery.find_dataset(_DATA_DIR.value) if _DATA_DIR.value else discovery.synthetic_dataset()
+    originals = discovery.find_dataset(_ORIGINALS.value or data.source) if _ORIGINALS.value or data.source else data
+    row = architectures.ARCHITECTURES[_ARCHITECTURE.value]
     changes = {"batch_size": _BATCH_SIZE.value} | ({"resize": data.resize} if data.resize else {})
     print(data.summary())
     print(f"The obvious pipeline reads {originals.directory}.\n", flush=True)
-    return report(benchmarking.benchmark_input(
+    return input_report(input_throughput.benchmark_input(
         data, originals, recipe=dataclasses.replace(row.recipe, **changes), image_size=row.image_size,
         num_images=_IMAGES.value, rounds=_ROUNDS.value, seconds=_SECONDS.value))
 
 
-def report(result) -> str:
+def input_report(result) -> str:
     """Returns what `benchmark input` measured as a table."""
     lines = [f"{'':42} images/s            range   of the decode   of the obvious"]
     for speed, what in (
@@ -96,4 +98,4 @@ def report(result) -> str:
 
 
 def run():
-    startup.run(main)
+    cli.run(main)

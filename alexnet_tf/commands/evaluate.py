@@ -7,11 +7,12 @@ import json
 
 from absl import flags
 
-from alexnet_tf import config, startup
+from alexnet_tf import cli, errors, runs
 
-startup.import_tensorflow()
+cli.import_tensorflow()
 
-from alexnet_tf import datasets, evaluation, input_pipeline, workdir  # noqa: E402
+from alexnet_tf.data import discovery, input_pipeline  # noqa: E402
+from alexnet_tf.evaluation import metrics  # noqa: E402
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.", required=True)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Images to measure on; by default those of the run.")
@@ -26,20 +27,20 @@ _JSON = flags.DEFINE_bool("json", False, "Print one line of JSON.")
 
 
 def main(argv):
-    startup.check_no_arguments(argv)
-    run = workdir.Workdir(_WORKDIR.value)
-    model, run_config, state = evaluation.load_model(run, _CHECKPOINT.value)
-    data = datasets.find_again(run_config["data"], _DATA_DIR.value, _DATASET.value)
+    cli.check_no_arguments(argv)
+    run = runs.RunDirectory(_WORKDIR.value)
+    model, run_config, state = runs.load_model(run, _CHECKPOINT.value)
+    data = discovery.load_run_dataset(run_config["data"], _DATA_DIR.value, _DATASET.value)
     name = _SPLIT.value or data.validation
     if name not in data.splits:
-        raise config.UserError(f"--split={name} is not in {data.directory}; there: {', '.join(data.splits)}.")
+        raise errors.UserError(f"--split={name} is not in {data.directory}; there: {', '.join(data.splits)}.")
     split = data.splits[name]
     skipped = {}
     batches = input_pipeline.evaluation_batches(
         split, batch_size=max(1, _BATCH_SIZE.value // (10 if _TEN_CROP.value else 1)),
         image_size=run_config["image_size"], resize=run_config["recipe"]["resize"], ten_crop=_TEN_CROP.value,
         on_bad_image=_ON_BAD_IMAGE.value, skipped=skipped)
-    result = evaluation.evaluate(evaluation.make_predictor(model), batches, len(data.class_names))
+    result = metrics.evaluate(metrics.make_predictor(model), batches, len(data.class_names))
     report = {
         "workdir": str(run), "checkpoint": _CHECKPOINT.value, "epoch": state["epoch"], "data": data.directory,
         "split": name, "examples": result.examples, "skipped": len(skipped), "crops": 10 if _TEN_CROP.value else 1, "loss": result.loss,
@@ -55,4 +56,4 @@ def main(argv):
 
 
 def run():
-    startup.run(main)
+    cli.run(main)

@@ -5,11 +5,12 @@
 
 from absl import flags
 
-from alexnet_tf import exchange, startup, weights
+from alexnet_tf import cli
+from alexnet_tf.weights import conversion, layouts
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.", required=True)
 _FORMAT = flags.DEFINE_enum(
-    "format", None, list(weights.LAYOUTS), "For whom; not every network fits every format.", required=True)
+    "format", None, list(layouts.LAYOUTS), "For whom; not every network fits every format.", required=True)
 _OUTPUT = flags.DEFINE_string(
     "output", None, "The file. Beside a .caffemodel appear its .prototxt, and a mean image as .binaryproto.",
     required=True)
@@ -17,9 +18,9 @@ _CHECKPOINT = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "Which c
 
 
 def main(argv):
-    startup.check_no_arguments(argv)
-    print("\n".join(exchange.export_run(_WORKDIR.value, _FORMAT.value, _OUTPUT.value, which=_CHECKPOINT.value)))
+    cli.check_no_arguments(argv)
+    print("\n".join(conversion.export_run(_WORKDIR.value, _FORMAT.value, _OUTPUT.value, which=_CHECKPOINT.value)))
 
 
 def run():
-    startup.run(main)
+    cli.run(main)

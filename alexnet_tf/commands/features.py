@@ -9,11 +9,11 @@ are single steps. numpy.load(FILE.npz) reads the file: features, names, labels, 
 
 from absl import flags
 
-from alexnet_tf import startup
+from alexnet_tf import cli
 
-startup.import_tensorflow()
+cli.import_tensorflow()
 
-from alexnet_tf import features  # noqa: E402
+from alexnet_tf.evaluation import features  # noqa: E402
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "The .npz file.", required=True)
@@ -28,10 +28,10 @@ _BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Images per step.", lower_
 
 
 def main(argv):
-    features.write_features(_WORKDIR.value, _OUTPUT.value, features.Request(
+    features.write_features(_WORKDIR.value, _OUTPUT.value, features.FeatureOptions(
         layer=_LAYER.value, images=tuple(argv[1:]), data_dir=_DATA_DIR.value, dataset=_DATASET.value, split=_SPLIT.value,
         checkpoint=_CHECKPOINT.value, on_bad_image=_ON_BAD_IMAGE.value, batch_size=_BATCH_SIZE.value))
 
 
 def run():
-    startup.run(main)
+    cli.run(main)

@@ -6,14 +6,15 @@
 
 from absl import flags
 
-from alexnet_tf import config, exchange, startup
+from alexnet_tf import architectures, cli
+from alexnet_tf.weights import conversion
 
 _SOURCE = flags.DEFINE_string(
     "source", None, "The file: .caffemodel, .npy, .pth, .safetensors, or this project's .weights.h5 or .keras.",
     required=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run that is made.", required=True)
 _ARCHITECTURE = flags.DEFINE_enum(
-    "architecture", None, list(config.ARCHITECTURES),
+    "architecture", None, list(architectures.ARCHITECTURES),
     "Which network it is; by default recognised by names, shapes and order.")
 _CLASSES = flags.DEFINE_string(
     "classes", None, "Text with a class name on each line, in the order of the logits. By default ImageNet's 1000.")
@@ -24,8 +25,8 @@ _ALLOW_NAN = flags.DEFINE_bool("allow_nan", False, "Take weights that are no fin
 
 
 def main(argv):
-    startup.check_no_arguments(argv)
-    lines = exchange.import_run(
+    cli.check_no_arguments(argv)
+    lines = conversion.import_run(
         _SOURCE.value, _WORKDIR.value, architecture=_ARCHITECTURE.value, classes=_CLASSES.value, mean=_MEAN.value,
         allow_nan=_ALLOW_NAN.value)
     print("\n".join(lines))
@@ -37,4 +38,4 @@ def main(argv):
 
 
 def run():
-    startup.run(main)
+    cli.run(main)

@@ -5,24 +5,24 @@
 
 from absl import flags
 
-from alexnet_tf import config, startup
+from alexnet_tf import architectures, cli
 
-startup.import_tensorflow()
+cli.import_tensorflow()
 
-from alexnet_tf import inspection  # noqa: E402
+from alexnet_tf import model_summary  # noqa: E402
 
-_ARCHITECTURE = flags.DEFINE_enum("architecture", "paper", list(config.ARCHITECTURES), "Which published AlexNet.")
+_ARCHITECTURE = flags.DEFINE_enum("architecture", "paper", list(architectures.ARCHITECTURES), "Which published AlexNet.")
 _DIAGRAM = flags.DEFINE_string("diagram", None, "Also draw the network into this .png or .svg file.")
 
 
 def main(argv):
-    startup.check_no_arguments(argv)
-    architecture = config.ARCHITECTURES[_ARCHITECTURE.value]
+    cli.check_no_arguments(argv)
+    architecture = architectures.ARCHITECTURES[_ARCHITECTURE.value]
     if _DIAGRAM.value:
-        inspection.draw_diagram(architecture, _DIAGRAM.value)
+        model_summary.draw_diagram(architecture, _DIAGRAM.value)
         print(f"Drawn: {_DIAGRAM.value}\n")
-    print(inspection.layer_table(architecture))
+    print(model_summary.layer_table(architecture))
 
 
 def run():
-    startup.run(main)
+    cli.run(main)

@@ -10,13 +10,15 @@ import pathlib
 
 from absl import flags
 
-from alexnet_tf import config, startup
+from alexnet_tf import cli, errors, runs
 
-startup.import_tensorflow()
+cli.import_tensorflow()
 
 import tensorflow as tf  # noqa: E402
 
-from alexnet_tf import evaluation, input_pipeline, preprocessing, serving_client, workdir  # noqa: E402
+from alexnet_tf.data import input_pipeline, preprocessing  # noqa: E402
+from alexnet_tf.evaluation import metrics  # noqa: E402
+from alexnet_tf.exporting import serving_client  # noqa: E402
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.")
 _SERVER = flags.DEFINE_string("server", None, "A TF Serving server to ask instead: HOST:PORT, or http://HOST:PORT.")
@@ -30,9 +32,9 @@ _JSON = flags.DEFINE_bool("json", False, "Print one line of JSON for each image.
 def main(argv):
     paths = argv[1:]
     if not paths:
-        raise config.UserError("Give at least one image file: python -m alexnet_tf predict --workdir=RUN IMAGE...")
+        raise errors.UserError("Give at least one image file: python -m alexnet_tf predict --workdir=RUN IMAGE...")
     if bool(_WORKDIR.value) == bool(_SERVER.value):
-        raise config.UserError("Give either --workdir=RUN, or --server=HOST:PORT of a TF Serving server.")
+        raise errors.UserError("Give either --workdir=RUN, or --server=HOST:PORT of a TF Serving server.")
     rank, unreadable = _ask_server() if _SERVER.value else _load_run(), 0
     for path in paths:
         image_bytes, reason = _read(path)
@@ -53,15 +55,15 @@ def main(argv):
 def _ask_server():
     """Returns the function from an encoded image to [(class name, probability)], best first, that asks the server."""
     if _TEN_CROP.value or flags.FLAGS["checkpoint"].present:
-        raise config.UserError("--ten_crop and --checkpoint need --workdir: a server has one network and one crop.")
+        raise errors.UserError("--ten_crop and --checkpoint need --workdir: a server has one network and one crop.")
     return lambda image_bytes: serving_client.classify(_SERVER.value, image_bytes, model=_MODEL_NAME.value)
 
 
 def _load_run():
     """Returns the same function for the network of --workdir."""
-    run = workdir.Workdir(_WORKDIR.value)
-    model, run_config, _ = evaluation.load_model(run, _CHECKPOINT.value)
-    class_names, predict = run.class_names(), evaluation.make_predictor(model)
+    run = runs.RunDirectory(_WORKDIR.value)
+    model, run_config, _ = runs.load_model(run, _CHECKPOINT.value)
+    class_names, predict = run.class_names(), metrics.make_predictor(model)
 
     def rank(image_bytes):
         crops = input_pipeline.evaluation_crops(
@@ -83,4 +85,4 @@ def _read(path):
 
 
 def run():
-    startup.run(main)
+    cli.run(main)

@@ -10,11 +10,11 @@ import os
 
 from absl import flags
 
-from alexnet_tf import startup
+from alexnet_tf import cli
 
-startup.import_tensorflow()
+cli.import_tensorflow()
 
-from alexnet_tf import datasets, preparing  # noqa: E402
+from alexnet_tf.data import discovery, prepare  # noqa: E402
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Images: class folders, a TFDS directory, or ImageNet's tar files.", required=True)
 _DATASET = flags.DEFINE_string("dataset", None, "Name of the TFDS data set in --data_dir.")
@@ -30,10 +30,10 @@ _ON_BAD_IMAGE = flags.DEFINE_enum(
 
 
 def main(argv):
-    startup.check_no_arguments(argv)
-    data = datasets.find(_DATA_DIR.value, _DATASET.value)
+    cli.check_no_arguments(argv)
+    data = discovery.find_dataset(_DATA_DIR.value, _DATASET.value)
     print(data.summary())
-    preparation, is_new = preparing.prepare(
+    preparation, is_new = prepare.prepare(
         data, _OUTPUT_DIR.value, resize=_RESIZE.value, quality=_QUALITY.value, processes=_PROCESSES.value,
         on_bad_image=_ON_BAD_IMAGE.value, initializer=initialize_process)
     print(f"Prepared: {_OUTPUT_DIR.value}" if is_new else f"{_OUTPUT_DIR.value} is prepared already: nothing to do.")
@@ -46,8 +46,8 @@ def main(argv):
 
 def initialize_process():
     """Begins a worker process: this module's import has loaded TensorFlow without its start-up lines."""
-    preparing.set_up_process()
+    prepare.set_up_process()
 
 
 def run():
-    startup.run(main)
+    cli.run(main)

@@ -10,11 +10,11 @@ import json
 
 from absl import flags
 
-from alexnet_tf import config, startup
+from alexnet_tf import cli, errors
 
-startup.import_tensorflow()
+cli.import_tensorflow()
 
-from alexnet_tf import features  # noqa: E402
+from alexnet_tf.evaluation import retrieval  # noqa: E402
 
 _FEATURES = flags.DEFINE_string("features", None, "The .npz file that `features` wrote.", required=True)
 _TOP = flags.DEFINE_integer("top", 6, "How many images to find for each.", lower_bound=1)
@@ -27,8 +27,8 @@ _JSON = flags.DEFINE_bool("json", False, "Print one line of JSON for each image.
 def main(argv):
     paths = argv[1:]
     if not paths:
-        raise config.UserError("Give at least one image file: python -m alexnet_tf similar --features=FILE.npz IMAGE...")
-    answers = features.find_similar(
+        raise errors.UserError("Give at least one image file: python -m alexnet_tf similar --features=FILE.npz IMAGE...")
+    answers = retrieval.find_similar(
         _FEATURES.value, paths, top=_TOP.value, run_path=_WORKDIR.value, grid=_GRID.value, data_dir=_DATA_DIR.value)
     for answer in answers:
         if _JSON.value:
@@ -45,4 +45,4 @@ def main(argv):
 
 
 def run():
-    startup.run(main)
+    cli.run(main)

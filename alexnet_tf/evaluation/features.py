@@ -1,0 +1,217 @@
+"""What a layer makes of each image of a set, on disk, and which images it makes nearly the same of (Section 6.1).
+
+The file is an .npz of `array_files`:
+
+    features       float32 [n, width], an image's activations, flattened in the order height, width, channel
+    shape          what the activations of an image were before: [4096], or [height, width, channels]
+    names          of the images: absolute paths; in records and tar files, the file and the place in it
+    labels         int32 [n], -1 where there is none; classes: their names
+    indices        int64 [n], each image's number in its split
+    layer, workdir, checkpoint, epoch, weights (their SHA-256), data_dir, split, fingerprint    where all that is from
+
+Everything is computed in float32 with the crop that evaluation uses, whatever the run was trained in: as the export's.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import math
+import os
+import pathlib
+import shutil
+import tempfile
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+from alexnet_tf import architectures, atomic_files, errors, runs
+from alexnet_tf.data import datasets, discovery, input_pipeline
+from alexnet_tf.evaluation import npz_stream
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureOptions:
+    """What to write the features of.
+
+    Attributes:
+        layer: As `layers_of` knows it.
+        images: Image files; without any, those of a data set.
+        data_dir: As for `datasets.find`; by default the run's.
+        dataset: As for `datasets.find`.
+        split: Name of a split; by default "train", or the only one.
+        checkpoint: "last" or "best".
+        on_bad_image: As in `input_pipeline.evaluation_batches`.
+        batch_size: Images a batch.
+    """
+
+    layer: str
+    images: tuple[str, ...] = ()
+    data_dir: str | None = None
+    dataset: str | None = None
+    split: str | None = None
+    checkpoint: str = "last"
+    on_bad_image: str = "fail"
+    batch_size: int = 128
+
+
+def layers_of(model: keras.Model, architecture: architectures.Architecture) -> dict[str, tuple[str, ...]]:
+    """Returns {name that a person may give: the layers of the model whose outputs it means}, stages first.
+
+    A stage's name, `conv1` or `fc7`, means both its towers joined, a before b, after its ReLU where it has one (before
+    dropout). The name of a step, `conv5_pool`, means both towers' too. Any other name is a layer's own: `conv2_b` is
+    linear, `conv2_b_relu` is not.
+    """
+    names = [layer.name for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
+    meanings = {name: (name,) for name in names}
+    for stage in architecture.stages:
+        first, *_ = stage.layer_names
+        for suffix in [name.removeprefix(first) for name in names if f"{name}_".startswith(f"{first}_")]:
+            meanings.setdefault(stage.name + suffix, tuple(name + suffix for name in stage.layer_names))
+    stages = {stage.name: meanings.get(f"{stage.name}_relu", meanings[stage.name]) for stage in architecture.stages}
+    return stages | {name: layers for name, layers in meanings.items() if name not in stages}
+
+
+def make_extractor(model: keras.Model, architecture: architectures.Architecture, layer: str):
+    """Returns (function from images uint8 [batch, size, size, 3] to float32 [batch, width], the layers it shows, their shape).
+
+    Raises:
+        UserError: If there is no such layer.
+    """
+    known = layers_of(model, architecture)
+    if layer not in known:
+        stages = [stage.name for stage in architecture.stages]
+        raise errors.UserError(
+            f"{architecture.name} has no layer {layer!r}. Stages, after ReLU: {', '.join(stages)}. Single steps: "
+            f"{', '.join(name for name in known if name not in stages)}.")
+    outputs = [model.get_layer(name).output for name in known[layer]]
+    part = keras.Model(model.input, outputs[0] if len(outputs) == 1 else keras.ops.concatenate(outputs, axis=-1))
+
+    @tf.function(input_signature=[tf.TensorSpec([None, *model.input_shape[1:]], tf.uint8)])
+    def extract(images):
+        return tf.cast(tf.reshape(part(images, training=False), [tf.shape(images)[0], -1]), tf.float32)
+
+    return extract, known[layer], part.output.shape[1:]
+
+
+def write_features(path, output, request: FeatureOptions, say=print) -> None:
+    """Writes the activations of a layer for every image of a set; the file appears whole or not at all.
+
+    In memory are the network, a few batches and the images' names. On the disk, while it is written, the file takes
+    twice its size.
+
+    Args:
+        path: The run's directory.
+        output: The .npz file.
+        request: What to write.
+        say: Called with each line for the screen.
+
+    Raises:
+        UserError: If something is not there, does not fit or cannot be read, or the file cannot be written.
+    """
+    output = pathlib.Path(output).expanduser()
+    if output.suffix != ".npz":
+        raise errors.UserError(f"--output must be a file that ends in .npz; got {str(output)!r}.")
+    run = runs.RunDirectory(path)
+    model, run_config, state = runs.load_model(run, request.checkpoint, precision="float32")
+    architecture = runs.architecture_of(run_config)
+    extract, layers, shape = make_extractor(model, architecture, request.layer)
+    split, source = _find_images(run_config["data"], request)
+    width = math.prod(shape)
+    say(f"{request.layer} of {run} ({architecture.name}, {request.checkpoint} checkpoint, after epoch {state['epoch']}): "
+        f"{' and '.join(layers)}, {' x '.join(map(str, shape))} numbers an image")
+    say(f"{source.pop('title')}: {len(split):,} images")
+    batches = input_pipeline.evaluation_batches(
+        split, batch_size=request.batch_size, image_size=architecture.image_size, resize=run_config["recipe"]["resize"],
+        on_bad_image=request.on_bad_image, skipped=(skipped := {}))
+    start = time.monotonic()
+    with _scratch(output, 2 * len(split) * width * 4) as rows:
+        labels = _extract_all(extract, batches, rows, len(split))
+        # The rows are those of the images that could be read, in order.
+        indices = np.array([index for index in range(len(split)) if index not in skipped], "int64")
+        speed = len(labels) / (time.monotonic() - start)
+        rows.seek(0)
+        members = {
+            "features": npz_stream.Stream("<f4", (len(labels), width), _pieces(rows)), "names": _names(split, indices),
+            "labels": labels, "indices": indices, "shape": np.array(shape, "int64"), "layer": request.layer,
+            "workdir": os.path.abspath(run), "checkpoint": request.checkpoint, "epoch": np.int64(state["epoch"]),
+            "weights": digest_weights(model), **source}
+        atomic_files.atomic_write(output, lambda file: npz_stream.write(file, members))
+    left_out = f" ({len(skipped):,} left out)" if skipped else ""
+    say(f"Wrote {output}: {len(labels):,} images{left_out}, {os.path.getsize(output) / 1e6:,.1f} MB, {speed:.0f} images/s")
+
+
+def _find_images(run_data: dict, request: FeatureOptions):
+    """Returns (the split, {array: what it holds} of where it is from, with its title for the screen)."""
+    if request.images:
+        if request.data_dir or request.dataset or request.split:
+            raise errors.UserError("Give either image files, or --data_dir (with --dataset and --split).")
+        split = datasets.ImageFiles(tuple(map(os.path.abspath, request.images)), np.full(len(request.images), -1, "int32"))
+        return split, {"title": "Files", "classes": np.array([], "<U1"), "data_dir": "", "split": "", "fingerprint": ""}
+    data = discovery.load_run_dataset(run_data, request.data_dir, request.dataset, any_classes=True)
+    name = request.split or ("train" if "train" in data.splits else data.validation)
+    if name not in data.splits:
+        raise errors.UserError(f"--split={name} is not in {data.directory}; there: {', '.join(data.splits)}.")
+    return data.splits[name], {
+        "title": f"{data.directory}, {name}", "classes": np.array(data.class_names), "data_dir": data.directory,
+        "split": name, "fingerprint": data.fingerprint()}
+
+
+@contextlib.contextmanager
+def _scratch(output, size: int):
+    """Gives a file without a name beside the output: it is gone with this process, however that ends.
+
+    Raises:
+        UserError: If `size` bytes are not free there, or it cannot be written.
+    """
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        if (free := shutil.disk_usage(output.parent).free) < size:
+            raise errors.UserError(
+                f"{output} needs {size / 1e9:.1f} GB while it is written, and {free / 1e9:.1f} GB are free in "
+                f"{output.parent}. Give an --output on another disk, or a layer with fewer numbers.")
+        with tempfile.TemporaryFile(dir=output.parent) as file:
+            yield file
+    except OSError as error:
+        raise errors.UserError(f"{output} could not be written: {error.strerror or error}.") from error
+
+
+def _extract_all(extract, batches, rows, num_images: int) -> np.ndarray:
+    """Writes the activations of all batches to a file and returns the labels, int32 [n]."""
+    labels = [np.zeros(0, "int32")]
+    with tqdm.tqdm(total=num_images, unit="image", disable=None) as bar:
+        for images, batch_labels in batches:
+            values = extract(images[:, 0]).numpy()
+            if not np.isfinite(values).all():
+                raise errors.UserError("The network gives values that are no numbers: the run has diverged.")
+            rows.write(values)
+            labels.append(batch_labels.numpy())
+            bar.update(len(values))
+    labels = np.concatenate(labels)
+    if not len(labels):
+        raise errors.UserError("None of the images could be read: there is nothing to write.")
+    return labels
+
+
+def _pieces(file):
+    """Yields the rest of a file, some bytes at a time."""
+    return iter(lambda: file.read(npz_stream.BLOCK_BYTES), b"")
+
+
+def _names(split, indices) -> npz_stream.Stream:
+    """Returns the images' names; as text, where bytes that are no UTF-8 are Python's surrogates."""
+    dtype = f"<U{max(len(split.describe(index)) for index in indices)}"
+    blocks = (indices[first:first + 1024] for first in range(0, len(indices), 1024))
+    parts = (np.array([split.describe(index) for index in block], dtype) for block in blocks)
+    return npz_stream.Stream(dtype, (len(indices),), parts)
+
+
+def digest_weights(model) -> str:
+    """Returns the SHA-256 of a model's weights."""
+    digest = hashlib.sha256()
+    for variable in model.trainable_variables:
+        digest.update(variable.path.encode())
+        digest.update(np.ascontiguousarray(variable.numpy()))
+    return digest.hexdigest()

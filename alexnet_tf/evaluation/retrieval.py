@@ -1,0 +1,242 @@
+"""Finds the images of a feature file that are nearest to a query, and draws them (Figure 4, Section 6.1)."""
+
+import dataclasses
+import math
+import os
+import pathlib
+import sys
+import warnings
+
+import numpy as np
+import tensorflow as tf
+
+from alexnet_tf import atomic_files, errors, plotting, runs
+from alexnet_tf.data import datasets, discovery, input_pipeline, preprocessing
+from alexnet_tf.evaluation import features, npz_stream
+
+# Of a picture: more would be too small to see, and take gigabytes to draw.
+MAX_TILES = 400
+
+# The arrays that `find_similar` needs: NumPy's letter for their kind, and their number of dimensions.
+_MEMBERS = {
+    "features": ("f", 2), "names": ("U", 1), "labels": ("i", 1), "indices": ("i", 1), "classes": ("U", 1), "epoch": ("i", 0),
+    **{name: ("U", 0) for name in ("layer", "workdir", "checkpoint", "weights", "data_dir", "split", "fingerprint")}}
+
+
+@dataclasses.dataclass(frozen=True)
+class Neighbour:
+    """An image of the set.
+
+    Attributes:
+        file: Its name.
+        class_name: Of its label, where it has one.
+        distance: Euclidean, from the query's features.
+    """
+
+    file: str
+    class_name: str | None
+    distance: float
+
+
+@dataclasses.dataclass(frozen=True)
+class QueryResult:
+    """What is nearest to a query.
+
+    Attributes:
+        file: The query's file.
+        error: Why it could not be read, or None.
+        neighbours: The nearest images of the set, nearest first; the query too if it is one of them, at distance 0.
+    """
+
+    file: str
+    error: str | None
+    neighbours: tuple[Neighbour, ...]
+
+
+def find_similar(
+    path, images, *, top: int = 6, run_path=None, grid=None, data_dir: str | None = None) -> list[QueryResult]:
+    """Finds the images of a set that are nearest to each query by the Euclidean distance of their features (Figure 4).
+
+    The queries' features are computed with the run that made the set's. In memory are the network, the queries and a
+    few megabytes of the set's features.
+
+    Args:
+        path: What `write_features` wrote.
+        images: The queries' files.
+        top: How many images to find for each. Of equally distant ones the first in the file comes first.
+        run_path: Where the run is, if not where it was.
+        grid: A .png or .jpg file to draw them into, a row for each query. Images that are not found any more are told
+            on standard error, and empty there.
+        data_dir: Where the set's images are, if not where they were.
+
+    Returns:
+        An answer for each query.
+
+    Raises:
+        UserError: If the file or the run cannot be read, or do not fit together, or the picture cannot be drawn.
+    """
+    if grid:
+        _check_grid(grid, len(images), top)
+    with npz_stream.Reader(pathlib.Path(path).expanduser()) as file:
+        _check_members(file)
+        queries = datasets.ImageFiles(tuple(images), np.full(len(images), -1, "int32"))
+        problems = {index: reason for index in range(len(images))
+                  if (reason := input_pipeline.why_unreadable(queries, index)) is not None}
+        answers = [QueryResult(image, problems.get(index), ()) for index, image in enumerate(images)]
+        if len(problems) == len(images):
+            return answers
+        query_features, resize = _query_features(file, run_path, queries, problems)
+        places, distances = nearest(file.blocks("features"), query_features, top)
+        if not np.isfinite(distances).all():
+            raise errors.UserError(f"{file.path}: 'features' holds values that are no numbers.")
+        readable = [index for index in range(len(images)) if index not in problems]
+        for index, neighbours in zip(readable, _describe(file, places, distances)):
+            answers[index] = dataclasses.replace(answers[index], neighbours=neighbours)
+        if grid:
+            rows = [answers[index] for index in readable]
+            found = _stored_images(file, rows, places, data_dir)
+            tiles = [[queries.image_bytes(index), *row] for index, row in zip(readable, found)]
+            _draw(grid, rows, tiles, resize)
+    return answers
+
+
+def nearest(blocks, queries: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+    """Finds the nearest rows of a matrix that is given in blocks; only one of them is in memory.
+
+    Args:
+        blocks: (number of the first row, float32 [rows, width]) for all rows, in order.
+        queries: float32 [n, width].
+        top: How many rows to find for each query.
+
+    Returns:
+        (int64 [n, k], float64 [n, k]): which rows, and their Euclidean distances; k is `top`, or the number of rows if that
+        is less.
+    """
+    places, squares = np.zeros((len(queries), 0), "int64"), np.zeros((len(queries), 0))
+    for first, block in blocks:
+        block = block.astype("float64")  # Not |a|^2 - 2ab + |b|^2: the difference of nearly equal numbers would be noise.
+        differences = (block - query for query in queries)
+        here = np.stack([np.einsum("ij,ij->i", difference, difference) for difference in differences])
+        squares = np.concatenate([squares, here], axis=1)
+        rows = np.arange(first, first + len(block))
+        places = np.concatenate([places, np.broadcast_to(rows, here.shape)], axis=1)
+        order = np.argsort(squares, axis=1, kind="stable")[:, :top]
+        places, squares = (np.take_along_axis(each, order, axis=1) for each in (places, squares))
+    return places, np.sqrt(squares)
+
+
+def _check_members(file):
+    """Raises ArrayFileError if a file is not one of `write_features`."""
+    shapes = {name: file.shape(name, *form) for name, form in _MEMBERS.items()}
+    count, width = shapes["features"]
+    others = {name: shapes[name] for name in ("names", "labels", "indices")}
+    if not count * width or set(others.values()) != {(count,)}:
+        raise npz_stream.ArrayFileError(
+            f"{file.path}: 'features' has {count:,} rows of {width:,} numbers; beside them stand {others}.")
+
+
+def _query_features(file, run_path, queries, problems):
+    """Returns (float32 [n, width] of the readable queries, how images become square), by the run that made the file."""
+    run, which, layer = runs.RunDirectory(run_path or file.text("workdir")), file.text("checkpoint"), file.text("layer")
+    if not run_path and run.read_config() is None:
+        raise errors.RunError(f"The run that made {file.path} is no longer in {run}. Say where: --workdir=RUN.")
+    model, run_config, state = runs.load_model(run, which, precision="float32")
+    if features.digest_weights(model) != file.text("weights"):
+        raise errors.UserError(
+            f"{file.path} was written with other weights than those of {run} now: {which} checkpoint, after epoch "
+            f"{file.whole('epoch', 'i', 0)} then and {state['epoch']} now. The run has gone on, or is another one. Write the "
+            "file again (python -m alexnet_tf features), or give the run that made it: --workdir=RUN.")
+    extract, _, shape = features.make_extractor(model, runs.architecture_of(run_config), layer)
+    if (width := file.shape("features", "f", 2)[1]) != math.prod(shape):
+        raise npz_stream.ArrayFileError(
+            f"{file.path} holds {width:,} numbers an image; {layer} of {run} gives {math.prod(shape):,}.")
+    batches = input_pipeline.evaluation_batches(
+        queries, batch_size=32, image_size=run_config["image_size"], resize=run_config["recipe"]["resize"], skipped=dict(problems))
+    return np.concatenate([extract(images[:, 0]).numpy() for images, _ in batches]), run_config["recipe"]["resize"]
+
+
+def _describe(file, places, distances) -> list[tuple[Neighbour, ...]]:
+    """Looks up which images the rows of a file are."""
+    names, labels = file.values("names", places), file.values("labels", places)
+    classes = file.whole("classes", "U", 1).tolist()
+
+    def class_name(place):
+        return classes[labels[place]] if 0 <= labels[place] < len(classes) else None
+
+    return [tuple(Neighbour(names[place], class_name(place), distance) for place, distance in zip(*row))
+            for row in zip(places.tolist(), distances.tolist())]
+
+
+def _check_grid(path, rows: int, top: int):
+    if pathlib.Path(path).suffix.lower() not in (".png", ".jpg"):
+        raise errors.UserError(f"--grid must be a file that ends in .png or .jpg; got {str(path)!r}.")
+    if rows * (1 + top) > MAX_TILES:
+        raise errors.UserError(
+            f"--grid draws at most {MAX_TILES} images; got {rows} rows of {1 + top}. Give fewer images, or a lower --top.")
+
+
+def _stored_images(file, answers, places, data_dir):
+    """Returns the encoded images of all neighbours, a row for each answer; None for what is not there, which is told."""
+    names = {neighbour.file for answer in answers for neighbour in answer.neighbours}
+    split = None
+    if data_dir or file.text("data_dir") and not all(map(os.path.isfile, names)):  # Moved, or inside records.
+        split = _find_split(file, data_dir)
+    indices, told = file.values("indices", places), set()
+
+    def read(name, place):
+        source, index = datasets.ImageFiles((name,), np.array([-1], "int32")), 0
+        if split is not None and 0 <= indices[place] < len(split):
+            source, index = split, indices[place]
+        is_there = source is split or os.path.isfile(name)  # A device would be read without an end.
+        reason = input_pipeline.why_unreadable(source, index) if is_there else "it is not there"
+        if reason and name not in told:
+            told.add(name)
+            print(f"Not drawn: {plotting.printable(name)}: {reason}.", file=sys.stderr)
+        return None if reason else source.image_bytes(index)
+
+    found = [[read(neighbour.file, place) for neighbour, place in zip(answer.neighbours, row)]
+             for answer, row in zip(answers, places.tolist())]
+    if told and not data_dir:
+        print("If the images have moved, say where they are: --data_dir=DIR.", file=sys.stderr)
+    return found
+
+
+def _find_split(file, data_dir):
+    """Returns the split that a file was made of, or None, which is told."""
+    directory, name = data_dir or file.text("data_dir"), file.text("split")
+    try:
+        data = discovery.find_dataset(directory, is_whole=name == "all")
+    except errors.DataError as error:
+        print(str(error).split("\n")[0], file=sys.stderr)
+        return None
+    if data.fingerprint() != file.text("fingerprint") or name not in data.splits:
+        print(f"{directory} does not hold the images that {file.path} was made of.", file=sys.stderr)
+        return None
+    return data.splits[name]
+
+
+def _draw(path, answers, tiles, resize: str):
+    """Draws a row for each answer as Figure 4 does: the query, then its neighbours with their classes and distances."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = max(map(len, tiles))
+    figure = Figure(figsize=(1.3 * columns, 1.5 * len(tiles)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(tiles), columns, squeeze=False)
+    for each in axes.flat:
+        each.set_axis_off()
+    for row, answer, images in zip(axes, answers, tiles):
+        titles = [os.path.basename(answer.file)[:16]] + [
+            f"{(neighbour.class_name or os.path.basename(neighbour.file))[:18]} {neighbour.distance:.1f}"
+            for neighbour in answer.neighbours]
+        for each, title, image_bytes in zip(row, titles, images):
+            each.set_title(plotting.printable(title), fontsize=7, parse_math=False)
+            if image_bytes is None:
+                each.text(0.5, 0.5, "not found", fontsize=7, ha="center", va="center")
+            else:
+                each.imshow(preprocessing.square(tf.constant(image_bytes), resize).numpy())
+    kind = pathlib.Path(path).suffix[1:].lower()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # A box stands in its place.
+        atomic_files.atomic_write(path, lambda file: figure.savefig(file, format=kind, dpi=100))

@@ -1,0 +1,105 @@
+"""Asks a TF Serving server what is on an image, over gRPC or REST: the other end of what `export.py` writes.
+
+Works with any server whose default signature takes `image_bytes` and gives `classes` and `scores`.
+"""
+
+import base64
+import http.client
+import json
+import urllib.error
+import urllib.request
+
+from alexnet_tf import errors
+
+
+class ServingError(errors.UserError):
+    """The server cannot be asked, or not so; the message says why."""
+
+
+class ImageRefused(ServingError):
+    """The server is well, and says that an image cannot be read."""
+
+
+def classify(server: str, image_bytes: bytes, *, model: str = "alexnet", timeout: float = 60.0) -> list:
+    """Asks a server for an image's classes.
+
+    Args:
+        server: "HOST:PORT" for gRPC (8500 by default there), "http://HOST:PORT" or "https://..." for REST (8501).
+        image_bytes: An encoded image, JPEG or PNG.
+        model: The name that the server knows the network by.
+        timeout: In seconds.
+
+    Returns:
+        [(class name, probability)], the most probable first.
+
+    Raises:
+        ImageRefused: If the server cannot read the image.
+        ServingError: If there is no such server or model, or its answer is another.
+    """
+    ask = _ask_rest if server.startswith(("http://", "https://")) else _ask_grpc
+    return ask(server.rstrip("/"), image_bytes, model, timeout)
+
+
+def _ask_grpc(server, image_bytes, model, timeout):
+    import grpc
+    import tensorflow as tf
+    from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+    request = predict_pb2.PredictRequest(inputs={"image_bytes": tf.make_tensor_proto([image_bytes])})
+    request.model_spec.name = model
+    with grpc.insecure_channel(server) as channel:
+        try:
+            outputs = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout).outputs
+        except grpc.RpcError as error:
+            raise _explained(server, error.code().name, error.details()) from error
+    if not {"classes", "scores"} <= outputs.keys():
+        raise _other_signature(server, outputs)
+    names, scores = (tf.make_ndarray(outputs[key])[0].tolist() for key in ("classes", "scores"))
+    return [(name.decode("utf-8", "replace"), score) for name, score in zip(names, scores)]
+
+
+# What the REST interface makes of gRPC's codes.
+_HTTP_CODES = {400: "INVALID_ARGUMENT", 404: "NOT_FOUND", 503: "UNAVAILABLE"}
+
+
+def _ask_rest(server, image_bytes, model, timeout):
+    body = json.dumps({"instances": [{"image_bytes": {"b64": base64.b64encode(image_bytes).decode()}}]})
+    request = urllib.request.Request(f"{server}/v1/models/{model}:predict", body.encode())
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as response:
+            [prediction] = json.load(response)["predictions"]
+        return list(zip(prediction["classes"], prediction["scores"], strict=True))
+    except urllib.error.HTTPError as error:
+        raise _explained(server, _HTTP_CODES.get(error.code, str(error.code)), _message(error.read())) from error
+    except (OSError, http.client.HTTPException) as error:
+        raise _explained(server, "UNAVAILABLE", str(getattr(error, "reason", error))) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise _other_signature(server, "something else") from error
+
+
+def _message(body: bytes) -> str:
+    """Returns the message in a REST error's body."""
+    try:
+        return json.loads(body)["error"]
+    except (ValueError, KeyError, TypeError):
+        return body[:500].decode("utf-8", "replace")
+
+
+def _explained(server, code, details) -> ServingError:
+    """Returns what a person can do about an error code of gRPC's."""
+    first_line = (details or "").strip().split("\n")[0]
+    if code == "INVALID_ARGUMENT" and "signature" not in first_line.lower():
+        return ImageRefused(first_line)
+    if code == "NOT_FOUND":
+        return ServingError(f"{server} serves no such model: {first_line}. Say its name: --model_name=NAME.")
+    if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
+        return ServingError(
+            f"{server} does not answer ({first_line}). Is the server up? gRPC is --server=HOST:8500, REST is "
+            "--server=http://HOST:8501.")
+    return ServingError(f"{server}: {code}: {first_line}")
+
+
+def _other_signature(server, got) -> ServingError:
+    return ServingError(
+        f"{server} answers with {', '.join(got) if not isinstance(got, str) else got}, not with classes and scores: "
+        "the model there was not written by export.py.")

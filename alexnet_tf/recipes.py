@@ -1,0 +1,112 @@
+"""Training recipes as data, and how a recipe adapts to a data set. Standard library only."""
+
+import dataclasses
+
+from alexnet_tf import errors
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a row was trained by its source. Flags of `train.py` override single fields.
+
+    Attributes:
+        batch_size: Examples per step, over all devices.
+        learning_rate: Of the kernels, at the start.
+        momentum: Coefficient of the velocity.
+        weight_decay: Added to the gradient of kernels as `weight_decay * kernel`, before the momentum.
+        bias_learning_rate_multiplier: The biases' rate over the kernels'.
+        schedule: "plateau" divides the rate by 10 when the validation error stops falling, at most three times
+            (Section 5); "steps" follows `steps`; "cosine" falls to zero over the run.
+        steps: For "steps", as are the next two and `colour_noise_until`: (fraction of the run, factor on
+            the rate from there on).
+        bias_steps: The same for the biases' rate; None follows the kernels.
+        conv1_steps: A further factor on conv1's kernels; 0 freezes conv1, without decay, as cuda-convnet does.
+        patience: For "plateau": epochs without a lower validation error before the rate falls.
+        epochs: Passes over the training images.
+        warmup_steps: Steps over which the rate rises linearly from zero.
+        clip_norm: Largest norm of the gradient over all weights; 0 leaves it alone, as all the sources do.
+        colour_noise: Whether the PCA colour noise of Section 4.1 is added.
+        colour_noise_until: Fraction of the run after which it is off.
+        crop: "window" cuts a random window of the 256 x 256 square; "random_resized" a random part of the
+            image within torchvision's ranges (8 to 100 % of the area, aspect 3/4 to 4/3).
+        resize: How an image becomes 256 x 256: "paper" scales the shorter side and takes the centre; "caffe" warps.
+        new_layer_learning_rate_multiplier: In transfer learning, the rate of layers that start anew over the others'.
+    """
+
+    batch_size: int = 128
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    bias_learning_rate_multiplier: float = 1.0
+    schedule: str = "plateau"
+    steps: tuple[tuple[float, float], ...] = ()
+    bias_steps: tuple[tuple[float, float], ...] | None = None
+    conv1_steps: tuple[tuple[float, float], ...] = ()
+    patience: int = 5
+    epochs: int = 90
+    warmup_steps: int = 0
+    clip_norm: float = 0.0
+    colour_noise: bool = True
+    colour_noise_until: float = 1.0
+    crop: str = "window"
+    resize: str = "paper"
+    new_layer_learning_rate_multiplier: float = 1.0
+
+
+# From this many training images on, a data set is treated as ImageNet is: the row's recipe as it stands.
+LARGE_DATASET = 500_000
+
+
+def adapt(recipe: Recipe, initialization: str, num_images: int, changes: dict) -> Recipe:
+    """Makes a row's recipe, written for ImageNet's 1.2 million images, sensible for a smaller data set.
+
+    Args:
+        recipe: The row's.
+        initialization: One of `INITIALIZATION_NAMES`.
+        num_images: In the training split.
+        changes: What flags say of the recipe's fields; they are kept, and the rest goes with them.
+
+    Returns:
+        The recipe; from `LARGE` images on, the row's with the changes.
+
+    Raises:
+        UserError: If "steps" is asked for where the row's source states no steps.
+    """
+    adapted = {}
+    if num_images < LARGE_DATASET:
+        batch_size = changes.get("batch_size", min(64, max(1, num_images // 4)))
+        epochs = changes.get("epochs", max(30, -(-1350 // max(1, num_images // batch_size))))
+        adapted = {"batch_size": batch_size, "epochs": epochs, "schedule": "cosine", "warmup_steps": 100,
+                   "patience": max(5, epochs // 8)}
+        if initialization == "he":  # Measured on 2,934 photographs: faster than .005, and safe with a bounded gradient.
+            adapted |= {"learning_rate": 0.008, "clip_norm": 5.0}
+    return _replace(recipe, adapted | changes)
+
+
+def fine_tune(recipe: Recipe, num_images: int, changes: dict) -> Recipe:
+    """Returns a row's recipe for weights that have learned elsewhere, as `adapt` does for weights that have not.
+
+    A tenth of the usual rate, and ten times that for new layers: as Caffe's `finetune_flickr_style` has it.
+    """
+    return adapt(recipe, "row", num_images, {
+        "learning_rate": 0.001, "clip_norm": 5.0, "new_layer_learning_rate_multiplier": 10.0, **changes})
+
+
+def demo(recipe: Recipe, changes: dict) -> Recipe:
+    """Returns a row's recipe with what learns the drawn try-out in minutes on two cores (measured), and the changes."""
+    return _replace(recipe, {
+        "batch_size": 32, "epochs": 4, "schedule": "cosine", "learning_rate": 0.003, "clip_norm": 5.0,
+        "colour_noise": False, **changes})
+
+
+def _replace(recipe, changes):
+    recipe = dataclasses.replace(recipe, **changes)
+    if recipe.schedule == "steps" and not recipe.steps:
+        raise errors.UserError("schedule=steps needs a row whose source has steps; this one's has none. Use plateau or cosine.")
+    return recipe
+
+
+# The fields of a recipe that flags of the same name change.
+RECIPE_FLAGS = (
+    "epochs", "batch_size", "learning_rate", "momentum", "weight_decay", "schedule", "patience", "warmup_steps",
+    "clip_norm", "crop", "colour_noise", "new_layer_learning_rate_multiplier")

@@ -1,0 +1,360 @@
+"""A run's directory: what it was started with, its classes, its checkpoints and its history.
+
+    RUN/config.json        everything that was decided before the first step
+    RUN/classes.txt        class names, one a line, in the order of the logits
+    RUN/checkpoints/       <step>.npz: the last one, the one before it and the best; best.json names the best
+    RUN/history.csv        one row an epoch
+    RUN/mean_image.npy     what the first layer subtracts, where that is a mean image
+
+Each file appears whole or not at all: it is written beside its place, synchronised to the disk and renamed.
+Knows nothing of networks: a checkpoint is named arrays and a state that JSON can hold.
+"""
+
+import contextlib
+import csv
+import dataclasses
+import fcntl
+import io
+import json
+import os
+import pathlib
+import sys
+import zipfile
+
+import numpy as np
+
+from alexnet_tf import architectures, atomic_files, errors, recipes
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """A training run, decided: what config.json holds beside the data.
+
+    Attributes:
+        architecture: Name of the row.
+        recipe: The row's recipe with the flags' changes.
+        initialization: One of `INITIALIZATION_NAMES`.
+        seed: Fixes the weights at the start, the order, the augmentation and the dropout.
+        precision: Keras dtype policy: "float32", "mixed_bfloat16" or "mixed_float16"; "auto" is settled at the start.
+        deterministic: Whether the same seed gives the same bits; not with `jit`.
+        mean: What the first layer subtracts: "pixel", the mean colour, or "image", the paper's mean at each place.
+        init_from: Directory of the run that the weights come from; the row and the mean are its too.
+        freeze: Names of the layers that do not learn.
+        reinitialize: Names of the layers that do not take the source's weights; the last one is replaced anyway
+            where the number of classes differs.
+        jit: Whether XLA compiles the step.
+    """
+
+    architecture: str = "paper"
+    recipe: recipes.Recipe = recipes.Recipe()
+    initialization: str = "row"
+    seed: int = 0
+    precision: str = "float32"
+    deterministic: bool = True
+    mean: str = "pixel"
+    init_from: str | None = None
+    freeze: tuple[str, ...] = ()
+    reinitialize: tuple[str, ...] = ()
+    jit: bool = False
+
+
+def architecture_of(run_config: dict) -> architectures.Architecture:
+    """Returns the row that a run's config.json describes."""
+    row = architectures.with_initialization(architectures.ARCHITECTURES[run_config["architecture"]], run_config["initialization"])
+    row = dataclasses.replace(row, scale=tuple(run_config.get("scale", row.scale)))  # Weights of elsewhere bring theirs.
+    return architectures.with_num_classes(row, len(run_config["data"]["classes"]))
+
+
+CONFIG, CLASSES, HISTORY, CHECKPOINTS, BEST = "config.json", "classes.txt", "history.csv", "checkpoints", "best.json"
+
+# Also what config.json says in place of a mean colour.
+MEAN_IMAGE = "mean_image.npy"
+
+_STATE = "state.json"
+
+
+def _write_json(path, value) -> None:
+    atomic_files.atomic_write(path, lambda file: file.write((json.dumps(value, indent=2) + "\n").encode()))
+
+
+def _warn(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def restore(variables, arrays: dict) -> None:
+    """Assigns arrays to the variables of the same path; arrays left over belong to something else and are ignored.
+
+    Args:
+        variables: Keras variables.
+        arrays: Arrays by path.
+
+    Raises:
+        RunError: If an array is missing or has another shape; nothing is assigned then.
+    """
+    missing = [v.path for v in variables if v.path not in arrays]
+    differing = [
+        f"{v.path}: {arrays[v.path].shape} in the checkpoint, {tuple(v.shape)} in the network"
+        for v in variables if v.path in arrays and arrays[v.path].shape != tuple(v.shape)]
+    if missing or differing:
+        raise errors.RunError(
+            "The checkpoint does not fit the network. Missing: "
+            f"{', '.join(missing) or 'none'}. Other shapes: {'; '.join(differing) or 'none'}.")
+    for variable in variables:
+        variable.assign(arrays[variable.path])
+
+
+def _differences(name: str, before, now):
+    """Yields what differs between two configs, a line each."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in {**before, **now}:
+            yield from _differences(f"{name}.{key}" if name else key, before.get(key), now.get(key))
+    elif name not in ("recipe.epochs", "data.directory", "data.name") and before != now:
+        yield f"{name}: {_short(before)} in the run, {_short(now)} now"
+
+
+_DEFAULTS = dataclasses.asdict(TrainConfig())
+
+
+def _with_defaults(run_config: dict) -> dict:
+    """Returns a config with the fields that it was written too early to have, as their defaults: all runs had those then."""
+    return _DEFAULTS | run_config | {"recipe": _DEFAULTS["recipe"] | run_config.get("recipe", {})}
+
+
+def _short(value) -> str:
+    text = repr(value)
+    return text if len(text) < 80 else text[:77] + "..."
+
+
+def default_path(architecture: str, data_name: str, init_from: str | None = None) -> str:
+    """Returns where a run is kept unless it is said: runs/<architecture or source>-<data set>."""
+    start = f"{os.path.basename(os.path.abspath(init_from))}-to" if init_from else architecture
+    return f"runs/{start}-{data_name}"
+
+
+class RunDirectory:
+    """The directory of one run.
+
+    Args:
+        path: Where it is, or shall be.
+    """
+
+    def __init__(self, path):
+        self.path = pathlib.Path(path).expanduser()
+
+    def __fspath__(self):
+        return str(self.path)
+
+    def __str__(self):
+        return str(self.path)
+
+    @contextlib.contextmanager
+    def locked(self, work: str = "training"):
+        """Holds the directory for this process, so that two processes never write into it.
+
+        Args:
+            work: What this process does, and the other one would be doing, for the message.
+
+        Raises:
+            RunError: If another process holds it, or it cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = open(self.path / ".lock", "a")
+        except OSError as error:
+            raise errors.RunError(f"--workdir={self.path} cannot be used: {error.strerror}.") from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise errors.RunError(
+                    f"{self.path} is in use by another {work}. Wait for it, or give another --workdir.") from error
+            except OSError:
+                pass  # Some network file systems know no locks.
+            yield
+
+    def read_config(self) -> dict | None:
+        """Returns what the run was started with, or None for a new run.
+
+        Raises:
+            RunError: If the file is there and cannot be read.
+        """
+        try:
+            return json.loads((self.path / CONFIG).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise errors.RunError(f"{self.path / CONFIG} cannot be read: {error}") from error
+
+    def existing_config(self) -> dict:
+        """Returns what the run was started with.
+
+        Raises:
+            RunError: If there is no run, or the file cannot be read.
+        """
+        run_config = self.read_config()
+        if run_config is None:
+            raise errors.RunError(f"{self} is no run: it has no {CONFIG}. Make one with: python train.py --workdir={self}")
+        return run_config
+
+    def write_config(self, run_config: dict, class_names) -> None:
+        """Writes config.json and classes.txt; config.json last, so that its presence says that both are there."""
+        lines = "".join(f"{name}\n" for name in class_names)
+        atomic_files.atomic_write(self.path / CLASSES, lambda file: file.write(lines.encode("utf-8", "surrogateescape")))
+        _write_json(self.path / CONFIG, run_config)
+
+    def check_same_config(self, run_config: dict) -> None:
+        """Refuses to go on with a run that was started differently. More epochs, or moved data, are the same run.
+
+        Raises:
+            RunError: Names each difference with both values.
+        """
+        old = self.read_config()
+        if old is None:
+            return
+        old, now = (json.loads(json.dumps(_with_defaults(each))) for each in (old, run_config))  # Tuples become lists.
+        differences = list(_differences("", old, now))
+        if old["data"]["fingerprint"] != now["data"]["fingerprint"]:
+            differences.append(f"the images: {old['data']['directory']} in the run, {now['data']['directory']} now")
+        if differences:
+            raise errors.RunError(
+                f"{self} holds a run that was started differently:\n" + "".join(f"  {each}\n" for each in differences)
+                + "Give the same flags to resume it, or another --workdir for a new run.")
+
+    def write_mean_image(self, mean_image: np.ndarray) -> None:
+        """Writes what the first layer subtracts, float32 [size, size, 3]."""
+        atomic_files.atomic_write(self.path / MEAN_IMAGE, lambda file: np.save(file, mean_image))
+
+    def read_mean(self, run_config: dict):
+        """Returns what the first layer subtracts: the mean colour of config.json, or the mean image beside it.
+
+        Raises:
+            RunError: If the mean image cannot be read.
+        """
+        if run_config["mean"] != MEAN_IMAGE:
+            return run_config["mean"]
+        try:
+            return np.load(self.path / MEAN_IMAGE)
+        except (OSError, ValueError) as error:
+            raise errors.RunError(f"{self.path / MEAN_IMAGE} cannot be read: {error}") from error
+
+    def class_names(self) -> list[str]:
+        """Returns the class names in the order of the logits."""
+        return (self.path / CLASSES).read_text(encoding="utf-8", errors="surrogateescape").split("\n")[:-1]
+
+    def steps(self) -> list[int]:
+        """Returns the steps that checkpoints were written at, the newest first."""
+        names = [path.stem for path in (self.path / CHECKPOINTS).glob("*.npz")]
+        return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
+
+    def best_step(self) -> int | None:
+        """Returns the step of the best checkpoint, or None."""
+        try:
+            return int(json.loads((self.path / CHECKPOINTS / BEST).read_text())["step"])
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def write_checkpoint(self, step: int, arrays: dict, state: dict, best_step: int | None = None) -> None:
+        """Writes a checkpoint and removes those that are neither the last two nor the best.
+
+        Args:
+            step: Steps done since the start. Checkpoints of later steps could not be read, and are removed.
+            arrays: Arrays by name.
+            state: What else is needed to go on; must survive JSON.
+            best_step: Step of the best checkpoint so far, if there is one; it may be this one.
+        """
+        members = arrays | {_STATE: np.frombuffer(json.dumps(state).encode(), "uint8")}
+        atomic_files.atomic_write(self._checkpoint(step), lambda file: np.savez(file, **members))
+        self.mark_best(best_step)
+        kept = {*[each for each in self.steps() if each <= step][:2], best_step}
+        for path in (self.path / CHECKPOINTS).glob("*.npz"):
+            if path.stem.isdecimal() and int(path.stem) not in kept:
+                path.unlink(missing_ok=True)
+        for path in (self.path / CHECKPOINTS).glob(".*.tmp"):  # Left by a process that was killed.
+            path.unlink(missing_ok=True)
+
+    def mark_best(self, step: int | None) -> None:
+        """Makes best.json name a step, if there is one and it does not yet; also after a kill between the two files."""
+        if step is not None and step != self.best_step():
+            _write_json(self.path / CHECKPOINTS / BEST, {"step": step})
+
+    def read_checkpoint(self, which: str = "last", *, is_wanted=lambda name: True, say=_warn):
+        """Reads a checkpoint; a last one that cannot be read falls back to the one before, and that is said.
+
+        Args:
+            which: "last" or "best".
+            is_wanted: Which arrays to read, by name; the others cost nothing.
+            say: Called with a line for each checkpoint that could not be read.
+
+        Returns:
+            (arrays by name, state), or None if there is no checkpoint at all.
+
+        Raises:
+            RunError: If there are checkpoints and none can be read, or there is no best one.
+        """
+        steps = self.steps()
+        if which == "best" and steps:
+            best = self.best_step()
+            if best not in steps:
+                raise errors.RunError(
+                    f"{self.path} has no best checkpoint: no epoch was measured yet. Use --checkpoint=last.")
+            steps = [best]
+        for step in steps:
+            try:
+                with open(self._checkpoint(step), "rb") as opened, np.load(opened) as file:
+                    arrays = {name: file[name] for name in file.files if name != _STATE and is_wanted(name)}
+                    return arrays, json.loads(file[_STATE].tobytes())
+            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+                say(f"{self._checkpoint(step)} cannot be read ({error})"
+                    + ("; falling back to the one before." if step != steps[-1] else "."))
+        if steps:
+            what = "The best checkpoint" if which == "best" else "No checkpoint"
+            raise errors.RunError(f"{what} in {self.path / CHECKPOINTS} can{'not' if which == 'best' else ''} be read.")
+        return None
+
+    def existing_checkpoint(self, which: str = "last", *, is_wanted=lambda name: True):
+        """Reads a checkpoint as `read_checkpoint` does.
+
+        Raises:
+            RunError: Also if there is none at all.
+        """
+        checkpoint = self.read_checkpoint(which, is_wanted=is_wanted)
+        if checkpoint is None:
+            raise errors.RunError(f"{self} has no checkpoint yet. Go on training: the command that started it resumes it.")
+        return checkpoint
+
+    def write_history(self, rows: list[dict]) -> None:
+        """Writes history.csv, one row an epoch; the checkpoint's state holds the rows, this is a view of them."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        atomic_files.atomic_write(self.path / HISTORY, lambda file: file.write(text.getvalue().encode()))
+
+    def _checkpoint(self, step: int) -> pathlib.Path:
+        return self.path / CHECKPOINTS / f"{step:08d}.npz"
+
+
+def load_model(run: RunDirectory, which: str = "last", precision: str | None = None):
+    """Rebuilds a run's network with the weights of a checkpoint, with no device in it, to learn no more.
+
+    Args:
+        run: The run's directory.
+        which: "last" or "best".
+        precision: Keras dtype policy; by default the run's. See `alexnet.inference_policy`.
+
+    Returns:
+        (model, the run's config, the checkpoint's state).
+
+    Raises:
+        errors.RunError: If there is no run or no checkpoint, or they do not fit together.
+    """
+    from alexnet_tf import alexnet  # TensorFlow takes seconds, and most of this file does without.
+
+    run_config = run.existing_config()
+    model = alexnet.build_model(
+        architecture_of(run_config), mean=run.read_mean(run_config),
+        precision=alexnet.inference_policy(precision or run_config["precision"]), lrn_implementation="xla")
+    paths = {variable.path for variable in model.variables}
+    arrays, state = run.existing_checkpoint(which, is_wanted=paths.__contains__)
+    restore(model.variables, arrays)
+    return model, run_config, state

@@ -1,0 +1,185 @@
+"""What all weight files share, and the two kinds that have a library of their own: .safetensors, and Keras' files.
+
+A weight file is data from a stranger: nothing in it is run, and nothing is allocated because a header says so. What
+names and shapes mean is in `weights`; pickles are in `pickles`, Caffe's files in `caffe_files`.
+"""
+
+import io
+import json
+import math
+import pathlib
+import struct
+import zipfile
+
+import numpy as np
+
+from alexnet_tf import errors
+
+# No AlexNet is larger: 62,378,344 values of 8 bytes are 0.5 GB.
+MAX_BYTES = 1 << 30
+
+# Of JSON, which takes ten times as much as Python's objects. A mean image in a .keras file has 3 MB.
+_MAX_JSON = 1 << 24
+
+
+class WeightFileError(errors.UserError):
+    """A weight file cannot be read or written; the message says why."""
+
+
+def read_bytes(path) -> bytes:
+    """Returns a file's content.
+
+    Raises:
+        WeightFileError: If it cannot be read, is empty, or is larger than any of these networks.
+    """
+    path = pathlib.Path(path).expanduser()
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise WeightFileError(f"{path} has {size:,} bytes; no weights of these networks have over {MAX_BYTES:,}.")
+        content = path.read_bytes()
+    except OSError as error:
+        raise WeightFileError(f"{path} cannot be read: {error.strerror}.") from error
+    if not content:
+        raise WeightFileError(f"{path} is empty.")
+    return content
+
+
+def array_of(content, dtype, shape, what: str, offset: int = 0) -> np.ndarray:
+    """Returns bytes as an array that shares their memory.
+
+    Args:
+        content: Bytes, or anything with that interface.
+        dtype: Of the values.
+        shape: As declared by the file.
+        what: Names the array in messages.
+        offset: Of the first byte.
+
+    Raises:
+        WeightFileError: If the shape is none, or says another number of values than there are bytes.
+    """
+    shape = tuple(shape)
+    # Nothing longer is printed or multiplied: a tuple of tuples of tuples may take for ever.
+    if len(shape) > 8 or not all(isinstance(size, int) and 0 <= size < 1 << 40 for size in shape):
+        raise WeightFileError(f"{what} has no possible shape.")
+    declared, present = math.prod(shape) * np.dtype(dtype).itemsize, len(content) - offset
+    if declared != present:
+        raise WeightFileError(
+            f"{what} is declared as {shape}, {declared:,} bytes, and has {present:,}: truncated or damaged.")
+    return np.frombuffer(content, dtype, offset=offset).reshape(shape)
+
+
+def open_zip(content: bytes) -> zipfile.ZipFile:
+    """Opens a zip file.
+
+    Raises:
+        WeightFileError: If it is damaged.
+    """
+    try:
+        return zipfile.ZipFile(io.BytesIO(content))
+    except (zipfile.BadZipFile, ValueError, OSError, struct.error, NotImplementedError) as error:
+        raise WeightFileError(f"The zip is damaged: {error}.") from error
+
+
+def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """Returns a member of a zip file.
+
+    Raises:
+        WeightFileError: If it is not there, compressed (a small file could become a huge one) or damaged.
+    """
+    try:
+        if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
+            raise WeightFileError(f"{name} in the zip is compressed; weights are stored as they are.")
+        return archive.read(name)
+    except KeyError as error:
+        raise WeightFileError(f"The zip holds no {name}.") from error
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError, RuntimeError, struct.error) as error:
+        raise WeightFileError(f"{name} in the zip is damaged: {error}.") from error
+
+
+def read_safetensors(content: bytes) -> tuple[dict, dict]:
+    """Reads a .safetensors file.
+
+    Returns:
+        (arrays by name, the texts in its metadata).
+
+    Raises:
+        WeightFileError: If it is damaged, or holds anything but floats.
+    """
+    import safetensors
+    import safetensors.numpy
+
+    length = int.from_bytes(content[:8], "little")
+    if length > _MAX_JSON:
+        raise WeightFileError(f"Its header is said to have {length:,} bytes: it is no readable .safetensors file.")
+    try:
+        arrays = safetensors.numpy.load(content)
+        metadata = json.loads(content[8:8 + length]).get("__metadata__", {})
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightFileError(f"It is no readable .safetensors file: {error}") from error
+    for name, array in arrays.items():
+        if array.dtype.kind != "f":
+            raise WeightFileError(f"{name} holds {array.dtype}, not floating-point numbers.")
+    return arrays, metadata
+
+
+def write_safetensors(file, arrays: dict, metadata: dict) -> None:
+    """Writes arrays with texts about them."""
+    import safetensors.numpy
+
+    file.write(safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata))
+
+
+def read_keras(content: bytes) -> tuple[dict, dict]:
+    """Reads a .weights.h5 or .keras file of a model of `alexnet.build_model`, without Keras.
+
+    Returns:
+        (arrays by the variable's path: "conv1_a/kernel", "conv1_a/bias"; the model's config, empty for .weights.h5).
+
+    Raises:
+        WeightFileError: If it is damaged, or an array lies outside the file or is compressed.
+    """
+    import h5py
+
+    model_config = {}
+    if content.startswith(b"PK"):
+        archive = open_zip(content)
+        content = read_member(archive, "model.weights.h5")
+        try:
+            text = read_member(archive, "config.json")
+            model_config = json.loads(text if len(text) <= _MAX_JSON else "")["config"]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise WeightFileError(f"config.json in the zip is damaged: {error}.") from error
+    arrays = {}
+    try:
+        with h5py.File(io.BytesIO(content), "r") as file:
+            layers = _h5_member(file, "layers")
+            for layer in layers:
+                variables = _h5_member(_h5_member(layers, layer), "vars")
+                weights = [_h5_member(variables, position) for position in variables]
+                if weights and weights[0].shape:  # Else a count, or no weights at all.
+                    for weight, kind in zip(weights, ("kernel", "bias"), strict=False):
+                        name = f"{variables.attrs['name']}/{kind}"
+                        arrays[name] = _h5_array(weight, name)
+    except WeightFileError:
+        raise
+    except Exception as error:  # Of a damaged file h5py raises whatever the C library's error is taken for.
+        raise WeightFileError(f"It is no Keras weight file of this project: {error}.") from error
+    return arrays, model_config
+
+
+def _h5_member(group, name):
+    """Returns a member of a group, refusing links that may lead out of the file."""
+    import h5py
+
+    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+        raise WeightFileError(f"{name!r} is missing, or a link that may lead anywhere.")
+    return group[name]
+
+
+def _h5_array(dataset, what):
+    present = dataset.id.get_storage_size()
+    is_inside = not dataset.external and not dataset.is_virtual
+    if dataset.dtype.kind != "f" or not is_inside or dataset.size * dataset.dtype.itemsize != present:
+        raise WeightFileError(f"{what} is declared as {dataset.dtype} {dataset.shape} and has {present:,} bytes.")
+    return dataset[()]

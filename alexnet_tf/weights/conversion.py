@@ -1,0 +1,331 @@
+"""From a weight file to a run, and back: which reader, which conventions of the input, which classes.
+
+An imported run lacks its images and its momentum. Everything else is as training leaves it, for every command.
+"""
+
+import dataclasses
+import hashlib
+import pathlib
+
+import numpy as np
+
+from alexnet_tf import architectures, atomic_files, errors, runs
+from alexnet_tf.weights import caffemodel, containers, layouts, prototxt, restricted_pickle
+
+_CLASSES = pathlib.Path(__file__).parents[1] / "imagenet_classes.txt"
+
+# Kinds of files by their names' endings.
+_ENDINGS = {
+    ".caffemodel": "caffemodel", ".npy": "npy", ".pth": "torch", ".pt": "torch", ".safetensors": "safetensors",
+    ".weights.h5": "keras", ".keras": "keras"}
+
+# What `Recipe.resize` does, in words.
+_RESIZED = {"caffe": "warped to 256 x 256", "paper": "with the shorter side scaled to 256"}
+
+
+def imagenet_classes() -> tuple[list[str], list[str]]:
+    """Returns (WordNet ids, "id name" for people) of ImageNet's 1000 classes, in Caffe's and torchvision's order."""
+    lines = [line for line in _CLASSES.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    return [line.split()[0] for line in lines], lines
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """A weight file, read.
+
+    Attributes:
+        file_format: A key of `weights.LAYOUTS`, or "keras".
+        entries: Arrays by the file's names.
+        layers: Of a .caffemodel.
+        architecture: The row, where the file says it.
+        mean: What the input's first step subtracts, RGB, where the file says it.
+        scale: What it multiplies by, where the file says it.
+    """
+
+    file_format: str
+    entries: dict
+    layers: list | None = None
+    architecture: str | None = None
+    mean: tuple | list | None = None
+    scale: tuple | None = None
+
+
+def _read(name: str, content: bytes) -> _Source:
+    file_format = next((kind for ending, kind in _ENDINGS.items() if name.lower().endswith(ending)), None)
+    if file_format == "caffemodel":
+        return _of_caffemodel(caffemodel.read_caffemodel(content))
+    if file_format == "npy":
+        entries = restricted_pickle.read_npy(content)
+        if not isinstance(entries, dict):
+            raise containers.WeightFileError("It holds one array and no dictionary of layers.")
+        return _Source("npy", entries)
+    if file_format == "torch":
+        return _Source("torch", restricted_pickle.read_torch(content))
+    if file_format == "safetensors":
+        entries, metadata = containers.read_safetensors(content)
+        return _Source("safetensors", entries, mean=_numbers(metadata, "mean"), scale=_numbers(metadata, "scale"))
+    if file_format == "keras":
+        return _of_keras(*containers.read_keras(content))
+    raise containers.WeightFileError(f"Its name ends in none of {', '.join(_ENDINGS)}.")
+
+
+def _of_caffemodel(layers) -> _Source:
+    """What a .caffemodel says; without a layer that scales the input, it is not scaled."""
+    entries, scale = {}, (1.0, 1.0, 1.0)
+    for layer in layers:
+        if layer.type == "Scale" and layer.name == "scale" and [blob.shape for blob in layer.blobs] == [(3,)]:
+            scale = tuple(float(factor) for factor in layer.blobs[0][::-1])
+            continue
+        if layer.blobs and f"{layer.name}[0]" in entries:
+            raise containers.WeightFileError(f"Two layers are called {layer.name}.")
+        entries |= {f"{layer.name}[{index}]": blob for index, blob in enumerate(layer.blobs)}
+    return _Source("caffemodel", entries, layers, scale=scale)
+
+
+def _of_keras(entries, model_config) -> _Source:
+    """What a Keras file says: in .keras the row's name, the mean and the scale too."""
+    if not model_config:
+        return _Source("keras", entries)
+    try:
+        [normalize] = [layer["config"] for layer in model_config["layers"] if layer["name"] == "normalize"]
+        mean = np.array(normalize["mean"], "float32")
+        if mean.shape != (3,) and (mean.ndim != 3 or mean.shape[-1] != 3):
+            raise containers.WeightFileError(f"Its mean has the shape {mean.shape}.")
+        name = model_config["name"]
+        return _Source(
+            "keras", entries, architecture=name if name in architectures.ARCHITECTURES else None,
+            mean=mean.tolist() if mean.ndim == 1 else mean, scale=tuple(float(each) for each in normalize["scale"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise containers.WeightFileError("Its config.json is of no network of this project.") from error
+
+
+def _numbers(metadata, name):
+    """Returns three finite numbers of a .safetensors file's metadata, if they are there."""
+    if name not in metadata:
+        return None
+    try:
+        numbers = [float(word) for word in metadata[name].split()]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 3 or not np.isfinite(numbers).all():
+        raise containers.WeightFileError(f"{name!r} in its metadata is not three numbers.")
+    return numbers
+
+
+def read_mean(mean: str, image_size: int):
+    """Returns a mean that a person gives, as the first layer subtracts it.
+
+    Args:
+        mean: "B,G,R" in [0, 255], as Caffe's users know it, or a .binaryproto or .npy file in Caffe's order [3, height,
+            width], BGR. Of a larger mean image the centre is taken, where the centre crop of an evaluation lies; Caffe
+            moves it with the crop.
+        image_size: Side of the network's input.
+
+    Returns:
+        [R, G, B], or float32 [image_size, image_size, 3] RGB.
+
+    Raises:
+        WeightFileError: If it is neither.
+    """
+    if not mean.lower().endswith((".binaryproto", ".npy")):
+        try:
+            array = np.array([float(each) for each in mean.split(",")])
+        except ValueError as error:
+            raise containers.WeightFileError(f"--mean={mean} is neither B,G,R nor a .binaryproto or .npy file.") from error
+    else:
+        content = containers.read_bytes(mean)
+        array = caffemodel.read_mean(content) if mean.lower().endswith(".binaryproto") else restricted_pickle.read_npy(content)
+    if isinstance(array, dict) or array.shape[:1] != (3,) or array.ndim not in (1, 3) or not np.isfinite(array).all():
+        raise containers.WeightFileError(f"--mean={mean} is no mean: three numbers, or [3, height, width], are.")
+    if array.ndim == 1:
+        return array[::-1].tolist()
+    offsets = [(size - image_size) // 2 for size in array.shape[1:]]
+    if min(offsets) < 0 or array.shape[1] > architectures.SQUARE_SIZE or array.shape[2] > architectures.SQUARE_SIZE:
+        raise containers.WeightFileError(
+            f"--mean={mean} has {array.shape[1]} x {array.shape[2]} pixels; {image_size} to {architectures.SQUARE_SIZE} are "
+            "needed.")
+    top, left = offsets
+    return np.ascontiguousarray(
+        array[::-1, top:top + image_size, left:left + image_size].transpose(1, 2, 0), "float32")
+
+
+def _read_classes(path, count: int) -> tuple[list[str], list[str]]:
+    """Returns (the classes' names as data sets have them, as people read them), for `count` logits."""
+    if path is None:
+        if count != 1000:
+            raise containers.WeightFileError(
+                f"It has {count} classes. Name them: --classes=FILE, a line each, in the order of the logits.")
+        return imagenet_classes()
+    try:
+        names = containers.read_bytes(path).decode("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise containers.WeightFileError(f"--classes={path} is no text.") from error
+    if len(names) != count:
+        raise containers.WeightFileError(f"--classes={path} has {len(names)} lines; the network has {count} logits.")
+    return names, names
+
+
+def import_run(
+    source, path, *, architecture: str | None = None, classes=None, mean: str | None = None,
+    allow_nan: bool = False) -> list[str]:
+    """Makes a run of a weight file.
+
+    Args:
+        source: The file: .caffemodel, .npy, .pth, .safetensors, .weights.h5 or .keras.
+        path: The run's directory, new.
+        architecture: Name of the row, where the file does not tell it or is to be overruled.
+        classes: File with a class name on each line; by default ImageNet's, if there are 1000 logits.
+        mean: See `read_mean`; by default the file's, or else the row's.
+        allow_nan: Whether weights may be other than finite numbers.
+
+    Returns:
+        What was found and decided, as lines for a person.
+
+    Raises:
+        WeightFileError: If the file cannot be read or fits no row.
+        errors.RunError: If the directory holds a run already, or cannot be written.
+    """
+    run = runs.RunDirectory(path)
+    if run.read_config() is not None or run.steps():
+        raise errors.RunError(f"{run} holds a run already. Give another --workdir.")
+    content = containers.read_bytes(source)
+    try:
+        read = _read(str(source), content)
+        row, how = layouts.detect_architecture(
+            read.file_format, read.entries, layers=read.layers, architecture=architecture or read.architecture)
+        arrays = read.entries
+        if read.file_format != "keras":
+            arrays = layouts.from_file(row, layouts.LAYOUTS[read.file_format], read.entries)
+        arrays = {name: np.asarray(array, "float32") for name, array in arrays.items()}
+        if not allow_nan:
+            layouts.check_finite(arrays)
+    except containers.WeightFileError as error:
+        raise containers.WeightFileError(f"{source}: {error}") from error
+    ids, names = _read_classes(classes, row.num_classes)
+    subtracted = read_mean(mean, row.image_size) if mean else row.mean if read.mean is None else read.mean
+    scale = tuple(row.scale if read.scale is None else read.scale)
+    with run.locked():
+        run_config = _run_config(row, subtracted, scale, ids, {
+            "file": pathlib.Path(source).name, "sha256": hashlib.sha256(content).hexdigest()})
+        run.write_checkpoint(0, arrays | layouts.dropout_counts(row), {"epoch": 0})
+        if run_config["mean"] == runs.MEAN_IMAGE:
+            run.write_mean_image(subtracted)
+        run.write_config(run_config, names)
+    return _report(row, how, arrays, run_config, names)
+
+
+def _run_config(row, mean, scale, classes, source) -> dict:
+    """Returns config.json of an imported run: the fields of `training.make_run_config`, and where it is from."""
+    return dataclasses.asdict(runs.TrainConfig(architecture=row.name, recipe=row.recipe)) | {
+        "image_size": row.image_size,
+        "mean": runs.MEAN_IMAGE if np.ndim(mean) == 3 else list(mean),
+        "scale": list(scale),
+        "data": {"name": "imported", "directory": None, "classes": classes, "images": {}, "validation": None,
+                 "fingerprint": source["sha256"]},
+        "imported": source,
+    }
+
+
+def _report(row, how, arrays, run_config, names):
+    mean = run_config["mean"]
+    mean = "a mean image" if mean == runs.MEAN_IMAGE else "R, G, B = " + ", ".join(f"{each:.3f}" for each in mean)
+    factor = "" if set(run_config["scale"]) == {1.0} else ", then times " + ", ".join(
+        f"{each:.6f}" for each in run_config["scale"])
+    return [
+        f"Network: {row.name} ({how}), {sum(array.size for array in arrays.values()):,} parameters",
+        f"Input: RGB {row.image_size} x {row.image_size} in [0, 255]; minus {mean}{factor}; images "
+        f"{_RESIZED[row.recipe.resize]}, the centre",
+        f"Classes: {len(names)}: {names[0]} ... {names[-1]}"]
+
+
+def export_run(path, file_format: str, output, *, which: str = "last") -> list[str]:
+    """Writes a run's weights for another engine.
+
+    Args:
+        path: The run's directory.
+        file_format: A key of `weights.LAYOUTS`.
+        output: The file. Beside a .caffemodel appear its .prototxt, and a mean image as .binaryproto.
+        which: "last" or "best" checkpoint.
+
+    Returns:
+        What was written and what its reader must know, as lines for a person.
+
+    Raises:
+        WeightFileError: If the row cannot be said in the format.
+        errors.RunError: If there is no run or checkpoint, or the output cannot be written.
+    """
+    run = runs.RunDirectory(path)
+    run_config = run.existing_config()
+    row = runs.architecture_of(run_config)
+    row = dataclasses.replace(row, recipe=dataclasses.replace(row.recipe, resize=run_config["recipe"]["resize"]))
+    reason = layouts.unsupported_reason(row, file_format)
+    if reason:
+        raise containers.WeightFileError(f"{reason}. Formats that can: {', '.join(_formats_of(row)) or 'none'}.")
+    shapes, mean = layouts.variable_shapes(row), run.read_mean(run_config)
+    arrays, _ = run.existing_checkpoint(which, is_wanted=shapes.__contains__)
+    problems = layouts.differences(shapes, arrays)
+    if problems:
+        raise errors.RunError(f"The checkpoint of {run} does not fit {row.name}: {'; '.join(problems)}.")
+    output = pathlib.Path(output).expanduser()
+    lines = _conventions(row, mean, layouts.LAYOUTS[file_format].is_bgr)
+    if file_format == "npy" and row.scale != (1.0, 1.0, 1.0):
+        _fold_scale(arrays, row)
+        lines = [*_conventions(dataclasses.replace(row, scale=(1.0,) * 3), mean, True),
+                 "The file has no place for the input's scale: conv1 was multiplied by it."]
+    layout = layouts.LAYOUTS[file_format]
+    if layout.default not in (None, row.name):
+        lines.append(f"The file does not say that it is {row.name}; readers take it for {layout.default}, unless told.")
+    entries = layouts.to_file(row, layout, arrays)
+    if file_format == "caffemodel":
+        return _write_caffe(output, row, entries, mean, lines)
+    writers = {
+        "npy": lambda file: restricted_pickle.write_npy(file, entries), "torch": lambda file: restricted_pickle.write_torch(file, entries),
+        "safetensors": lambda file: containers.write_safetensors(file, entries, _metadata(row, mean))}
+    atomic_files.atomic_write(output, writers[file_format])
+    return [f"Written: {output}", *lines]
+
+
+def _formats_of(row):
+    return [name for name in layouts.LAYOUTS if not layouts.unsupported_reason(row, name)]
+
+
+def _fold_scale(arrays, row):
+    for name in row.stages[0].layer_names:
+        arrays[f"{name}/kernel"] *= np.array(row.scale, "float32")[:, None]
+
+
+def _metadata(row, mean) -> dict:
+    """What a .safetensors file says beside the weights; a mean image has no place there."""
+    words = {"architecture": row.name, "scale": " ".join(map(repr, row.scale))}
+    return words if np.ndim(mean) == 3 else words | {"mean": " ".join(map(repr, mean))}
+
+
+def _conventions(row, mean, is_bgr) -> list[str]:
+    """Returns what a reader must do with an image."""
+    step = -1 if is_bgr else 1
+    order = "B, G, R" if is_bgr else "R, G, B"
+    mean = "the run's mean image" if np.ndim(mean) == 3 else f"({', '.join(f'{each:.9g}' for each in mean[::step])})"
+    factor = ""
+    if row.scale != (1.0, 1.0, 1.0):
+        factor = f", times ({', '.join(f'{each:.9g}' for each in row.scale[::step])})"
+        factor += " (the layer `scale` does so)" if is_bgr else ""
+    return [f"Input: {order}, 0 to 255, minus {mean}{factor}; images {_RESIZED[row.recipe.resize]}, the central "
+            f"{row.image_size} pixels"]
+
+
+def _write_caffe(output, row, entries, mean, lines):
+    layers = []
+    for layer in prototxt.to_caffe_layers(row):
+        blobs = tuple(entries[name] for name in (f"{layer.name}[0]", f"{layer.name}[1]") if name in entries)
+        if layer.type == "Scale":
+            blobs = (np.array(row.scale[::-1], "float32"),)
+        layers.append(dataclasses.replace(layer, blobs=blobs))
+    prototxt_file = output.with_suffix(".prototxt")
+    atomic_files.atomic_write(output, lambda file: caffemodel.write_caffemodel(file, row.name, layers))
+    atomic_files.atomic_write(prototxt_file, lambda file: file.write(prototxt.prototxt(row, lines).encode()))
+    written = [f"Written: {output}", f"Written: {prototxt_file}"]
+    if np.ndim(mean) == 3:
+        binaryproto = output.with_suffix(".binaryproto")
+        atomic_files.atomic_write(binaryproto, lambda file: caffemodel.write_mean(file, mean[:, :, ::-1].transpose(2, 0, 1)))
+        written.append(f"Written: {binaryproto}")
+    return written + lines

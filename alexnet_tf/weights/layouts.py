@@ -1,0 +1,306 @@
+"""What the arrays of a weight file mean: layouts as data, the row they fit, and conversion to this model and back.
+
+In the middle is NumPy: arrays by the paths of this model's variables (`conv2_a/kernel`) on one side, arrays by a file's
+own names on the other. A file's bytes are for `weight_files`, `pickles` and `caffe_files`. No Caffe, no PyTorch.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from alexnet_tf import architectures
+from alexnet_tf.weights import containers, prototxt
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How a kind of file holds a network's weights. Every one of them, like Keras, computes cross-correlation.
+
+    Attributes:
+        kernel: Name of a stage's kernel in the file, with the stage's name in place of {}.
+        bias: Name of its bias.
+        is_channels_first: Whether convolutions are [out, in, height, width], dense kernels [out, in], and what a dense
+            layer reads of a map is ordered by channel, row, column. Keras and .npy: [height, width, in, out],
+            [in, out], and row, column, channel.
+        is_bgr: Whether conv1 reads blue first.
+        default: The row that is assumed where several fit and the file says no more.
+        rows: The rows that readers of this kind of file can compute; None: those with a Caffe network.
+        layer_names: The file's names of the stages, where they are not ours.
+    """
+
+    kernel: str
+    bias: str
+    is_channels_first: bool
+    is_bgr: bool
+    default: str | None = None
+    rows: tuple[str, ...] | None = None
+    layer_names: dict = dataclasses.field(default_factory=dict)
+
+    def name(self, kind: str, stage_name: str) -> str:
+        """Returns the file's name of a stage's "kernel" or "bias"."""
+        return getattr(self, kind).format(self.layer_names.get(stage_name, stage_name))
+
+
+# torchvision/models/alexnet.py: positions in its two Sequential modules.
+_TORCHVISION_NAMES = {
+    "conv1": "features.0", "conv2": "features.3", "conv3": "features.6", "conv4": "features.8", "conv5": "features.10",
+    "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6"}
+
+_TORCHVISION = Layout(
+    "{}.weight", "{}.bias", is_channels_first=True, is_bgr=False, rows=("torchvision",), layer_names=_TORCHVISION_NAMES)
+
+LAYOUTS = {
+    # BVLC/caffe, base_conv_layer.cpp and inner_product_layer.cpp: [out, in / group, height, width] and [out, in].
+    # Images are BGR, as cv::imread gives them.
+    "caffemodel": Layout("{}[0]", "{}[1]", is_channels_first=True, is_bgr=True),
+    # bvlc_alexnet.npy: what ethereon/caffe-tensorflow makes of the caffemodel: transposed, fc6's rows reordered, conv1
+    # still BGR. Its readers compute bvlc_alexnet; caffenet's weights have the same shapes.
+    "npy": Layout(
+        "{}[0]", "{}[1]", is_channels_first=False, is_bgr=True, default="caffe", rows=("caffe", "caffenet")),
+    "torch": _TORCHVISION,
+    "safetensors": _TORCHVISION,
+}
+
+
+def unsupported_reason(row: architectures.Architecture, file_format: str) -> str | None:
+    """Returns why a row cannot be said in a format, or None if it can: the matrix of the README.
+
+    Args:
+        row: Any.
+        file_format: A key of `LAYOUTS`.
+    """
+    rows = LAYOUTS[file_format].rows
+    if rows is None:
+        reason = prototxt.unsupported_reason(row)
+    elif row.name not in rows:
+        reason = f"its readers compute {' or '.join(rows)} and nothing else"
+    else:
+        reason = None
+    return reason and f"{row.name} cannot be written as {file_format}: {reason}"
+
+
+def kernel_shapes(row: architectures.Architecture) -> dict[str, tuple[int, ...]]:
+    """Returns the shape of each stage's kernel over all its towers: [height, width, in, out] or [in, out]."""
+    shapes, size, channels = {}, row.image_size, 3
+    for stage in row.stages:
+        if stage.kernel_size:
+            shapes[stage.name] = (stage.kernel_size, stage.kernel_size, channels // stage.groups, stage.filters)
+            size = (size + sum(stage.padding) - stage.kernel_size) // stage.strides + 1
+        else:
+            shapes[stage.name] = (size * size * channels, stage.filters)
+            size = 1
+        if "pool" in stage.ops:
+            pool = stage.pool
+            size = -(-size // pool.strides) if pool.padding == "same" else (size - pool.size) // pool.strides + 1
+        channels = stage.filters
+    return shapes
+
+
+def variable_shapes(row: architectures.Architecture) -> dict[str, tuple[int, ...]]:
+    """Returns the shape of each variable of `alexnet.build_model(row)` that holds weights, by its path."""
+    shapes = {}
+    for stage in row.stages:
+        *ins, out = kernel_shapes(row)[stage.name]
+        for name in stage.layer_names:
+            shapes[f"{name}/kernel"] = (*ins, out // stage.towers)
+            if stage.bias:
+                shapes[f"{name}/bias"] = (out // stage.towers,)
+    return shapes
+
+
+def dropout_counts(row: architectures.Architecture) -> dict[str, np.ndarray]:
+    """Returns the other variables of the model, at their start: how often each dropout layer has drawn."""
+    return {f"{name}_dropout/iteration": np.int64(0)
+            for stage in row.stages if "dropout" in stage.ops for name in stage.layer_names}
+
+
+def file_shapes(row: architectures.Architecture, layout: Layout) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes that a file of a layout must have for a row, by the file's names."""
+    shapes = {}
+    for stage in row.stages:
+        *ins, out = kernel_shapes(row)[stage.name]
+        if layout.is_channels_first:
+            shapes[layout.name("kernel", stage.name)] = (out, *ins[::-1][:1], *ins[:-1])
+        else:
+            shapes[layout.name("kernel", stage.name)] = (*ins, out)
+        if stage.bias:
+            shapes[layout.name("bias", stage.name)] = (out,)
+    return shapes
+
+
+def _last_map(row: architectures.Architecture) -> tuple[str, int]:
+    """Returns the first dense stage and the channels of the map it reads, or ("", 0)."""
+    for before, stage in zip(row.stages, row.stages[1:]):
+        if before.kernel_size and not stage.kernel_size:
+            return stage.name, before.filters
+    return "", 0
+
+
+def from_file(row: architectures.Architecture, layout: Layout, entries: dict) -> dict:
+    """Converts a file's arrays to this model's.
+
+    Args:
+        row: The row, with the file's number of classes.
+        layout: The file's.
+        entries: Arrays of the shapes of `file_shapes`, by the file's names.
+
+    Returns:
+        float32 arrays of the shapes of `variable_shapes`, by the variable's path.
+    """
+    arrays, (dense_after_map, channels) = {}, _last_map(row)
+    for stage in row.stages:
+        kernel = entries[layout.name("kernel", stage.name)]
+        if layout.is_channels_first:
+            if stage.name == dense_after_map:
+                kernel = _map_of(kernel, channels)
+            kernel = kernel.transpose(2, 3, 1, 0) if kernel.ndim == 4 else kernel.T
+        if layout.is_bgr and stage is row.stages[0]:
+            kernel = kernel[:, :, ::-1]
+        if not stage.kernel_size:
+            kernel = kernel.reshape(-1, stage.filters)
+        # A group's filters are consecutive output channels, and so are a tower's (Caffe's conv_layer.cpp).
+        for name, part in zip(stage.layer_names, np.split(kernel, stage.towers, axis=-1)):
+            arrays[f"{name}/kernel"] = np.ascontiguousarray(part, "float32")
+        if stage.bias:
+            bias = entries[layout.name("bias", stage.name)]
+            for name, part in zip(stage.layer_names, np.split(bias, stage.towers)):
+                arrays[f"{name}/bias"] = np.ascontiguousarray(part, "float32")
+    return arrays
+
+
+def _map_of(kernel, channels):
+    """Returns a kernel [out, channel * row * column] as the convolution over the whole map that it is."""
+    side = round((kernel.shape[1] // channels) ** 0.5)
+    return kernel.reshape(-1, channels, side, side)
+
+
+def to_file(row: architectures.Architecture, layout: Layout, arrays: dict) -> dict:
+    """Converts this model's arrays to a file's: the inverse of `from_file`, bit for bit."""
+    entries, (dense_after_map, channels) = {}, _last_map(row)
+    for stage in row.stages:
+        kernel = np.concatenate([arrays[f"{name}/kernel"] for name in stage.layer_names], axis=-1)
+        if layout.is_bgr and stage is row.stages[0]:
+            kernel = kernel[:, :, ::-1]
+        if layout.is_channels_first:
+            if stage.name == dense_after_map:
+                side = round((kernel.shape[0] // channels) ** 0.5)
+                kernel = kernel.reshape(side, side, channels, -1)
+            kernel = kernel.transpose(3, 2, 0, 1) if kernel.ndim == 4 else kernel.T
+            if not stage.kernel_size:
+                kernel = kernel.reshape(stage.filters, -1)
+        entries[layout.name("kernel", stage.name)] = np.ascontiguousarray(kernel)
+        if stage.bias:
+            entries[layout.name("bias", stage.name)] = np.concatenate(
+                [arrays[f"{name}/bias"] for name in stage.layer_names])
+    return entries
+
+
+def differences(expected: dict, entries: dict) -> list[str]:
+    """Returns in words what is missing, left over and of another shape in a file; nothing if it fits.
+
+    Args:
+        expected: Shapes by name.
+        entries: Arrays by name.
+    """
+    missing = [name for name in expected if name not in entries]
+    left_over = [name for name in entries if name not in expected]
+    differing = [f"{name}: {entries[name].shape} in the file, {shape} in the network"
+                 for name, shape in expected.items() if name in entries and entries[name].shape != shape]
+    return [f"{what}: {_listing(names)}" for what, names in (
+        ("missing", missing), ("left over", left_over), ("other shapes", differing)) if names]
+
+
+def _listing(names, limit: int = 24) -> str:
+    return ", ".join(name[:80] for name in names[:limit]) + (
+        f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def detect_architecture(file_format: str, entries: dict, *, layers=None, architecture: str | None = None):
+    """Finds the row that a file's arrays belong to, by names and shapes, and in a .caffemodel by the layers' order.
+
+    Args:
+        file_format: A key of `LAYOUTS`, or "keras": arrays by this model's own paths.
+        entries: Arrays by the file's names.
+        layers: Of a .caffemodel, in its order.
+        architecture: Name of a row, to take no other.
+
+    Returns:
+        (the row with the file's number of classes, a line about how it was found).
+
+    Raises:
+        WeightFileError: If none fits (with what is missing, left over and differing), or several do.
+    """
+    candidates = [architectures.ARCHITECTURES[architecture]] if architecture else _rows_of(file_format)
+    fits = {row.name: (row, differences(_shapes(row, file_format), entries))
+            for row in (_with_classes_of(row, file_format, entries) for row in candidates)}
+    fitting = [row for row, problems in fits.values() if not problems]
+    if not fitting:
+        name, (_, problems) = min(fits.items(), key=lambda item: (len(item[1][1]), sum(map(len, item[1][1]))))
+        raise containers.WeightFileError(
+            f"It does not fit {'' if architecture else 'any row; the nearest is '}{name}. In the file are\n  "
+            + "\n  ".join(problems) + ("" if architecture else "\nChoose a row yourself: --architecture=ROW."))
+    if architecture:
+        return fitting[0], _order_note(fitting[0], layers)
+    names = [row.name for row in fitting]
+    if layers is not None:
+        return _by_order(fitting, layers), "by its shapes and the order of its layers"
+    default = file_format != "keras" and LAYOUTS[file_format].default
+    if default in names:
+        others = ", ".join(name for name in names if name != default)
+        return fits[default][0], f"assumed; it could be {others} too (--architecture)" if others else "by its shapes"
+    if len(fitting) == 1:
+        return fitting[0], "by its names and shapes"
+    raise containers.WeightFileError(f"It fits {', '.join(names)} alike. Say which it is: --architecture=ROW.")
+
+
+def _rows_of(file_format):
+    if file_format == "keras":
+        return list(architectures.ARCHITECTURES.values())
+    return [row for row in architectures.ARCHITECTURES.values() if not unsupported_reason(row, file_format)]
+
+
+def _shapes(row, file_format):
+    return variable_shapes(row) if file_format == "keras" else file_shapes(row, LAYOUTS[file_format])
+
+
+def _with_classes_of(row, file_format, entries):
+    """Returns the row with as many classes as the file's last bias has, if it has one."""
+    last = row.stages[-1].name
+    bias = entries.get(f"{last}/bias" if file_format == "keras" else LAYOUTS[file_format].name("bias", last))
+    return row if bias is None or bias.ndim != 1 or not bias.size else architectures.with_num_classes(row, bias.size)
+
+
+def _order_note(row, layers):
+    if layers is None or prototxt.unsupported_reason(row):
+        return "as you said"
+    order = prototxt.layer_signature(layers)
+    if order == prototxt.layer_signature(prototxt.to_caffe_layers(row)):
+        return "as you said"
+    return f"as you said, though the file's layers are in another order: {' '.join(order)[:2000]}"
+
+
+def _by_order(fitting, layers):
+    """Returns the one of the rows that has the layers' order and LRN constants."""
+    order = prototxt.layer_signature(layers)
+    orders = {row.name: prototxt.layer_signature(prototxt.to_caffe_layers(row)) for row in fitting}
+    for row in fitting:
+        if orders[row.name] == order:
+            return row
+    known = "\n  ".join(f"{name}: {' '.join(each)}" for name, each in orders.items())
+    raise containers.WeightFileError(
+        f"Its weights have the shapes of {', '.join(orders)}, but its layers are none of theirs:\n  the file: "
+        f"{' '.join(order)[:2000]}\n  {known}\nIf you know what it is: --architecture=ROW.")
+
+
+def check_finite(arrays: dict) -> None:
+    """Refuses weights that are no numbers.
+
+    Raises:
+        WeightFileError: If there are any, with their names and how many.
+    """
+    bad = {name: int((~np.isfinite(array)).sum()) for name, array in arrays.items()}
+    bad = {name: count for name, count in bad.items() if count}
+    if bad:
+        raise containers.WeightFileError(
+            "Some weights are no finite numbers: " + ", ".join(f"{count:,} in {name}" for name, count in bad.items())
+            + ". To take them nevertheless: --allow_nan.")

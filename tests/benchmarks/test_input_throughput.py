@@ -1,0 +1,93 @@
+"""Tests of `benchmarking`: that each contestant does what it says; how fast it is, is no matter of a test."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from alexnet_tf import errors, recipes
+from alexnet_tf.benchmarks import input_throughput, worker_process
+from alexnet_tf.commands import benchmark
+from alexnet_tf.data import datasets, discovery, prepare
+
+RECIPE = recipes.Recipe(batch_size=8)
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory):
+    """Photograph-like JPEG files, wide and tall; pixels say where they are: red the row, green the column."""
+    root = tmp_path_factory.mktemp("originals")
+    for split in ("train", "val"):
+        for number in range(6):
+            height, width = (300, 420) if number % 2 else (420, 300)
+            rows, columns = np.mgrid[0:height, 0:width]
+            image = np.stack([rows * 255 // height, columns * 255 // width, np.full_like(rows, 90)], -1).astype("uint8")
+            tf.io.write_file(str(root / split / "ab"[number % 2] / f"{number}.jpg"), tf.io.encode_jpeg(image, quality=95))
+    return discovery.find_dataset(str(root))
+
+
+@pytest.fixture(scope="module")
+def prepared(originals, tmp_path_factory):
+    output = tmp_path_factory.mktemp("prepared") / "out"
+    prepare.prepare(originals, output)
+    return discovery.find_dataset(str(output))
+
+
+@pytest.mark.parametrize("source", ["originals", "prepared"])
+def test_benchmark_input_measures_three_contestants_in_turns(source, originals, request):
+    result = input_throughput.benchmark_input(
+        request.getfixturevalue(source), originals, recipe=RECIPE, image_size=227, num_images=100, rounds=2, seconds=0.2)
+    for speed in (result.pipeline, result.decode, result.obvious):
+        assert len(speed.rounds) == 2 and all(0 < each < 1e6 for each in speed.rounds)
+        assert min(speed.rounds) <= speed.median <= max(speed.rounds)
+    assert result.images == 100 and all(0 < seconds < 60 for seconds in result.first_batch_seconds)
+    assert result.peak_bytes is None or 0 <= result.peak_bytes < 2**30
+
+
+def test_bare_decode_of_records_gives_whole_crops(prepared):
+    batch = next(iter(input_throughput._bare_decode(prepared.splits["train"], 227, RECIPE))).numpy()
+    assert batch.shape == (8, 227, 227, 3) and batch.dtype == np.uint8
+    assert len({(image[0, 0, 0], image[0, 0, 1]) for image in batch}) > 4  # Windows at many places.
+
+
+def test_bare_decode_of_originals_decodes_windows_inside_the_central_square(originals):
+    split = originals.splits["train"]
+    for batch in input_throughput._bare_decode(split, 227, RECIPE).take(20).as_numpy_iterator():
+        assert batch.shape == (8, 3)
+        red, green, blue = batch.T.astype(int)
+        # The crop's first pixel: at most 29/256 into a square that is centred in 300 x 420.
+        wide = green > red + 15
+        assert (abs(blue - 90) < 12).all() and wide.any()
+        assert (red[wide] < 45).all() and (green[wide] > 25).all() and (green[wide] < 80).all()
+
+
+def test_bare_decode_of_png_says_that_there_is_no_limit(tmp_path):
+    for number in range(3):
+        tf.io.write_file(str(tmp_path / f"{number}.png"), tf.io.encode_png(np.zeros((9, 9, 3), "uint8")))
+    split = datasets.ImageFiles(tuple(map(str, tmp_path.glob("*.png"))), np.zeros(3, "int32"))
+    with pytest.raises(errors.DataError, match="no JPEG files"):
+        input_throughput._bare_decode(split, 227, RECIPE)
+
+
+@pytest.mark.parametrize("source", ["originals", "prepared"])
+def test_obvious_pipeline_crops_and_mirrors_at_random(source, request):
+    split = request.getfixturevalue(source).splits["train"]
+    images = np.concatenate([batch for batch in input_throughput._obvious(split, 227, 8).take(8).as_numpy_iterator()])
+    assert images.shape == (64, 227, 227, 3) and images.dtype == np.float32
+    mirrored = images[:, 100, 0, 1] > images[:, 100, -1, 1]
+    assert 8 < mirrored.sum() < 56
+    assert len({round(float(image[0, 0, 0])) for image in images}) > 10
+
+
+def test_report_has_the_ratios():
+    speeds = {name: worker_process.Speed(name, (value, value * 3, value * 2)) for name, value in (
+        ("pipeline", 900.0), ("decode", 1000.0), ("obvious", 300.0))}
+    result = input_throughput.InputSpeeds(**speeds, peak_bytes=50 * 2**20, first_batch_seconds=(0.5, 0.25), images=1_281_167)
+    lines = benchmark.report(result).splitlines()
+    assert lines[1].split()[-6:] == ["2,000", "1,000", "-", "3,000", "1.00", "3.33"]
+    assert lines[2].split()[-6:] == ["1,800", "900", "-", "2,700", "0.90", "3.00"]
+    assert lines[3].split()[-6:] == ["600", "300", "-", "900", "0.30", "1.00"]
+    assert "1,281,167 images: first batch after 0.50 s at its first step, 0.25 s at its last" in lines[-1]
+    assert "50 MiB" in lines[-1]
+    assert "not known here" in benchmark.report(dataclasses.replace(result, peak_bytes=None))

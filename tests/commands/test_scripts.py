@@ -1,0 +1,259 @@
+"""The commands as a person types them, each a process of its own: train, kill, resume, evaluate, predict."""
+
+import csv
+import hashlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from alexnet_tf import runs
+from alexnet_tf.data import synthetic
+
+ROOT = pathlib.Path(__file__).parents[2]
+CLASSES = ("dots", "rings")
+
+# Full width, dropout 0.5, the default recipe: 2 epochs of 4 steps.
+FLAGS = ["--batch_size=8", "--epochs=2", "--seed=5", "--warmup_steps=2"]
+
+
+def start(*arguments):
+    return subprocess.Popen([sys.executable, "-u", *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def call(*arguments):
+    """Runs a command to its end and returns (exit status, standard output, standard error)."""
+    result = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    return result.returncode, result.stdout, result.stderr
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Drawn pictures of two classes as class folders, with the names that people give."""
+    root = tmp_path_factory.mktemp("pictures")
+    for split, count in (("train", 16), ("val", 5)):
+        for name in CLASSES:
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                image = synthetic.draw(name, np.random.default_rng([split == "val", number]))
+                (folder / f"a photo {number}.JPG").write_bytes(tf.io.encode_jpeg(image).numpy())
+    return root
+
+
+@pytest.fixture(scope="module")
+def whole(pictures, tmp_path_factory):
+    """A run that was never stopped, and what it printed."""
+    path = tmp_path_factory.mktemp("runs") / "whole"
+    status, out, err = call("train.py", f"--data_dir={pictures}", f"--workdir={path}", *FLAGS)
+    assert status == 0, out + err
+    return path, out, err
+
+
+def digest(path):
+    """SHA-256 of each array in a run's last checkpoint: weights, momentum, iterations."""
+    arrays, _ = runs.RunDirectory(path).read_checkpoint()
+    assert sum(array.nbytes for name, array in arrays.items() if name.startswith("sgd/")) > 200_000_000
+    return {name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in sorted(arrays.items())}
+
+
+def history(path):
+    with open(path / "history.csv", newline="") as file:
+        return [{k: v for k, v in row.items() if k != "images_per_second"} for row in csv.DictReader(file)]
+
+
+def kill_while_writing(process, path):
+    """Kills at the first moment a half-written checkpoint of the process is there; one that was killed before may have left others."""
+    deadline = time.monotonic() + 300
+    own = f".*.{process.pid}.tmp"
+    while process.poll() is None and time.monotonic() < deadline:
+        if list((path / "checkpoints").glob(own)):
+            process.kill()
+            process.wait()
+            return list((path / "checkpoints").glob(own))  # Empty if it was renamed in that moment.
+        time.sleep(0.01)
+    return []
+
+
+def kill_after_steps(process, path, steps=1):
+    """Kills shortly after one more checkpoint, at a moment that nobody chose."""
+    last, deadline = max(runs.RunDirectory(path).steps(), default=0), time.monotonic() + 300
+    while process.poll() is None and time.monotonic() < deadline:
+        if max(runs.RunDirectory(path).steps(), default=0) >= last + steps:
+            time.sleep(float(np.random.default_rng().uniform(0, 1.5)))
+            process.kill()
+            return
+        time.sleep(0.02)
+
+
+def terminate_after_steps(process, path):
+    deadline, last = time.monotonic() + 300, max(runs.RunDirectory(path).steps(), default=0)
+    while max(runs.RunDirectory(path).steps(), default=0) == last and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+
+
+def test_train_says_what_it_does_without_drowning_it(whole):
+    _, out, err = whole
+    for line in ("2 classes: dots, rings", "train: 32 images", "Epoch 2/2", "validation loss", "Next:",
+                 "python -m alexnet_tf evaluate --workdir="):
+        assert line in out
+    assert len(err.splitlines()) <= 3, err
+
+
+def test_train_killed_and_resumed_ends_with_the_same_bits(whole, pictures, tmp_path):
+    path = tmp_path / "parts"
+    command = ["train.py", f"--data_dir={pictures}", f"--workdir={path}", "--checkpoint_minutes=0", *FLAGS]
+    resumed, half_written = 0, 0
+    for stop in (kill_after_steps, kill_while_writing, kill_while_writing, terminate_after_steps):
+        process = start(*command)
+        half_written += bool(stop(process, path))
+        out, _ = process.communicate(timeout=300)
+        resumed += "Resuming" in out
+        assert process.returncode != 0 or "Done:" in out
+        assert "Traceback" not in out, out
+        if stop is terminate_after_steps and "Done:" not in out:
+            assert "Stopped by SIGTERM; a checkpoint is written" in out and process.returncode == 1
+    status, out, err = call(*command)
+    assert status == 0, out + err
+    assert resumed >= 2 and half_written >= 1
+    assert digest(path) == digest(whole[0])
+    assert history(path) == history(whole[0])
+
+
+def test_train_in_anothers_place_is_refused(whole, pictures):
+    status, _, err = call("train.py", f"--data_dir={pictures}", f"--workdir={whole[0]}", "--architecture=caffe", *FLAGS)
+    assert status == 1 and "Traceback" not in err
+    assert "architecture: 'paper' in the run, 'caffe' now" in err
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["train.py", "--data_dir=/nowhere/at/all"], "--data_dir=/nowhere/at/all does not exist"),
+    (["train.py", "--dataset=imagenet2012"], "need --data_dir"),
+    (["train.py", "--freeze=conv1"], "--freeze needs --init_from=RUN"),
+    (["train.py", "paper"], "Unexpected arguments: paper"),
+    (["-m", "alexnet_tf", "evaluate", "--workdir=/nowhere/at/all"], "is no run: it has no config.json"),
+    (["-m", "alexnet_tf", "inspect", "--diagram=x.pdf"], "got 'x.pdf'"),
+    (["-m", "alexnet_tf", "predict", "--workdir=x"], "Give at least one image file"),
+    (["-m", "alexnet_tf", "predict", "x.jpg"], "Give either --workdir=RUN, or --server=HOST:PORT"),
+    (["-m", "alexnet_tf", "predict", "--server=localhost:1", "--ten_crop", "x.jpg"], "a server has one network"),
+    (["-m", "alexnet_tf", "features", "--workdir=/nowhere/at/all", "--output=x.npz"], "is no run: it has no config.json"),
+    (["-m", "alexnet_tf", "similar", "--features=x.npz"], "Give at least one image file"),
+    (["-m", "alexnet_tf", "similar", "--features=README.md", "README.md"], "README.md cannot be read: it is damaged, or no .npz"),
+    (["export.py", "--workdir=/nowhere/at/all"], "is no run: it has no config.json"),
+    (["export.py", "--workdir=x", "--quantization=int4,int8"],
+     "--quantization takes float32, float16, dynamic, int8, separated by commas; got int4.")])
+def test_mistakes_end_in_a_line(arguments, message):
+    status, out, err = call(*arguments)
+    assert status == 1 and message in err and "Traceback" not in out + err
+
+
+def test_train_goes_on_from_the_weights_of_another_run(whole, pictures, tmp_path):
+    path = tmp_path / "tuned"
+    status, out, err = call(
+        "train.py", f"--data_dir={pictures}", f"--init_from={whole[0]}/", "--freeze_until=fc7", "--reinitialize=fc8",
+        f"--workdir={path}", "--epochs=1", "--batch_size=8", "--new_layer_learning_rate_multiplier=5")
+    assert status == 0, out + err
+    # fc8 has 4,096 x 2 + 2 parameters.
+    assert (f"Weights: from {whole[0]} (last checkpoint, step 8); fc8 is new, at 5 times the rate; frozen: conv1, conv2, conv3, "
+            "conv4, conv5, fc6, fc7 (8,194 of 56,876,418 parameters learn)") in out
+    before, after = (runs.RunDirectory(each).read_checkpoint()[0] for each in (whole[0], path))
+    weights = [name for name in before if name.endswith(("/kernel", "/bias"))]
+    assert {name for name in weights if not np.array_equal(before[name], after[name])} == {"fc8/kernel", "fc8/bias"}
+    status, _, err = call("train.py", f"--data_dir={pictures}", f"--init_from={whole[0]}", "--architecture=caffe")
+    assert status == 1 and "--architecture=caffe differs from that of --init_from=" in err and "Traceback" not in err
+
+
+def test_evaluate_counts_every_image_once(whole):
+    path, _, _ = whole
+    status, out, err = call("-m", "alexnet_tf", "evaluate", f"--workdir={path}", "--json", "--batch_size=3")
+    assert status == 0, err
+    report = json.loads(out)
+    assert report["examples"] == 10 and report["top5_error"] is None and report["crops"] == 1
+    assert report["top1_error"] == pytest.approx(float(history(path)[-1]["val_top1_error"]))
+    assert report["loss"] == pytest.approx(float(history(path)[-1]["val_loss"]), rel=1e-2)
+    status, out, err = call(
+        "-m", "alexnet_tf", "evaluate", f"--workdir={path}", "--split=train", "--ten_crop", "--checkpoint=best")
+    assert status == 0 and "train: 32 images, 10 crop(s) each, best checkpoint" in out, out + err
+
+
+def test_predict_names_classes_and_goes_on_after_a_bad_file(whole, pictures, tmp_path):
+    path, _, _ = whole
+    text = tmp_path / "notes.jpg"
+    text.write_text("not an image")
+    image = pictures / "val" / "dots" / "a photo 0.JPG"
+    status, out, err = call(
+        "-m", "alexnet_tf", "predict", f"--workdir={path}", "--json", str(text), str(tmp_path / "absent.png"), str(image))
+    assert status == 0, err
+    first, second, third = map(json.loads, out.splitlines())
+    assert first["error"].startswith("neither a JPEG nor a PNG image") and first["file"] == str(text)
+    assert "No such file" in second["error"]
+    assert {each["name"] for each in third["classes"]} == set(CLASSES)
+    assert sum(each["probability"] for each in third["classes"]) == pytest.approx(1, abs=1e-3)
+    status, out, _ = call("-m", "alexnet_tf", "predict", f"--workdir={path}", str(text))
+    assert status == 1 and out.startswith(f"{text}: not read: neither a JPEG nor a PNG")
+
+
+@pytest.mark.parametrize("command", [["train.py"], ["export.py"], ["-m", "alexnet_tf", "evaluate"], ["-m", "alexnet_tf", "predict"],
+                                     ["-m", "alexnet_tf", "features"], ["-m", "alexnet_tf", "similar"]])
+def test_help_shows_the_flags(command):
+    status, out, _ = call(*command, "--help")
+    assert status == 0 and "--workdir:" in out and "absl" not in out.lower()
+
+
+def test_the_door_lists_its_commands():
+    status, out, _ = call("-m", "alexnet_tf")
+    assert status == 0
+    names = {path.stem for path in (ROOT / "alexnet_tf" / "commands").glob("[a-z]*.py")}
+    assert all(f"\n  {name} " in out for name in names)
+    assert call("-m", "alexnet_tf", "evalute")[0] == 2
+
+
+def test_features_and_similar_work_on_a_run(whole, pictures, tmp_path):
+    file, grid = tmp_path / "f.npz", tmp_path / "grid.png"
+    status, out, err = call("-m", "alexnet_tf", "features", f"--workdir={whole[0]}", "--layer=fc7", f"--output={file}")
+    assert status == 0 and "fc7_a_relu and fc7_b_relu, 4096 numbers an image" in out and "Traceback" not in err, out + err
+    with np.load(file) as arrays:
+        assert arrays["features"].shape == (32, 4096) and arrays["classes"].tolist() == list(CLASSES)
+    queries = [str(pictures / "val" / "rings" / "a photo 1.JPG"), str(tmp_path / "absent.png")]
+    similar = ["-m", "alexnet_tf", "similar", f"--features={file}", *queries]
+    status, out, err = call(*similar, "--json", "--top=3", f"--grid={grid}")
+    assert status == 0, err
+    first, second = map(json.loads, out.splitlines())
+    assert first["file"] == queries[0] and len(first["similar"]) == 3 and set(first["similar"][0]) == {"file", "class_name", "distance"}
+    assert second == {"file": queries[1], "error": "No such file or directory"} and grid.read_bytes().startswith(b"\x89PNG")
+    status, out, _ = call(*similar)
+    lines = out.splitlines()
+    assert status == 0 and lines[0] == f"{queries[0]}:" and len(lines) == 8 and lines[7].endswith("not read: No such file or directory")
+    assert lines[1].split()[0] == f"{first['similar'][0]['distance']:.2f}" and lines[1].endswith(first["similar"][0]["file"])
+    assert call("-m", "alexnet_tf", "similar", f"--features={file}", queries[1])[0] == 1
+
+
+def test_export_writes_what_it_says(whole):
+    path, trained, _ = whole
+    assert f"python export.py --workdir={path}" in trained
+    status, out, err = call("export.py", f"--workdir={path}", "--quantization=dynamic")
+    assert status == 0, out + err
+    assert "exported in float32" in out and "Compared on 10 images of" in out and len(err.splitlines()) <= 3, out + err
+    report = json.loads((path / "export" / "report.json").read_text())
+    assert [each["name"] for each in report["artifacts"]] == ["Keras model", "SavedModel", "TFLite dynamic, LRN convolution"]
+    for each in report["artifacts"]:
+        assert f"| {each['name']} " in out and all(value > 0 for value in each["milliseconds"].values())
+        assert set(each["milliseconds"]) == {"1", str(os.cpu_count())}
+        assert each["path"] is None or os.path.exists(each["path"])
+    assert report["artifacts"][1]["agreement"] == 1 and report["artifacts"][1]["difference"] < 1e-5
+    assert report["artifacts"][1]["size_bytes"] <= 1.02 * report["artifacts"][0]["size_bytes"]
+
+
+def test_pictures_and_logs_are_written(whole):
+    path, _, _ = whole
+    assert {"kernels.png", "confusion.png", "input.png"} == set(os.listdir(path / "pictures"))
+    assert os.listdir(path / "tensorboard")
+    assert json.loads((path / "config.json").read_text())["deterministic"] is True

@@ -1,0 +1,344 @@
+"""Tests of `records`: examples by offset, in order, with what goes along; files that were cut or damaged afterwards."""
+
+import dataclasses
+import io
+import json
+import os
+import pathlib
+import pickle
+import shutil
+import time
+
+import numpy as np
+import PIL.Image
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from alexnet_tf import errors, recipes
+from alexnet_tf.data import discovery, input_pipeline, prepare, tfrecords
+
+CONTENTS = [bytes([65 + i]) * (3 + i * 5 % 17) for i in range(26)]
+LABELS = np.arange(26, dtype="int32") * 7 % 11
+
+
+@pytest.fixture
+def split(tmp_path):
+    """26 examples in three files, not in the order in which they lie there, with rubbish between them."""
+    files, offsets, lengths = [b"", b"", b""], [0] * 26, [0] * 26
+    for index in np.random.default_rng(5).permutation(26).tolist():
+        number = index % 3
+        files[number] += b"#" * (index % 4)
+        offsets[index], lengths[index] = len(files[number]), len(CONTENTS[index])
+        files[number] += CONTENTS[index]
+    for number, content in enumerate(files):
+        (tmp_path / f"{number}.bin").write_bytes(content + b"#")
+    return tfrecords.Records(
+        tuple(str(tmp_path / f"{number}.bin") for number in range(3)), np.arange(26, dtype="int32") % 3,
+        np.array(offsets, "int64"), np.array(lengths, "int64"), LABELS)
+
+
+def read(split, indices, block_size, function, *others):
+    """Returns what `examples` gives for some indices, as lists of what comes out."""
+    blocks = tf.data.Dataset.from_tensor_slices((np.asarray(indices, "int64"), *others)).batch(block_size)
+    return [list(each) for each in zip(*split.examples(blocks, function).as_numpy_iterator())]
+
+
+ORDERS = {"forwards": range(26), "backwards": range(25, -1, -1), "some twice": [3, 3, 25, 0, 3, 11, 0], "one": [17]}
+
+
+@pytest.mark.parametrize("block_size", [1, 2, 7, 26, 32])
+@pytest.mark.parametrize("order", ORDERS)
+def test_examples_come_in_order_with_what_goes_along(split, block_size, order):
+    indices = list(ORDERS[order])
+    numbers, pairs = np.array(indices) * 100, np.random.default_rng(0).random((len(indices), 4), "float32")
+    contents, labels, first, second = read(
+        split, indices, block_size, lambda image_bytes, label, a, b: (image_bytes, label, a + 1, b), numbers, pairs)
+    assert contents == [CONTENTS[i] for i in indices] and labels == [LABELS[i] for i in indices]
+    assert first == [100 * i + 1 for i in indices] and np.array_equal(second, pairs)
+
+
+def test_examples_give_scalars_of_known_kinds(split):
+    blocks = tf.data.Dataset.from_tensors((tf.range(4, dtype=tf.int64),))
+    dataset = split.examples(blocks, lambda image_bytes, label: (image_bytes, label))
+    assert dataset.element_spec == (tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int32))
+
+
+def test_examples_are_in_order_although_some_take_longer(split):
+    def slow(image_bytes, label, index):
+        return tf.numpy_function(wait_a_little, [index], tf.int64), label
+
+    def wait_a_little(index):
+        time.sleep(0.02 * (index % 3 == 0))
+        return index
+
+    found, _ = read(split, range(26), 4, slow, np.arange(26))
+    assert found == list(range(26))
+
+
+def test_examples_read_zero_bytes_and_bytes_that_are_no_text(tmp_path):
+    content = bytes(range(256)) + bytes(9)
+    (tmp_path / "a").write_bytes(content)
+    split = tfrecords.Records(
+        (str(tmp_path / "a"),), np.zeros(3, "int32"), np.array([0, 250, 256]), np.array([256, 15, 9]), np.zeros(3, "int32"))
+    contents, _ = read(split, [0, 1, 2], 3, lambda *each: each)
+    assert contents == [content[:256], content[250:], bytes(9)] == [split.image_bytes(i) for i in range(3)]
+
+
+def test_single_examples(split):
+    assert len(split) == 26
+    for index in (0, 1, 13, 25):
+        assert split.image_bytes(index) == CONTENTS[index] and split.label(index) == LABELS[index]
+        assert split.describe(index) == f"{split.files[index % 3]}, the record at byte {split.offsets[index]}"
+    assert type(split.label(1)) is int and not split.is_square
+
+
+def test_describe_asks_for_the_name(split):
+    named = dataclasses.replace(split, name_at=lambda path, offset: f"{os.path.basename(path)}@{offset}")
+    assert named.describe(4) == f"{split.files[1]}, 1.bin@{split.offsets[4]}"
+
+
+@pytest.mark.parametrize("indices", [np.array([20, 3, 3, 0]), np.arange(26)[::-5], np.array([], "int64"), slice(2, 9, 3)])
+def test_part_has_just_these_in_this_order(split, indices):
+    part, chosen = split.subset(indices), np.arange(26)[indices]
+    assert [part.image_bytes(i) for i in range(len(part))] == [CONTENTS[i] for i in chosen]
+    assert part.labels.tolist() == LABELS[chosen].tolist() and part.files == split.files
+    assert [part.describe(i) for i in range(len(part))] == [split.describe(i) for i in chosen]
+
+
+def test_part_of_a_part_and_of_squares(split):
+    part = dataclasses.replace(split, is_square=True).subset(np.array([9, 8, 7])).subset(np.array([2, 0]))
+    assert [part.image_bytes(i) for i in range(2)] == [CONTENTS[7], CONTENTS[9]] and part.is_square
+
+
+def test_hold_out_takes_every_tenth(split):
+    kept, held_out = tfrecords.hold_out(split)
+    assert [held_out.image_bytes(i) for i in range(len(held_out))] == [CONTENTS[i] for i in (0, 10, 20)]
+    assert [kept.image_bytes(i) for i in range(len(kept))] == [CONTENTS[i] for i in range(26) if i not in (0, 10, 20)]
+    assert held_out.labels.tolist() == LABELS[[0, 10, 20]].tolist()
+
+
+def test_a_missing_file_is_an_error(split):
+    os.unlink(split.files[1])
+    with pytest.raises(OSError, match="1.bin"):
+        split.image_bytes(4)
+    with pytest.raises(tf.errors.OpError, match="1.bin"):
+        read(split, range(26), 4, lambda *each: each)
+
+
+# From here on: real pictures.
+
+
+def pixels(number):
+    """A picture of 256 x 256 pixels whose green says which it is."""
+    image = np.random.default_rng(number).integers(0, 256, (256, 256, 3), "uint8") // 4
+    image[..., 1] = 10 * number + 20
+    return image
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    root = tmp_path_factory.mktemp("source") / "pictures"
+    for split, numbers in (("train", range(12)), ("val", range(12, 19))):
+        for number in numbers:
+            path = root / split / "ab"[number % 2] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            PIL.Image.fromarray(pixels(number)).save(path)
+    return root
+
+
+@pytest.fixture(scope="module")
+def whole(source, tmp_path_factory):
+    path = tmp_path_factory.mktemp("prepared") / "whole"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prepare, "SHARD_IMAGES", 5)
+        prepare.prepare(discovery.find_dataset(str(source)), path)
+    return path
+
+
+@pytest.fixture
+def prepared(whole, tmp_path):
+    """A copy that a test may damage."""
+    shutil.copytree(whole, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def error_of(directory):
+    """Returns what both `read_prepared` and `find` say: an error for a person."""
+    with pytest.raises(errors.DataError) as caught:
+        tfrecords.read_prepared(directory)
+    with pytest.raises(errors.DataError) as found:
+        discovery.find_dataset(str(directory))
+    assert str(found.value) == str(caught.value)
+    return str(caught.value)
+
+
+def number_of(image_bytes):
+    green = np.asarray(PIL.Image.open(io.BytesIO(image_bytes)).convert("RGB"))[..., 1].mean()
+    return round((green - 20) / 10)
+
+
+def test_read_prepared_gives_every_image_and_its_label(whole):
+    preparation, splits, statistics = tfrecords.read_prepared(whole)
+    assert preparation == json.loads((whole / "preparation.json").read_text(encoding="utf-8"))
+    for name, expected in (("train", range(12)), ("val", range(12, 19))):
+        split = splits[name]
+        assert split.is_square and split.parse is None and len(split) == len(expected)
+        assert split.offsets.dtype == split.lengths.dtype == np.int64 and split.labels.dtype == np.int32
+        numbers = [number_of(split.image_bytes(i)) for i in range(len(split))]
+        assert sorted(numbers) == list(expected) and split.labels.tolist() == [number % 2 for number in numbers]
+    assert splits["train"].file_of.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert statistics.mean_image.shape == (256, 256, 3) and statistics.mean_image.dtype == np.float32
+    assert len(statistics.mean_pixel) == len(statistics.pca_stdevs) == 3 and np.shape(statistics.pca_vectors) == (3, 3)
+
+
+def test_read_prepared_elsewhere(prepared, whole):
+    _, splits, _ = tfrecords.read_prepared(prepared)
+    assert all(path.startswith(str(prepared)) for split in splits.values() for path in split.files)
+
+
+def test_read_prepared_of_anything_else_is_none(source, tmp_path):
+    assert tfrecords.read_prepared(source) is None and tfrecords.read_prepared(tmp_path / "gone") is None
+
+
+@pytest.mark.parametrize("change", [-1, -5000, 1, None])
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_read_prepared_names_a_file_that_was_cut_or_is_missing(prepared, change, split):
+    path = sorted(prepared.glob(f"*-{split}.*"))[-1]
+    size = path.stat().st_size
+    if change is None:
+        path.unlink()
+        assert f"{path} is missing. Prepare the data set again" in error_of(prepared)
+        return
+    with open(path, "r+b") as file:
+        file.truncate(size + change)
+    text = error_of(prepared)
+    assert f"{path} has {size + change:,} bytes instead of {size:,}" in text and "Prepare the data set again" in text
+
+
+@pytest.mark.parametrize("content", [
+    "", "{", "null", "[]", "7", '{"splits": {}}', '{"splits": []}', '{"splits": {"train": null}}',
+    '{"splits": {"train": {"files": [], "sizes": [1]}}}', b"\xff\xfe\xfa"])
+def test_read_prepared_with_a_damaged_preparation(prepared, content):
+    content = content if isinstance(content, bytes) else content.encode()
+    (prepared / "preparation.json").write_bytes(content)
+    text = error_of(prepared)
+    assert str(prepared / "preparation.json") in text and "Prepare the data set again" in text
+
+
+@pytest.mark.parametrize("key", ["splits", "statistics"])
+def test_read_prepared_with_a_part_missing(prepared, key):
+    preparation = json.loads((prepared / "preparation.json").read_text(encoding="utf-8"))
+    del preparation[key]
+    (prepared / "preparation.json").write_text(json.dumps(preparation), encoding="utf-8")
+    assert "is damaged" in error_of(prepared) and key in error_of(prepared)
+
+
+@pytest.mark.parametrize("key", ["name", "classes", "validation", "source", "resize"])
+def test_find_prepared_with_a_part_missing(prepared, key):
+    preparation = json.loads((prepared / "preparation.json").read_text(encoding="utf-8"))
+    del preparation[key]
+    (prepared / "preparation.json").write_text(json.dumps(preparation), encoding="utf-8")
+    with pytest.raises(errors.DataError, match=str(prepared)):
+        discovery.find_dataset(str(prepared))
+
+
+@pytest.mark.parametrize("damage", {
+    "missing": None, "empty": lambda data: b"", "cut": lambda data: data[:-100], "cut short": lambda data: data[:40],
+    "half": lambda data: data[:len(data) // 2], "zeros": lambda data: bytes(len(data)),
+    "other": lambda data: b"<html>" * 99, "pickle": lambda data: pickle.dumps({"train/offsets": [1]}),
+    "flipped": lambda data: data[:3000] + bytes(byte ^ 255 for byte in data[3000:3010]) + data[3010:],
+    "npy": lambda data: npy(np.zeros(3)), "others inside": lambda data: npz(offsets=np.zeros(3)),
+}.items(), ids=lambda item: item[0])
+def test_read_prepared_with_a_damaged_index(prepared, damage):
+    path = prepared / "index.npz"
+    if damage[1] is None:
+        path.unlink()
+    else:
+        path.write_bytes(damage[1](path.read_bytes()))
+    text = error_of(prepared)
+    assert "index.npz" in text and str(prepared) in text and "Prepare the data set again" in text
+
+
+def npy(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def npz(**arrays):
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+def test_read_prepared_with_the_index_of_another_set_is_an_error(prepared):
+    with np.load(prepared / "index.npz") as index:
+        arrays = dict(index)
+    for field in ("file_of", "offsets", "lengths", "labels"):
+        arrays[f"train/{field}"] = arrays[f"train/{field}"][:-1]
+    (prepared / "index.npz").write_bytes(npz(**arrays))
+    assert "is damaged" in error_of(prepared)
+
+
+def test_a_cut_after_the_look_is_an_error_not_silence(prepared):
+    split = tfrecords.read_prepared(prepared)[1]["train"]
+    os.truncate(split.files[1], split.offsets[6] + split.lengths[6] // 2)
+    decode = lambda image_bytes, label: (tf.io.decode_jpeg(image_bytes, channels=3), label)  # noqa: E731
+    images, labels = read(split, [0, 1, 2, 3, 4, 5, 8, 9, 10, 11], 3, decode)  # What is whole is read.
+    assert [round((image[..., 1].mean() - 20) / 10) % 2 for image in images] == labels
+    for index in (6, 7):
+        with pytest.raises(tf.errors.OpError):
+            read(split, [index], 1, decode)
+
+
+def test_training_from_a_file_that_was_cut_afterwards_is_an_error(prepared):
+    split = tfrecords.read_prepared(prepared)[1]["train"]
+    os.truncate(split.files[1], split.offsets[6])
+    recipe = recipes.Recipe(batch_size=4)
+    with pytest.raises(input_pipeline.READ_ERRORS):
+        list(input_pipeline.make_train_dataset(split, recipe, image_size=67, seed=0, epoch=0))
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory):
+    """A TFDS data set whose labels are inside the records."""
+    directory = tmp_path_factory.mktemp("foreign")
+    features = tfds.features.FeaturesDict({
+        "image": tfds.features.Image(encoding_format="png"), "label": tfds.features.ClassLabel(names=["ant", "bee"])})
+    examples = [(i, {"image": pixels(i)[:20, :20], "label": i % 2}) for i in range(15)]
+    tfds.dataset_builders.store_as_tfds_dataset("foreign", "1.0.0", features, {"train": examples}, data_dir=directory)
+    return directory / "foreign/1.0.0"
+
+
+def test_a_foreign_set_is_read_in_order_with_what_goes_along(foreign):
+    builder = tfds.builder_from_directory(foreign)
+    expected = [(example["image"], int(example["label"])) for example in tfds.as_numpy(builder.as_dataset(
+        split="train", decoders={"image": tfds.decode.SkipDecoding()}, shuffle_files=False))]
+    split = tfrecords.read_split(builder, "train", *tfrecords.supervised_keys(builder))
+    assert split.labels is None and len(split) == 15
+    for block_size in (1, 4, 15):
+        contents, labels, others = read(split, range(14, -1, -1), block_size, lambda *each: each, np.arange(15))
+        assert list(zip(contents, labels)) == expected[::-1] and others == list(range(15))
+    assert [(split.image_bytes(i), split.label(i)) for i in range(15)] == expected
+    part = split.subset(np.array([7, 2]))
+    assert part.labels is None and [(part.image_bytes(i), part.label(i)) for i in range(2)] == [expected[7], expected[2]]
+
+
+def test_a_foreign_set_can_be_given_to_another_process(foreign):
+    builder = tfds.builder_from_directory(foreign)
+    split = tfrecords.read_split(builder, "train", *tfrecords.supervised_keys(builder))
+    again = pickle.loads(pickle.dumps(split.subset(np.array([3, 1]))))
+    assert [(again.image_bytes(i), again.label(i)) for i in range(2)] == [(split.image_bytes(i), split.label(i)) for i in (3, 1)]
+
+
+def test_prepared_finds_the_newest_of_each_and_no_others(foreign, tmp_path):
+    for name, version in (("foreign", "1.0.0"), ("foreign", "1.10.0"), ("foreign", "1.9.0")):
+        shutil.copytree(foreign, tmp_path / name / version)
+        path = tmp_path / name / version / "dataset_info.json"
+        path.write_text(path.read_text(encoding="utf-8").replace("1.0.0", version), encoding="utf-8")
+    (tmp_path / "other/1.0.0").mkdir(parents=True)
+    (tmp_path / "other/1.0.0/dataset_info.json").write_text("[1]", encoding="utf-8")
+    assert tfrecords.prepared(tmp_path) == {"foreign": tmp_path / "foreign/1.10.0"}
+    assert tfrecords.prepared(tmp_path / "foreign/1.9.0") == {"foreign": tmp_path / "foreign/1.9.0"}
+    assert tfrecords.prepared(pathlib.Path(tmp_path / "gone")) == {}

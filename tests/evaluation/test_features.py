@@ -1,0 +1,390 @@
+"""Tests of `features`: activations against NumPy and a sub-model made by hand, neighbours against brute force."""
+
+import dataclasses
+import os
+import pathlib
+import tracemalloc
+
+import keras
+import numpy as np
+import PIL.Image
+import pytest
+import tensorflow as tf
+
+from alexnet_tf import alexnet, architectures, errors, runs
+from alexnet_tf.data import discovery, input_pipeline, prepare
+from alexnet_tf.evaluation import features, npz_stream, retrieval
+from tests.helpers.networks import SMALL, TINY
+from tests.helpers.numpy_network import TINY_GROUPS, lrn, max_pool
+
+IMAGES = 13
+
+
+@pytest.fixture(autouse=True)
+def small_row(monkeypatch):
+    monkeypatch.setitem(architectures.ARCHITECTURES, "small", SMALL)
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory):
+    """Class folders of PNG images of 256 x 256 pixels, which no resizing changes; one file's name is no UTF-8."""
+    root = tmp_path_factory.mktemp("squares")
+    for index in range(IMAGES):
+        folder = os.path.join(os.fsencode(root), b"train" if index < 9 else b"val", b"ab"[index % 2:][:1])
+        os.makedirs(folder, exist_ok=True)
+        rng = np.random.default_rng(index)
+        pixels = np.clip(rng.normal(rng.uniform(0, 255, 3), 60, (256, 256, 3)), 0, 255).astype("uint8")
+        with open(os.path.join(folder, b"%d \xff.png" % index if index == 4 else b"%d.png" % index), "wb") as file:
+            file.write(tf.io.encode_png(pixels).numpy())
+    return root
+
+
+def copy_of(small_run, path):
+    """A run like `small_run`, to be changed."""
+    arrays, state = small_run.read_checkpoint()
+    run = runs.RunDirectory(path)
+    run.write_config(small_run.read_config(), small_run.class_names())
+    run.write_checkpoint(150, arrays, state, best_step=150)
+    return run
+
+
+def go_on(run):
+    arrays, state = run.read_checkpoint()
+    arrays["conv1_a/bias"] = arrays["conv1_a/bias"] + np.float32(1e-3)
+    run.write_checkpoint(151, arrays, state | {"epoch": 31}, best_step=150)
+
+
+def write(run, output, **request):
+    said = []
+    features.write_features(run, output, features.FeatureOptions(**{"layer": "fc7", **request}), say=said.append)
+    with np.load(output, allow_pickle=False) as file:
+        return dict(file), "\n".join(said)
+
+
+@pytest.fixture
+def colour_features(small_run, tmp_path):
+    write(small_run, tmp_path / "colours.npz")
+    return tmp_path / "colours.npz"
+
+
+def numpy_fc7(run, image):
+    """SMALL from its weights alone: float32 [16] of one image uint8 [256, 256, 3]."""
+    arrays, _ = run.read_checkpoint()
+    x = image[None, 94:161, 94:161].astype("float32") - np.array(run.read_config()["mean"], "float32")
+    scale = runs.architecture_of(run.read_config()).scale
+    x = x * np.asarray(scale, "float32")
+
+    def weigh(x, name, strides=1, padding=0):
+        kernel, bias = arrays[f"{name}/kernel"], arrays[f"{name}/bias"]
+        if kernel.ndim == 2:
+            return x.reshape(1, -1) @ kernel + bias
+        x = np.pad(x, ((0, 0), (padding,) * 2, (padding,) * 2, (0, 0)))
+        windows = np.lib.stride_tricks.sliding_window_view(x, kernel.shape[:2], axis=(1, 2))[:, ::strides, ::strides]
+        return np.einsum("byxcij,ijco->byxo", windows, kernel, optimize=True) + bias
+
+    towers = [max_pool(lrn(np.maximum(weigh(x, f"conv1_{t}", strides=4), 0), 2, 1e-4), 3) for t in "ab"]
+    towers = [max_pool(np.maximum(weigh(x, f"conv2_{t}", padding=2), 0), 3) for x, t in zip(towers, "ab")]
+    for stage in ("fc6", "fc7"):
+        joined = np.concatenate(towers, axis=-1)
+        towers = [np.maximum(weigh(joined, f"{stage}_{t}"), 0) for t in "ab"]
+    return np.concatenate(towers, axis=-1)[0]
+
+
+def test_write_features_of_fc7_are_numpys_after_relu_with_names_and_labels(small_run, squares, tmp_path):
+    file, said = write(small_run, tmp_path / "out" / "f.npz", data_dir=str(squares), batch_size=4)
+    files = sorted(squares.glob("train/*/*.png"))
+    expected = np.stack([numpy_fc7(small_run, np.asarray(PIL.Image.open(path))) for path in files])
+    assert (expected == 0).any() and (expected > 0.1).any()
+    assert file["features"].dtype == "float32" and file["features"].shape == (9, 16) and file["shape"].tolist() == [16]
+    np.testing.assert_allclose(file["features"], expected, rtol=1e-4, atol=1e-4 * expected.max())
+    assert [os.fsencode(str(name)) for name in file["names"]] == [os.fsencode(path) for path in files]
+    assert file["classes"].tolist() == ["a", "b"] and file["labels"].tolist() == [0] * 5 + [1] * 4
+    assert (str(file["layer"]), str(file["checkpoint"]), int(file["epoch"])) == ("fc7", "last", 30)
+    assert "small, last checkpoint, after epoch 30): fc7_a_relu and fc7_b_relu, 16 numbers an image" in said
+    assert f"{squares}, train: 9 images\nWrote {tmp_path}/out/f.npz: 9 images, 0.0 MB" in said
+    assert os.listdir(tmp_path / "out") == ["f.npz"]
+
+
+@pytest.mark.parametrize(("layer", "parts"), [
+    ("conv1", ("conv1_a_relu", "conv1_b_relu")), ("conv2_pool", ("conv2_a_pool", "conv2_b_pool")), ("conv2_b", ("conv2_b",)),
+    ("conv1_a_lrn", ("conv1_a_lrn",)), ("fc7_a", ("fc7_a",)), ("fc8", ("fc8",))])
+def test_write_features_of_any_layer_are_its_outputs_flattened(small_run, squares, tmp_path, layer, parts):
+    file, _ = write(small_run, tmp_path / "f.npz", layer=layer, data_dir=str(squares), split="val", batch_size=3)
+    model = runs.load_model(small_run, precision="float32")[0]
+    images = np.stack([np.asarray(PIL.Image.open(path))[94:161, 94:161] for path in sorted(squares.glob("val/*/*.png"))])
+    inner = keras.Model(model.input, [model.get_layer(name).output for name in parts])
+    outputs = inner(images.astype("float32"))
+    expected = np.concatenate([np.asarray(each) for each in (outputs if len(parts) > 1 else [outputs])], axis=-1)
+    assert len(images) == 4 and tuple(file["shape"]) == expected.shape[1:]
+    np.testing.assert_allclose(
+        file["features"].reshape(4, *file["shape"]), expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+    assert layer not in ("conv2_b", "fc7_a") or (file["features"] < 0).any()
+
+
+@pytest.mark.parametrize(("architecture", "meanings"), [
+    (SMALL, {"conv1": ["conv1_a_relu", "conv1_b_relu"], "fc7": ["fc7_a_relu", "fc7_b_relu"], "fc8": ["fc8"],
+             "fc7_dropout": ["fc7_a_dropout", "fc7_b_dropout"], "conv1_lrn": ["conv1_a_lrn", "conv1_b_lrn"],
+             "fc8_input": ["fc8_input"], "conv2_a": ["conv2_a"]}),
+    (TINY_GROUPS, {"conv1": ["conv1_relu"], "conv2": ["conv2_a_relu", "conv2_b_relu"], "conv2_lrn": ["conv2_lrn"],
+                   "conv2_pool": ["conv2_pool"], "fc8": ["fc8"]}),
+    (dataclasses.replace(TINY, stages=(dataclasses.replace(TINY.stages[0], ops=("lrn", "pool")), *TINY.stages[1:])),
+     {"conv1": ["conv1_a", "conv1_b"], "conv1_pool": ["conv1_a_pool", "conv1_b_pool"]}),
+    (dataclasses.replace(TINY_GROUPS, stages=(*TINY_GROUPS.stages[:1], dataclasses.replace(
+        TINY_GROUPS.stages[1], ops=("lrn", "relu", "pool")), *TINY_GROUPS.stages[2:])),
+     {"conv2": ["conv2_relu"], "conv2_a": ["conv2_a"]})], ids=["towers", "groups", "linear", "lrn first"])
+def test_layers_of_a_stage_is_both_towers_after_its_relu(architecture, meanings):
+    model = alexnet.build_model(architecture)
+    known = features.layers_of(model, architecture)
+    assert {name: list(known[name]) for name in meanings} == meanings
+    assert list(known)[:len(architecture.stages)] == [stage.name for stage in architecture.stages]
+    assert {layer.name for layer in model.layers} - {"images"} <= set(known) and "images" not in known
+
+
+def test_write_features_does_not_depend_on_the_batch(small_run, tmp_path):
+    one, many = (write(small_run, tmp_path / "f.npz", batch_size=size)[0] for size in (7, 1000))
+    assert len(one["features"]) == 100
+    np.testing.assert_allclose(one["features"], many["features"], rtol=1e-5, atol=1e-5)
+    assert all(np.array_equal(one[name], many[name]) for name in one if name != "features")
+
+
+def test_write_features_are_float32_whatever_the_run_was_trained_in(small_run, squares, tmp_path):
+    run = copy_of(small_run, tmp_path / "run")
+    run.write_config(small_run.read_config() | {"precision": "mixed_bfloat16"}, small_run.class_names())
+    mixed, _ = write(run, tmp_path / "f.npz", data_dir=str(squares))
+    exact, _ = write(small_run, tmp_path / "f.npz", data_dir=str(squares))
+    np.testing.assert_allclose(mixed["features"], exact["features"], rtol=1e-5, atol=1e-5)
+    assert retrieval.find_similar(tmp_path / "f.npz", [exact["names"][0]], run_path=run)[0].neighbours[0].distance < 1e-4
+
+
+def test_write_features_of_files_a_person_names(small_run, squares, tmp_path, monkeypatch):
+    monkeypatch.chdir(squares / "val")
+    file, said = write(small_run, tmp_path / "f.npz", images=("b/9.png", "a/10.png"))
+    assert file["names"].tolist() == [str(squares / "val/b/9.png"), str(squares / "val/a/10.png")]
+    assert file["labels"].tolist() == [-1, -1] and file["classes"].shape == (0,) and "Files: 2 images" in said
+    expected = numpy_fc7(small_run, np.asarray(PIL.Image.open("b/9.png")))
+    np.testing.assert_allclose(file["features"][0], expected, rtol=1e-4, atol=1e-4 * expected.max())
+
+
+def test_write_features_skips_bad_images_and_keeps_names_beside_their_rows(small_run, squares, tmp_path, capsys):
+    good = sorted(map(str, squares.glob("*/*/*.png")))
+    (tmp_path / "cut.png").write_bytes(pathlib.Path(good[0]).read_bytes()[:9000])
+    images = (good[0], str(tmp_path / "cut.png"), *good[1:6], "/nowhere.png", *good[6:])
+    output = tmp_path / "out" / "f.npz"
+    with pytest.raises(errors.DataError, match="cannot be read: .*cut.png: the image data is cut short"):
+        write(small_run, output, images=images, batch_size=3)
+    assert os.listdir(output.parent) == []
+    skipped, said = write(small_run, output, images=images, batch_size=3, on_bad_image="skip")
+    assert "Skipped: /nowhere.png: No such file" in capsys.readouterr().out and "13 images (2 left out)" in said
+    whole, _ = write(small_run, output, images=tuple(good))
+    assert skipped["names"].tolist() == good and skipped["indices"].tolist() == [0, *range(2, 7), *range(8, 15)]
+    np.testing.assert_allclose(skipped["features"], whole["features"], rtol=1e-5, atol=1e-5)
+    with pytest.raises(errors.UserError, match="None of the images could be read"):
+        write(small_run, output, images=("/nowhere.png",), on_bad_image="skip")
+
+
+@pytest.mark.parametrize(("request_", "output", "message"), [
+    ({"layer": "fc9"}, "f.npz", "small has no layer 'fc9'. Stages, after ReLU: conv1, conv2, fc6, fc7, fc8. Single steps: .*conv1_a_lrn"),
+    ({"split": "test"}, "f.npz", "--split=test is not in .*; there: train, val"),
+    ({"data_dir": "/nowhere"}, "f.npz", "--data_dir=/nowhere does not exist"),
+    ({"data_dir": "/nowhere", "images": ("a.jpg",)}, "f.npz", "Give either image files, or --data_dir"),
+    ({}, "f.npy", "--output must be a file that ends in .npz; got 'f.npy'"),
+    ({}, "/proc/no/f.npz", "/proc/no/f.npz could not be written: No such file or directory")])
+def test_write_features_says_what_is_wrong_and_writes_nothing(small_run, tmp_path, monkeypatch, request_, output, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(errors.UserError, match=message):
+        write(small_run, output, **request_)
+    assert os.listdir(tmp_path) == []
+
+
+def test_write_features_asks_for_the_room_before_it_begins(small_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(features.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 2 * 100 * 16 * 4 - 1}))
+    monkeypatch.setattr(input_pipeline, "evaluation_crops", None)
+    with pytest.raises(errors.UserError, match="needs 0.0 GB while it is written, and 0.0 GB are free"):
+        write(small_run, tmp_path / "f.npz")
+
+
+def test_write_features_refuses_values_that_are_no_numbers(small_run, squares, tmp_path):
+    run = copy_of(small_run, tmp_path / "run")
+    arrays, state = run.read_checkpoint()
+    arrays["fc8/bias"][3] = np.nan  # ReLU would make it zero.
+    run.write_checkpoint(151, arrays, state)
+    with pytest.raises(errors.UserError, match="no numbers: the run has diverged"):
+        write(run, tmp_path / "f.npz", layer="fc8", data_dir=str(squares))
+    assert os.listdir(tmp_path) == ["run"]
+
+
+def test_write_features_needs_the_memory_of_a_few_batches(small_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(npz_stream, "BLOCK_BYTES", 1 << 16)
+    # conv1 has 1,800 numbers: 100 images ten times are 7 MB, and a batch of 10 is 72 kB.
+    images = tuple(sorted(map(str, discovery.find_dataset(small_run.read_config()["data"]["directory"]).splits["train"].paths))) * 10
+
+    def peak(images):
+        tracemalloc.start()
+        try:
+            write_only = features.FeatureOptions(layer="conv1", images=images, batch_size=10)
+            features.write_features(small_run, tmp_path / "f.npz", write_only, say=lambda _: None)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert abs(peak(images) - peak(images[:100])) < 1.5e6
+    assert os.path.getsize(tmp_path / "f.npz") < 1.1 * 7.2e5
+
+
+def blocks_of(matrix, rows):
+    return ((first, matrix[first:first + rows]) for first in range(0, len(matrix), rows))
+
+
+@pytest.mark.parametrize("rows", [1, 7, 100, 1000])
+@pytest.mark.parametrize("top", [1, 6, 300])
+def test_nearest_is_brute_force(rows, top):
+    rng = np.random.default_rng(0)
+    matrix, queries = rng.normal(size=(203, 9)).astype("float32"), rng.normal(size=(4, 9)).astype("float32")
+    distances = np.array([[sum((float(a) - float(b)) ** 2 for a, b in zip(x, q)) ** 0.5 for x in matrix] for q in queries])
+    order = np.argsort(distances, axis=1)[:, :top]
+    places, found = retrieval.nearest(blocks_of(matrix, rows), queries, top)
+    np.testing.assert_array_equal(places, order)
+    np.testing.assert_allclose(found, np.take_along_axis(distances, order, axis=1), rtol=1e-12, atol=0)
+
+
+def test_nearest_of_equally_distant_rows_is_the_first():
+    matrix = np.array([[2], [1], [-1], [1], [0], [-1]], "float32")
+    for rows in (1, 4, 6):
+        places, _ = retrieval.nearest(blocks_of(matrix, rows), np.zeros((1, 1), "float32"), 4)
+        assert places.tolist() == [[4, 1, 2, 3]]
+
+
+def test_nearest_tells_apart_what_differs_in_the_last_bits():
+    matrix = np.full((5, 4), 1e4, "float32")
+    matrix[:, 0] += np.float32(2 ** -8) * np.array([3, 1, 4, 2, 5], "float32")
+    places, distances = retrieval.nearest(blocks_of(matrix, 2), np.full((1, 4), 1e4, "float32"), 5)
+    assert places.tolist() == [[1, 3, 0, 2, 4]]
+    np.testing.assert_allclose(distances[0], np.arange(1, 6) / 256, rtol=1e-3, atol=0)
+
+
+def test_find_similar_finds_the_colour_and_the_image_itself(small_run, colours, tmp_path):
+    write(small_run, colour_features := tmp_path / "f.npz", layer="conv1_a")  # Behind ReLU, this network makes red and white all zeros.
+    queries = [str(colours / "val" / "blue" / "3.png"), str(colours / "train" / "red" / "7.png"), "/nowhere.png"]
+    answers = retrieval.find_similar(colour_features, queries, top=101)
+    assert [answer.file for answer in answers] == queries
+    assert answers[2].error == "No such file or directory" and not answers[2].neighbours
+    blue, red = (answer.neighbours for answer in answers[:2])
+    assert len(blue) == len(red) == 100  # All there are.
+    assert {each.class_name for each in blue[:15]} == {"blue"} and f"{os.sep}blue{os.sep}" in blue[0].file
+    assert red[0] == retrieval.Neighbour(queries[1], "red", pytest.approx(0, abs=1e-4))
+    with np.load(colour_features) as file:
+        stored, names = file["features"].astype("float64"), file["names"].tolist()
+    by_hand = np.sqrt(((stored - stored[names.index(queries[1])]) ** 2).sum(axis=1))
+    np.testing.assert_allclose([each.distance for each in red], np.sort(by_hand), rtol=1e-4, atol=1e-3)
+    assert [names.index(each.file) for each in red[:9]] == np.argsort(by_hand)[:9].tolist()
+
+
+def test_find_similar_without_a_readable_query_needs_no_network(colour_features, monkeypatch):
+    monkeypatch.setattr(runs, "load_model", None)
+    [answer] = retrieval.find_similar(colour_features, ["/nowhere.png"])
+    assert answer.error == "No such file or directory"
+
+
+def test_find_similar_needs_the_run_that_made_the_file(small_run, colours, tmp_path):
+    query, run = str(colours / "val" / "red" / "1.png"), copy_of(small_run, tmp_path / "run")
+    for which in ("last", "best"):
+        write(run, tmp_path / f"{which}.npz", checkpoint=which)
+    go_on(run)
+    with pytest.raises(errors.UserError, match=r"other weights than those of .*run now: last checkpoint, after epoch 30 then and 31 now"):
+        retrieval.find_similar(tmp_path / "last.npz", [query])
+    assert len(retrieval.find_similar(tmp_path / "best.npz", [query])[0].neighbours) == 6  # The best is what it was.
+    assert len(retrieval.find_similar(tmp_path / "last.npz", [query], run_path=small_run)[0].neighbours) == 6
+    os.rename(run.path, tmp_path / "moved")
+    with pytest.raises(errors.UserError, match="is no longer in .*run. Say where: --workdir=RUN"):
+        retrieval.find_similar(tmp_path / "best.npz", [query])
+    assert retrieval.find_similar(tmp_path / "best.npz", [query], run_path=tmp_path / "moved")
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"features": None}, "has no array 'features'; it has names, labels"),
+    ({"features": np.zeros((100, 16), "float64")}, "'features' is no array of numbers or texts as"),
+    ({"features": np.zeros((100, 17), "float32")}, "holds 17 numbers an image; fc7 of .* gives 16"),
+    ({"features": np.full((100, 16), np.nan, "float32")}, "holds values that are no numbers"),
+    ({"names": np.array(["a"] * 99)}, r"has 100 rows of 16 numbers; beside them stand .*'names': \(99,\)"),
+    ({"names": np.array([{}] * 100)}, "'names' is no array of numbers or texts"),
+    ({"layer": np.array("fc9")}, "small has no layer 'fc9'"),
+    ({"features": np.zeros((0, 16), "float32")}, "has 0 rows"),
+    ({"weights": np.array("0" * 64)}, "other weights")])
+def test_find_similar_refuses_a_file_that_was_changed(colour_features, colours, change, message):
+    with np.load(colour_features) as file:
+        np.savez(colour_features, **{name: array for name, array in (dict(file) | change).items() if array is not None})
+    with pytest.raises(errors.UserError, match=message) as caught:
+        retrieval.find_similar(colour_features, [str(colours / "val" / "red" / "1.png")])
+    assert "\n" not in str(caught.value)
+
+
+def picture(path):
+    return np.asarray(PIL.Image.open(path).convert("RGB")).astype(int)
+
+
+def test_find_similar_draws_a_row_for_each_readable_query(small_run, squares, tmp_path, capsys):
+    write(small_run, tmp_path / "f.npz", layer="conv1_a", data_dir=str(squares))
+    queries = ["/nowhere.png", *(str(squares / "val" / name) for name in ("a/10.png", "b/11.png"))]
+    for ending in ("png", "jpg"):
+        answers = retrieval.find_similar(tmp_path / "f.npz", queries, top=3, grid=tmp_path / f"g.{ending}")
+        drawn = picture(tmp_path / f"g.{ending}")
+        assert drawn.shape == (300, 520, 3) and not capsys.readouterr().err
+        for row, answer in enumerate(answers[1:]):
+            for column, file in enumerate([answer.file, *(each.file for each in answer.neighbours)]):
+                expected = np.asarray(PIL.Image.open(file)).mean((0, 1))  # Each has a colour of its own.
+                tile = drawn[150 * row + 70:150 * row + 100, 130 * column + 50:130 * column + 80].mean((0, 1))
+                np.testing.assert_allclose(tile, expected, rtol=0, atol=12, err_msg=f"{row} {column}")
+    assert sorted(os.listdir(tmp_path)) == ["f.npz", "g.jpg", "g.png"]
+
+
+def test_find_similar_leaves_a_place_empty_for_an_image_that_is_gone(small_run, squares, tmp_path, capsys):
+    images = [squares / "val" / "a" / "10.png", tmp_path / "a $\udcff, 猫.png", squares / "train" / "a" / "0.png"]
+    images[1].write_bytes((squares / "val" / "b" / "9.png").read_bytes())
+    write(small_run, tmp_path / "f.npz", images=tuple(map(str, images)))
+    retrieval.find_similar(tmp_path / "f.npz", [str(images[0])], grid=tmp_path / "there.png")
+    assert not capsys.readouterr().err
+    images[1].unlink()
+    [answer] = retrieval.find_similar(tmp_path / "f.npz", [str(images[0])], grid=tmp_path / "gone.png")
+    column = 1 + [each.file for each in answer.neighbours].index(str(images[1]))
+    said = capsys.readouterr().err
+    assert said.count("Not drawn: ") == 1 and "it is not there" in said and "--data_dir=DIR" in said
+
+    def tile(name):
+        return picture(tmp_path / name)[45:130, 130 * column + 10:130 * column + 120]
+
+    assert tile("there.png").std() > 20 and tile("gone.png").mean() > 230
+
+
+@pytest.mark.parametrize("kind", ["folders", "records"])
+def test_find_similar_finds_images_that_moved_and_images_in_records(small_run, squares, tmp_path, capsys, kind):
+    source, query = tmp_path / "set", str(squares / "val" / "a" / "10.png")
+    if kind == "records":
+        prepare.prepare(discovery.find_dataset(str(squares)), source)
+    else:
+        for path in squares.glob("*/*/*.png"):
+            copy = source / path.relative_to(squares)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(path.read_bytes())
+    file, _ = write(small_run, tmp_path / "f.npz", data_dir=str(source))
+    assert ("the record at byte" in file["names"][0]) == (kind == "records")
+    retrieval.find_similar(tmp_path / "f.npz", [query], grid=tmp_path / "g.png")
+    source.rename(tmp_path / "moved")
+    capsys.readouterr()
+    retrieval.find_similar(tmp_path / "f.npz", [query], grid=tmp_path / "moved.png", data_dir=str(tmp_path / "moved"))
+    assert not capsys.readouterr().err
+    np.testing.assert_array_equal(picture(tmp_path / "g.png"), picture(tmp_path / "moved.png"))
+    assert (picture(tmp_path / "g.png").std((0, 2)) > 15).mean() > 0.8
+    retrieval.find_similar(tmp_path / "f.npz", [query], grid=tmp_path / "gone.png")
+    said = capsys.readouterr().err
+    assert "does not exist" in said and said.count("Not drawn") == 6
+    retrieval.find_similar(tmp_path / "f.npz", [query], grid=tmp_path / "g.png", data_dir=str(squares) if kind == "records" else
+                          small_run.read_config()["data"]["directory"])
+    assert "does not hold the images that" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("grid", "count", "message"), [
+    ("g.gif", 1, "--grid must be a file that ends in .png or .jpg; got 'g.gif'"),
+    ("g.png", 58, "--grid draws at most 400 images; got 58 rows of 7")])
+def test_find_similar_refuses_a_grid_before_it_begins(grid, count, message):
+    with pytest.raises(errors.UserError, match=message):
+        retrieval.find_similar("/nowhere.npz", ["a.png"] * count, grid=grid)

@@ -1,0 +1,172 @@
+"""Tests of `exporting`: from a run to the files and the report."""
+
+import dataclasses
+import json
+import os
+import resource
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from alexnet_tf import architectures, errors, runs
+from alexnet_tf.data import discovery
+from alexnet_tf.exporting import export, saved_model, tflite
+from tests.helpers.networks import SMALL
+from tests.helpers.saved_models import meta_graph
+
+
+@pytest.fixture(autouse=True)
+def _small_row_and_no_processes(monkeypatch):
+    """The processes that time Keras know no rows of the tests; `test_scripts` runs them."""
+    monkeypatch.setitem(architectures.ARCHITECTURES, "small", SMALL)
+    times = {name: dict.fromkeys((1, os.cpu_count()), 1.0) for name in ("Keras model", "SavedModel")}
+    monkeypatch.setattr(export, "_python_latencies", lambda *_: times)
+
+
+@pytest.fixture
+def run(small_run, tmp_path):
+    """A run like `small_run`, to be changed."""
+    arrays, state = small_run.read_checkpoint()
+    copy = runs.RunDirectory(tmp_path / "run")
+    copy.write_checkpoint(150, arrays, state, best_step=150)
+    copy.write_config(small_run.read_config(), small_run.class_names())
+    return copy
+
+
+def export_run(run, **request):
+    said = []
+    return export.export(run, export.ExportOptions(**request), say=said.append), "\n".join(said)
+
+
+def test_export_writes_and_compares_everything(run):
+    artifacts, said = export_run(run)
+    assert "small, 5 classes, last checkpoint, after epoch 30; exported in float32." in said
+    assert "Compared on 120 images of" in said and "(val)" in said
+    assert [each.name for each in artifacts] == [
+        "Keras model", "SavedModel", "TFLite float32, LRN convolution", "TFLite float16, LRN convolution",
+        "TFLite dynamic, LRN convolution", "TFLite int8, LRN builtin"]
+    keras_model, served, float32, _, dynamic, int8 = artifacts
+    assert keras_model.agreement == served.agreement == float32.agreement == 1
+    assert served.difference < 1e-5 and float32.difference < 1e-5 < dynamic.difference < 0.1
+    assert int8.agreement > 0.8 and 1e-5 < int8.difference < 0.3
+    assert all(each.milliseconds.keys() == {1, os.cpu_count()} for each in artifacts)
+    assert all(os.path.exists(each.path) for each in artifacts[1:])
+    assert float32.size_bytes == os.path.getsize(float32.path) > int8.size_bytes
+    report = json.loads((run.path / "export" / "report.json").read_text())
+    assert [each["agreement"] for each in report["artifacts"]] == [each.agreement for each in artifacts]
+    assert export.table(artifacts) in (run.path / "export" / "report.md").read_text()
+    again, _ = export_run(run, formats=("saved_model",))
+    assert again[1].path.endswith("/2") and os.path.exists(served.path)
+
+
+def test_compare_counts():
+    expected = np.array([[.7, .2, .1], [.1, .6, .3], [.2, .3, .5], [.4, .3, .3]], "float32")
+    got = np.array([[.6, .3, .1], [.1, .3, .6], [.2, .3, .5], [.3, .4, .3]], "float32")
+    artifact = export._compare("x", None, 7, got, expected, np.array([0, 2, 2, 2]))
+    assert artifact.agreement == 0.5 and artifact.top1_error == 0.25 and artifact.size_bytes == 7
+    assert artifact.difference == pytest.approx(0.3)
+
+
+def test_export_sees_a_network_that_differs(run, monkeypatch):
+    real = tflite.convert
+
+    def spoilt(network, *arguments):
+        network.get_layer("fc8").bias.assign([99, 0, 0, 0, 0])
+        return real(network, *arguments)
+
+    monkeypatch.setattr(tflite, "convert", spoilt)
+    [_, artifact], _ = export_run(run, formats=("tflite",), quantizations=("float32",))
+    assert artifact.agreement < 0.5 and artifact.difference > 0.5
+
+
+@pytest.mark.parametrize(("lrn", "name"), [("auto", "convolution"), ("builtin", "builtin")])
+def test_export_computes_lrn_as_asked(run, lrn, name):
+    [_, artifact], _ = export_run(run, formats=("tflite",), quantizations=("dynamic",), lrn=lrn)
+    assert artifact.name.endswith(f"LRN {name}")
+
+
+def test_export_rebuilds_a_mixed_run_in_float32(run):
+    run.write_config(run.read_config() | {"precision": "mixed_bfloat16"}, run.class_names())
+    [_, served], said = export_run(run, formats=("saved_model",))
+    assert "exported in float32 (trained in mixed_bfloat16)" in said and served.difference < 1e-5
+    nodes = [node for function in meta_graph(served.path).graph_def.library.function for node in function.node_def]
+    assert tf.bfloat16.as_datatype_enum not in {node.attr["T"].type for node in nodes}
+
+
+def test_export_keeps_the_mean_image(run):
+    mean_image = np.random.default_rng(0).uniform(0, 255, (67, 67, 3)).astype("float32")
+    run.write_mean_image(mean_image)
+    run.write_config(run.read_config() | {"mean": runs.MEAN_IMAGE}, run.class_names())
+    artifacts, _ = export_run(run, quantizations=("float32",))
+    assert [each.difference < 1e-5 for each in artifacts] == [True] * 3
+    images = tf.random.stateless_uniform([2, 67, 67, 3], (1, 2), 0, 255)
+    logits = tf.saved_model.load(artifacts[1].path).signatures["images"](images)["logits"]
+    other, _, _ = runs.load_model(run)
+    np.testing.assert_allclose(logits, other(images), rtol=0, atol=1e-4)
+
+
+def test_export_without_images_compares_on_drawn_ones_and_says_so(run):
+    run_config = run.read_config()
+    run.write_config(run_config | {"data": run_config["data"] | {"directory": "/nowhere/at/all"}}, run.class_names())
+    artifacts, said = export_run(run, formats=("tflite",), quantizations=("float32", "int8"))
+    assert "Compared on 100 drawn images" in said and "int8 is left out" in said and "--data_dir=DIR" in said
+    assert [each.name for each in artifacts] == ["Keras model", "TFLite float32, LRN convolution"]
+    assert artifacts[1].top1_error is None and artifacts[1].difference < 1e-5
+    assert "drawn images" in (run.path / "export" / "report.md").read_text()
+
+
+def test_export_takes_other_images(run, colours):
+    artifacts, said = export_run(run, formats=("saved_model",), data_dir=str(colours / "val"))
+    assert "Compared on 120 images of" in said and artifacts[1].top1_error is not None
+
+
+def test_crops_are_spread_over_the_split(colours):
+    split = discovery.find_dataset(str(colours)).splits["train"]
+    images, labels = export._crops(split, 67, "paper", 10)
+    assert images.shape == (10, 67, 67, 3) and images.dtype == np.uint8
+    assert sorted(set(labels.tolist())) == [0, 1, 2, 3, 4]
+
+
+def test_mistakes_are_told(run, tmp_path, colours):
+    with pytest.raises(saved_model.ExportError, match="--quantization takes float32, .*; got int4"):
+        export.ExportOptions(quantizations=("int4", "int8"))
+    with pytest.raises(saved_model.ExportError, match="--formats takes saved_model, tflite, .*; got nothing"):
+        export.ExportOptions(formats=())
+    with pytest.raises(errors.RunError, match="is no run"):
+        export_run(runs.RunDirectory(tmp_path / "absent"))
+    with pytest.raises(ValueError, match="other classes than the run"):
+        other = tmp_path / "other"
+        for name in ("cat", "dog"):
+            (other / name).mkdir(parents=True)
+            (other / name / "1.jpg").write_bytes(next((colours / "val" / "red").iterdir()).read_bytes())
+        export_run(run, data_dir=str(other))
+    names = run.class_names()
+    run.write_config(run.read_config(), names[:3])
+    with pytest.raises(saved_model.ExportError, match="names 3 classes, and the network has 5 logits"):
+        export_run(run)
+    (run.path / "checkpoints" / "00000150.npz").unlink()
+    with pytest.raises(errors.RunError, match="has no checkpoint yet"):
+        export_run(run)
+    assert not (run.path / "export").exists()
+
+
+def test_export_on_a_full_disk_keeps_the_old_file(run):
+    [_, artifact], _ = export_run(run, formats=("tflite",), quantizations=("float32",))
+    before = {path: path.read_bytes() for path in (run.path / "export").rglob("*") if path.is_file()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (artifact.size_bytes // 2, limits[1]))
+    try:
+        with pytest.raises(errors.RunError, match="alexnet_float32.tflite could not be written: File too large"):
+            export_run(run, formats=("tflite",), quantizations=("float32",))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path: path.read_bytes() for path in (run.path / "export").rglob("*") if path.is_file()} == before
+
+
+def test_table_lines_up():
+    artifact = export.Artifact("a", None, 1_500_000, .995, 2e-6, None, {1: 12.34, os.cpu_count(): 5.0})
+    other = dataclasses.replace(artifact, name="a longer name", top1_error=.25)
+    lines = export.table([artifact, other]).splitlines()
+    assert len({len(line) for line in lines}) == 1 and len({line.count("|") for line in lines}) == 1
+    assert "| 1.5" in lines[2] and "99.50%" in lines[2] and "12.3" in lines[2] and "0.2500" in lines[3]

@@ -1,0 +1,325 @@
+"""Tests of `saved_model`: by the loader that TF Serving uses, in a process without Python TensorFlow."""
+
+import os
+import pathlib
+import pickle
+import resource
+import struct
+import subprocess
+import sys
+import time
+import zlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
+
+from alexnet_tf import alexnet, architectures, errors, runs
+from alexnet_tf.exporting import saved_model
+from tests.helpers.networks import SMALL
+from tests.helpers.saved_models import (
+    CLASSES,
+    ENCODED,
+    SPLIT,
+    expected_scores,
+    make_model,
+    meta_graph,
+    picture,
+    publish,
+)
+
+LOADER = pathlib.Path(__file__).parents[1] / "helpers" / "serving_loader.py"
+
+
+
+
+
+
+
+
+def request(version, signature, value):
+    """What to feed and to fetch for a signature, as the server looks it up in the file."""
+    definition = meta_graph(version).signature_def[signature]
+    [tensor] = definition.inputs.values()
+    return {tensor.name: value}, [output.name for _, output in sorted(definition.outputs.items())]
+
+
+def serve(jobs):
+    result = subprocess.run([sys.executable, str(LOADER)], input=pickle.dumps(jobs), capture_output=True, timeout=300)
+    assert result.returncode == 0, result.stderr.decode()[-2000:]
+    return pickle.loads(result.stdout)
+
+
+
+
+def black(width, height):
+    """A whole grey PNG, a thousandth of its pixels in bytes: decoded, it would fill the memory."""
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    compressor = zlib.compressobj(1)
+    rows = [compressor.compress(bytes(width + 1)) for _ in range(height)]
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+            + chunk(b"IDAT", b"".join(rows) + compressor.flush()) + chunk(b"IEND", b""))
+
+
+def declare_jpeg(width, height):
+    """A JPEG whose frame header declares a size, and the data of a small one."""
+    data = bytearray(picture(0))
+    frame = data.index(b"\xff\xc0")
+    data[frame + 5:frame + 9] = struct.pack(">HH", height, width)
+    return bytes(data)
+
+
+def example(**features):
+    return tf.train.Example(features=tf.train.Features(feature={
+        name.replace("__", "/"): tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+        for name, value in features.items()})).SerializeToString()
+
+
+IMAGES = np.random.default_rng(0).uniform(0, 255, (3, 67, 67, 3)).astype("float32")
+
+
+def trap_grouped(path):
+    """T1: Keras' grouped convolution."""
+    images = keras.Input((8, 8, 4))
+    model = keras.Model(images, keras.layers.Conv2D(4, 3, groups=2)(images))
+    module = tf.Module()
+    module.weights = [v.value for v in model.variables]
+    run = tf.function(
+        lambda images: {"logits": model(images)}, autograph=False,
+        input_signature=[tf.TensorSpec([None, 8, 8, 4], tf.float32, name="images")])
+    tf.saved_model.save(module, path, signatures={"images": run})
+
+
+def trap_keras_in_module(path):
+    """T3: a tf.Module that holds the Keras model."""
+    module = tf.Module()
+    module.model = make_model(SMALL)
+    module.run = tf.function(
+        lambda images: {"logits": module.model(images)}, autograph=False,
+        input_signature=[tf.TensorSpec([None, 67, 67, 3], tf.float32, name="images")])
+    tf.saved_model.save(module, path, signatures={"images": module.run})
+
+
+def weights_on_disk(version):
+    return sum(path.stat().st_size for path in pathlib.Path(version, "variables").glob("*.data*"))
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """Everything that is run in the server's loader, in one process: {name: (answer or error, peak memory)}."""
+    root = tmp_path_factory.mktemp("served")
+    models = {"small": make_model(SMALL), "split": make_model(SPLIT)}
+    version = {name: publish(model, row, root / name) for (name, model), row in zip(models.items(), (SMALL, SPLIT))}
+    trap_grouped(str(root / "grouped"))
+    trap_keras_in_module(str(root / "keras"))
+    broken = ENCODED[0][:300] + bytes(200)
+    named = {
+        "bytes": ("serving_default", ENCODED), "one": ("serving_default", ENCODED[:1]), "images": ("images", IMAGES),
+        "one image": ("images", IMAGES[:1]), "features": ("features", IMAGES),
+        "classify": ("classify", [example(image__encoded=each, image__format=b"x") for each in ENCODED]),
+        "not an image": ("serving_default", [ENCODED[0], b"not an image"]), "broken": ("serving_default", [broken]),
+        "none": ("serving_default", [b""]), "no example": ("classify", [example(image=ENCODED[0])]),
+        "huge": ("serving_default", [black(10_100, 10_000)]),
+        "huge jpeg": ("serving_default", [declare_jpeg(10_100, 10_000)]), "after": ("serving_default", ENCODED)}
+    jobs = {"small": named, "split": {name: named[name] for name in ("bytes", "images", "features")}}
+    answers = serve([
+        *((str(version[name]), [request(version[name], *each) for each in requests.values()])
+          for name, requests in jobs.items()),
+        (str(root / "grouped"), [request(root / "grouped", "images", np.zeros((1, 8, 8, 4), "float32"))]),
+        (str(root / "keras"), [request(root / "keras", "images", IMAGES)])])
+    keys = [(name, each) for name, requests in jobs.items() for each in requests] + [("grouped", 0), ("keras", 0)]
+    return models, version, dict(zip(keys, answers, strict=True))
+
+
+
+
+@pytest.mark.parametrize("name", ["small", "split"])
+def test_serving_default_gives_what_evaluation_sees(served, name):
+    models, _, answers = served
+    classes, scores = answers[name, "bytes"][0]
+    probabilities = expected_scores(models[name], ENCODED)
+    order = np.argsort(-probabilities, axis=-1)
+    assert probabilities.std(axis=0).max() > 0.05  # The images differ, and so do their answers.
+    np.testing.assert_allclose(scores, np.take_along_axis(probabilities, order, -1), rtol=0, atol=1e-5)
+    assert classes.tolist() == [[saved_model.encoded(CLASSES)[index] for index in row] for row in order]
+
+
+@pytest.mark.parametrize("name", ["small", "split"])
+def test_images_and_features_equal_the_keras_model(served, name):
+    models, _, answers = served
+    logits, probabilities = answers[name, "images"][0]
+    np.testing.assert_allclose(logits, models[name](IMAGES).numpy(), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(probabilities, tf.nn.softmax(logits).numpy(), rtol=0, atol=1e-6)
+    towers = ("fc7_a", "fc7_b") if name == "small" else ("fc7",)
+    columns = [keras.Model(models[name].input, models[name].get_layer(f"{each}_relu").output) for each in towers]
+    [fc7] = answers[name, "features"][0]
+    assert fc7.shape == (3, 16) and fc7.min() == 0 < fc7.max()
+    expected = np.concatenate([np.reshape(each(IMAGES), (3, -1)) for each in columns], axis=-1)
+    np.testing.assert_allclose(fc7, expected, rtol=0, atol=1e-4)
+
+
+def test_a_batch_of_one_and_tf_examples_give_the_same(served):
+    answers = served[2]
+    np.testing.assert_allclose(answers["small", "one"][0][1], answers["small", "bytes"][0][1][:1], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(
+        answers["small", "one image"][0][0], answers["small", "images"][0][0][:1], rtol=0, atol=1e-5)
+    for ours, theirs in zip(answers["small", "classify"][0], answers["small", "bytes"][0]):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(("name", "message"), [
+    ("not an image", "neither a JPEG nor a PNG image"), ("none", "neither a JPEG nor a PNG image"),
+    ("broken", "jpeg"), ("no example", "image/encoded"), ("huge", "the header declares"),
+    ("huge jpeg", "the header declares")])
+def test_a_bad_request_fails_with_a_reason_and_the_next_is_answered(served, name, message):
+    answers = served[2]
+    assert isinstance(answers["small", name][0], str) and message.lower() in answers["small", name][0].lower()
+    np.testing.assert_array_equal(answers["small", "after"][0][1], answers["small", "bytes"][0][1])
+
+
+def test_a_huge_declared_size_costs_no_memory(served):
+    answers = served[2]
+    assert answers["small", "huge jpeg"][1] - answers["small", "no example"][1] < 100e6
+
+
+def test_the_loader_sees_the_traps(served):
+    """T1 and T3 of the trade, walked into: the loader refuses both, so the tests above would."""
+    answers = served[2]
+    assert "XLA compilation disabled" in answers["grouped", 0][0]
+    assert "Could not find variable" in answers["keras", 0][0]
+
+
+def problems(version):
+    """What a server on any machine would stumble over in a SavedModel; the functions of TensorFlow's saver apart."""
+    functions = [each for each in meta_graph(version).graph_def.library.function
+                 if not each.signature.name.startswith(("__inference__traced_save", "__inference__traced_restore"))]
+    nodes = [node for function in functions for node in function.node_def]
+    found = {"XLA" for function in functions if "_XlaMustCompile" in function.attr}
+    found |= {f"device {node.device}" for node in nodes if node.device}
+    found |= {"Python" for node in nodes if "PyFunc" in node.op}
+    return found | {"gradient" for node in nodes if "_gradient_op_type" in node.attr}
+
+
+def test_the_file_is_the_contract(served):
+    version = served[1]["small"]
+    graph = meta_graph(version)
+    assert list(graph.meta_info_def.tags) == ["serve"] and problems(version) == set()
+    described = {
+        name: [{key: (tensor.dtype, [dim.size for dim in tensor.tensor_shape.dim]) for key, tensor in side.items()}
+               for side in (signature.inputs, signature.outputs)]
+        for name, signature in graph.signature_def.items() if name != "__saved_model_init_op"}
+    named = {"classes": (tf.string, [-1, 5]), "scores": (tf.float32, [-1, 5])}
+    images = {"images": (tf.float32, [-1, 67, 67, 3])}
+    assert described == {
+        "serving_default": [{"image_bytes": (tf.string, [-1])}, named],
+        "classify": [{"inputs": (tf.string, [-1])}, named],
+        "images": [images, {"logits": (tf.float32, [-1, 5]), "probabilities": (tf.float32, [-1, 5])}],
+        "features": [images, {"fc7": (tf.float32, [-1, 16])}]}
+    labels = (version / "assets" / "classes.txt").read_bytes()
+    assert labels == b"".join(name + b"\n" for name in saved_model.encoded(CLASSES))
+    assert {path.name for path in version.parent.iterdir()} == {"1", ".lock", "SERVING.md", "batching_parameters.txt"}
+
+
+def test_the_static_check_sees_the_traps(tmp_path):
+    trap_grouped(str(tmp_path / "grouped"))
+    assert "XLA" in problems(tmp_path / "grouped")
+    model = make_model(SMALL)  # With the gradient that training uses, on a device.
+    module = tf.Module()
+    module.weights = [v.value for v in model.variables]
+
+    def run(images):
+        with tf.device("/CPU:1"):
+            return {"logits": model(images) + tf.numpy_function(lambda: np.float32(0), [], tf.float32)}
+
+    spec = tf.TensorSpec([None, 67, 67, 3], tf.float32, name="images")
+    run = tf.function(run, autograph=False, input_signature=[spec])
+    tf.saved_model.save(module, str(tmp_path / "bad"), signatures={"images": run})
+    assert {each.split(" ")[0] for each in problems(tmp_path / "bad")} == {"device", "Python", "gradient", "XLA"}
+
+
+def test_weights_are_stored_once(tmp_path):
+    row = architectures.with_num_classes(architectures.PAPER, 5)
+    model = alexnet.build_model(row)
+    version = publish(model, row, tmp_path / "full")
+    weights = sum(4 * np.prod(v.shape) for v in model.trainable_variables)
+    total = sum(path.stat().st_size for path in version.rglob("*") if path.is_file())
+    assert weights > 220e6 and total <= 1.02 * weights
+    small = make_model(SMALL)
+    small.export(str(tmp_path / "keras"), verbose=False)  # T4: Keras' own export.
+    assert weights_on_disk(tmp_path / "keras") > 1.9 * sum(4 * np.prod(v.shape) for v in small.trainable_variables)
+
+
+def test_warm_up_requests_run_in_the_server(served):
+    version = served[1]["small"]
+    path = version / "assets.extra" / "tf_serving_warmup_requests"
+    logs = [prediction_log_pb2.PredictionLog.FromString(each.numpy()) for each in tf.data.TFRecordDataset(str(path))]
+    requests = [log.predict_log.request for log in logs]
+    assert {each.model_spec.name for each in requests} == {"alexnet"}
+    assert sorted(each.model_spec.signature_name for each in requests) == sorted(
+        ["serving_default", "images", "classify", "features"])
+    feeds = []
+    for each in requests:
+        definition = meta_graph(version).signature_def[each.model_spec.signature_name]
+        [(key, tensor)] = each.inputs.items()
+        value = tf.make_ndarray(tensor)
+        feeds.append(({definition.inputs[key].name: value.tolist() if value.dtype == object else value},
+                      [output.name for output in definition.outputs.values()]))
+    answers = serve([(str(version), feeds)])
+    assert len(answers) == 4 and all(len(answer) == len(fetches) for (answer, _), (_, fetches) in zip(answers, feeds))
+    assert not any(isinstance(answer, str) for answer, _ in answers)
+
+
+def test_versions_are_read_as_the_server_does(tmp_path):
+    assert saved_model.versions(tmp_path / "absent") == []
+    for name in ("1", "007", "tmp", ".9.tmp", "10"):
+        (tmp_path / name).mkdir()
+    assert saved_model.versions(tmp_path) == [1, 7, 10]
+    assert publish(make_model(SMALL), SMALL, tmp_path).name == "11"
+    assert not (tmp_path / ".9.tmp").exists()
+
+
+def test_a_polling_server_never_sees_half_a_version(tmp_path):
+    base, stop = tmp_path / "models", tmp_path / "stop"
+    base.mkdir()
+    model = make_model(SMALL)
+    poller = subprocess.Popen(
+        [sys.executable, str(LOADER), str(base), str(stop)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    for number in range(6):
+        publish(model, SMALL, base)
+        deadline = time.monotonic() + 120
+        while number == 0 and not stop.with_suffix(".started").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+    stop.touch()
+    loaded, failed = pickle.loads(poller.communicate(timeout=300)[0])
+    assert failed == [] and loaded == sorted(loaded) and loaded[-1] == 6 and len(set(loaded)) >= 3
+
+
+def test_publish_on_a_full_disk_leaves_what_was_there(tmp_path):
+    model = make_model(SMALL)
+    version = publish(model, SMALL, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for limit in (100, 10_000, 150_000):  # Bytes a file may have: the write fails at labels, weights or warm-up.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
+        try:
+            with pytest.raises(saved_model.ExportError, match="could not be written: .* are served as before"):
+                publish(model, SMALL, tmp_path, ["a" * 101, *CLASSES[1:]])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert os.listdir(version) and saved_model.versions(tmp_path) == [1]
+
+
+def test_publish_refuses_beside_another_export(tmp_path):
+    with runs.RunDirectory(tmp_path).locked("export"):
+        with pytest.raises(errors.RunError, match="in use by another export"):
+            publish(make_model(SMALL), SMALL, tmp_path)
+
+
+@pytest.mark.parametrize("row", architectures.ARCHITECTURES.values(), ids=lambda row: row.name)
+def test_every_row_has_an_fc7_to_give(row):
+    assert row.stages[-2].name == "fc7" and row.stages[-2].ops[0] == "relu"

@@ -1,0 +1,193 @@
+"""Tests of `tflite`: by LiteRT's interpreter and compiled model, and by MediaPipe's image classifier."""
+
+import io
+import pathlib
+import zipfile
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.compiled_model import CompiledModel
+
+from alexnet_tf import alexnet, architectures, runs
+from alexnet_tf.data import discovery, input_pipeline
+from alexnet_tf.exporting import tflite, tflite_metadata
+from tests.helpers.networks import SMALL
+from tests.helpers.saved_models import SPLIT, make_model
+
+IMAGES = np.repeat(np.repeat(  # Squares of colour: noise looks like noise.
+    np.random.default_rng(0).integers(0, 256, (8, 4, 4, 3)), 17, axis=1), 17, axis=2)[:, :67, :67].astype("uint8")
+CLASSES = ("red", "yellow", "green", "blue", "gr\u00fcn \u00fc")
+OPERATORS = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+
+
+def operators(model):
+    """The names of a file's operators, in order."""
+    content = schema.ModelT.InitFromPackedBuf(model, 0)
+    [graph] = content.subgraphs
+    return [OPERATORS[content.operatorCodes[each.opcodeIndex].builtinCode] for each in graph.operators]
+
+
+def probabilities(model, images):
+    return tf.nn.softmax(model(images.astype("float32"))).numpy()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """{(row, quantization, lrn): path} of networks with large weights, and the Keras models."""
+    root, models, paths = tmp_path_factory.mktemp("tflite"), {}, {}
+    for row in (SMALL, SPLIT):
+        models[row.name] = make_model(row)
+        for lrn in ("builtin", "convolution"):
+            network = alexnet.for_export(models[row.name], lrn)
+            for quantization in tflite.LRN_IMPLEMENTATIONS if row is SMALL else ("float32",):
+                key = row.name, quantization, lrn
+                paths[key] = root / ("_".join(key) + ".tflite")
+                paths[key].write_bytes(tflite.convert(network, quantization, CLASSES, IMAGES))
+    return models, paths
+
+
+KEYS = [("small", q, lrn) for q in tflite.LRN_IMPLEMENTATIONS for lrn in ("builtin", "convolution")] + [
+    ("split", "float32", "builtin"), ("split", "float32", "convolution")]
+
+
+@pytest.mark.parametrize("key", KEYS, ids="-".join)
+def test_convert_equals_the_keras_model(files, key):
+    models, paths = files
+    expected = probabilities(models[key[0]], IMAGES)
+    tolerance = {"float32": 1e-5, "float16": 5e-3, "dynamic": 0.1, "int8": 0.25}[key[1]]
+    assert expected.std(axis=0).max() > 0.05
+    got = tflite.Runner(paths[key], 1)(IMAGES)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=tolerance)
+    assert np.abs(got - expected).max() > (0 if key[1] == "float32" else 1e-6)  # It is quantized indeed.
+
+
+@pytest.mark.parametrize("key", KEYS, ids="-".join)
+def test_convert_writes_plain_operators_and_static_shapes(files, key):
+    found = operators(files[1][key].read_bytes())
+    assert not {"SHAPE", "PACK", "STRIDED_SLICE"} & set(found)
+    assert found.count("SPLIT") == (key[0] == "split")
+    assert ("LOCAL_RESPONSE_NORMALIZATION" in found) == (key[2] == "builtin")
+
+
+@pytest.mark.parametrize("quantization", tflite.LRN_IMPLEMENTATIONS)
+def test_convert_takes_pixels_and_gives_probabilities(files, quantization):
+    [graph] = schema.ModelT.InitFromPackedBuf(files[1]["small", quantization, "builtin"].read_bytes(), 0).subgraphs
+    taken, given = graph.tensors[graph.inputs[0]], graph.tensors[graph.outputs[0]]
+    assert list(taken.shape) == [1, 67, 67, 3] and list(given.shape) == [1, 5]
+    assert taken.type == (schema.TensorType.UINT8 if quantization == "int8" else schema.TensorType.FLOAT32)
+    assert given.type == schema.TensorType.FLOAT32
+    types = {tensor.type for tensor in graph.tensors}
+    assert (schema.TensorType.FLOAT16 in types) == (quantization == "float16")
+    assert (schema.TensorType.INT8 in types) == (quantization in ("dynamic", "int8"))
+    if quantization == "int8":  # A pixel's value is the integer itself.
+        assert taken.quantization.scale[0] == pytest.approx(1, rel=1e-2) and taken.quantization.zeroPoint[0] == 0
+
+
+@pytest.mark.parametrize("quantization", tflite.LRN_IMPLEMENTATIONS)
+def test_compiled_model_gives_the_same_as_the_interpreter(files, quantization):
+    path = files[1]["small", quantization, tflite.LRN_IMPLEMENTATIONS[quantization]]
+    model = CompiledModel.from_file(str(path))
+    taken, given = model.create_input_buffers(0), model.create_output_buffers(0)
+    taken[0].write(IMAGES[:1] if quantization == "int8" else IMAGES[:1].astype("float32"))
+    model.run_by_index(0, taken, given)
+    np.testing.assert_allclose(given[0].read(5, np.float32), tflite.Runner(path, 1)(IMAGES[:1])[0], rtol=0, atol=1e-5)
+
+
+def test_a_batch_of_any_size_is_the_trap(files):
+    """What the obvious conversion gives, and why the batch is static here."""
+    model = alexnet.for_export(files[0]["split"], "builtin")
+    module = tf.Module()
+    module.weights = [v.value for v in model.trainable_variables]
+    run = tf.function(model, input_signature=[tf.TensorSpec([None, 67, 67, 3], tf.float32)], autograph=False)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([run.get_concrete_function()], module)
+    assert {"SHAPE", "PACK"} & set(operators(converter.convert()))
+
+
+def test_labels_are_read_back_from_the_file(files):
+    for path in files[1].values():
+        with zipfile.ZipFile(path) as archive:
+            [info] = archive.infolist()
+            assert info.filename == "labels.txt" and info.compress_type == zipfile.ZIP_STORED
+            assert archive.read(info).decode().splitlines() == list(CLASSES)
+
+
+def test_metadata_as_the_schemas_own_reader_sees_it(files):
+    pytest.importorskip("mediapipe")
+    from mediapipe.tasks.metadata import metadata_schema_py_generated as metadata_schema
+
+    model = schema.ModelT.InitFromPackedBuf(files[1]["small", "int8", "builtin"].read_bytes(), 0)
+    [entry] = [each for each in model.metadata if each.name == b"TFLITE_METADATA"]
+    data = model.buffers[entry.buffer].data.tobytes()
+    assert metadata_schema.ModelMetadata.ModelMetadataBufferHasIdentifier(data, 0)
+    metadata = metadata_schema.ModelMetadataT.InitFromPackedBuf(data, 0)
+    assert metadata.name == b"AlexNet" and metadata.minParserVersion == b"1.0.0"
+    [graph] = metadata.subgraphMetadata
+    [image], [probability] = graph.inputTensorMetadata, graph.outputTensorMetadata
+    assert image.content.contentPropertiesType == metadata_schema.ContentProperties.ImageProperties
+    assert image.content.contentProperties.colorSpace == metadata_schema.ColorSpaceType.RGB
+    [unit] = image.processUnits
+    assert unit.optionsType == metadata_schema.ProcessUnitOptions.NormalizationOptions
+    assert list(unit.options.mean) == [0] and list(unit.options.std) == [1]
+    assert list(image.stats.max) == [255] and list(probability.stats.max) == [1]
+    [labels] = probability.associatedFiles
+    assert labels.name == b"labels.txt" and labels.type == metadata_schema.AssociatedFileType.TENSOR_AXIS_LABELS
+
+
+def permuted(model):
+    """The same file with its labels in another order."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(model)) as archive:
+        names = archive.read(tflite_metadata.LABELS).splitlines(keepends=True)
+        file.write(model[:archive.infolist()[0].header_offset])
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr(tflite_metadata.LABELS, b"".join(names[1:] + names[:1]))
+    return file.getvalue()
+
+
+def media_pipes_accuracy(model, data):
+    """How many validation pictures MediaPipe's classifier, told nothing but the file, calls by their folder's name."""
+    import mediapipe
+
+    options = mediapipe.tasks.vision.ImageClassifierOptions(
+        base_options=mediapipe.tasks.BaseOptions(model_asset_buffer=model), max_results=1)
+    split = data.splits["val"]
+    right = 0
+    with mediapipe.tasks.vision.ImageClassifier.create_from_options(options) as classifier:
+        for path, label in zip(split.paths, split.labels):
+            picture = mediapipe.Image.create_from_file(path)
+            [result] = classifier.classify(picture).classifications
+            right += result.categories[0].category_name == data.class_names[label]
+    return right / len(split)
+
+
+@pytest.mark.parametrize("quantization", tflite.LRN_IMPLEMENTATIONS)
+def test_media_pipe_names_what_a_trained_run_learned(small_run, colours, monkeypatch, quantization):
+    pytest.importorskip("mediapipe")
+    monkeypatch.setitem(architectures.ARCHITECTURES, "small", SMALL)
+    data = discovery.find_dataset(str(colours))
+    model = runs.load_model(small_run)[0]
+    split = data.splits["train"]
+    images = np.concatenate([
+        input_pipeline.evaluation_crops(tf.constant(split.image_bytes(index)), 67, "paper").numpy()
+        for index in range(0, len(split), 5)])
+    network = alexnet.for_export(model, tflite.LRN_IMPLEMENTATIONS[quantization])
+    file = tflite.convert(network, quantization, small_run.class_names(), images)
+    assert media_pipes_accuracy(file, data) > 0.7
+    assert media_pipes_accuracy(permuted(file), data) <= 0.2  # Of one class it may take for its neighbour.
+
+
+def test_media_pipe_refuses_a_file_without_metadata(files):
+    mediapipe = pytest.importorskip("mediapipe")
+    with zipfile.ZipFile(files[1]["small", "float32", "builtin"]) as archive:
+        bare = schema.ModelT.InitFromPackedBuf(pathlib.Path(archive.filename).read_bytes(), 0)
+    bare.metadata = []
+    import flatbuffers
+
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(bare.Pack(builder), b"TFL3")
+    options = mediapipe.tasks.vision.ImageClassifierOptions(
+        base_options=mediapipe.tasks.BaseOptions(model_asset_buffer=bytes(builder.Output())))
+    with pytest.raises(Exception, match="NormalizationOptions"):
+        mediapipe.tasks.vision.ImageClassifier.create_from_options(options)

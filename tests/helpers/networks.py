@@ -1,0 +1,26 @@
+"""Small networks that every test can afford to build and train."""
+
+import dataclasses
+
+from alexnet_tf import architectures, recipes
+
+# Two towers and every kind of step; 67 pixels give maps of 15, 7 (pool), 7 and 3 (pool).
+TINY = architectures.Architecture(
+    name="tiny",
+    source="the tests",
+    image_size=67,
+    stages=(
+        architectures.Stage("conv1", 8, 11, strides=4, towers=2, ops=("relu", "lrn", "pool")),
+        architectures.Stage("conv2", 8, 5, padding=(2, 2), towers=2, input_towers="own", ops=("relu", "pool")),
+        architectures.Stage("fc6", 8, towers=2, ops=("relu", "dropout")),
+        architectures.Stage("fc8", 5, ops=()),
+    ),
+    recipe=recipes.Recipe(),
+)
+
+
+# TINY with the fc7 that exports give away, and a little wider and surer, so that it learns to tell five colours apart.
+SMALL = dataclasses.replace(
+    TINY, name="small", dropout_rate=0.1, stages=(
+        *TINY.stages[:2], architectures.Stage("fc6", 32, towers=2, ops=("relu", "dropout")),
+        architectures.Stage("fc7", 16, towers=2, ops=("relu", "dropout")), TINY.stages[-1]))

@@ -1,0 +1,187 @@
+"""Tests of `workdir`: files appear whole or not at all, and a bad checkpoint never costs an older one."""
+
+import csv
+import json
+import os
+
+import keras
+import numpy as np
+import pytest
+
+from alexnet_tf import atomic_files, errors, runs
+
+
+def arrays(value):
+    return {"conv1/kernel": np.full((3, 4), value, "float32"), "sgd/iteration": np.int64(value)}
+
+
+def write(run, *steps, best=None):
+    for step in steps:
+        run.write_checkpoint(step, arrays(step), {"epoch": step}, best if best is None or best <= step else None)
+
+
+@pytest.fixture
+def run(tmp_path):
+    return runs.RunDirectory(tmp_path / "run")
+
+
+def test_write_checkpoint_is_read_back_bit_for_bit(run):
+    values = {"a/kernel": np.random.default_rng(0).normal(size=(5, 7)).astype("float32"), "a/step": np.int64(2 ** 40)}
+    run.write_checkpoint(3, values, {"epoch": 1, "loss": 0.1 + 0.2})
+    read, state = run.read_checkpoint()
+    assert state == {"epoch": 1, "loss": 0.1 + 0.2}
+    assert read.keys() == values.keys()
+    for name, value in values.items():
+        assert read[name].dtype == value.dtype and np.array_equal(read[name], value)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, OSError])
+def test_write_whole_stopped_in_the_middle_leaves_what_was_there(tmp_path, error):
+    def write(file):
+        file.write(b"half")
+        raise error
+
+    (tmp_path / "a").write_bytes(b"before")
+    with pytest.raises(errors.RunError if error is OSError else error):
+        atomic_files.atomic_write(tmp_path / "a", write)
+    assert os.listdir(tmp_path) == ["a"] and (tmp_path / "a").read_bytes() == b"before"
+
+
+def test_write_checkpoint_keeps_the_last_two_and_the_best(run):
+    write(run, 1, 2, 3, 4, 5, best=2)
+    assert run.steps() == [5, 4, 2] and run.best_step() == 2
+    assert run.read_checkpoint()[1]["epoch"] == 5
+    assert run.read_checkpoint("best")[1]["epoch"] == 2
+
+
+def test_read_checkpoint_is_none_for_a_new_run(run):
+    assert run.read_checkpoint() is None and run.read_config() is None and run.best_step() is None
+
+
+@pytest.mark.parametrize("damage", [
+    lambda data: data[:len(data) // 2], lambda data: b"", lambda data: b"PK\3\4" + bytes(200),
+    lambda data: data.replace(b"\x00\x00\x40\x40", b"\x00\x00\x41\x40")])  # Truncated, empty, garbage, a flipped bit.
+def test_read_checkpoint_falls_back_to_the_one_before_and_says_so(run, damage):
+    write(run, 2, 3)
+    path = run.path / "checkpoints" / "00000003.npz"
+    damaged = damage(path.read_bytes())
+    assert damaged != path.read_bytes()
+    path.write_bytes(damaged)
+    said = []
+    read, state = run.read_checkpoint(say=said.append)
+    assert state["epoch"] == 2 and read["sgd/iteration"] == 2
+    assert len(said) == 1 and "00000003.npz cannot be read" in said[0] and "the one before" in said[0]
+
+
+def test_read_checkpoint_raises_when_none_can_be_read(run):
+    write(run, 1, 2)
+    for path in (run.path / "checkpoints").glob("*.npz"):
+        path.write_bytes(b"no")
+    with pytest.raises(errors.RunError, match="No checkpoint .* can be read"):
+        run.read_checkpoint(say=lambda line: None)
+
+
+def test_read_checkpoint_best_says_when_there_is_none(run):
+    write(run, 1)
+    with pytest.raises(errors.RunError, match="--checkpoint=last"):
+        run.read_checkpoint("best")
+
+
+def test_read_checkpoint_reads_only_what_is_wanted(run):
+    write(run, 1)
+    assert list(run.read_checkpoint(is_wanted="conv1/kernel".__eq__)[0]) == ["conv1/kernel"]
+
+
+def test_write_checkpoint_on_a_full_disk_leaves_the_old_ones(run, monkeypatch):
+    write(run, 1, 2)
+
+    def full(file, **_):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(errors.RunError, match="00000003.npz could not be written: No space left on device"):
+        write(run, 3)
+    assert sorted(os.listdir(run.path / "checkpoints")) == ["00000001.npz", "00000002.npz"]
+
+
+def test_write_checkpoint_removes_what_a_killed_process_left(run):
+    write(run, 1)
+    (run.path / "checkpoints" / ".00000002.npz.99.tmp").write_bytes(b"half")
+    write(run, 2)
+    assert sorted(os.listdir(run.path / "checkpoints")) == ["00000001.npz", "00000002.npz"]
+
+
+def test_write_config_round_trip_with_odd_class_names(run):
+    names = ["tabby, cat", "naïve 犬", "a 'quoted' \"one\"", "🐱"]
+    run.write_config({"architecture": "paper", "nested": {"x": [1, 2]}}, names)
+    assert run.class_names() == names
+    assert run.read_config() == {"architecture": "paper", "nested": {"x": [1, 2]}}
+
+
+def test_read_config_that_is_damaged_names_the_file(run):
+    run.path.mkdir()
+    (run.path / "config.json").write_text('{"architecture": ')
+    with pytest.raises(errors.RunError, match="config.json cannot be read"):
+        run.read_config()
+
+
+def test_write_history_is_a_table(run):
+    run.write_history([{"epoch": 1, "val_top5_error": None}, {"epoch": 2, "val_top5_error": 0.25}])
+    with open(run.path / "history.csv", newline="") as file:
+        assert list(csv.DictReader(file)) == [
+            {"epoch": "1", "val_top5_error": ""}, {"epoch": "2", "val_top5_error": "0.25"}]
+
+
+def test_locked_refuses_a_second_training(run):
+    with run.locked():
+        with pytest.raises(errors.RunError, match="in use by another training"):
+            with runs.RunDirectory(run.path).locked():
+                pass
+    with run.locked():
+        assert (run.path / ".lock").exists()
+
+
+def test_restore_names_what_does_not_fit_and_assigns_nothing():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="fc8")], name="net")
+    before = model.get_weights()
+    good = {variable.path: np.ones(variable.shape, "float32") for variable in model.variables}
+    with pytest.raises(errors.RunError, match=r"Missing: net/fc8/bias.*net/fc8/kernel: \(4, 2\).*\(3, 2\)"):
+        runs.restore(model.variables, {"net/fc8/kernel": np.ones((4, 2), "float32")})
+    for now, then in zip(model.get_weights(), before, strict=True):
+        assert np.array_equal(now, then)
+    runs.restore(model.variables, good)
+    assert all((weight == 1).all() for weight in model.get_weights())
+
+
+def test_best_json_names_the_step(run):
+    write(run, 7, best=7)
+    assert json.loads((run.path / "checkpoints" / "best.json").read_text()) == {"step": 7}
+
+
+def test_mark_best_mends_what_a_kill_between_two_files_left(run):
+    write(run, 1, 2, best=1)
+    run.write_checkpoint(3, arrays(3), {"epoch": 3}, best_step=1)  # Killed before best.json named step 3.
+    run.mark_best(3)
+    assert run.best_step() == 3 and run.read_checkpoint("best")[1]["epoch"] == 3
+
+
+def test_write_checkpoint_removes_later_ones_that_could_not_be_read(run):
+    write(run, 100, 200, 300)
+    (run.path / "checkpoints" / "00000300.npz").write_bytes(b"no")
+    write(run, 250)
+    assert run.steps() == [250, 200]
+
+
+def test_read_checkpoint_best_that_is_damaged_says_so(run):
+    write(run, 1, 2, best=1)
+    (run.path / "checkpoints" / "00000001.npz").write_bytes(b"no")
+    with pytest.raises(errors.RunError, match="The best checkpoint .* cannot be read"):
+        run.read_checkpoint("best", say=lambda line: None)
+
+
+def test_locked_says_when_the_directory_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(errors.RunError, match="cannot be used"):
+        with runs.RunDirectory(tmp_path / "file").locked():
+            pass

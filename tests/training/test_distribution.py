@@ -1,0 +1,179 @@
+"""Tests of `distribution`."""
+
+import json
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from alexnet_tf import errors
+from alexnet_tf.training import distribution
+
+TWO = ("CPU:0", "CPU:1")
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    """Has TensorFlow say that there are two GPUs; nothing can be placed on them."""
+    real = tf.config.list_physical_devices
+    monkeypatch.setattr(
+        distribution.tf.config, "list_physical_devices", lambda kind: ["a", "b"] if kind == "GPU" else real(kind))
+
+
+@pytest.mark.parametrize(("cpuinfo", "precision"), [
+    ("flags : fpu avx512f avx512_bf16", "mixed_bfloat16"), ("flags : amx_bf16", "mixed_bfloat16"),
+    ("flags : fpu avx2 avx512f", "float32"), (None, "float32")])
+def test_default_precision_is_bfloat16_where_the_cpu_computes_in_it(monkeypatch, cpuinfo, precision):
+    def read_text(path):
+        if cpuinfo is None:
+            raise OSError
+        return cpuinfo
+
+    monkeypatch.setattr(distribution.tf.config, "list_physical_devices", lambda kind: [])
+    monkeypatch.setattr(pathlib.Path, "read_text", read_text)
+    assert distribution.default_precision() == precision
+
+
+def test_default_precision_on_a_gpu_is_float32(monkeypatch):
+    monkeypatch.setattr(distribution.tf.config, "list_physical_devices", lambda kind: ["a GPU"])
+    assert distribution.default_precision() == "float32"
+
+
+def test_auto_on_one_cpu_is_tensorflows_default_and_a_named_device_is_that_one():
+    placement = distribution.make_placement()
+    assert placement.strategy is tf.distribute.get_strategy() and placement.towers is None
+    assert (placement.num_replicas, placement.worker, placement.num_workers) == (1, 0, 1)
+    named = distribution.make_placement(devices=["CPU:1"])
+    assert named.num_replicas == 1
+    assert "CPU:1" in named.strategy.run(lambda: tf.constant(1.0) + tf.constant(1.0)).device
+
+
+@pytest.mark.parametrize("strategy", ["auto", "mirrored"])
+def test_several_devices_are_mirrored(strategy):
+    placement = distribution.make_placement(strategy, TWO)
+    assert isinstance(placement.strategy, tf.distribute.MirroredStrategy) and placement.num_replicas == 2
+
+
+def test_mirrored_without_a_gpu_is_one_copy():
+    assert distribution.make_placement("mirrored").num_replicas == 1
+
+
+def test_gpus_are_found(two_gpus, monkeypatch):
+    monkeypatch.setattr(distribution.tf.distribute, "MirroredStrategy", lambda devices: devices)
+    assert distribution.make_placement().strategy == ["GPU:0", "GPU:1"]
+    assert distribution.make_placement("mirrored").strategy == ["GPU:0", "GPU:1"]
+    assert distribution.make_placement("split").towers == ("GPU:0", "GPU:1")
+    assert distribution.make_placement("split", ["GPU:1", "CPU:0"]).towers == ("GPU:1", "CPU:0")
+
+
+def test_split_takes_the_devices_in_the_order_named():
+    placement = distribution.make_placement("split", ["CPU:1", "CPU:0"])
+    assert placement.towers == ("CPU:1", "CPU:0") and placement.num_replicas == 1
+
+
+@pytest.mark.parametrize(("strategy", "devices", "message"), [
+    ("split", [], "two devices, one for each tower; got no GPU.*--devices=CPU:0,CPU:1"),
+    ("split", ["CPU:0"], "two devices, one for each tower; got CPU:0"),
+    ("split", ["CPU:0", "CPU:1", "CPU:2"], "two devices, one for each tower; got CPU:0, CPU:1, CPU:2"),
+    ("auto", ["CPU:0", "CPU:0"], "names a device twice: CPU:0,CPU:0"),
+    ("auto", ["gpu"], "names such as GPU:0 or CPU:0; got 'gpu'"),
+    ("mirrored", ["GPU:0"], "got 'GPU:0'. This machine has no GPU and CPU:0, CPU:1"),
+    ("auto", ["CPU:7"], "CPU:7 cannot be made any more"),
+    ("multi_worker", ["CPU:0"], "takes all GPUs of each machine.*CUDA_VISIBLE_DEVICES")])
+def test_devices_that_cannot_be_used_are_refused(strategy, devices, message):
+    tf.constant(0)  # TensorFlow has begun.
+    with pytest.raises(errors.UserError, match=message):
+        distribution.make_placement(strategy, devices)
+
+
+def test_an_unknown_gpu_is_told_which_there_are(two_gpus):
+    with pytest.raises(errors.UserError, match="got 'GPU:2'. This machine has GPU:0, GPU:1 and CPU:0, CPU:1"):
+        distribution.make_placement("split", ["GPU:1", "GPU:2"])
+
+
+CLUSTER = {"worker": ["a:1", "b:1"]}
+
+
+@pytest.mark.parametrize(("stated", "message"), [
+    (None, "It lacks 'TF_CONFIG'"),
+    ("{", "cannot be used: Expecting"),
+    ("[]", "cannot be used: list indices"),
+    ({"cluster": CLUSTER}, "It lacks 'task'"),
+    ({"task": {"type": "worker", "index": 0}}, "It lacks 'cluster'"),
+    ({"cluster": CLUSTER, "task": {"type": "chief", "index": 0}}, "It lacks 'chief'"),
+    ({"cluster": CLUSTER, "task": {"type": "worker", "index": 2}}, "cannot be used: list index out of range"),
+    ({"cluster": CLUSTER, "task": {"type": "worker", "index": -1}}, "cannot be used: there is no worker -1"),
+    ({"cluster": CLUSTER, "task": {"type": "worker", "index": "one"}}, "cannot be used: invalid literal"),
+    ({"cluster": CLUSTER | {"ps": ["c:1"]}, "task": {"type": "worker", "index": 0}}, "only chief and worker")])
+def test_a_tf_config_that_says_nothing_usable_is_refused(monkeypatch, stated, message):
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", None)  # Nobody waits for workers.
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    if stated:
+        monkeypatch.setenv("TF_CONFIG", stated if isinstance(stated, str) else json.dumps(stated))
+    with pytest.raises(errors.UserError, match=rf"needs TF_CONFIG(.|\n)*{message}(.|\n)*python train.py --strategy=multi_worker"):
+        distribution.make_placement("multi_worker")
+
+
+@pytest.mark.parametrize(("cluster", "kind", "index", "worker", "num_workers"), [
+    (CLUSTER, "worker", 0, 0, 2), (CLUSTER, "worker", 1, 1, 2),
+    (CLUSTER | {"chief": ["c:1"]}, "chief", 0, 0, 3), (CLUSTER | {"chief": ["c:1"]}, "worker", 1, 2, 3)])
+def test_a_tf_config_says_which_worker_this_is(monkeypatch, cluster, kind, index, worker, num_workers):
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", lambda: None)
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": {"type": kind, "index": index}}))
+    placement = distribution.make_placement("multi_worker")
+    assert (placement.worker, placement.num_workers) == (worker, num_workers)
+
+
+def test_workers_that_do_not_meet_are_told_in_a_line(monkeypatch):
+    def fail():
+        raise tf.errors.UnknownError(None, None, "Could not start gRPC server")
+
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", fail)
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": CLUSTER, "task": {"type": "worker", "index": 0}}))
+    with pytest.raises(errors.UserError, match="the workers did not meet: Could not start gRPC server"):
+        distribution.make_placement("multi_worker")
+
+
+@pytest.mark.parametrize(("batch_size", "use"), [(7, "6 or 8"), (1, "2")])
+def test_a_batch_that_cannot_be_divided_is_refused_with_the_nearest_that_can(batch_size, use):
+    placement = distribution.make_placement("mirrored", TWO)
+    with pytest.raises(errors.UserError, match=rf"multiple of the 2 replicas; got {batch_size}. Use {use}\.$"):
+        placement.check_batch_size(batch_size)
+    placement.check_batch_size(8)
+    distribution.make_placement().check_batch_size(7)
+
+
+def test_summary_of_the_split_tells_each_towers_bytes():
+    variables = []
+    for device, count in (("CPU:0", 3_000_000), ("CPU:1", 1_000_000), ("CPU:1", 500_000)):
+        with tf.device(device):
+            variables.append(keras.Variable(np.zeros(count, "float32")))
+    assert distribution.make_placement("split", TWO).summary(variables, 8) == (
+        "Devices: CPU:0 (tower a and fc8) keeps 12 MB of weights and momentum, "
+        "CPU:1 (tower b) keeps 6 MB of weights and momentum")
+
+
+def test_summary_of_mirrored_counts_every_copy_and_gives_the_linear_rule_as_advice():
+    placement = distribution.make_placement("mirrored", TWO)
+    with placement.strategy.scope():
+        variable = keras.Variable(np.zeros(2_000_000, "float32"))
+    first, *others = placement.summary([variable], 8).splitlines()
+    assert first == "Devices: CPU:0 keeps 8 MB of weights and momentum, CPU:1 keeps 8 MB of weights and momentum"
+    assert others[0].startswith("  A batch of 8 is 4 for each of 2 replicas") and "linear rule" in others[1]
+
+
+def test_summary_says_on_a_gpu_whether_tf32_is_on(two_gpus):
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
+    try:
+        for is_on, line in ((True, "  TF32 is on (--deterministic turns it off)."), (False, "  TF32 is off.")):
+            tf.config.experimental.enable_tensor_float_32_execution(is_on)
+            assert distribution.Placement(tf.distribute.get_strategy()).summary([], 8).splitlines()[1] == line
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(before)
+
+
+def test_total_of_one_process_is_its_own():
+    total = distribution.make_placement("mirrored", TWO).total([1, 2.5])
+    assert total.dtype == "float64" and total.tolist() == [1, 2.5]

@@ -1,0 +1,363 @@
+"""Tests of `training` on a small network: exact resume, refusals, and what a run says."""
+
+import csv
+import dataclasses
+import math
+import os
+import signal
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from alexnet_tf import architectures, errors, recipes, runs
+from alexnet_tf.data import datasets, discovery, input_pipeline, tfrecords
+from alexnet_tf.evaluation import metrics
+from alexnet_tf.exporting import saved_model
+from alexnet_tf.training import distribution, schedules, train_step, trainer
+from tests.helpers.files import write_folders
+from tests.helpers.networks import SMALL, TINY
+
+
+def test_chance_loss_is_the_entropy_of_the_classes():
+    split = datasets.ImageFiles(("a", "b", "c", "d"), np.array([0, 0, 0, 1], "int32"))
+    assert trainer.chance_loss(split, 2) == pytest.approx(-(.75 * math.log(.75) + .25 * math.log(.25)))
+    even = datasets.ImageFiles(("a",) * 1000, np.arange(1000, dtype="int32"))
+    assert trainer.chance_loss(even, 1000) == pytest.approx(6.9078, abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Forty training and ten validation images of five classes."""
+    return discovery.find_dataset(str(write_folders(tmp_path_factory.mktemp("greys"), "abcde", train=8, val=2)))
+
+
+@pytest.fixture(autouse=True)
+def _tiny_row(monkeypatch):
+    monkeypatch.setitem(architectures.ARCHITECTURES, "tiny", TINY)
+
+
+def tiny_config(precision="float32", **recipe):
+    defaults = {"batch_size": 8, "epochs": 2, "schedule": "cosine", "learning_rate": 0.01}
+    return runs.TrainConfig(
+        architecture="tiny", recipe=recipes.Recipe(**(defaults | recipe)), seed=3, precision=precision)
+
+
+def final_arrays(path):
+    return runs.RunDirectory(path).read_checkpoint()[0]
+
+
+def history(path, dropped=("images_per_second",)):
+    with open(path / "history.csv", newline="") as file:
+        return [{k: v for k, v in row.items() if k not in dropped} for row in csv.DictReader(file)]
+
+
+def stop_after(monkeypatch, steps, number=signal.SIGTERM):
+    """Has a signal sent to this process after some steps."""
+    end, left = trainer._Training._end_step, iter(range(steps - 1, -1, -1))
+
+    def stopping_end(self, result):
+        if next(left, None) == 0:
+            os.kill(os.getpid(), number)
+        end(self, result)
+    monkeypatch.setattr(trainer._Training, "_end_step", stopping_end)
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_train_resumed_in_mid_epoch_ends_with_the_same_bits(data, tmp_path, monkeypatch, precision):
+    run = tiny_config(precision)
+    assert trainer.train(run, data, tmp_path / "whole") is True
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        assert trainer.train(run, data, tmp_path / "parts") is False
+    state = runs.RunDirectory(tmp_path / "parts").read_checkpoint()[1]
+    assert (state["epoch"], state["step"]) == (0, 3)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 4)  # Two steps of the first epoch are left: stops in the second.
+        trainer.train(run, data, tmp_path / "parts")
+    assert trainer.train(run, data, tmp_path / "parts") is True
+    whole, parts = final_arrays(tmp_path / "whole"), final_arrays(tmp_path / "parts")
+    assert whole.keys() == parts.keys() and any("momentum" in name for name in whole)
+    for name, array in whole.items():
+        assert array.tobytes() == parts[name].tobytes(), name
+    assert history(tmp_path / "whole") == history(tmp_path / "parts")
+
+
+def test_train_history_has_the_stated_columns(data, tmp_path):
+    trainer.train(tiny_config(epochs=1), data, tmp_path / "run")
+    [row] = history(tmp_path / "run", dropped=())
+    assert list(row) == ["epoch", "step", "learning_rate", "train_loss", "train_top1_error", "val_loss",
+                         "val_top1_error", "val_top5_error", "images_per_second"]
+    assert row["val_top5_error"] == "" and row["step"] == "5"  # Five classes: top-5 says nothing.
+
+
+def test_train_on_a_complete_run_does_nothing_and_more_epochs_go_on(data, tmp_path, capsys):
+    trainer.train(tiny_config(epochs=1), data, tmp_path / "run")
+    before = final_arrays(tmp_path / "run")
+    trainer.train(tiny_config(epochs=1), data, tmp_path / "run")
+    assert "is complete" in capsys.readouterr().out
+    after = final_arrays(tmp_path / "run")
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+    trainer.train(tiny_config(epochs=2), data, tmp_path / "run")
+    assert [row["epoch"] for row in history(tmp_path / "run")] == ["1", "2"]
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"seed": 4}, "seed: 3 in the run, 4 now"),
+    ({"architecture": "paper"}, "architecture: 'tiny' in the run, 'paper' now"),
+    ({"recipe": recipes.Recipe(batch_size=4)}, "recipe.batch_size: 8 in the run, 4 now")])
+def test_train_refuses_another_run(data, tmp_path, change, message):
+    run = tiny_config(epochs=1)
+    trainer.train(run, data, tmp_path / "run")
+    with pytest.raises(errors.RunError, match=message):
+        trainer.train(dataclasses.replace(run, **change), data, tmp_path / "run")
+
+
+def test_train_refuses_other_classes_and_other_images(data, tmp_path):
+    run = tiny_config(epochs=1)
+    trainer.train(run, data, tmp_path / "run")
+    renamed = dataclasses.replace(data, class_names=tuple("vwxyz"))
+    with pytest.raises(errors.RunError, match=r"data.classes: \['a', 'b'.* in the run, \['v', 'w'"):
+        trainer.train(run, renamed, tmp_path / "run")
+    train = data.splits["train"]
+    fewer = dataclasses.replace(train, paths=train.paths[1:], labels=train.labels[1:])
+    with pytest.raises(errors.RunError, match="data.images.train: 40 in the run, 39 now"):
+        trainer.train(run, dataclasses.replace(data, splits=data.splits | {"train": fewer}), tmp_path / "run")
+
+
+def test_train_that_diverges_names_the_step_and_keeps_the_checkpoint(data, tmp_path):
+    run = tiny_config(epochs=3, learning_rate=1e6)
+    with pytest.raises(trainer.TrainingError, match=r"at step \d+.*: the run has diverged.*--learning_rate=3.3e\+05"):
+        trainer.train(run, data, tmp_path / "run")
+    assert all(np.isfinite(array).all() for array in (runs.RunDirectory(tmp_path / "run").read_checkpoint() or [{}])[0].values())
+
+
+def spoiled(data, split, places, tmp_path):
+    """Returns the data with files in some places of a split that cannot be read, and the files."""
+    paths = list(data.splits[split].paths)
+    for place in places:
+        paths[place] = str(tmp_path / f"bad {place}.jpg")
+        tf.io.write_file(paths[place], b"\xff\xd8\xff\xe0 and nothing more")
+    changed = dataclasses.replace(data.splits[split], paths=tuple(paths))
+    return dataclasses.replace(data, splits=data.splits | {split: changed}), [paths[place] for place in places]
+
+
+@pytest.mark.parametrize("is_first", [False, True])
+def test_train_names_an_image_that_cannot_be_read(data, tmp_path, is_first):
+    batch = input_pipeline.batch_indices(
+        data.splits["train"], tiny_config().recipe, seed=3, epoch=0, step=0 if is_first else 3)
+    bad_data, [bad] = spoiled(data, "train", batch[:1], tmp_path)
+    with pytest.raises(errors.DataError, match=rf"cannot be read: {bad}: .*\nRemove or replace it.*--on_bad_image=skip"):
+        trainer.train(tiny_config(), bad_data, tmp_path / "run")
+
+
+def test_train_skips_what_cannot_be_read_as_if_the_next_image_stood_there(data, tmp_path, capsys):
+    train = data.splits["train"]
+    order = [input_pipeline.batch_indices(train, tiny_config().recipe, seed=3, epoch=0, step=step) for step in range(5)]
+    places = [order[0][2], order[3][0], order[3][7], (order[3][7] + 1) % 40]
+    bad_data, bad = spoiled(data, "train", places, tmp_path)
+    assert trainer.train(tiny_config(), bad_data, tmp_path / "skipped", on_bad_image="skip")
+    out = capsys.readouterr().out
+    assert [out.count(f"Skipped: {path}: ") for path in bad] == [1] * 4
+
+    # The oracle: data in which the next readable image and its label really stand in those places.
+    paths, labels = list(train.paths), train.labels.copy()
+    for place in places:
+        stand_in = next(i % 40 for i in range(place, place + 40) if i % 40 not in places)
+        paths[place], labels[place] = train.paths[stand_in], train.labels[stand_in]
+    repaired = dataclasses.replace(data, splits=data.splits | {"train": datasets.ImageFiles(tuple(paths), labels)})
+    trainer.train(tiny_config(), repaired, tmp_path / "repaired")
+    expected = final_arrays(tmp_path / "repaired")
+    for name, array in final_arrays(tmp_path / "skipped").items():
+        np.testing.assert_array_equal(array, expected[name], err_msg=name)
+    assert history(tmp_path / "skipped") == history(tmp_path / "repaired")
+
+
+@pytest.mark.parametrize("steps", [2, 4])
+def test_train_that_skips_resumes_with_the_same_bits(data, tmp_path, monkeypatch, capsys, steps):
+    train = data.splits["train"]
+    places = [input_pipeline.batch_indices(train, tiny_config().recipe, seed=3, epoch=0, step=step)[1] for step in (1, 3)]
+    bad_data, _ = spoiled(data, "train", places, tmp_path)
+    trainer.train(tiny_config(), bad_data, tmp_path / "whole", on_bad_image="skip")
+    with monkeypatch.context() as patch:
+        stop_after(patch, steps)
+        assert not trainer.train(tiny_config(), bad_data, tmp_path / "parts", on_bad_image="skip")
+    trainer.train(tiny_config(), bad_data, tmp_path / "parts", on_bad_image="skip")
+    expected = final_arrays(tmp_path / "whole")
+    for name, array in final_arrays(tmp_path / "parts").items():
+        np.testing.assert_array_equal(array, expected[name], err_msg=name)
+    assert history(tmp_path / "parts") == history(tmp_path / "whole")
+
+
+def test_train_skips_in_the_validation_too_and_says_so_once(data, tmp_path, capsys):
+    bad_data, [bad] = spoiled(data, "val", [4], tmp_path)
+    with pytest.raises(errors.DataError, match="--on_bad_image=skip"):
+        trainer.train(tiny_config(), bad_data, tmp_path / "run")
+    trainer.train(tiny_config(), bad_data, tmp_path / "run", on_bad_image="skip")
+    assert capsys.readouterr().out.count(f"Skipped: {bad}: ") == 1
+    measured = {float(row["val_top1_error"]) for row in history(tmp_path / "run")}
+    assert all((error * 9) == pytest.approx(round(error * 9)) for error in measured)
+
+
+def test_train_uses_the_statistics_of_prepared_data(data, tmp_path):
+    statistics = tfrecords.Statistics(
+        (1.0, 2.0, 3.0), np.arange(256 * 256 * 3, dtype="float32").reshape(256, 256, 3), (4.0, 5.0, 6.0),
+        ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)))
+    prepared = dataclasses.replace(data, statistics=statistics)
+    run_config = trainer.make_run_config(tiny_config(), prepared)
+    assert run_config["mean"] == [1.0, 2.0, 3.0]
+    assert run_config["colour_pca"] == {"stdevs": [4.0, 5.0, 6.0], "vectors": np.eye(3).tolist()}
+    plain = trainer.make_run_config(tiny_config(), data)
+    assert plain["mean"] == list(architectures.IMAGENET_MEAN) and plain["colour_pca"]["stdevs"] == list(architectures.IMAGENET_PCA_STDEVS)
+
+    with_image = dataclasses.replace(tiny_config(epochs=1), mean="image")
+    trainer.train(with_image, prepared, tmp_path / "run")
+    model, _, _ = runs.load_model(runs.RunDirectory(tmp_path / "run"))
+    np.testing.assert_array_equal(model.get_layer("normalize").mean, statistics.mean_image[94:161, 94:161])
+    with pytest.raises(trainer.TrainingError, match="alexnet_tf prepare --data_dir="):
+        trainer.train(with_image, data, tmp_path / "other")
+
+
+def test_train_compiled_by_xla_trains_as_without_and_is_not_promised_to_be_deterministic(data, tmp_path):
+    run = dataclasses.replace(tiny_config(), jit=True)
+    with pytest.raises(trainer.TrainingError, match="--jit does not go with --deterministic"):
+        trainer.train(run, data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.MonkeyPatch.context() as patch:  # XLA draws other numbers from the same seed.
+        patch.setitem(architectures.ARCHITECTURES, "tiny", dataclasses.replace(TINY, dropout_rate=0.0))
+        trainer.train(dataclasses.replace(run, deterministic=False), data, tmp_path / "run")
+        trainer.train(dataclasses.replace(run, deterministic=False, jit=False), data, tmp_path / "plain")
+    assert_same_arrays(final_arrays(tmp_path / "run"), final_arrays(tmp_path / "plain"), rtol=1e-3, atol=1e-5)
+
+
+def test_train_says_when_the_loss_is_stuck(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(schedules, "is_stuck", lambda loss, chance, steps: True)
+    trainer.train(tiny_config(epochs=1), data, tmp_path / "run")
+    out = capsys.readouterr().out
+    assert "The loss is stuck at" in out and "ln(5) = 1.609" in out and "--initialization=he" in out
+
+
+def test_train_learns_colours(data, tmp_path):
+    run = dataclasses.replace(tiny_config(epochs=8, learning_rate=0.02, clip_norm=1.0), initialization="he")
+    trainer.train(run, data, tmp_path / "run")
+    rows = history(tmp_path / "run")
+    assert float(rows[-1]["train_loss"]) < 0.8 * float(rows[0]["train_loss"])
+
+
+def test_make_run_config_is_json_and_rebuilds_the_row(data):
+    run_config = trainer.make_run_config(tiny_config(), data)
+    row = runs.architecture_of(run_config)
+    assert row.num_classes == 5 and row.stages[0].filters == 8
+    assert run_config["data"]["images"] == {"train": 40, "val": 10}
+
+
+def test_train_names_the_step_of_a_loss_that_is_not_finite(data, tmp_path, monkeypatch):
+    step = train_step.TrainStep.__call__
+    monkeypatch.setattr(
+        train_step.TrainStep, "__call__",
+        lambda self, *args, **kw: dataclasses.replace(step(self, *args, **kw), loss=math.nan))
+    with pytest.raises(trainer.TrainingError, match=r"The loss is nan at step 1 \(epoch 1\): the run has diverged. Start"):
+        trainer.train(tiny_config(), data, tmp_path / "run")
+    assert runs.RunDirectory(tmp_path / "run").steps() == []
+
+
+def test_train_stopped_in_the_validation_goes_on_there(data, tmp_path, monkeypatch):
+    trainer.train(tiny_config(), data, tmp_path / "whole")
+    evaluate = metrics.evaluate
+
+    def stopping(*args, **kwargs):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return evaluate(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(metrics, "evaluate", stopping)
+        assert trainer.train(tiny_config(), data, tmp_path / "parts") is False
+    state = runs.RunDirectory(tmp_path / "parts").read_checkpoint()[1]
+    assert (state["epoch"], state["step"]) == (0, 5)
+    assert trainer.train(tiny_config(), data, tmp_path / "parts") is True
+    assert history(tmp_path / "whole") == history(tmp_path / "parts")
+    whole, parts = final_arrays(tmp_path / "whole"), final_arrays(tmp_path / "parts")
+    assert all(array.tobytes() == parts[name].tobytes() for name, array in whole.items())
+
+
+def test_train_with_auto_precision_resumes_with_the_runs(data, tmp_path, monkeypatch):
+    run = dataclasses.replace(tiny_config(epochs=1), precision="auto")
+    monkeypatch.setattr(trainer.distribution, "default_precision", lambda: "mixed_bfloat16")
+    trainer.train(run, data, tmp_path / "run")
+    monkeypatch.setattr(trainer.distribution, "default_precision", lambda: "float32")
+    assert trainer.train(run, data, tmp_path / "run") is True
+    assert runs.RunDirectory(tmp_path / "run").read_config()["precision"] == "mixed_bfloat16"
+
+
+@pytest.mark.parametrize("schedule", ["plateau", "steps", "cosine"])
+def test_train_sets_the_rates_of_the_schedule(data, tmp_path, monkeypatch, schedule):
+    recipe = dataclasses.replace(
+        architectures.ORIGINAL2012.recipe, batch_size=8, epochs=4, schedule=schedule, learning_rate=1e-3, weight_decay=0,
+        steps=((.5, .1),), bias_steps=(), conv1_steps=((.75, 0.),))
+    seen, end = [], trainer._Training._end_step
+
+    def watching(self, result):
+        sgd = self.train_step.sgd
+        seen.append([float(sgd.learning_rate), float(sgd.bias_multiplier), float(sgd.conv1_multiplier)])
+        end(self, result)
+
+    monkeypatch.setattr(trainer._Training, "_end_step", watching)
+    trainer.train(dataclasses.replace(tiny_config(), recipe=recipe), data, tmp_path / "run")
+    expected = {  # (kernels, biases over kernels, conv1 over the others) in the first step of each of the four epochs.
+        "plateau": [(1e-3, 2, 1)] * 4,
+        "steps": [(1e-3, 2, 1), (1e-3, 2, 1), (1e-4, 20, 1), (1e-4, 20, 0)],
+        "cosine": [(1e-3, 2, 1), (8.5355e-4, 2, 1), (5e-4, 2, 1), (1.46447e-4, 2, 1)]}[schedule]
+    np.testing.assert_allclose(seen[::5], expected, rtol=1e-4)
+
+
+TWO = ("CPU:0", "CPU:1")
+
+
+def assert_same_arrays(got, expected, **tolerance):
+    assert got.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_allclose(got[name], array, err_msg=name, **tolerance)
+
+
+@pytest.mark.parametrize("strategy", ["split", "mirrored"])
+def test_train_on_two_devices_resumes_with_the_same_bits(data, tmp_path, monkeypatch, strategy):
+    run = tiny_config(clip_norm=0.5)
+    placement = distribution.make_placement(strategy, TWO)
+    assert trainer.train(run, data, tmp_path / "whole", placement=placement)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        assert not trainer.train(run, data, tmp_path / "parts", placement=placement)
+    assert trainer.train(run, data, tmp_path / "parts", placement=placement)
+    whole, parts = final_arrays(tmp_path / "whole"), final_arrays(tmp_path / "parts")
+    assert all(array.tobytes() == parts[name].tobytes() for name, array in whole.items())
+    assert whole["fc6_a_dropout/iteration"] == 10
+    assert history(tmp_path / "whole") == history(tmp_path / "parts")
+
+
+def test_train_goes_on_from_a_checkpoint_of_any_other_placement(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(architectures.ARCHITECTURES, "tiny", dataclasses.replace(TINY, dropout_rate=0.0))
+    run = tiny_config(clip_norm=0.5)
+    assert trainer.train(run, data, tmp_path / "plain")
+    for strategy, devices in (("split", TWO), ("mirrored", TWO), ("auto", ()), ("split", TWO[::-1])):
+        with monkeypatch.context() as patch:
+            stop_after(patch, 3)
+            trainer.train(run, data, tmp_path / "mixed", placement=distribution.make_placement(strategy, devices))
+    assert "is complete" not in capsys.readouterr().out  # The fourth did the last step.
+    assert_same_arrays(final_arrays(tmp_path / "mixed"), final_arrays(tmp_path / "plain"), rtol=1e-4, atol=1e-6)
+
+
+def test_a_run_on_two_devices_is_evaluated_and_exported_like_any_other(data, tmp_path, monkeypatch):
+    monkeypatch.setitem(architectures.ARCHITECTURES, "tiny", SMALL)  # An export has the outputs of fc7.
+    trainer.train(tiny_config(epochs=1), data, tmp_path / "run", placement=distribution.make_placement("split", TWO))
+    run = runs.RunDirectory(tmp_path / "run")
+    model, _, _ = runs.load_model(run)
+    assert {variable.value.device[-5:] for variable in model.variables} == {"CPU:0"}
+    batches = input_pipeline.evaluation_batches(data.splits["val"], batch_size=4, image_size=67, resize="paper")
+    found = metrics.evaluate(metrics.make_predictor(model), batches, 5)
+    [row] = history(tmp_path / "run")
+    assert found.loss == pytest.approx(float(row["val_loss"]), rel=1e-5)
+    saved_model.publish(
+        model, runs.architecture_of(run.read_config()), class_names=data.class_names, resize="paper",
+        directory=tmp_path / "served")
+    [graph] = (tmp_path / "served").glob("**/saved_model.pb")
+    assert b"CPU:1" not in graph.read_bytes()
