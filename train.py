@@ -14,6 +14,7 @@ row's recipe.
 from absl import flags
 
 from alexnet_tf import architectures, cli, errors, recipes, runs
+from alexnet_tf.run_config import TrainConfig
 
 cli.import_tensorflow()
 
@@ -105,7 +106,7 @@ def main(argv):
     if num_images < recipes.LARGE_DATASET:
         print(f"  The row's own recipe is for ImageNet; the one below suits {num_images:,} images. Flags change it.")
     deterministic = not _JIT.value if _DETERMINISTIC.value is None else _DETERMINISTIC.value
-    train_config = runs.TrainConfig(
+    train_config = TrainConfig(
         architecture=row.name, recipe=recipe, initialization=initialization, seed=_SEED.value,
         deterministic=deterministic, precision=_PRECISION.value, mean=_MEAN.value or "pixel", jit=_JIT.value,
         init_from=source and source.path, freeze=frozen, reinitialize=new)

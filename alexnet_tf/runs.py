@@ -12,7 +12,6 @@ Knows nothing of networks: a checkpoint is named arrays and a state that JSON ca
 
 import contextlib
 import csv
-import dataclasses
 import fcntl
 import io
 import json
@@ -23,52 +22,10 @@ import zipfile
 
 import numpy as np
 
-from alexnet_tf import architectures, atomic_files, errors, recipes
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """A training run, decided: what config.json holds beside the data.
-
-    Attributes:
-        architecture: Name of the row.
-        recipe: The row's recipe with the flags' changes.
-        initialization: One of `INITIALIZATION_NAMES`.
-        seed: Fixes the weights at the start, the order, the augmentation and the dropout.
-        precision: Keras dtype policy: "float32", "mixed_bfloat16" or "mixed_float16"; "auto" is settled at the start.
-        deterministic: Whether the same seed gives the same bits; not with `jit`.
-        mean: What the first layer subtracts: "pixel", the mean colour, or "image", the paper's mean at each place.
-        init_from: Directory of the run that the weights come from; the row and the mean are its too.
-        freeze: Names of the layers that do not learn.
-        reinitialize: Names of the layers that do not take the source's weights; the last one is replaced anyway
-            where the number of classes differs.
-        jit: Whether XLA compiles the step.
-    """
-
-    architecture: str = "paper"
-    recipe: recipes.Recipe = recipes.Recipe()
-    initialization: str = "row"
-    seed: int = 0
-    precision: str = "float32"
-    deterministic: bool = True
-    mean: str = "pixel"
-    init_from: str | None = None
-    freeze: tuple[str, ...] = ()
-    reinitialize: tuple[str, ...] = ()
-    jit: bool = False
-
-
-def architecture_of(run_config: dict) -> architectures.Architecture:
-    """Returns the row that a run's config.json describes."""
-    row = architectures.with_initialization(architectures.ARCHITECTURES[run_config["architecture"]], run_config["initialization"])
-    row = dataclasses.replace(row, scale=tuple(run_config.get("scale", row.scale)))  # Weights of elsewhere bring theirs.
-    return architectures.with_num_classes(row, len(run_config["data"]["classes"]))
-
+from alexnet_tf import atomic_files, errors
+from alexnet_tf.run_config import MEAN_IMAGE, RunConfig
 
 CONFIG, CLASSES, HISTORY, CHECKPOINTS, BEST = "config.json", "classes.txt", "history.csv", "checkpoints", "best.json"
-
-# Also what config.json says in place of a mean colour.
-MEAN_IMAGE = "mean_image.npy"
 
 _STATE = "state.json"
 
@@ -110,14 +67,6 @@ def _differences(name: str, before, now):
             yield from _differences(f"{name}.{key}" if name else key, before.get(key), now.get(key))
     elif name not in ("recipe.epochs", "data.directory", "data.name") and before != now:
         yield f"{name}: {_short(before)} in the run, {_short(now)} now"
-
-
-_DEFAULTS = dataclasses.asdict(TrainConfig())
-
-
-def _with_defaults(run_config: dict) -> dict:
-    """Returns a config with the fields that it was written too early to have, as their defaults: all runs had those then."""
-    return _DEFAULTS | run_config | {"recipe": _DEFAULTS["recipe"] | run_config.get("recipe", {})}
 
 
 def _short(value) -> str:
@@ -172,20 +121,20 @@ class RunDirectory:
                 pass  # Some network file systems know no locks.
             yield
 
-    def read_config(self) -> dict | None:
+    def read_config(self) -> RunConfig | None:
         """Returns what the run was started with, or None for a new run.
 
         Raises:
             RunError: If the file is there and cannot be read.
         """
         try:
-            return json.loads((self.path / CONFIG).read_text(encoding="utf-8"))
+            return RunConfig.from_json(json.loads((self.path / CONFIG).read_text(encoding="utf-8")))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise errors.RunError(f"{self.path / CONFIG} cannot be read: {error}") from error
 
-    def existing_config(self) -> dict:
+    def existing_config(self) -> RunConfig:
         """Returns what the run was started with.
 
         Raises:
@@ -196,13 +145,13 @@ class RunDirectory:
             raise errors.RunError(f"{self} is no run: it has no {CONFIG}. Make one with: python train.py --workdir={self}")
         return run_config
 
-    def write_config(self, run_config: dict, class_names) -> None:
+    def write_config(self, run_config: RunConfig, class_names) -> None:
         """Writes config.json and classes.txt; config.json last, so that its presence says that both are there."""
         lines = "".join(f"{name}\n" for name in class_names)
         atomic_files.atomic_write(self.path / CLASSES, lambda file: file.write(lines.encode("utf-8", "surrogateescape")))
-        _write_json(self.path / CONFIG, run_config)
+        _write_json(self.path / CONFIG, run_config.to_json())
 
-    def check_same_config(self, run_config: dict) -> None:
+    def check_same_config(self, run_config: RunConfig) -> None:
         """Refuses to go on with a run that was started differently. More epochs, or moved data, are the same run.
 
         Raises:
@@ -211,10 +160,9 @@ class RunDirectory:
         old = self.read_config()
         if old is None:
             return
-        old, now = (json.loads(json.dumps(_with_defaults(each))) for each in (old, run_config))  # Tuples become lists.
-        differences = list(_differences("", old, now))
-        if old["data"]["fingerprint"] != now["data"]["fingerprint"]:
-            differences.append(f"the images: {old['data']['directory']} in the run, {now['data']['directory']} now")
+        differences = list(_differences("", old.to_json(), run_config.to_json()))
+        if old.data.fingerprint != run_config.data.fingerprint:
+            differences.append(f"the images: {old.data.directory} in the run, {run_config.data.directory} now")
         if differences:
             raise errors.RunError(
                 f"{self} holds a run that was started differently:\n" + "".join(f"  {each}\n" for each in differences)
@@ -224,14 +172,14 @@ class RunDirectory:
         """Writes what the first layer subtracts, float32 [size, size, 3]."""
         atomic_files.atomic_write(self.path / MEAN_IMAGE, lambda file: np.save(file, mean_image))
 
-    def read_mean(self, run_config: dict):
+    def read_mean(self, run_config: RunConfig):
         """Returns what the first layer subtracts: the mean colour of config.json, or the mean image beside it.
 
         Raises:
             RunError: If the mean image cannot be read.
         """
-        if run_config["mean"] != MEAN_IMAGE:
-            return run_config["mean"]
+        if run_config.mean != MEAN_IMAGE:
+            return run_config.mean
         try:
             return np.load(self.path / MEAN_IMAGE)
         except (OSError, ValueError) as error:
@@ -352,8 +300,8 @@ def load_model(run: RunDirectory, which: str = "last", precision: str | None = N
 
     run_config = run.existing_config()
     model = alexnet.build_model(
-        architecture_of(run_config), mean=run.read_mean(run_config),
-        precision=alexnet.inference_policy(precision or run_config["precision"]), lrn_implementation="xla")
+        run_config.architecture, mean=run.read_mean(run_config),
+        precision=alexnet.inference_policy(precision or run_config.train.precision), lrn_implementation="xla")
     paths = {variable.path for variable in model.variables}
     arrays, state = run.existing_checkpoint(which, is_wanted=paths.__contains__)
     restore(model.variables, arrays)

@@ -12,6 +12,7 @@ from tensorflow.python.framework import config as tf_config  # noqa: E402
 
 from alexnet_tf import alexnet, architectures, runs  # noqa: E402
 from alexnet_tf.data import discovery, input_pipeline  # noqa: E402
+from alexnet_tf.run_config import TrainConfig  # noqa: E402
 from alexnet_tf.training import trainer  # noqa: E402
 from tests.helpers.networks import SMALL  # noqa: E402
 
@@ -44,8 +45,8 @@ def small_run(colours, tmp_path_factory):
     run = runs.RunDirectory(tmp_path_factory.mktemp("runs") / "small")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(architectures.ARCHITECTURES, "small", SMALL)
-        run_config = trainer.make_run_config(runs.TrainConfig(architecture="small", initialization="he"), data)
-        model = alexnet.build_model(runs.architecture_of(run_config), seed=1)
+        run_config = trainer.make_run_config(TrainConfig(architecture="small", initialization="he"), data)
+        model = alexnet.build_model(run_config.architecture, seed=1)
     [(images, labels)] = input_pipeline.evaluation_batches(
         data.splits["train"], batch_size=100, image_size=67, resize="paper")
     model.compile(keras.optimizers.Adam(3e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from alexnet_tf import architectures, recipes, runs
+from alexnet_tf import architectures, recipes
+from alexnet_tf.run_config import RunConfig
 
 # Kernel's standard deviation and bias, conv1 ... fc8, plain Gaussians throughout.
 PAPER = ((.01, 0), (.01, 1), (.01, 0), (.01, 1), (.01, 1), (.01, 1), (.01, 1), (.01, 0))
@@ -239,8 +240,9 @@ def test_recipe_flags_are_fields():
 
 
 def test_architecture_of_follows_config_json():
-    row = runs.architecture_of(
-        {"architecture": "owt", "initialization": "caffe", "data": {"classes": ["cat", "dog", "owl"]}})
+    row = RunConfig.from_json({
+        "architecture": "owt", "initialization": "caffe", "data": {"classes": ["cat", "dog", "owl"]},
+        "image_size": 224, "mean": [1.0, 2.0, 3.0]}).architecture
     assert (row.name, row.num_classes) == ("owt", 3)
     assert gaussians(row) == BVLC_ALEXNET
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from alexnet_tf import atomic_files, errors, runs
+from alexnet_tf.run_config import RunConfig, RunData, TrainConfig
 
 
 def arrays(value):
@@ -114,9 +115,11 @@ def test_write_checkpoint_removes_what_a_killed_process_left(run):
 
 def test_write_config_round_trip_with_odd_class_names(run):
     names = ["tabby, cat", "naïve 犬", "a 'quoted' \"one\"", "🐱"]
-    run.write_config({"architecture": "paper", "nested": {"x": [1, 2]}}, names)
+    config = RunConfig(
+        train=TrainConfig(seed=3), data=RunData(tuple(names)), image_size=227, mean=(1.0, 2.0, 3.0))
+    run.write_config(config, names)
     assert run.class_names() == names
-    assert run.read_config() == {"architecture": "paper", "nested": {"x": [1, 2]}}
+    assert run.read_config() == config
 
 
 def test_read_config_that_is_damaged_names_the_file(run):

@@ -30,7 +30,7 @@ def main(argv):
     cli.check_no_arguments(argv)
     run = runs.RunDirectory(_WORKDIR.value)
     model, run_config, state = runs.load_model(run, _CHECKPOINT.value)
-    data = discovery.load_run_dataset(run_config["data"], _DATA_DIR.value, _DATASET.value)
+    data = discovery.load_run_dataset(run_config.data, _DATA_DIR.value, _DATASET.value)
     name = _SPLIT.value or data.validation
     if name not in data.splits:
         raise errors.UserError(f"--split={name} is not in {data.directory}; there: {', '.join(data.splits)}.")
@@ -38,7 +38,7 @@ def main(argv):
     skipped = {}
     batches = input_pipeline.evaluation_batches(
         split, batch_size=max(1, _BATCH_SIZE.value // (10 if _TEN_CROP.value else 1)),
-        image_size=run_config["image_size"], resize=run_config["recipe"]["resize"], ten_crop=_TEN_CROP.value,
+        image_size=run_config.image_size, resize=run_config.train.recipe.resize, ten_crop=_TEN_CROP.value,
         on_bad_image=_ON_BAD_IMAGE.value, skipped=skipped)
     result = metrics.evaluate(metrics.make_predictor(model), batches, len(data.class_names))
     report = {

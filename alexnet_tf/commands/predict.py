@@ -67,7 +67,7 @@ def _load_run():
 
     def rank(image_bytes):
         crops = input_pipeline.evaluation_crops(
-            tf.constant(image_bytes), run_config["image_size"], run_config["recipe"]["resize"], _TEN_CROP.value)
+            tf.constant(image_bytes), run_config.image_size, run_config.train.recipe.resize, _TEN_CROP.value)
         probabilities = tf.exp(predict(crops[None])[0]).numpy()
         return [(class_names[index], float(probabilities[index])) for index in probabilities.argsort()[::-1]]
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from alexnet_tf import architectures, errors
 from alexnet_tf.data import datasets, imagenet_tars, synthetic, tfrecords
+from alexnet_tf.run_config import RunData
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
 
@@ -78,7 +79,7 @@ def _look_into(directory, dataset, is_whole) -> datasets.DataSet:
 
 
 def load_run_dataset(
-    run_data: dict, data_dir: str | None = None, dataset: str | None = None, *, any_classes: bool = False) -> datasets.DataSet:
+    run_data: RunData, data_dir: str | None = None, dataset: str | None = None, *, any_classes: bool = False) -> datasets.DataSet:
     """Finds the images that a run was trained on, or others with the same classes.
 
     Args:
@@ -90,19 +91,19 @@ def load_run_dataset(
     Raises:
         DataError: If they are not there, or their classes are not the run's.
     """
-    if data_dir is None and run_data["name"] == SYNTHETIC:
+    if data_dir is None and run_data.name == SYNTHETIC:
         data = synthetic_dataset()
     else:
-        if data_dir is None and run_data["directory"] is None:
+        if data_dir is None and run_data.directory is None:
             raise errors.DataError("The run was imported and has no images. Say where some are: --data_dir=DIR.")
-        if data_dir is None and not os.path.isdir(run_data["directory"]):
-            raise errors.DataError(f"The run's images are no longer in {run_data['directory']}. Say where: --data_dir=DIR.")
-        is_foreign = data_dir is not None and not os.path.realpath(data_dir) == run_data["directory"]
-        data = find_dataset(data_dir or run_data["directory"], dataset, is_whole=is_foreign)
-    if not any_classes and list(data.class_names) != run_data["classes"]:
+        if data_dir is None and not os.path.isdir(run_data.directory):
+            raise errors.DataError(f"The run's images are no longer in {run_data.directory}. Say where: --data_dir=DIR.")
+        is_foreign = data_dir is not None and not os.path.realpath(data_dir) == run_data.directory
+        data = find_dataset(data_dir or run_data.directory, dataset, is_whole=is_foreign)
+    if not any_classes and tuple(data.class_names) != run_data.classes:
         raise errors.DataError(
             f"{data.directory} has other classes than the run: {datasets.abbreviate(data.class_names)} there, "
-            f"{datasets.abbreviate(run_data['classes'])} in the run. To learn these, go on from its weights: python train.py "
+            f"{datasets.abbreviate(run_data.classes)} in the run. To learn these, go on from its weights: python train.py "
             f"--init_from=RUN --data_dir={data.directory}")
     return data
 

@@ -30,6 +30,7 @@ import tqdm
 from alexnet_tf import architectures, atomic_files, errors, runs
 from alexnet_tf.data import datasets, discovery, input_pipeline
 from alexnet_tf.evaluation import npz_stream
+from alexnet_tf.run_config import RunData
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,15 +117,15 @@ def write_features(path, output, request: FeatureOptions, say=print) -> None:
         raise errors.UserError(f"--output must be a file that ends in .npz; got {str(output)!r}.")
     run = runs.RunDirectory(path)
     model, run_config, state = runs.load_model(run, request.checkpoint, precision="float32")
-    architecture = runs.architecture_of(run_config)
+    architecture = run_config.architecture
     extract, layers, shape = make_extractor(model, architecture, request.layer)
-    split, source = _find_images(run_config["data"], request)
+    split, source = _find_images(run_config.data, request)
     width = math.prod(shape)
     say(f"{request.layer} of {run} ({architecture.name}, {request.checkpoint} checkpoint, after epoch {state['epoch']}): "
         f"{' and '.join(layers)}, {' x '.join(map(str, shape))} numbers an image")
     say(f"{source.pop('title')}: {len(split):,} images")
     batches = input_pipeline.evaluation_batches(
-        split, batch_size=request.batch_size, image_size=architecture.image_size, resize=run_config["recipe"]["resize"],
+        split, batch_size=request.batch_size, image_size=architecture.image_size, resize=run_config.train.recipe.resize,
         on_bad_image=request.on_bad_image, skipped=(skipped := {}))
     start = time.monotonic()
     with _scratch(output, 2 * len(split) * width * 4) as rows:
@@ -143,7 +144,7 @@ def write_features(path, output, request: FeatureOptions, say=print) -> None:
     say(f"Wrote {output}: {len(labels):,} images{left_out}, {os.path.getsize(output) / 1e6:,.1f} MB, {speed:.0f} images/s")
 
 
-def _find_images(run_data: dict, request: FeatureOptions):
+def _find_images(run_data: RunData, request: FeatureOptions):
     """Returns (the split, {array: what it holds} of where it is from, with its title for the screen)."""
     if request.images:
         if request.data_dir or request.dataset or request.split:

@@ -146,13 +146,13 @@ def _query_features(file, run_path, queries, problems):
             f"{file.path} was written with other weights than those of {run} now: {which} checkpoint, after epoch "
             f"{file.whole('epoch', 'i', 0)} then and {state['epoch']} now. The run has gone on, or is another one. Write the "
             "file again (python -m alexnet_tf features), or give the run that made it: --workdir=RUN.")
-    extract, _, shape = features.make_extractor(model, runs.architecture_of(run_config), layer)
+    extract, _, shape = features.make_extractor(model, run_config.architecture, layer)
     if (width := file.shape("features", "f", 2)[1]) != math.prod(shape):
         raise npz_stream.ArrayFileError(
             f"{file.path} holds {width:,} numbers an image; {layer} of {run} gives {math.prod(shape):,}.")
     batches = input_pipeline.evaluation_batches(
-        queries, batch_size=32, image_size=run_config["image_size"], resize=run_config["recipe"]["resize"], skipped=dict(problems))
-    return np.concatenate([extract(images[:, 0]).numpy() for images, _ in batches]), run_config["recipe"]["resize"]
+        queries, batch_size=32, image_size=run_config.image_size, resize=run_config.train.recipe.resize, skipped=dict(problems))
+    return np.concatenate([extract(images[:, 0]).numpy() for images, _ in batches]), run_config.train.recipe.resize
 
 
 def _describe(file, places, distances) -> list[tuple[Neighbour, ...]]:

@@ -103,10 +103,10 @@ def export(path, request: ExportOptions, say=print) -> list[Artifact]:
     run = runs.RunDirectory(path)
     model, run_config, state = runs.load_model(run, request.checkpoint, precision="float32")
     class_names = _class_names(run, model)
-    architecture, resize = runs.architecture_of(run_config), run_config["recipe"]["resize"]
+    architecture, resize = run_config.architecture, run_config.train.recipe.resize
     say(f"{run}: {architecture.name}, {len(class_names)} classes, {request.checkpoint} checkpoint, after epoch "
         f"{state['epoch']}; exported in float32" + (
-            "." if run_config["precision"] == "float32" else f" (trained in {run_config['precision']})."))
+            "." if run_config.train.precision == "float32" else f" (trained in {run_config.train.precision})."))
     data, note = _find_images(run_config, request)
     images, labels = _crops(data and data.splits[data.validation], architecture.image_size, resize, _COMPARED)
     source = f"{len(images)} images of {data.directory} ({data.validation})" if data else f"{len(images)} drawn images"
@@ -151,8 +151,8 @@ def _class_names(run, model):
 
 def _find_images(run_config, request):
     """Returns (the images to compare on, or None for drawn ones, and a line that says so)."""
-    run_data = run_config["data"]
-    is_there = run_data["name"] == discovery.SYNTHETIC or os.path.isdir(run_data.get("directory") or "")
+    run_data = run_config.data
+    is_there = run_data.name == discovery.SYNTHETIC or os.path.isdir(run_data.directory or "")
     if request.data_dir or is_there:
         return discovery.load_run_dataset(run_data, request.data_dir, request.dataset), None
     return None, "The run's images are not there, so that drawn ones take their place. For real ones: --data_dir=DIR"
@@ -235,7 +235,7 @@ def _time_in_python(path, checkpoint, version, threads):
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     model, run_config, _ = runs.load_model(runs.RunDirectory(path), checkpoint, precision="float32")
-    image = tf.zeros([1, run_config["image_size"], run_config["image_size"], 3])
+    image = tf.zeros([1, run_config.image_size, run_config.image_size, 3])
     times = {"Keras model": _median(tf.function(lambda images: model(images, training=False)), image)}
     if version:
         times["SavedModel"] = _median(tf.saved_model.load(str(version)).signatures["images"], image)

@@ -23,6 +23,7 @@ import tqdm
 from alexnet_tf import alexnet, architectures, errors, runs
 from alexnet_tf.data import datasets, input_pipeline, preprocessing
 from alexnet_tf.evaluation import metrics
+from alexnet_tf.run_config import MEAN_IMAGE, ColourPCA, RunConfig, RunData, TrainConfig
 from alexnet_tf.training import distribution, schedules, tensorboard, train_step, transfer_learning
 
 _EVALUATION_BATCH_SIZE = 128
@@ -54,7 +55,7 @@ def chance_loss(split, num_classes: int) -> float:
 
 
 def train(
-    train_config: runs.TrainConfig, data: datasets.DataSet, path, *,
+    train_config: TrainConfig, data: datasets.DataSet, path, *,
     placement: distribution.Placement | None = None, checkpoint_minutes: float = 10.0, on_bad_image: str = "fail") -> bool:
     """Trains to the end, going on from the run's last checkpoint if there is one.
 
@@ -86,7 +87,8 @@ def train(
     is_chief = placement.worker == 0
     with run.locked() if is_chief else contextlib.nullcontext(), _lost_workers_told(placement):
         if train_config.precision == "auto":
-            precision = (run.read_config() or {}).get("precision") or distribution.default_precision()
+            old = run.read_config()
+            precision = old.train.precision if old else distribution.default_precision()
             train_config = dataclasses.replace(train_config, precision=precision)
         source = transfer_learning.find_source(train_config.init_from, run)
         run_config = make_run_config(train_config, data, source)
@@ -94,16 +96,16 @@ def train(
         _check_that_workers_agree(placement, run, run_config)
         # Before anything is written: fails where there is not one whole batch.
         input_pipeline.steps_per_epoch(data.splits["train"], train_config.recipe.batch_size)
-        mean = run_config["mean"]
-        if mean == runs.MEAN_IMAGE:
+        mean = run_config.mean
+        if mean == MEAN_IMAGE:
             mean = _mean_image(run, run_config, source, data)
         new = transfer_learning.new_layers(run_config) if source else ()
         step = train_step.TrainStep(
-            runs.architecture_of(run_config), train_config.recipe, placement, mean=mean, seed=train_config.seed,
+            run_config.architecture, train_config.recipe, placement, mean=mean, seed=train_config.seed,
             precision=train_config.precision, jit=train_config.jit, frozen=train_config.freeze,
             layer_multipliers=dict.fromkeys(new, train_config.recipe.new_layer_learning_rate_multiplier))
         if is_chief:
-            if run_config["mean"] == runs.MEAN_IMAGE:
+            if run_config.mean == MEAN_IMAGE:
                 run.write_mean_image(mean)
             run.write_config(run_config, data.class_names)
         return _Training(run, run_config, train_config, data, step, checkpoint_minutes, on_bad_image).run()
@@ -125,8 +127,10 @@ def _lost_workers_told(placement):
 
 def _check_that_workers_agree(placement, run, run_config):
     """Refuses workers that would each train another run: they would wait for each other for ever, or learn nonsense."""
-    data = {key: value for key, value in run_config["data"].items() if key not in ("directory", "name")}
-    digest = hashlib.sha256(json.dumps([run_config | {"data": data}, run.steps()], sort_keys=True).encode()).digest()
+    content = run_config.to_json()
+    for name in ("directory", "name"):
+        del content["data"][name]
+    digest = hashlib.sha256(json.dumps([content, run.steps()], sort_keys=True).encode()).digest()
     own = int.from_bytes(digest[:5], "big")  # Exact in float64, as is the sum.
     if placement.total(own) != own * placement.num_workers:
         raise TrainingError(
@@ -139,10 +143,10 @@ def _mean_image(run, run_config, source, data):
     """Returns the mean image that the first layer subtracts: the run's, that of its weights' source, or the data's."""
     if source:
         return run.read_mean(run_config) if run.steps() else transfer_learning.read_mean_image(source)
-    return preprocessing.center_crop(data.statistics.mean_image, run_config["image_size"])
+    return preprocessing.center_crop(data.statistics.mean_image, run_config.image_size)
 
 
-def make_run_config(train_config: runs.TrainConfig, data: datasets.DataSet, source=None) -> dict:
+def make_run_config(train_config: TrainConfig, data: datasets.DataSet, source=None) -> RunConfig:
     """Returns config.json: all that is needed to evaluate, export or resume the run.
 
     Args:
@@ -155,18 +159,20 @@ def make_run_config(train_config: runs.TrainConfig, data: datasets.DataSet, sour
         raise TrainingError(
             f"--mean=image needs images whose mean image is known; {data.directory} is not prepared. Type\n  python -m "
             f"alexnet_tf prepare --data_dir={data.directory} --output_dir=OUT\nand train with --data_dir=OUT.")
-    mean = list(statistics.mean_pixel if statistics else row.mean)
-    run_config = dataclasses.asdict(train_config) | {
-        "image_size": row.image_size,
-        "mean": runs.MEAN_IMAGE if train_config.mean == "image" else mean,
-        "colour_pca": {
-            "stdevs": list(statistics.pca_stdevs if statistics else architectures.IMAGENET_PCA_STDEVS),
-            "vectors": [list(row) for row in (statistics.pca_vectors if statistics else architectures.IMAGENET_PCA_VECTORS)]},
-        "data": {
-            "name": data.name, "directory": data.directory, "classes": list(data.class_names),
-            "images": {name: len(split) for name, split in data.splits.items()},
-            "validation": data.validation, "fingerprint": data.fingerprint()},
-    } | (transfer_learning.conventions(source) if source else {})
+    image_size, mean, scale = row.image_size, statistics.mean_pixel if statistics else row.mean, None
+    if train_config.mean == "image":
+        mean = MEAN_IMAGE
+    if source:
+        mean, scale = source.mean, source.scale
+    run_config = RunConfig(
+        train=train_config, image_size=image_size, mean=mean, scale=scale, source=source,
+        colour_pca=ColourPCA(
+            statistics.pca_stdevs if statistics else architectures.IMAGENET_PCA_STDEVS,
+            statistics.pca_vectors if statistics else architectures.IMAGENET_PCA_VECTORS),
+        data=RunData(
+            name=data.name, directory=data.directory, classes=tuple(data.class_names),
+            images={name: len(split) for name, split in data.splits.items()}, validation=data.validation,
+            fingerprint=data.fingerprint()))
     if source:
         transfer_learning.new_layers(run_config)  # Fails where one of them is frozen.
     return run_config
@@ -187,10 +193,9 @@ class _Training:
         self.train_split, self.validation_split = data.splits["train"], data.splits[data.validation]
         self.steps = input_pipeline.steps_per_epoch(self.train_split, self.recipe.batch_size)
         self.chance_loss = chance_loss(self.train_split, len(data.class_names))
-        self.row = runs.architecture_of(run_config)
+        self.row = run_config.architecture
         self.validation_seconds = self.waited_seconds = 0.0
-        pca = run_config["colour_pca"]
-        self.colour_pca = pca["stdevs"], pca["vectors"]
+        self.colour_pca = run_config.colour_pca.stdevs, run_config.colour_pca.vectors
         self.predict = metrics.make_predictor(step.model)
         self.log = tensorboard.Log(run, data.class_names) if self.is_chief else None
         # Of the epoch: its number, where it began, steps done, and the sums of what these found.

@@ -5,7 +5,6 @@ takes over, beside weights, is how its source saw images: the row, the mean, the
 new run's config.json and its first checkpoint, so that nothing but the first start needs the source.
 """
 
-import dataclasses
 import math
 import pathlib
 import zlib
@@ -13,6 +12,7 @@ import zlib
 import numpy as np
 
 from alexnet_tf import alexnet, architectures, errors, runs
+from alexnet_tf.run_config import MEAN_IMAGE, PretrainedRun, RunConfig
 
 
 class TransferError(errors.UserError):
@@ -23,29 +23,6 @@ class TransferError(errors.UserError):
 _ALONE = ("freeze", "freeze_until", "reinitialize", "new_layer_learning_rate_multiplier")
 
 FLAGS = (*_ALONE, "architecture", "mean")
-
-
-@dataclasses.dataclass(frozen=True)
-class PretrainedRun:
-    """The run that the weights come from, as the new run's config.json keeps it.
-
-    Attributes:
-        path: Its directory, as it was typed.
-        step: Of its last checkpoint.
-        architecture: Name of its row.
-        classes: Its classes, in the order of the logits.
-        mean: What its first layer subtracts: RGB in [0, 255], or `workdir.MEAN_IMAGE`.
-        scale: What it then multiplies by, for each channel.
-        resize: How images became 256 x 256, as in `config.Recipe`.
-    """
-
-    path: str
-    step: int
-    architecture: str
-    classes: list[str]
-    mean: list[float] | str
-    scale: list[float]
-    resize: str
 
 
 def find_source(init_from: str | None, path) -> PretrainedRun | None:
@@ -63,9 +40,9 @@ def find_source(init_from: str | None, path) -> PretrainedRun | None:
         return None
     init_from = str(pathlib.PurePath(init_from))  # A completed name ends in a slash.
     run = runs.RunDirectory(path)
-    kept = (run.read_config() or {}).get("source")
-    if kept and kept["path"] == init_from and run.steps():
-        return PretrainedRun(**kept)
+    begun = run.read_config()
+    if begun and begun.source and begun.source.path == init_from and run.steps():
+        return begun.source
     run = runs.RunDirectory(init_from)
     if run.path.is_file():
         raise TransferError(
@@ -77,9 +54,9 @@ def find_source(init_from: str | None, path) -> PretrainedRun | None:
             f"--init_from={init_from} has no {'checkpoint' if run_config else runs.CONFIG}; the directory of a run "
             "that train.py trained or import_weights made is needed.")
     return PretrainedRun(
-        path=init_from, step=steps[0], architecture=run_config["architecture"], classes=run_config["data"]["classes"],
-        mean=run_config["mean"], scale=list(runs.architecture_of(run_config).scale),
-        resize=run_config["recipe"]["resize"])
+        path=init_from, step=steps[0], architecture=run_config.train.architecture, classes=run_config.data.classes,
+        mean=run_config.mean, scale=run_config.architecture.scale,
+        resize=run_config.train.recipe.resize)
 
 
 def check_flags(source: PretrainedRun | None, given: dict) -> None:
@@ -103,7 +80,7 @@ def check_flags(source: PretrainedRun | None, given: dict) -> None:
         raise TransferError(
             f"--architecture={given['architecture']} differs from that of --init_from={source.path}, which is "
             f"{source.architecture}: its weights fit no other. Leave --architecture away.")
-    is_image = source.mean == runs.MEAN_IMAGE
+    is_image = source.mean == MEAN_IMAGE
     if given.get("mean", "image" if is_image else "pixel") != ("image" if is_image else "pixel"):
         raise TransferError(
             f"--mean={given['mean']} differs from that of --init_from={source.path}: its weights were trained with a "
@@ -163,7 +140,7 @@ def _check_frozen(frozen, new, why):
         raise TransferError(f"{both[0]} cannot be frozen: {why}, and frozen it would stay random. Freeze less.")
 
 
-def new_layers(run_config: dict) -> tuple[str, ...]:
+def new_layers(run_config: RunConfig) -> tuple[str, ...]:
     """Returns the layers of a run that started anew: those that were asked for, and the last if the classes' number differs.
 
     Args:
@@ -172,14 +149,14 @@ def new_layers(run_config: dict) -> tuple[str, ...]:
     Raises:
         TransferError: If one of them is frozen.
     """
-    classes, source = run_config["data"]["classes"], PretrainedRun(**run_config["source"])
+    classes, source = run_config.data.classes, run_config.source
     if len(classes) == len(source.classes):
-        return tuple(run_config["reinitialize"])
-    last = runs.architecture_of(run_config).stages[-1].layer_names
+        return run_config.train.reinitialize
+    last = run_config.architecture.stages[-1].layer_names
     _check_frozen(
-        run_config["freeze"], last,
+        run_config.train.freeze, last,
         f"its weights are for the {len(source.classes)} classes of {source.path}, here are {len(classes)}, so it starts anew")
-    return tuple(dict.fromkeys((*run_config["reinitialize"], *last)))
+    return tuple(dict.fromkeys((*run_config.train.reinitialize, *last)))
 
 
 def first_learning_stage(architecture: architectures.Architecture, frozen) -> str:
@@ -193,7 +170,7 @@ def freeze(network, frozen) -> None:
         network.get_layer(name).trainable = False
 
 
-def load_weights(network, run_config: dict) -> None:
+def load_weights(network, run_config: RunConfig) -> None:
     """Gives a network the weights of its run's source, and new numbers to the layers that start anew.
 
     Those are drawn by the run's initialisation, from a seed of the run's own and of the weights that they replace:
@@ -206,14 +183,14 @@ def load_weights(network, run_config: dict) -> None:
     Raises:
         errors.RunError: If the source's checkpoint cannot be read or does not fit.
     """
-    source, row, new = PretrainedRun(**run_config["source"]), runs.architecture_of(run_config), new_layers(run_config)
+    source, row, new = run_config.source, run_config.architecture, new_layers(run_config)
     layers = [network.get_layer(name) for name in alexnet.layer_names(row)]
     paths = {variable.path for layer in layers for variable in layer.weights}
     arrays, _ = runs.RunDirectory(source.path).existing_checkpoint(is_wanted=paths.__contains__)
     runs.restore([v for layer in layers if layer.name not in new for v in layer.weights], arrays)
     for layer in layers:
         if layer.name in new:
-            _draw(layer, arrays, _input_factor(row, layer.name, run_config["initialization"]))
+            _draw(layer, arrays, _input_factor(row, layer.name, run_config.train.initialization))
 
 
 def _draw(layer, arrays, factor):
@@ -237,21 +214,16 @@ def _input_factor(row, name, initialization):
     return float(np.mean(own.scale) / np.mean(row.scale))
 
 
-def conventions(source: PretrainedRun) -> dict:
-    """Returns the part of config.json that comes from the source."""
-    return {"mean": source.mean, "scale": list(source.scale), "source": dataclasses.asdict(source)}
-
-
 def read_mean_image(source: PretrainedRun) -> np.ndarray:
     """Returns the source's mean image."""
-    return runs.RunDirectory(source.path).read_mean({"mean": runs.MEAN_IMAGE})
+    return runs.RunDirectory(source.path).read_mean(runs.RunDirectory(source.path).existing_config())
 
 
-def describe(network, run_config: dict) -> str:
+def describe(network, run_config: RunConfig) -> str:
     """Says in lines for a person what comes from where and what learns."""
-    source, new, frozen = PretrainedRun(**run_config["source"]), new_layers(run_config), run_config["freeze"]
-    row, classes = runs.architecture_of(run_config), run_config["data"]["classes"]
-    multiplier = run_config["recipe"]["new_layer_learning_rate_multiplier"]
+    source, new, frozen = run_config.source, new_layers(run_config), run_config.train.freeze
+    row, classes = run_config.architecture, run_config.data.classes
+    multiplier = run_config.train.recipe.new_layer_learning_rate_multiplier
     line = f"Weights: from {source.path} (last checkpoint, step {source.step:,})"
     if new:
         names = _by_stage(row, new)
@@ -264,7 +236,7 @@ def describe(network, run_config: dict) -> str:
         total, learning = (sum(math.prod(v.shape) for v in variables) for variables in (
             [v for name in alexnet.layer_names(row) for v in network.get_layer(name).weights], network.trainable_variables))
         line += f"; frozen: {_by_stage(row, frozen)} ({learning:,} of {total:,} parameters learn)"
-    mean = "mean image" if source.mean == runs.MEAN_IMAGE else "mean colour"
+    mean = "mean image" if source.mean == MEAN_IMAGE else "mean colour"
     lines = [line, f"Input: the {mean} and scale of {source.path}, which its weights were trained with, not those of these images"]
     if len(classes) == len(source.classes) and list(classes) != list(source.classes) and not new:
         last = row.stages[-1].name

@@ -10,6 +10,7 @@ import pathlib
 import numpy as np
 
 from alexnet_tf import architectures, atomic_files, errors, runs
+from alexnet_tf.run_config import MEAN_IMAGE, ImportedFile, RunConfig, RunData, TrainConfig
 from alexnet_tf.weights import caffemodel, containers, layouts, prototxt, restricted_pickle
 
 _CLASSES = pathlib.Path(__file__).parents[1] / "imagenet_classes.txt"
@@ -205,32 +206,30 @@ def import_run(
     subtracted = read_mean(mean, row.image_size) if mean else row.mean if read.mean is None else read.mean
     scale = tuple(row.scale if read.scale is None else read.scale)
     with run.locked():
-        run_config = _run_config(row, subtracted, scale, ids, {
-            "file": pathlib.Path(source).name, "sha256": hashlib.sha256(content).hexdigest()})
+        run_config = make_run_config(row, subtracted, scale, ids, ImportedFile(
+            pathlib.Path(source).name, hashlib.sha256(content).hexdigest()))
         run.write_checkpoint(0, arrays | layouts.dropout_counts(row), {"epoch": 0})
-        if run_config["mean"] == runs.MEAN_IMAGE:
+        if run_config.mean == MEAN_IMAGE:
             run.write_mean_image(subtracted)
         run.write_config(run_config, names)
     return _report(row, how, arrays, run_config, names)
 
 
-def _run_config(row, mean, scale, classes, source) -> dict:
-    """Returns config.json of an imported run: the fields of `training.make_run_config`, and where it is from."""
-    return dataclasses.asdict(runs.TrainConfig(architecture=row.name, recipe=row.recipe)) | {
-        "image_size": row.image_size,
-        "mean": runs.MEAN_IMAGE if np.ndim(mean) == 3 else list(mean),
-        "scale": list(scale),
-        "data": {"name": "imported", "directory": None, "classes": classes, "images": {}, "validation": None,
-                 "fingerprint": source["sha256"]},
-        "imported": source,
-    }
+def make_run_config(
+    architecture: architectures.Architecture, mean, scale, classes, source: ImportedFile) -> RunConfig:
+    """Returns the config of an imported run."""
+    return RunConfig(
+        train=TrainConfig(
+            architecture=architecture.name, recipe=architecture.recipe, mean="image" if np.ndim(mean) == 3 else "pixel"),
+        image_size=architecture.image_size, mean=MEAN_IMAGE if np.ndim(mean) == 3 else tuple(mean),
+        scale=tuple(scale), data=RunData(classes=tuple(classes), fingerprint=source.sha256), imported=source)
 
 
 def _report(row, how, arrays, run_config, names):
-    mean = run_config["mean"]
-    mean = "a mean image" if mean == runs.MEAN_IMAGE else "R, G, B = " + ", ".join(f"{each:.3f}" for each in mean)
-    factor = "" if set(run_config["scale"]) == {1.0} else ", then times " + ", ".join(
-        f"{each:.6f}" for each in run_config["scale"])
+    mean = run_config.mean
+    mean = "a mean image" if mean == MEAN_IMAGE else "R, G, B = " + ", ".join(f"{each:.3f}" for each in mean)
+    factor = "" if set(run_config.scale) == {1.0} else ", then times " + ", ".join(
+        f"{each:.6f}" for each in run_config.scale)
     return [
         f"Network: {row.name} ({how}), {sum(array.size for array in arrays.values()):,} parameters",
         f"Input: RGB {row.image_size} x {row.image_size} in [0, 255]; minus {mean}{factor}; images "
@@ -256,8 +255,7 @@ def export_run(path, file_format: str, output, *, which: str = "last") -> list[s
     """
     run = runs.RunDirectory(path)
     run_config = run.existing_config()
-    row = runs.architecture_of(run_config)
-    row = dataclasses.replace(row, recipe=dataclasses.replace(row.recipe, resize=run_config["recipe"]["resize"]))
+    row = run_config.architecture
     reason = layouts.unsupported_reason(row, file_format)
     if reason:
         raise containers.WeightFileError(f"{reason}. Formats that can: {', '.join(_formats_of(row)) or 'none'}.")

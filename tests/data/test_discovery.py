@@ -13,6 +13,7 @@ import tensorflow_datasets as tfds
 
 from alexnet_tf import errors
 from alexnet_tf.data import datasets, discovery, synthetic, tfrecords
+from alexnet_tf.run_config import RunData
 
 
 def touch(directory, *names):
@@ -392,7 +393,7 @@ def test_fingerprint_changes_with_the_files(folders, change):
 
 
 def run_data(data):
-    return {"name": data.name, "directory": data.directory, "classes": list(data.class_names)}
+    return RunData(name=data.name, directory=data.directory, classes=tuple(data.class_names))
 
 
 def test_find_again_where_it_was_and_elsewhere(folders):

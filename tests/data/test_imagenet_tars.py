@@ -17,6 +17,7 @@ from tensorflow_datasets.datasets.imagenet2012 import imagenet_common
 
 from alexnet_tf import errors, recipes
 from alexnet_tf.data import discovery, imagenet_tars, input_pipeline
+from alexnet_tf.run_config import RunData
 
 # Classes of the first validation images, in the order of their numbers.
 VALIDATION_IDS = tfds.core.tfds_path("datasets/imagenet2012/validation_labels.txt").read_text().split()[:8]
@@ -281,7 +282,8 @@ def test_find_in_the_folder_of_the_tars(tars, dataset):
     assert data.class_names == tuple(CLASSES) and {name: len(each) for name, each in data.splits.items()} == {
         "train": 24, "validation": 8}
     assert data.resize is None and data.statistics is None and data.notes == ()
-    assert discovery.load_run_dataset({"name": data.name, "directory": data.directory, "classes": CLASSES}).splits.keys() == (
+    assert discovery.load_run_dataset(
+        RunData(name=data.name, directory=data.directory, classes=tuple(CLASSES))).splits.keys() == (
         data.splits.keys())
 
 

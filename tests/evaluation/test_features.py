@@ -16,6 +16,7 @@ from alexnet_tf.data import discovery, input_pipeline, prepare
 from alexnet_tf.evaluation import features, npz_stream, retrieval
 from tests.helpers.networks import SMALL, TINY
 from tests.helpers.numpy_network import TINY_GROUPS, lrn, max_pool
+from tests.helpers.run_configs import with_precision
 
 IMAGES = 13
 
@@ -70,8 +71,8 @@ def colour_features(small_run, tmp_path):
 def numpy_fc7(run, image):
     """SMALL from its weights alone: float32 [16] of one image uint8 [256, 256, 3]."""
     arrays, _ = run.read_checkpoint()
-    x = image[None, 94:161, 94:161].astype("float32") - np.array(run.read_config()["mean"], "float32")
-    scale = runs.architecture_of(run.read_config()).scale
+    x = image[None, 94:161, 94:161].astype("float32") - np.array(run.read_config().mean, "float32")
+    scale = run.read_config().architecture.scale
     x = x * np.asarray(scale, "float32")
 
     def weigh(x, name, strides=1, padding=0):
@@ -149,7 +150,7 @@ def test_write_features_does_not_depend_on_the_batch(small_run, tmp_path):
 
 def test_write_features_are_float32_whatever_the_run_was_trained_in(small_run, squares, tmp_path):
     run = copy_of(small_run, tmp_path / "run")
-    run.write_config(small_run.read_config() | {"precision": "mixed_bfloat16"}, small_run.class_names())
+    run.write_config(with_precision(small_run.read_config(), "mixed_bfloat16"), small_run.class_names())
     mixed, _ = write(run, tmp_path / "f.npz", data_dir=str(squares))
     exact, _ = write(small_run, tmp_path / "f.npz", data_dir=str(squares))
     np.testing.assert_allclose(mixed["features"], exact["features"], rtol=1e-5, atol=1e-5)
@@ -216,7 +217,7 @@ def test_write_features_refuses_values_that_are_no_numbers(small_run, squares, t
 def test_write_features_needs_the_memory_of_a_few_batches(small_run, tmp_path, monkeypatch):
     monkeypatch.setattr(npz_stream, "BLOCK_BYTES", 1 << 16)
     # conv1 has 1,800 numbers: 100 images ten times are 7 MB, and a batch of 10 is 72 kB.
-    images = tuple(sorted(map(str, discovery.find_dataset(small_run.read_config()["data"]["directory"]).splits["train"].paths))) * 10
+    images = tuple(sorted(map(str, discovery.find_dataset(small_run.read_config().data.directory).splits["train"].paths))) * 10
 
     def peak(images):
         tracemalloc.start()
@@ -378,7 +379,7 @@ def test_find_similar_finds_images_that_moved_and_images_in_records(small_run, s
     said = capsys.readouterr().err
     assert "does not exist" in said and said.count("Not drawn") == 6
     retrieval.find_similar(tmp_path / "f.npz", [query], grid=tmp_path / "g.png", data_dir=str(squares) if kind == "records" else
-                          small_run.read_config()["data"]["directory"])
+                          small_run.read_config().data.directory)
     assert "does not hold the images that" in capsys.readouterr().err
 
 

@@ -12,7 +12,9 @@ import tensorflow as tf
 from alexnet_tf import architectures, errors, runs
 from alexnet_tf.data import discovery
 from alexnet_tf.exporting import export, saved_model, tflite
+from alexnet_tf.run_config import MEAN_IMAGE
 from tests.helpers.networks import SMALL
+from tests.helpers.run_configs import with_precision
 from tests.helpers.saved_models import meta_graph
 
 
@@ -87,7 +89,7 @@ def test_export_computes_lrn_as_asked(run, lrn, name):
 
 
 def test_export_rebuilds_a_mixed_run_in_float32(run):
-    run.write_config(run.read_config() | {"precision": "mixed_bfloat16"}, run.class_names())
+    run.write_config(with_precision(run.read_config(), "mixed_bfloat16"), run.class_names())
     [_, served], said = export_run(run, formats=("saved_model",))
     assert "exported in float32 (trained in mixed_bfloat16)" in said and served.difference < 1e-5
     nodes = [node for function in meta_graph(served.path).graph_def.library.function for node in function.node_def]
@@ -97,7 +99,7 @@ def test_export_rebuilds_a_mixed_run_in_float32(run):
 def test_export_keeps_the_mean_image(run):
     mean_image = np.random.default_rng(0).uniform(0, 255, (67, 67, 3)).astype("float32")
     run.write_mean_image(mean_image)
-    run.write_config(run.read_config() | {"mean": runs.MEAN_IMAGE}, run.class_names())
+    run.write_config(dataclasses.replace(run.read_config(), mean=MEAN_IMAGE), run.class_names())
     artifacts, _ = export_run(run, quantizations=("float32",))
     assert [each.difference < 1e-5 for each in artifacts] == [True] * 3
     images = tf.random.stateless_uniform([2, 67, 67, 3], (1, 2), 0, 255)
@@ -108,7 +110,7 @@ def test_export_keeps_the_mean_image(run):
 
 def test_export_without_images_compares_on_drawn_ones_and_says_so(run):
     run_config = run.read_config()
-    run.write_config(run_config | {"data": run_config["data"] | {"directory": "/nowhere/at/all"}}, run.class_names())
+    run.write_config(dataclasses.replace(run_config, data=dataclasses.replace(run_config.data, directory="/nowhere/at/all")), run.class_names())
     artifacts, said = export_run(run, formats=("tflite",), quantizations=("float32", "int8"))
     assert "Compared on 100 drawn images" in said and "int8 is left out" in said and "--data_dir=DIR" in said
     assert [each.name for each in artifacts] == ["Keras model", "TFLite float32, LRN convolution"]

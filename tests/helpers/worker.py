@@ -21,10 +21,11 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 from alexnet_tf import cli  # noqa: E402
+from alexnet_tf.run_config import TrainConfig  # noqa: E402
 
 cli.import_tensorflow()
 
-from alexnet_tf import architectures, recipes, runs  # noqa: E402
+from alexnet_tf import architectures, recipes  # noqa: E402
 from alexnet_tf.data import discovery  # noqa: E402
 from alexnet_tf.training import distribution, train_step, trainer  # noqa: E402
 from tests.helpers.networks import TINY  # noqa: E402
@@ -35,7 +36,7 @@ QUIET = dataclasses.replace(TINY, name="quiet", dropout_rate=0.0)
 def make_config(seed=3, batch_size=8):
     """Returns a decided run: two epochs, the colour noise, and a norm that is bounded."""
     recipe = recipes.Recipe(batch_size=batch_size, epochs=2, schedule="cosine", learning_rate=0.01, clip_norm=0.5)
-    return runs.TrainConfig(architecture="quiet", recipe=recipe, initialization="he", seed=seed, precision="float32")
+    return TrainConfig(architecture="quiet", recipe=recipe, initialization="he", seed=seed, precision="float32")
 
 
 def work(job):

@@ -14,6 +14,7 @@ from alexnet_tf import architectures, errors, recipes, runs
 from alexnet_tf.data import datasets, discovery, input_pipeline, tfrecords
 from alexnet_tf.evaluation import metrics
 from alexnet_tf.exporting import saved_model
+from alexnet_tf.run_config import TrainConfig
 from alexnet_tf.training import distribution, schedules, train_step, trainer
 from tests.helpers.files import write_folders
 from tests.helpers.networks import SMALL, TINY
@@ -39,7 +40,7 @@ def _tiny_row(monkeypatch):
 
 def tiny_config(precision="float32", **recipe):
     defaults = {"batch_size": 8, "epochs": 2, "schedule": "cosine", "learning_rate": 0.01}
-    return runs.TrainConfig(
+    return TrainConfig(
         architecture="tiny", recipe=recipes.Recipe(**(defaults | recipe)), seed=3, precision=precision)
 
 
@@ -205,10 +206,11 @@ def test_train_uses_the_statistics_of_prepared_data(data, tmp_path):
         ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)))
     prepared = dataclasses.replace(data, statistics=statistics)
     run_config = trainer.make_run_config(tiny_config(), prepared)
-    assert run_config["mean"] == [1.0, 2.0, 3.0]
-    assert run_config["colour_pca"] == {"stdevs": [4.0, 5.0, 6.0], "vectors": np.eye(3).tolist()}
+    assert run_config.mean == (1.0, 2.0, 3.0)
+    assert run_config.colour_pca.stdevs == (4.0, 5.0, 6.0)
+    assert np.array_equal(run_config.colour_pca.vectors, np.eye(3))
     plain = trainer.make_run_config(tiny_config(), data)
-    assert plain["mean"] == list(architectures.IMAGENET_MEAN) and plain["colour_pca"]["stdevs"] == list(architectures.IMAGENET_PCA_STDEVS)
+    assert plain.mean == architectures.IMAGENET_MEAN and plain.colour_pca.stdevs == architectures.IMAGENET_PCA_STDEVS
 
     with_image = dataclasses.replace(tiny_config(epochs=1), mean="image")
     trainer.train(with_image, prepared, tmp_path / "run")
@@ -246,9 +248,9 @@ def test_train_learns_colours(data, tmp_path):
 
 def test_make_run_config_is_json_and_rebuilds_the_row(data):
     run_config = trainer.make_run_config(tiny_config(), data)
-    row = runs.architecture_of(run_config)
+    row = run_config.architecture
     assert row.num_classes == 5 and row.stages[0].filters == 8
-    assert run_config["data"]["images"] == {"train": 40, "val": 10}
+    assert run_config.data.images == {"train": 40, "val": 10}
 
 
 def test_train_names_the_step_of_a_loss_that_is_not_finite(data, tmp_path, monkeypatch):
@@ -286,7 +288,7 @@ def test_train_with_auto_precision_resumes_with_the_runs(data, tmp_path, monkeyp
     trainer.train(run, data, tmp_path / "run")
     monkeypatch.setattr(trainer.distribution, "default_precision", lambda: "float32")
     assert trainer.train(run, data, tmp_path / "run") is True
-    assert runs.RunDirectory(tmp_path / "run").read_config()["precision"] == "mixed_bfloat16"
+    assert runs.RunDirectory(tmp_path / "run").read_config().train.precision == "mixed_bfloat16"
 
 
 @pytest.mark.parametrize("schedule", ["plateau", "steps", "cosine"])
@@ -357,7 +359,7 @@ def test_a_run_on_two_devices_is_evaluated_and_exported_like_any_other(data, tmp
     [row] = history(tmp_path / "run")
     assert found.loss == pytest.approx(float(row["val_loss"]), rel=1e-5)
     saved_model.publish(
-        model, runs.architecture_of(run.read_config()), class_names=data.class_names, resize="paper",
+        model, run.read_config().architecture, class_names=data.class_names, resize="paper",
         directory=tmp_path / "served")
     [graph] = (tmp_path / "served").glob("**/saved_model.pb")
     assert b"CPU:1" not in graph.read_bytes()

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from alexnet_tf import alexnet, architectures, errors, plotting, recipes, runs
 from alexnet_tf.data import discovery
+from alexnet_tf.run_config import MEAN_IMAGE, ImportedFile, TrainConfig
 from alexnet_tf.training import optimizer, train_step, trainer, transfer_learning
 from alexnet_tf.weights import conversion
 from tests.helpers.files import write_folders
@@ -42,7 +43,7 @@ def three(tmp_path_factory):
 
 def tiny_config(source=None, *, initialization="he", freeze=(), reinitialize=(), precision="float32", **recipe):
     defaults = {"batch_size": 8, "epochs": 2, "schedule": "cosine", "learning_rate": 0.01, "clip_norm": 1.0}
-    return runs.TrainConfig(
+    return TrainConfig(
         architecture="tiny", recipe=recipes.Recipe(**(defaults | recipe)), seed=3, precision=precision,
         initialization=initialization, init_from=source and str(source), freeze=freeze, reinitialize=reinitialize)
 
@@ -191,7 +192,7 @@ def test_after_its_first_start_a_run_needs_its_source_no_more(source, three, tmp
     for name in ("changed", "gone"):
         assert same(expected, arrays_of(tmp_path / name)) == set(expected), name
     model, run_config, _ = runs.load_model(runs.RunDirectory(tmp_path / "gone"))
-    assert model.output_shape == (None, 3) and run_config["source"]["path"] == str(copy)
+    assert model.output_shape == (None, 3) and run_config.source.path == str(copy)
 
 
 def test_another_source_in_the_same_place_is_refused(source, three, tmp_path, monkeypatch):
@@ -207,10 +208,10 @@ def test_another_source_in_the_same_place_is_refused(source, three, tmp_path, mo
 def test_the_input_comes_with_the_weights(five, three, tmp_path, monkeypatch):
     """A source that was trained with a mean image and He's scale, in a run whose initialisation has another scale."""
     run = runs.RunDirectory(tmp_path / "source")
-    run_config = trainer.make_run_config(tiny_config(), five) | {"mean": runs.MEAN_IMAGE}
-    run_config["recipe"]["resize"] = "caffe"
+    config = tiny_config(resize="caffe")
+    run_config = dataclasses.replace(trainer.make_run_config(config, five), mean=MEAN_IMAGE)
     mean = np.random.default_rng(0).uniform(0, 255, (67, 67, 3)).astype("float32")
-    model = alexnet.build_model(runs.architecture_of(run_config), mean=mean, seed=1)
+    model = alexnet.build_model(run_config.architecture, mean=mean, seed=1)
     run.write_mean_image(mean)
     run.write_config(run_config, five.class_names)
     run.write_checkpoint(7, {variable.path: variable.numpy() for variable in model.variables}, {"epoch": 1})
@@ -228,7 +229,7 @@ def test_the_input_comes_with_the_weights(five, three, tmp_path, monkeypatch):
 def test_new_weights_of_the_first_layer_fit_a_source_whose_pixels_are_not_divided(five, tmp_path, monkeypatch):
     run = runs.RunDirectory(tmp_path / "source")
     run_config = trainer.make_run_config(tiny_config(initialization="row"), five)
-    model = alexnet.build_model(runs.architecture_of(run_config), seed=1)
+    model = alexnet.build_model(run_config.architecture, seed=1)
     run.write_config(run_config, five.class_names)
     run.write_checkpoint(7, {variable.path: variable.numpy() for variable in model.variables}, {"epoch": 1})
     first = start(tiny_config(run, reinitialize=CONV), five, tmp_path / "run", monkeypatch)
@@ -242,7 +243,8 @@ def test_a_run_of_imported_weights_is_a_source(five, three, tmp_path, monkeypatc
     model = alexnet.build_model(row, seed=1)
     run = runs.RunDirectory(tmp_path / "imported")
     run.write_checkpoint(0, {v.path: v.numpy() for v in model.variables}, {"epoch": 0})
-    run.write_config(conversion._run_config(row, [1.0, 2.0, 3.0], row.scale, list("abcde"), {"file": "x", "sha256": "0"}), list("abcde"))
+    run.write_config(conversion.make_run_config(
+        row, [1.0, 2.0, 3.0], row.scale, list("abcde"), ImportedFile("x", "0")), list("abcde"))
     trainer.train(tiny_config(run, freeze=LAYERS[:-1]), three, tmp_path / "run")
     tuned, _, _ = runs.load_model(runs.RunDirectory(tmp_path / "run"))
     normalize = tuned.get_layer("normalize")
@@ -274,7 +276,7 @@ def test_nothing_is_computed_backwards_below_the_lowest_layer_that_learns(
         source, five, tmp_path, freeze, filters, inputs, fused, pools, products):
     train_config = tiny_config(source, freeze=freeze)
     run_config = trainer.make_run_config(train_config, five, transfer_learning.find_source(str(source), tmp_path / "run"))
-    step = train_step.TrainStep(runs.architecture_of(run_config), train_config.recipe, frozen=freeze)
+    step = train_step.TrainStep(run_config.architecture, train_config.recipe, frozen=freeze)
     graph = step._step.get_concrete_function(
         (tf.TensorSpec([8, 67, 67, 3], tf.uint8), tf.TensorSpec([8], tf.int32)), tf.constant(0.0)).graph
     counts = collections.Counter(operation.type for operation in executed(graph))

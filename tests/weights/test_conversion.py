@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from alexnet_tf import alexnet, architectures, errors, runs
 from alexnet_tf.data import discovery, synthetic
+from alexnet_tf.run_config import MEAN_IMAGE, RunConfig, RunData, TrainConfig
 from alexnet_tf.weights import containers, conversion, restricted_pickle
 from tests.helpers.caffe import CAFFE_ORDER, CAFFE_SHAPES, REST, TORCHVISION_SHAPES, blob, caffemodel_bytes, kind
 
@@ -138,7 +139,7 @@ def test_imported_caffemodel_computes_what_opencv_computes(row, is_old, narrow_r
     model, run_config, _ = runs.load_model(run)
     images = make_images(227)
     logits = model(images).numpy()
-    assert run_config["architecture"] == row and lines[0].startswith(f"Network: {row} (by its shapes and the order of")
+    assert run_config.train.architecture == row and lines[0].startswith(f"Network: {row} (by its shapes and the order of")
     assert difference(logits, opencv_logits(deploy_of(row), content, images, CAFFE_MEAN)) < 1e-4
     # The order of pooling and LRN is the only difference of the two, and the comparison sees it.
     other = "caffe" if row == "caffenet" else "caffenet"
@@ -190,10 +191,10 @@ def test_imported_caffemodel_of_full_size_computes_what_opencv_computes(tmp_path
     run, lines = imported(tmp_path, "a.caffemodel", content)
     model, run_config, _ = runs.load_model(run)
     images = make_images(227, 1)
-    assert "60,965,224 parameters" in lines[0] and run_config["recipe"]["resize"] == "caffe"
+    assert "60,965,224 parameters" in lines[0] and run_config.train.recipe.resize == "caffe"
     assert difference(model(images).numpy(), opencv_logits(
         deploy_of("caffe", width=4096, classes=1000), content, images, CAFFE_MEAN)) < 1e-4
-    assert run.class_names()[281] == "n02123045 tabby" and run_config["data"]["classes"][281] == "n02123045"
+    assert run.class_names()[281] == "n02123045 tabby" and run_config.data.classes[281] == "n02123045"
 
 
 def test_imported_mean_image_is_subtracted_at_its_place(narrow_rows, class_file, tmp_path):
@@ -325,13 +326,13 @@ def test_torchvision_weights_go_to_pytorch_and_back(is_zip, narrow_rows, class_f
 def make_run(path, row, *, seed=0, initialization="row"):
     """A run as training leaves it, with random weights and biases."""
     classes = [f"kind {number}" for number in range(CLASSES)]
-    run, train_config = runs.RunDirectory(path), runs.TrainConfig(
+    run, train_config = runs.RunDirectory(path), TrainConfig(
         architecture=row, recipe=architectures.ARCHITECTURES[row].recipe, initialization=initialization)
-    run_config = dataclasses.asdict(train_config) | {
-        "image_size": architectures.ARCHITECTURES[row].image_size, "mean": list(architectures.ARCHITECTURES[row].mean),
-        "data": {"classes": classes}}
+    run_config = RunConfig(
+        train=train_config, image_size=architectures.ARCHITECTURES[row].image_size,
+        mean=architectures.ARCHITECTURES[row].mean, data=RunData(tuple(classes)))
     rng, arrays = np.random.default_rng(seed), {}
-    model = alexnet.build_model(runs.architecture_of(run_config))
+    model = alexnet.build_model(run_config.architecture)
     for variable in model.variables:
         shape = tuple(variable.shape)
         scale = 5 if len(shape) == 1 else (2 / np.prod(shape[:-1])) ** .5
@@ -358,12 +359,12 @@ def test_export_then_import_is_the_identity_bit_for_bit(row, file_format, narrow
     conversion.import_run(output, again.path, classes=class_file, architecture=chosen)
     read, _ = again.read_checkpoint()
     assert (chosen is not None) == ("take it for caffe" in said[-1])
-    assert read.keys() == arrays.keys() and again.read_config()["architecture"] == row
+    assert read.keys() == arrays.keys() and again.read_config().train.architecture == row
     for name, array in arrays.items():
         assert np.asarray(read[name]).tobytes() == np.asarray(array).tobytes(), name
     before, after = run.read_config(), again.read_config()
-    assert runs.architecture_of(before).scale == pytest.approx(runs.architecture_of(after).scale, rel=1e-7)
-    assert before["mean"] == after["mean"] and before["recipe"]["resize"] == after["recipe"]["resize"]
+    assert before.architecture.scale == pytest.approx(after.architecture.scale, rel=1e-7)
+    assert before.mean == after.mean and before.train.recipe.resize == after.train.recipe.resize
 
 
 @pytest.mark.parametrize(("row", "initialization"), [
@@ -383,7 +384,7 @@ def test_export_of_a_run_with_a_mean_image_writes_it(narrow_rows, class_file, tm
     run, _, _ = make_run(tmp_path / "run", "caffe")
     mean = np.random.default_rng(0).uniform(90, 130, (227, 227, 3)).astype("float32")
     run.write_mean_image(mean)
-    run.write_config(run.read_config() | {"mean": runs.MEAN_IMAGE}, run.class_names())
+    run.write_config(dataclasses.replace(run.read_config(), mean=MEAN_IMAGE), run.class_names())
     conversion.export_run(run.path, "caffemodel", tmp_path / "a.caffemodel")
     again = tmp_path / "again"
     conversion.import_run(tmp_path / "a.caffemodel", again, classes=class_file, mean=str(tmp_path / "a.binaryproto"))
@@ -404,8 +405,9 @@ def test_export_to_npy_multiplies_the_inputs_scale_into_conv1_and_says_so(narrow
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Of Keras, as it saves.
 @pytest.mark.parametrize("ending", ["keras", "weights.h5"])
 def test_imported_keras_file_is_the_model_that_wrote_it(ending, narrow_rows, class_file, tmp_path):
-    run_config = {"architecture": "paper", "initialization": "he", "data": {"classes": range(CLASSES)}}
-    model = alexnet.build_model(runs.architecture_of(run_config), mean=(1, 2, 3), seed=4)
+    architecture = architectures.with_num_classes(
+        architectures.with_initialization(architectures.ARCHITECTURES["paper"], "he"), CLASSES)
+    model = alexnet.build_model(architecture, mean=(1, 2, 3), seed=4)
     path = tmp_path / f"a.{ending}"
     (model.save if ending == "keras" else model.save_weights)(path)
     if ending == "weights.h5":
@@ -417,7 +419,7 @@ def test_imported_keras_file_is_the_model_that_wrote_it(ending, narrow_rows, cla
     again, run_config, _ = runs.load_model(runs.RunDirectory(tmp_path / "run"))
     for before, after in zip(model.trainable_variables, again.trainable_variables, strict=True):
         assert np.array_equal(before, after)
-    assert run_config["mean"] == [1, 2, 3]
+    assert run_config.mean == (1, 2, 3)
     if ending == "keras":  # Which also says that the input was scaled.
         images = make_images(227, 1)
         np.testing.assert_allclose(model(images), again(images), rtol=0, atol=5e-6)  # LRN in another form.
@@ -464,7 +466,7 @@ def test_evaluate_says_that_an_imported_run_has_no_images(narrow_rows, class_fil
     content = caffemodel_bytes(CAFFE_ORDER["caffe"] + REST, random_weights(narrow(CAFFE_SHAPES), 0))
     run, _ = imported(tmp_path, "a.caffemodel", content, classes=class_file)
     with pytest.raises(errors.DataError, match="was imported and has no images. Say where some are: --data_dir"):
-        discovery.load_run_dataset(run.read_config()["data"])
+        discovery.load_run_dataset(run.read_config().data)
 
 
 def test_nan_weights_are_refused_unless_allowed(narrow_rows, class_file, tmp_path):
