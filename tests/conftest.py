@@ -38,9 +38,10 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(config, items):
     """Skips the tests that need a GPU, or all others with --gpu."""
+    wants_gpu = config.getoption("--gpu")
     for item in items:
-        if bool(item.get_closest_marker("gpu")) != config.getoption("--gpu"):
-            item.add_marker(pytest.mark.skip(reason="needs --gpu" if item.get_closest_marker("gpu") else "needs no --gpu"))
+        if bool(item.get_closest_marker("gpu")) != wants_gpu:
+            item.add_marker(pytest.mark.skip(reason="needs no GPU" if wants_gpu else "needs --gpu"))
 
 
 @pytest.fixture(scope="session")
