@@ -1,8 +1,16 @@
-"""How is a run served, and how does it reach a phone?
+"""How is a run served, and how does it reach a phone or a browser?
 
-    export           writes the artifacts, compares them, reports
-    saved_model      for TF Serving
-    tflite           for phones and browsers
-    tflite_metadata  labels and metadata inside a .tflite file
-    serving_client   asks a TF Serving server
+    export             writes the artifacts, compares them, reports
+    formats            every format by name: a new one is an entry here
+    options            what a person can choose
+    export_job         what a format's writer works from and results in
+    sample_images      what the artifacts are compared and calibrated on
+    report             the table for a person, the JSON for a program
+    saved_model        for TF Serving: versions that appear whole
+    signatures         what a SavedModel offers and refuses
+    serving_files      warm-up requests, batching parameters, SERVING.md
+    serving_client     asks a TF Serving server
+    tflite             for phones, browsers and small computers
+    tflite_inspection  what a .tflite file says of itself
+    tflite_metadata    labels and metadata inside a .tflite file
 """

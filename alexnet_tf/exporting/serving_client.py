@@ -55,7 +55,7 @@ def _ask_grpc(server, image_bytes, model, timeout):
     if not {"classes", "scores"} <= outputs.keys():
         raise _other_signature(server, outputs)
     names, scores = (tf.make_ndarray(outputs[key])[0].tolist() for key in ("classes", "scores"))
-    return [(name.decode("utf-8", "replace"), score) for name, score in zip(names, scores)]
+    return [(name.decode("utf-8", "replace"), score) for name, score in zip(names, scores, strict=True)]
 
 
 # What the REST interface makes of gRPC's codes.

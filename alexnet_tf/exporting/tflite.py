@@ -1,59 +1,171 @@
 """A network as a .tflite file that phones and browsers take: static shapes, its labels and metadata inside.
 
-The network must be one of `alexnet.for_export`, in float32. Nothing here compares results: see `exporting`.
+The network must be one of `alexnet.for_export`, in float32.
 """
 
+import contextlib
 import os
+import pathlib
+import sys
+import tempfile
 import warnings
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.exporting import tflite_metadata
+from alexnet_tf import alexnet, architectures, atomic_files
+from alexnet_tf.exporting import export_job, tflite_inspection, tflite_metadata
+from alexnet_tf.exporting.export_job import Artifact, ExportError, ExportJob
+from alexnet_tf.exporting.options import LRN_IMPLEMENTATIONS
 
-# How the weights are stored, and which form of LRN is the faster with it: measured at full width on two cores (README).
-# XNNPACK, which runs everything else, knows no LRN: the built-in op cuts the graph in pieces. As a convolution it is
-# one piece, but in integers its square roots are slow, so that int8 keeps the op, in floats.
-LRN_IMPLEMENTATIONS = {"float32": "convolution", "float16": "convolution", "dynamic": "convolution", "int8": "builtin"}
+# What same-map LRN consists of. In integers its square roots need a runtime of 2025 and are slow, so that an int8 file
+# computes these in floats.
+_SAME_MAP_OPERATORS = ("SQUARE", "PAD", "AVERAGE_POOL_2D", "MUL", "ADD", "RSQRT", "SQRT")
 
 
-def convert(network: keras.Model, quantization: str, class_names, calibration_images=None) -> bytes:
+def write(job: ExportJob) -> Iterator[Artifact]:
+    """Writes RUN/export/tflite/alexnet_<quantization>.tflite for each quantization and yields its report line."""
+    options = job.options
+    for quantization in options.quantizations:
+        lrn = LRN_IMPLEMENTATIONS[quantization] if options.lrn == "auto" else options.lrn
+        content = convert(
+            alexnet.for_export(job.model, lrn), quantization, job.class_names, job.calibration,
+            batch_size=options.tflite_batch_size, per_channel_dense=options.dense_quantization == "per_channel")
+        path = job.directory / "tflite" / f"alexnet_{quantization}.tflite"
+        atomic_files.atomic_write(path, lambda file: file.write(content))  # noqa: B023
+        runner = _load_checked(path, quantization)
+        inspection = tflite_inspection.inspect(content)
+        suffix = f", LRN {lrn}" if has_lrn(job.run_config.architecture) else ""
+        yield job.compare(
+            f"TFLite {quantization}{suffix}", path, runner, runtime=inspection.min_runtime_version,
+            details=inspection.describe(), milliseconds=export_job.milliseconds_by_threads(
+                lambda threads: Runner(path, threads), job.images.pixels[:1]))  # noqa: B023
+
+
+def _load_checked(path: pathlib.Path, quantization: str) -> "Runner":
+    """Returns a file's runner.
+
+    Raises:
+        ExportError: If the interpreter refuses the file.
+    """
+    try:
+        return Runner(path)
+    except RuntimeError as error:
+        advice = " Its ranges may have been found on images that are too alike: give others, --data_dir=DIR."
+        raise ExportError(
+            f"{path} cannot be run: {str(error).strip().splitlines()[0]}.{advice if quantization == 'int8' else ''}"
+        ) from error
+
+
+def has_lrn(architecture: architectures.Architecture) -> bool:
+    """Returns whether an architecture normalises across channels, so that there is a choice of how."""
+    return any("lrn" in stage.ops for stage in architecture.stages)
+
+
+def convert(
+    network: keras.Model, quantization: str, class_names: Sequence[str], calibration_images: np.ndarray | None = None,
+    *, batch_size: int = 1, per_channel_dense: bool = False) -> bytes:
     """Returns a network as a .tflite file.
 
-    The file takes one image [1, size, size, 3], RGB in [0, 255] (uint8 for "int8", float32 else), subtracts the mean
-    itself, and gives probabilities float32 [1, classes].
+    The file takes images [batch_size, size, size, 3], RGB in [0, 255] (uint8 for "int8", else float32), subtracts the
+    mean itself, and returns probabilities float32 [batch_size, classes].
 
     Args:
         network: From `alexnet.for_export`.
-        quantization: A key of `FASTER_LRN`: "float32"; "float16" stores the weights in half; "dynamic" stores them in
-            8 bits and computes with them on activations that are rounded as they come; "int8" rounds those to ranges
-            found on the calibration images.
+        quantization: "float32"; "float16" stores the weights in half precision; "dynamic" stores them in 8 bits and
+            quantizes activations as they come; "int8" quantizes activations to ranges found on the calibration images.
         class_names: In the order of the logits.
-        calibration_images: uint8 [n, size, size, 3], as training or evaluation cuts them; for "int8" only.
+        calibration_images: uint8 [n, size, size, 3], as training or evaluation crops them; for "int8" only.
+        batch_size: Images at once; fixed in the file.
+        per_channel_dense: Whether dense layers have one scale for each unit: a little more exact, but runtimes before
+            2.17 refuse such a file or, in int8, compute wrong results.
+
+    Raises:
+        ExportError: If the converter fails.
     """
-    _, height, width, _ = network.input_shape
-
-    @tf.function(input_signature=[tf.TensorSpec([1, height, width, 3], tf.float32, name="images")], autograph=False)
-    def classify(images):
-        return {"probabilities": tf.nn.softmax(network(images, training=False))}
-
-    module = tf.Module()
-    module.variables_of_the_network = [variable.value for variable in network.trainable_variables]
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([classify.get_concrete_function()], module)
+    converter = _make_converter(network, batch_size)
+    converter._experimental_disable_per_channel_quantization_for_dense_layers = not per_channel_dense
     if quantization != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if quantization == "float16":
         converter.target_spec.supported_types = [tf.float16]
     if quantization == "int8":
-        converter.representative_dataset = lambda: (
-            {"images": image[None].astype("float32")} for image in calibration_images)
+        if calibration_images is None:
+            raise ExportError("int8 needs images to find its ranges on; got none. Give some: --data_dir=DIR.")
+        converter.representative_dataset = lambda: _batches(calibration_images, batch_size)
         # The built-in LRN stays in float32 all the same: it has no integer kernel, and the converter says nothing.
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = tf.uint8
-    with warnings.catch_warnings():  # The converter warns of the interpreter that it uses itself.
+    has_same_map_lrn = any(type(layer).__name__ == "SameMapNormalization" for layer in network.layers)
+    run = converter.convert
+    if quantization == "int8" and has_same_map_lrn:
+        converter._experimental_calibrate_only = True
+        run = lambda: _quantize_around_same_map_lrn(converter.convert(), per_channel_dense)  # noqa: E731
+    return tflite_metadata.add_metadata(_quietly(run), class_names)
+
+
+def _make_converter(network: keras.Model, batch_size: int) -> tf.lite.TFLiteConverter:
+    _, height, width, _ = network.input_shape
+    spec = tf.TensorSpec([batch_size, height, width, 3], tf.float32, name="images")
+
+    @tf.function(input_signature=[spec], autograph=False)
+    def classify(images):
+        return {"probabilities": tf.nn.softmax(network(images, training=False))}
+
+    module = tf.Module()
+    module.variables_of_the_network = [variable.value for variable in network.trainable_variables]
+    return tf.lite.TFLiteConverter.from_concrete_functions([classify.get_concrete_function()], module)
+
+
+def _batches(images: np.ndarray, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
+    """Yields calibration batches; images are repeated where they do not fill one."""
+    for start in range(0, len(images), batch_size):
+        indices = np.arange(start, start + batch_size) % len(images)
+        yield {"images": images[indices].astype("float32")}
+
+
+def _quantize_around_same_map_lrn(calibrated: bytes, per_channel_dense: bool) -> bytes:
+    """Quantizes a calibrated model to int8 except for the operators of same-map LRN."""
+    from tensorflow.lite.python import convert as quantizer
+
+    return quantizer.mlir_quantize(
+        calibrated, input_data_type=tf.uint8, output_data_type=tf.float32, denylisted_ops=set(_SAME_MAP_OPERATORS),
+        disable_per_channel_for_dense_layers=not per_channel_dense)
+
+
+def _quietly(run: Callable[[], bytes]) -> bytes:
+    """Calls the converter without the lines that it writes; if it fails, they are shown.
+
+    Raises:
+        ExportError: If the disk is full.
+    """
+    with warnings.catch_warnings():  # It warns of the interpreter that it uses itself.
         warnings.filterwarnings("ignore", r"\s*Warning: tf.lite.Interpreter is deprecated", UserWarning)
-        return tflite_metadata.add_metadata(converter.convert(), class_names)
+        try:
+            with _quiet_standard_error():
+                return run()
+        except OSError as error:
+            raise ExportError(f"The .tflite file could not be converted: {error.strerror or error}.") from error
+
+
+@contextlib.contextmanager
+def _quiet_standard_error() -> Iterator[None]:
+    """Keeps what C++ writes to file descriptor 2 off the screen; after an exception it is shown."""
+    sys.stderr.flush()
+    standard_error = os.dup(2)
+    with tempfile.TemporaryFile() as kept:
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            kept.seek(0)
+            os.write(standard_error, kept.read())
+            raise
+        finally:
+            os.dup2(standard_error, 2)
+            os.close(standard_error)
 
 
 class Runner:
@@ -64,18 +176,23 @@ class Runner:
         threads: How many threads it may use; all by default.
     """
 
-    def __init__(self, path, threads: int | None = None):
+    def __init__(self, path: str | os.PathLike[str], threads: int | None = None) -> None:
         from ai_edge_litert import interpreter
 
-        self._interpreter = interpreter.Interpreter(str(path), num_threads=threads or os.cpu_count())
-        self._interpreter.allocate_tensors()
+        with _quiet_standard_error():  # It says which delegate it uses.
+            self._interpreter = interpreter.Interpreter(str(path), num_threads=threads or os.cpu_count())
+            self._interpreter.allocate_tensors()
         [self._input], [self._output] = self._interpreter.get_input_details(), self._interpreter.get_output_details()
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Returns the probabilities, float32 [n, classes], of images [n, size, size, 3] in [0, 255]."""
-        return np.concatenate([self._run(image) for image in images])
+        size = int(self._input["shape"][0])
+        padded = np.resize(images, (-(-len(images) // size) * size, *images.shape[1:]))
+        outputs = [self._run(padded[start:start + size]) for start in range(0, len(padded), size)]
+        return np.concatenate(outputs)[:len(images)]
 
-    def _run(self, image):
-        self._interpreter.set_tensor(self._input["index"], image[None].astype(self._input["dtype"]))
+    def _run(self, images: np.ndarray) -> np.ndarray:
+        self._interpreter.set_tensor(self._input["index"], images.astype(self._input["dtype"]))
         self._interpreter.invoke()
         return self._interpreter.get_tensor(self._output["index"])
+

@@ -2,11 +2,10 @@
 
 import io
 import zipfile
+from collections.abc import Sequence
 
 import flatbuffers
 import numpy as np
-
-from alexnet_tf.exporting import saved_model
 
 LABELS = "labels.txt"
 
@@ -30,7 +29,7 @@ _SCHEMA = {
 _FEATURE_PROPERTIES, _IMAGE_PROPERTIES, _RGB, _NORMALIZATION_OPTIONS, _TENSOR_AXIS_LABELS = 1, 2, 1, 1, 2
 
 
-def add_metadata(model: bytes, class_names) -> bytes:
+def add_metadata(model: bytes, class_names: Sequence[str]) -> bytes:
     """Returns a model with what MediaPipe and ML Kit ask for inside: its labels, and that the input is not normalised.
 
     The labels are a zip file after the model: `unzip -l alexnet_int8.tflite` shows it.
@@ -47,9 +46,15 @@ def add_metadata(model: bytes, class_names) -> bytes:
     builder.Finish(content.Pack(builder), b"TFL3")
     file = io.BytesIO(bytes(builder.Output()))
     with zipfile.ZipFile(file, "a") as archive:
-        labels = b"".join(name + b"\n" for name in saved_model.encoded(class_names))
+        labels = "".join(f"{_label(name)}\n" for name in class_names).encode()
         archive.writestr(zipfile.ZipInfo(LABELS), labels)  # Not compressed, as its readers expect, and without a date.
     return file.getvalue()
+
+
+def _label(class_name: str) -> str:
+    """Returns a class name as a line of UTF-8, which is all that MediaPipe reads."""
+    text = class_name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return " ".join(text.splitlines()) if len(text.splitlines()) > 1 else text
 
 
 def _metadata() -> bytes:

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from alexnet_tf import architectures, errors, runs
 from alexnet_tf.data import discovery
-from alexnet_tf.exporting import export, saved_model, tflite
+from alexnet_tf.exporting import export, export_job, report, sample_images, tflite
 from alexnet_tf.run_config import MEAN_IMAGE
 from tests.helpers.networks import SMALL
 from tests.helpers.run_configs import with_precision
@@ -38,7 +38,7 @@ def run(small_run, tmp_path):
 
 def export_run(run, **request):
     said = []
-    return export.export(run, export.ExportOptions(**request), say=said.append), "\n".join(said)
+    return export.export(run, export.ExportOptions(**request), log=said.append), "\n".join(said)
 
 
 def test_export_writes_and_compares_everything(run):
@@ -55,9 +55,9 @@ def test_export_writes_and_compares_everything(run):
     assert all(each.milliseconds.keys() == {1, os.cpu_count()} for each in artifacts)
     assert all(os.path.exists(each.path) for each in artifacts[1:])
     assert float32.size_bytes == os.path.getsize(float32.path) > int8.size_bytes
-    report = json.loads((run.path / "export" / "report.json").read_text())
-    assert [each["agreement"] for each in report["artifacts"]] == [each.agreement for each in artifacts]
-    assert export.table(artifacts) in (run.path / "export" / "report.md").read_text()
+    content = json.loads((run.path / "export" / "report.json").read_text())
+    assert [each["agreement"] for each in content["artifacts"]] == [each.agreement for each in artifacts]
+    assert report.table(artifacts) in (run.path / "export" / "report.md").read_text()
     again, _ = export_run(run, formats=("saved_model",))
     assert again[1].path.endswith("/2") and os.path.exists(served.path)
 
@@ -65,7 +65,7 @@ def test_export_writes_and_compares_everything(run):
 def test_compare_counts():
     expected = np.array([[.7, .2, .1], [.1, .6, .3], [.2, .3, .5], [.4, .3, .3]], "float32")
     got = np.array([[.6, .3, .1], [.1, .3, .6], [.2, .3, .5], [.3, .4, .3]], "float32")
-    artifact = export._compare("x", None, 7, got, expected, np.array([0, 2, 2, 2]))
+    artifact = export_job.compare("x", None, got, expected, np.array([0, 2, 2, 2]), size_bytes=7)
     assert artifact.agreement == 0.5 and artifact.top1_error == 0.25 and artifact.size_bytes == 7
     assert artifact.difference == pytest.approx(0.3)
 
@@ -73,9 +73,9 @@ def test_compare_counts():
 def test_export_sees_a_network_that_differs(run, monkeypatch):
     real = tflite.convert
 
-    def spoilt(network, *arguments):
+    def spoilt(network, *arguments, **options):
         network.get_layer("fc8").bias.assign([99, 0, 0, 0, 0])
-        return real(network, *arguments)
+        return real(network, *arguments, **options)
 
     monkeypatch.setattr(tflite, "convert", spoilt)
     [_, artifact], _ = export_run(run, formats=("tflite",), quantizations=("float32",))
@@ -108,14 +108,15 @@ def test_export_keeps_the_mean_image(run):
     np.testing.assert_allclose(logits, other(images), rtol=0, atol=1e-4)
 
 
-def test_export_without_images_compares_on_drawn_ones_and_says_so(run):
+def test_export_without_images_compares_on_synthetic_ones_and_says_so(run):
     run_config = run.read_config()
-    run.write_config(dataclasses.replace(run_config, data=dataclasses.replace(run_config.data, directory="/nowhere/at/all")), run.class_names())
+    data = dataclasses.replace(run_config.data, directory="/nowhere/at/all")
+    run.write_config(dataclasses.replace(run_config, data=data), run.class_names())
     artifacts, said = export_run(run, formats=("tflite",), quantizations=("float32", "int8"))
-    assert "Compared on 100 drawn images" in said and "int8 is left out" in said and "--data_dir=DIR" in said
+    assert "Compared on 100 synthetic images" in said and "int8 is left out" in said and "--data_dir=DIR" in said
     assert [each.name for each in artifacts] == ["Keras model", "TFLite float32, LRN convolution"]
     assert artifacts[1].top1_error is None and artifacts[1].difference < 1e-5
-    assert "drawn images" in (run.path / "export" / "report.md").read_text()
+    assert "synthetic images" in (run.path / "export" / "report.md").read_text()
 
 
 def test_export_takes_other_images(run, colours):
@@ -123,29 +124,37 @@ def test_export_takes_other_images(run, colours):
     assert "Compared on 120 images of" in said and artifacts[1].top1_error is not None
 
 
+@pytest.mark.parametrize("folders", [("cat", "dog"), ("",)], ids=["other classes", "a flat folder"])
+def test_export_calibrates_on_any_images(run, colours, tmp_path, folders):
+    for name in folders:
+        (tmp_path / "any" / name).mkdir(parents=True)
+        for number, source in enumerate(sorted((colours / "val").glob("*/1*.*"))):
+            (tmp_path / "any" / name / f"{number}{source.suffix}").write_bytes(source.read_bytes())
+    artifacts, said = export_run(run, formats=("tflite",), quantizations=("int8",), data_dir=str(tmp_path / "any"))
+    assert "not of the run's classes" in said and artifacts[1].name == "TFLite int8, LRN builtin"
+    assert [each.top1_error for each in artifacts] == [None, None] and artifacts[1].difference < 0.3
+
+
 def test_crops_are_spread_over_the_split(colours):
     split = discovery.find_dataset(str(colours)).splits["train"]
-    images, labels = export._crops(split, 67, "paper", 10)
+    images, labels = sample_images.take_crops(split, 67, "paper", 10)
     assert images.shape == (10, 67, 67, 3) and images.dtype == np.uint8
     assert sorted(set(labels.tolist())) == [0, 1, 2, 3, 4]
 
 
-def test_mistakes_are_told(run, tmp_path, colours):
-    with pytest.raises(saved_model.ExportError, match="--quantization takes float32, .*; got int4"):
+def test_mistakes_end_in_a_message(run, tmp_path):
+    with pytest.raises(errors.UserError, match="--quantization takes float32, .*; got int4"):
         export.ExportOptions(quantizations=("int4", "int8"))
-    with pytest.raises(saved_model.ExportError, match="--formats takes saved_model, tflite, .*; got nothing"):
-        export.ExportOptions(formats=())
+    with pytest.raises(errors.UserError, match="--formats takes saved_model, tflite, .*; got nothing"):
+        export_run(run, formats=())
     with pytest.raises(errors.RunError, match="is no run"):
         export_run(runs.RunDirectory(tmp_path / "absent"))
-    with pytest.raises(ValueError, match="other classes than the run"):
-        other = tmp_path / "other"
-        for name in ("cat", "dog"):
-            (other / name).mkdir(parents=True)
-            (other / name / "1.jpg").write_bytes(next((colours / "val" / "red").iterdir()).read_bytes())
-        export_run(run, data_dir=str(other))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(errors.DataError, match="empty"):
+        export_run(run, data_dir=str(tmp_path / "empty"))
     names = run.class_names()
     run.write_config(run.read_config(), names[:3])
-    with pytest.raises(saved_model.ExportError, match="names 3 classes, and the network has 5 logits"):
+    with pytest.raises(export_job.ExportError, match="names 3 classes, and the network has 5 logits"):
         export_run(run)
     (run.path / "checkpoints" / "00000150.npz").unlink()
     with pytest.raises(errors.RunError, match="has no checkpoint yet"):
@@ -159,16 +168,29 @@ def test_export_on_a_full_disk_keeps_the_old_file(run):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (artifact.size_bytes // 2, limits[1]))
     try:
-        with pytest.raises(errors.RunError, match="alexnet_float32.tflite could not be written: File too large"):
+        with pytest.raises(export_job.ExportError, match="alexnet_float32.tflite could not be written: File too large"):
             export_run(run, formats=("tflite",), quantizations=("float32",))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert {path: path.read_bytes() for path in (run.path / "export").rglob("*") if path.is_file()} == before
 
 
+def test_what_was_finished_before_an_error_has_its_report(run, monkeypatch):
+    def fail(*_, **__):
+        raise export_job.ExportError("No space left on device.")
+
+    monkeypatch.setattr(tflite, "convert", fail)
+    with pytest.raises(export_job.ExportError, match="No space left on device. Finished before: SavedModel; see .*"):
+        export_run(run)
+    content = json.loads((run.path / "export" / "report.json").read_text())
+    assert [each["name"] for each in content["artifacts"]] == ["Keras model", "SavedModel"]
+    assert content["artifacts"][1]["difference"] < 1e-5
+
+
 def test_table_lines_up():
-    artifact = export.Artifact("a", None, 1_500_000, .995, 2e-6, None, {1: 12.34, os.cpu_count(): 5.0})
+    artifact = export_job.Artifact("a", None, 1_500_000, .995, 2e-6, None, {1: 12.34, os.cpu_count(): 5.0}, "2.4.0")
     other = dataclasses.replace(artifact, name="a longer name", top1_error=.25)
-    lines = export.table([artifact, other]).splitlines()
+    lines = report.table([artifact, other]).splitlines()
     assert len({len(line) for line in lines}) == 1 and len({line.count("|") for line in lines}) == 1
     assert "| 1.5" in lines[2] and "99.50%" in lines[2] and "12.3" in lines[2] and "0.2500" in lines[3]
+    assert "| 2.4.0 " in lines[2] and lines[0].endswith("| reads from runtime |")

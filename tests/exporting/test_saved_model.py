@@ -17,7 +17,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from alexnet_tf import alexnet, architectures, errors, runs
-from alexnet_tf.exporting import saved_model
+from alexnet_tf.exporting import saved_model, signatures
 from tests.helpers.networks import SMALL
 from tests.helpers.saved_models import (
     CLASSES,
@@ -34,11 +34,6 @@ LOADER = pathlib.Path(__file__).parents[1] / "helpers" / "serving_loader.py"
 
 
 
-
-
-
-
-
 def request(version, signature, value):
     """What to feed and to fetch for a signature, as the server looks it up in the file."""
     definition = meta_graph(version).signature_def[signature]
@@ -50,8 +45,6 @@ def serve(jobs):
     result = subprocess.run([sys.executable, str(LOADER)], input=pickle.dumps(jobs), capture_output=True, timeout=300)
     assert result.returncode == 0, result.stderr.decode()[-2000:]
     return pickle.loads(result.stdout)
-
-
 
 
 def black(width, height):
@@ -124,7 +117,12 @@ def served(tmp_path_factory):
         "not an image": ("serving_default", [ENCODED[0], b"not an image"]), "broken": ("serving_default", [broken]),
         "none": ("serving_default", [b""]), "no example": ("classify", [example(image=ENCODED[0])]),
         "huge": ("serving_default", [black(10_100, 10_000)]),
-        "huge jpeg": ("serving_default", [declare_jpeg(10_100, 10_000)]), "after": ("serving_default", ENCODED)}
+        "huge jpeg": ("serving_default", [declare_jpeg(10_100, 10_000)]),
+        "too high": ("images", np.zeros((2, 70, 67, 3), "float32")), "grey": ("images", IMAGES[..., :1]),
+        "too small": ("features", np.zeros((1, 60, 60, 3), "float32")), "no batch": ("images", IMAGES[0]),
+        "no images": ("images", IMAGES[:0]), "no bytes": ("serving_default", []),
+        "no features": ("features", IMAGES[:0]),
+        "after": ("serving_default", ENCODED)}
     jobs = {"small": named, "split": {name: named[name] for name in ("bytes", "images", "features")}}
     answers = serve([
         *((str(version[name]), [request(version[name], *each) for each in requests.values()])
@@ -135,8 +133,6 @@ def served(tmp_path_factory):
     return models, version, dict(zip(keys, answers, strict=True))
 
 
-
-
 @pytest.mark.parametrize("name", ["small", "split"])
 def test_serving_default_gives_what_evaluation_sees(served, name):
     models, _, answers = served
@@ -145,7 +141,7 @@ def test_serving_default_gives_what_evaluation_sees(served, name):
     order = np.argsort(-probabilities, axis=-1)
     assert probabilities.std(axis=0).max() > 0.05  # The images differ, and so do their answers.
     np.testing.assert_allclose(scores, np.take_along_axis(probabilities, order, -1), rtol=0, atol=1e-5)
-    assert classes.tolist() == [[saved_model.encoded(CLASSES)[index] for index in row] for row in order]
+    assert classes.tolist() == [[signatures.encoded(CLASSES)[index] for index in row] for row in order]
 
 
 @pytest.mark.parametrize("name", ["small", "split"])
@@ -174,11 +170,32 @@ def test_a_batch_of_one_and_tf_examples_give_the_same(served):
 @pytest.mark.parametrize(("name", "message"), [
     ("not an image", "neither a JPEG nor a PNG image"), ("none", "neither a JPEG nor a PNG image"),
     ("broken", "jpeg"), ("no example", "image/encoded"), ("huge", "the header declares"),
-    ("huge jpeg", "the header declares")])
+    ("huge jpeg", "the header declares"),
+    ("too high", "must have the shape [n, 67, 67, 3], n at least 1; got] [2 70 67 3]"),
+    ("grey", "must have the shape [n, 67, 67, 3], n at least 1; got] [3 67 67 1]"),
+    ("too small", "must have the shape [n, 67, 67, 3], n at least 1; got] [1 60 60 3]"),
+    ("no batch", "must have the shape [n, 67, 67, 3], n at least 1; got] [67 67 3]"),
+    ("no images", "must have the shape [n, 67, 67, 3], n at least 1; got] [0 67 67 3]"),
+    ("no features", "must have the shape [n, 67, 67, 3], n at least 1; got] [0 67 67 3]"),
+    ("no bytes", "at least one image must be given")])
 def test_a_bad_request_fails_with_a_reason_and_the_next_is_answered(served, name, message):
     answers = served[2]
-    assert isinstance(answers["small", name][0], str) and message.lower() in answers["small", name][0].lower()
+    got = answers["small", name][0]
+    assert isinstance(got, str) and got.startswith("INVALID_ARGUMENT") and message.lower() in got.lower()
     np.testing.assert_array_equal(answers["small", "after"][0][1], answers["small", "bytes"][0][1])
+
+
+def test_limits_refuse_larger_images(tmp_path):
+    model = make_model(SMALL)
+    version = saved_model.publish(
+        alexnet.for_export(model, "builtin"), SMALL, class_names=CLASSES, resize="paper", directory=tmp_path,
+        limits=signatures.ImageLimits(megapixels=2, megabytes=1))
+    answers = [answer for answer, _ in serve([(str(version), [request(version, "serving_default", [each]) for each in (
+        black(1_500, 1_400), black(1_500, 1_300), ENCODED[0] + bytes(1_000_000), ENCODED[0])])])]
+    assert "at most 2 megapixels are read" in answers[0] and "at most 1 MB are read" in answers[2]
+    assert all(answer.startswith("INVALID_ARGUMENT") for answer in (answers[0], answers[2]))
+    assert not isinstance(answers[1], str) and not isinstance(answers[3], str)
+    assert "2 megapixels" in (tmp_path / "SERVING.md").read_text()
 
 
 def test_a_huge_declared_size_costs_no_memory(served):
@@ -220,14 +237,14 @@ def test_the_file_is_the_contract(served):
         "images": [images, {"logits": (tf.float32, [-1, 5]), "probabilities": (tf.float32, [-1, 5])}],
         "features": [images, {"fc7": (tf.float32, [-1, 16])}]}
     labels = (version / "assets" / "classes.txt").read_bytes()
-    assert labels == b"".join(name + b"\n" for name in saved_model.encoded(CLASSES))
+    assert labels == b"".join(name + b"\n" for name in signatures.encoded(CLASSES))
     assert {path.name for path in version.parent.iterdir()} == {"1", ".lock", "SERVING.md", "batching_parameters.txt"}
 
 
 def test_the_static_check_sees_the_traps(tmp_path):
     trap_grouped(str(tmp_path / "grouped"))
     assert "XLA" in problems(tmp_path / "grouped")
-    model = make_model(SMALL)  # With the gradient that training uses, on a device.
+    model = alexnet.build_model(SMALL, lrn_implementation="xla")  # As training computes it, on a device.
     module = tf.Module()
     module.weights = [v.value for v in model.variables]
 

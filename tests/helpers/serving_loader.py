@@ -17,6 +17,7 @@ import sys
 import numpy as np
 
 STRING = 7
+CODES = {3: "INVALID_ARGUMENT", 5: "NOT_FOUND", 8: "RESOURCE_EXHAUSTED", 13: "INTERNAL"}
 DTYPES = {1: np.float32, 3: np.int32, 9: np.int64}
 
 
@@ -55,7 +56,8 @@ class Loader:
 
     def _check(self):
         if self.tf.TF_GetCode(self.status):
-            raise RuntimeError(ctypes.string_at(self.tf.TF_Message(self.status)).decode())
+            message = ctypes.string_at(self.tf.TF_Message(self.status)).decode()
+            raise RuntimeError(f"{CODES.get(self.tf.TF_GetCode(self.status), 'another code')}: {message}")
 
     def run(self, feeds, fetches):
         """Returns the values of some tensors."""
@@ -97,7 +99,8 @@ class Loader:
         count, dtype, data = int(np.prod(shape)), self.tf.TF_TensorType(tensor), self.tf.TF_TensorData(tensor)
         if dtype != STRING:
             kind = np.dtype(DTYPES[dtype])
-            return np.frombuffer(ctypes.string_at(data, count * kind.itemsize), kind).reshape(shape)
+            content = ctypes.string_at(data, count * kind.itemsize) if count else b""
+            return np.frombuffer(content, kind, count).reshape(shape)
         places = [ctypes.c_void_p(data + 24 * index) for index in range(count)]
         strings = [ctypes.string_at(self.tf.TF_StringGetDataPointer(place), self.tf.TF_StringGetSize(place))
                    for place in places]

@@ -1,0 +1,43 @@
+"""Every export format: its name, what it is for, and the function that writes it. A new format is an entry here.
+
+A writer takes an `export_job.ExportJob` and yields an `export_job.Artifact` for each file or directory as soon as that
+is whole. Writers import TensorFlow and other packages when they are called, so that the names cost nothing.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from alexnet_tf.exporting.export_job import Artifact, ExportJob
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """An export format.
+
+    Attributes:
+        purpose: What it is for, in a few words.
+        write: Writes everything of this format and yields what it wrote.
+    """
+
+    purpose: str
+    write: Callable[["ExportJob"], Iterator["Artifact"]]
+
+
+def _write_saved_model(job: "ExportJob") -> Iterator["Artifact"]:
+    from alexnet_tf.exporting import saved_model
+
+    yield from saved_model.write(job)
+
+
+def _write_tflite(job: "ExportJob") -> Iterator["Artifact"]:
+    from alexnet_tf.exporting import tflite
+
+    yield from tflite.write(job)
+
+
+FORMATS: dict[str, Format] = {
+    "saved_model": Format("TF Serving", _write_saved_model),
+    "tflite": Format("phones, browsers and small computers", _write_tflite),
+}
