@@ -1,11 +1,13 @@
 """What every script does around its work: TensorFlow started quietly, and a user's mistake told in a line."""
 
 import inspect
+import logging
 import os
 import sys
 import tempfile
 
-from absl import app, flags, logging
+import absl.logging
+from absl import app, flags
 
 from alexnet_tf import errors
 
@@ -48,6 +50,23 @@ def check_no_arguments(argv) -> None:
         raise errors.UserError(f"Unexpected arguments: {' '.join(argv[1:])}. Flags are written --name=value; see --help.")
 
 
+class _ScreenHandler(logging.Handler):
+    """Prints log records as the library's messages: warnings to standard error, all else to standard output."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        stream = sys.stderr if record.levelno >= logging.WARNING else sys.stdout
+        print(record.getMessage(), file=stream, flush=True)
+
+
+def show_log() -> None:
+    """Shows on the screen what the library logs, as plain lines."""
+    logger = logging.getLogger("alexnet_tf")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    if not any(isinstance(handler, _ScreenHandler) for handler in logger.handlers):
+        logger.addHandler(_ScreenHandler())
+
+
 def run(main) -> None:
     """Runs a script's `main(argv)` under absl; arguments that are left over, and errors a user can mend, end in a line.
 
@@ -62,7 +81,7 @@ def run(main) -> None:
         return app.parse_flags_with_usage(argv)
 
     def wrapped(argv):
-        logging.set_verbosity(logging.WARNING)  # TensorFlow tells each step of an export.
+        absl.logging.set_verbosity(absl.logging.WARNING)  # TensorFlow tells each step of an export.
         try:
             return main(argv)
         except errors.UserError as error:
@@ -70,6 +89,7 @@ def run(main) -> None:
         except KeyboardInterrupt:
             sys.exit("\nStopped.")
 
+    show_log()
     for stream in (sys.stdout, sys.stderr):  # A file's name may be no Unicode.
         stream.reconfigure(errors="backslashreplace")
     app.run(wrapped, flags_parser=parse)

@@ -31,6 +31,9 @@ def pytest_configure(config):
     if config.getoption("numprocesses", 0) and not hasattr(config, "workerinput"):
         return
     import tensorflow as tf
+
+    from alexnet_tf import cli
+    cli.show_log()
     tf.config.set_logical_device_configuration(
         tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
     tf.config.experimental.enable_tensor_float_32_execution(False)

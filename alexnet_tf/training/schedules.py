@@ -35,32 +35,60 @@ class Plateau:
         return self.divisions > self.MAX_DIVISIONS
 
 
-def rate_factor(recipe: recipes.Recipe, progress: float, divisions: int = 0) -> float:
-    """Returns the factor on the learning rate, warm-up left out.
+@dataclasses.dataclass(frozen=True)
+class Rates:
+    """The learning rates of one step.
+
+    Attributes:
+        kernels: Learning rate of the kernels.
+        bias_multiplier: The biases' rate over the kernels'.
+        conv1_multiplier: A further factor on conv1's kernels; 0 freezes them.
+    """
+
+    kernels: float
+    bias_multiplier: float
+    conv1_multiplier: float
+
+
+# The factor on the learning rate, from (recipe, fraction of the run that is done, divisions of the plateau).
+SCHEDULES = {
+    "plateau": lambda recipe, progress, divisions: 0.1 ** divisions,
+    "steps": lambda recipe, progress, divisions: step_factor(recipe.steps, progress),
+    "cosine": lambda recipe, progress, divisions: 0.5 * (1 + math.cos(math.pi * progress)),
+}
+
+
+def rates(recipe: recipes.Recipe, step: int, total_steps: int, divisions: int = 0) -> Rates:
+    """Returns the learning rates of a step.
 
     Args:
-        recipe: Its schedule decides.
-        progress: Fraction of the run that is done, in [0, 1].
-        divisions: Of the plateau schedule.
+        recipe: Its rate, schedule, warm-up and multipliers.
+        step: Steps done since the start.
+        total_steps: Steps of the whole run.
+        divisions: How often the "plateau" schedule has divided the rate.
     """
-    if recipe.schedule == "plateau":
-        return 0.1 ** divisions
-    if recipe.schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * progress))
-    return step_factor(recipe.steps, progress)
+    progress = step / total_steps
+    factor = SCHEDULES[recipe.schedule](recipe, progress, divisions)
+    warm_up = min(1.0, (step + 1) / recipe.warmup_steps) if recipe.warmup_steps else 1.0
+    bias_multiplier, conv1_multiplier = recipe.bias_learning_rate_multiplier, 1.0
+    if recipe.schedule == "steps":
+        conv1_multiplier = step_factor(recipe.conv1_steps, progress)
+        if recipe.bias_steps is not None:
+            bias_multiplier *= step_factor(recipe.bias_steps, progress) / factor
+    return Rates(recipe.learning_rate * factor * warm_up, bias_multiplier, conv1_multiplier)
 
 
-def step_factor(steps, progress: float) -> float:
+def step_factor(steps: tuple[tuple[float, float], ...], progress: float) -> float:
     """Returns the factor of the last step that has begun. At 25/91 of 91 epochs, epoch 25 is inside."""
     return ([1.0] + [factor for begin, factor in steps if progress >= begin - 1e-9])[-1]
 
 
 def is_stuck(train_loss: float, chance_loss: float, steps: int) -> bool:
-    """Says whether a network has learned nothing: its cross-entropy is that of guessing by the classes' frequencies.
+    """Returns whether a network has learned nothing: its cross-entropy is that of guessing by the classes' frequencies.
 
     Args:
         train_loss: Mean cross-entropy over an epoch, in nats.
         chance_loss: Entropy of the classes, ln(classes) if they are equally frequent.
-        steps: Steps done; before 100 nothing is said.
+        steps: Steps done; before 100 it is too early to tell.
     """
     return steps >= 100 and 0.98 * chance_loss < train_loss < 1.1 * chance_loss

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from alexnet_tf import alexnet, architectures, errors, recipes
 from alexnet_tf.data import input_pipeline
-from alexnet_tf.training import distribution, optimizer, transfer_learning
+from alexnet_tf.training import distribution, optimizer, schedules, transfer_learning
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +79,12 @@ class TrainStep:
     @property
     def variables(self) -> list[keras.Variable]:
         return [*self.model.variables, *self._optimizer.variables]
+
+    def set_rates(self, rates: schedules.Rates) -> None:
+        """Sets the learning rates of the next step."""
+        self.sgd.bias_multiplier.assign(rates.bias_multiplier)
+        self.sgd.conv1_multiplier.assign(rates.conv1_multiplier)
+        self.sgd.learning_rate = rates.kernels
 
     def batches(self, make_dataset):
         """Returns the iterator over a worker's batches, each divided between its devices.

@@ -10,7 +10,7 @@ import tensorflow as tf
 from alexnet_tf import alexnet, architectures, runs
 from alexnet_tf.data import discovery, input_pipeline
 from alexnet_tf.run_config import TrainConfig
-from alexnet_tf.training import trainer
+from alexnet_tf.training import run_setup
 from tests.helpers.networks import SMALL
 
 COLOURS = {
@@ -37,7 +37,7 @@ def fit_small(images: pathlib.Path, path: pathlib.Path) -> runs.RunDirectory:
     data, run = discovery.find_dataset(str(images)), runs.RunDirectory(path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(architectures.ARCHITECTURES, "small", SMALL)
-        run_config = trainer.make_run_config(TrainConfig(architecture="small", initialization="he"), data)
+        run_config = run_setup.make_run_config(TrainConfig(architecture="small", initialization="he"), data)
         model = alexnet.build_model(run_config.architecture, seed=1)
     [(images, labels)] = input_pipeline.evaluation_batches(
         data.splits["train"], batch_size=100, image_size=67, resize="paper")

@@ -29,6 +29,7 @@ from alexnet_tf import architectures, recipes  # noqa: E402
 from alexnet_tf.data import discovery  # noqa: E402
 from alexnet_tf.training import distribution, train_step, trainer  # noqa: E402
 from tests.helpers.networks import TINY  # noqa: E402
+from tests.helpers.stopping import signal_after  # noqa: E402
 
 QUIET = dataclasses.replace(TINY, name="quiet", dropout_rate=0.0)
 
@@ -46,8 +47,7 @@ def work(job):
     steps, number = job.get("die", (-1, None))
     if steps == 0:
         os.kill(os.getpid(), number)
-    step, end = train_step.TrainStep.__call__, trainer._Training._end_step
-    left = iter(range(steps - 1, -1, -1))
+    step = train_step.TrainStep.__call__
 
     def recording_step(self, batch, is_stop=False):
         (images, _), _ = batch  # With the colour noise beside them.
@@ -56,15 +56,10 @@ def work(job):
             print(self.sgd.iterations.numpy(), *images[:, 0, 0, 0].numpy(), file=record)
         return step(self, batch, is_stop)
 
-    def dying_end(self, result):
-        end(self, result)
-        if next(left, None) == 0:
-            os.kill(os.getpid(), number)
-
-    train_step.TrainStep.__call__, trainer._Training._end_step = recording_step, dying_end
+    train_step.TrainStep.__call__ = recording_step
     is_complete = trainer.train(
         make_config(job.get("seed", 3), job.get("batch_size", 8)), discovery.find_dataset(job["data"]), job["workdir"],
-        placement=placement, checkpoint_minutes=0)
+        placement=placement, checkpoint_minutes=0, on_step_end=signal_after(steps, number))
     return 0 if is_complete else 1
 
 

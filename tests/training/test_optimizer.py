@@ -1,14 +1,12 @@
 """Tests of `optimization`: the paper's update and the sources' schedules against written-out numbers."""
 
-import math
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import architectures, recipes
-from alexnet_tf.training import optimizer, schedules
+from alexnet_tf.training import optimizer
 
 
 def paper_update(weights, gradients, rates, decay, momentum):
@@ -70,41 +68,6 @@ def test_momentum_sgd_freezes_conv1_without_decay():
     after = apply(sgd, variables, [1.0, 1.0], [0.1, 0.1])
     assert after["conv1_a/kernel"] == before["conv1_a/kernel"] and after["conv1_a/bias"] == before["conv1_a/bias"]
     assert after["fc8/kernel"] != before["fc8/kernel"]
-
-
-@pytest.mark.parametrize(("progress", "factor"), [(0, 1), (24.99 / 91, 1), (25 / 91, .1), (50.9 / 91, .1), (51 / 91, .01), (.9, .001)])
-def test_rate_factor_of_the_authors_steps(progress, factor):
-    assert schedules.rate_factor(architectures.ORIGINAL2012.recipe, progress) == pytest.approx(factor, rel=1e-12)
-
-
-def test_rate_factor_of_caffe_falls_every_20_of_90_epochs():
-    factors = [schedules.rate_factor(architectures.CAFFE.recipe, epoch / 90) for epoch in range(90)]
-    assert [epoch for epoch in range(1, 90) if factors[epoch] != factors[epoch - 1]] == [20, 40, 60, 80]
-    assert factors[-1] == pytest.approx(1e-4)
-
-
-def test_rate_factor_of_cosine_and_plateau():
-    cosine = recipes.Recipe(schedule="cosine")
-    assert [schedules.rate_factor(cosine, p) for p in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
-    assert [schedules.rate_factor(architectures.PAPER.recipe, 0.7, d) for d in range(4)] == pytest.approx([1, .1, .01, .001])
-
-
-def test_plateau_divides_three_times_and_then_ends():
-    plateau, patience, seen = schedules.Plateau(), 2, []
-    for error in [.9, .8, .8, .81, .7, .7, .7, .7, .7, .7, .7]:
-        over = plateau.update(error, patience)
-        seen.append((plateau.divisions, over))
-    assert seen == [(0, False), (0, False), (0, False), (1, False), (1, False), (1, False), (2, False), (2, False),
-                    (3, False), (3, False), (4, True)]
-
-
-@pytest.mark.parametrize(("loss", "steps", "stuck"), [(1.609, 100, True), (1.60, 500, True), (1.609, 99, False), (1.5, 500, False)])
-def test_is_stuck_at_ln_classes(loss, steps, stuck):
-    assert schedules.is_stuck(loss, math.log(5), steps) is stuck
-
-
-def test_is_stuck_is_not_said_of_a_loss_above_chance():
-    assert not schedules.is_stuck(2.5, math.log(5), 500)
 
 
 def test_momentum_sgd_without_momentum_is_plain_sgd():

@@ -15,16 +15,17 @@ from alexnet_tf.data import datasets, discovery, input_pipeline, tfrecords
 from alexnet_tf.evaluation import metrics
 from alexnet_tf.exporting import saved_model
 from alexnet_tf.run_config import TrainConfig
-from alexnet_tf.training import distribution, schedules, train_step, trainer
+from alexnet_tf.training import distribution, reporter, run_setup, schedules, train_step, trainer
 from tests.helpers.files import write_folders
 from tests.helpers.networks import SMALL, TINY
+from tests.helpers.stopping import signal_after
 
 
 def test_chance_loss_is_the_entropy_of_the_classes():
     split = datasets.ImageFiles(("a", "b", "c", "d"), np.array([0, 0, 0, 1], "int32"))
-    assert trainer.chance_loss(split, 2) == pytest.approx(-(.75 * math.log(.75) + .25 * math.log(.25)))
+    assert run_setup.chance_loss(split, 2) == pytest.approx(-(.75 * math.log(.75) + .25 * math.log(.25)))
     even = datasets.ImageFiles(("a",) * 1000, np.arange(1000, dtype="int32"))
-    assert trainer.chance_loss(even, 1000) == pytest.approx(6.9078, abs=1e-4)
+    assert run_setup.chance_loss(even, 1000) == pytest.approx(6.9078, abs=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -53,29 +54,15 @@ def history(path, dropped=("images_per_second",)):
         return [{k: v for k, v in row.items() if k not in dropped} for row in csv.DictReader(file)]
 
 
-def stop_after(monkeypatch, steps, number=signal.SIGTERM):
-    """Has a signal sent to this process after some steps."""
-    end, left = trainer._Training._end_step, iter(range(steps - 1, -1, -1))
-
-    def stopping_end(self, result):
-        if next(left, None) == 0:
-            os.kill(os.getpid(), number)
-        end(self, result)
-    monkeypatch.setattr(trainer._Training, "_end_step", stopping_end)
-
-
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
 def test_train_resumed_in_mid_epoch_ends_with_the_same_bits(data, tmp_path, monkeypatch, precision):
     run = tiny_config(precision)
     assert trainer.train(run, data, tmp_path / "whole") is True
-    with monkeypatch.context() as patch:
-        stop_after(patch, 3)
-        assert trainer.train(run, data, tmp_path / "parts") is False
+    assert trainer.train(run, data, tmp_path / "parts", on_step_end=signal_after(3)) is False
     state = runs.RunDirectory(tmp_path / "parts").read_checkpoint()[1]
     assert (state["epoch"], state["step"]) == (0, 3)
-    with monkeypatch.context() as patch:
-        stop_after(patch, 4)  # Two steps of the first epoch are left: stops in the second.
-        trainer.train(run, data, tmp_path / "parts")
+    # Two steps of the first epoch are left: stops in the second.
+    trainer.train(run, data, tmp_path / "parts", on_step_end=signal_after(4))
     assert trainer.train(run, data, tmp_path / "parts") is True
     whole, parts = final_arrays(tmp_path / "whole"), final_arrays(tmp_path / "parts")
     assert whole.keys() == parts.keys() and any("momentum" in name for name in whole)
@@ -128,7 +115,7 @@ def test_train_refuses_other_classes_and_other_images(data, tmp_path):
 
 def test_train_that_diverges_names_the_step_and_keeps_the_checkpoint(data, tmp_path):
     run = tiny_config(epochs=3, learning_rate=1e6)
-    with pytest.raises(trainer.TrainingError, match=r"at step \d+.*: the run has diverged.*--learning_rate=3.3e\+05"):
+    with pytest.raises(reporter.TrainingError, match=r"at step \d+.*: the run has diverged.*--learning_rate=3.3e\+05"):
         trainer.train(run, data, tmp_path / "run")
     assert all(np.isfinite(array).all() for array in (runs.RunDirectory(tmp_path / "run").read_checkpoint() or [{}])[0].values())
 
@@ -180,9 +167,7 @@ def test_train_that_skips_resumes_with_the_same_bits(data, tmp_path, monkeypatch
     places = [input_pipeline.batch_indices(train, tiny_config().recipe, seed=3, epoch=0, step=step)[1] for step in (1, 3)]
     bad_data, _ = spoiled(data, "train", places, tmp_path)
     trainer.train(tiny_config(), bad_data, tmp_path / "whole", on_bad_image="skip")
-    with monkeypatch.context() as patch:
-        stop_after(patch, steps)
-        assert not trainer.train(tiny_config(), bad_data, tmp_path / "parts", on_bad_image="skip")
+    assert not trainer.train(tiny_config(), bad_data, tmp_path / "parts", on_bad_image="skip", on_step_end=signal_after(steps))
     trainer.train(tiny_config(), bad_data, tmp_path / "parts", on_bad_image="skip")
     expected = final_arrays(tmp_path / "whole")
     for name, array in final_arrays(tmp_path / "parts").items():
@@ -205,24 +190,24 @@ def test_train_uses_the_statistics_of_prepared_data(data, tmp_path):
         (1.0, 2.0, 3.0), np.arange(256 * 256 * 3, dtype="float32").reshape(256, 256, 3), (4.0, 5.0, 6.0),
         ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)))
     prepared = dataclasses.replace(data, statistics=statistics)
-    run_config = trainer.make_run_config(tiny_config(), prepared)
+    run_config = run_setup.make_run_config(tiny_config(), prepared)
     assert run_config.mean == (1.0, 2.0, 3.0)
     assert run_config.colour_pca.stdevs == (4.0, 5.0, 6.0)
     assert np.array_equal(run_config.colour_pca.vectors, np.eye(3))
-    plain = trainer.make_run_config(tiny_config(), data)
+    plain = run_setup.make_run_config(tiny_config(), data)
     assert plain.mean == architectures.IMAGENET_MEAN and plain.colour_pca.stdevs == architectures.IMAGENET_PCA_STDEVS
 
     with_image = dataclasses.replace(tiny_config(epochs=1), mean="image")
     trainer.train(with_image, prepared, tmp_path / "run")
     model, _, _ = runs.load_model(runs.RunDirectory(tmp_path / "run"))
     np.testing.assert_array_equal(model.get_layer("normalize").mean, statistics.mean_image[94:161, 94:161])
-    with pytest.raises(trainer.TrainingError, match="alexnet_tf prepare --data_dir="):
+    with pytest.raises(reporter.TrainingError, match="alexnet_tf prepare --data_dir="):
         trainer.train(with_image, data, tmp_path / "other")
 
 
 def test_train_compiled_by_xla_trains_as_without_and_is_not_promised_to_be_deterministic(data, tmp_path):
     run = dataclasses.replace(tiny_config(), jit=True)
-    with pytest.raises(trainer.TrainingError, match="--jit does not go with --deterministic"):
+    with pytest.raises(reporter.TrainingError, match="--jit does not go with --deterministic"):
         trainer.train(run, data, tmp_path / "run")
     assert not (tmp_path / "run").exists()
     with pytest.MonkeyPatch.context() as patch:  # XLA draws other numbers from the same seed.
@@ -247,7 +232,7 @@ def test_train_learns_colours(data, tmp_path):
 
 
 def test_make_run_config_is_json_and_rebuilds_the_row(data):
-    run_config = trainer.make_run_config(tiny_config(), data)
+    run_config = run_setup.make_run_config(tiny_config(), data)
     row = run_config.architecture
     assert row.num_classes == 5 and row.stages[0].filters == 8
     assert run_config.data.images == {"train": 40, "val": 10}
@@ -258,7 +243,7 @@ def test_train_names_the_step_of_a_loss_that_is_not_finite(data, tmp_path, monke
     monkeypatch.setattr(
         train_step.TrainStep, "__call__",
         lambda self, *args, **kw: dataclasses.replace(step(self, *args, **kw), loss=math.nan))
-    with pytest.raises(trainer.TrainingError, match=r"The loss is nan at step 1 \(epoch 1\): the run has diverged. Start"):
+    with pytest.raises(reporter.TrainingError, match=r"The loss is nan at step 1 \(epoch 1\): the run has diverged. Start"):
         trainer.train(tiny_config(), data, tmp_path / "run")
     assert runs.RunDirectory(tmp_path / "run").steps() == []
 
@@ -284,9 +269,9 @@ def test_train_stopped_in_the_validation_goes_on_there(data, tmp_path, monkeypat
 
 def test_train_with_auto_precision_resumes_with_the_runs(data, tmp_path, monkeypatch):
     run = dataclasses.replace(tiny_config(epochs=1), precision="auto")
-    monkeypatch.setattr(trainer.distribution, "default_precision", lambda: "mixed_bfloat16")
+    monkeypatch.setattr(distribution, "default_precision", lambda: "mixed_bfloat16")
     trainer.train(run, data, tmp_path / "run")
-    monkeypatch.setattr(trainer.distribution, "default_precision", lambda: "float32")
+    monkeypatch.setattr(distribution, "default_precision", lambda: "float32")
     assert trainer.train(run, data, tmp_path / "run") is True
     assert runs.RunDirectory(tmp_path / "run").read_config().train.precision == "mixed_bfloat16"
 
@@ -296,15 +281,12 @@ def test_train_sets_the_rates_of_the_schedule(data, tmp_path, monkeypatch, sched
     recipe = dataclasses.replace(
         architectures.ORIGINAL2012.recipe, batch_size=8, epochs=4, schedule=schedule, learning_rate=1e-3, weight_decay=0,
         steps=((.5, .1),), bias_steps=(), conv1_steps=((.75, 0.),))
-    seen, end = [], trainer._Training._end_step
+    seen = []
 
-    def watching(self, result):
-        sgd = self.train_step.sgd
-        seen.append([float(sgd.learning_rate), float(sgd.bias_multiplier), float(sgd.conv1_multiplier)])
-        end(self, result)
+    def watch(state, step):
+        seen.append([float(step.sgd.learning_rate), float(step.sgd.bias_multiplier), float(step.sgd.conv1_multiplier)])
 
-    monkeypatch.setattr(trainer._Training, "_end_step", watching)
-    trainer.train(dataclasses.replace(tiny_config(), recipe=recipe), data, tmp_path / "run")
+    trainer.train(dataclasses.replace(tiny_config(), recipe=recipe), data, tmp_path / "run", on_step_end=watch)
     expected = {  # (kernels, biases over kernels, conv1 over the others) in the first step of each of the four epochs.
         "plateau": [(1e-3, 2, 1)] * 4,
         "steps": [(1e-3, 2, 1), (1e-3, 2, 1), (1e-4, 20, 1), (1e-4, 20, 0)],
@@ -326,9 +308,7 @@ def test_train_on_two_devices_resumes_with_the_same_bits(data, tmp_path, monkeyp
     run = tiny_config(clip_norm=0.5)
     placement = distribution.make_placement(strategy, TWO)
     assert trainer.train(run, data, tmp_path / "whole", placement=placement)
-    with monkeypatch.context() as patch:
-        stop_after(patch, 3)
-        assert not trainer.train(run, data, tmp_path / "parts", placement=placement)
+    assert not trainer.train(run, data, tmp_path / "parts", placement=placement, on_step_end=signal_after(3))
     assert trainer.train(run, data, tmp_path / "parts", placement=placement)
     whole, parts = final_arrays(tmp_path / "whole"), final_arrays(tmp_path / "parts")
     assert all(array.tobytes() == parts[name].tobytes() for name, array in whole.items())
@@ -341,9 +321,7 @@ def test_train_goes_on_from_a_checkpoint_of_any_other_placement(data, tmp_path, 
     run = tiny_config(clip_norm=0.5)
     assert trainer.train(run, data, tmp_path / "plain")
     for strategy, devices in (("split", TWO), ("mirrored", TWO), ("auto", ()), ("split", TWO[::-1])):
-        with monkeypatch.context() as patch:
-            stop_after(patch, 3)
-            trainer.train(run, data, tmp_path / "mixed", placement=distribution.make_placement(strategy, devices))
+        trainer.train(run, data, tmp_path / "mixed", placement=distribution.make_placement(strategy, devices), on_step_end=signal_after(3))
     assert "is complete" not in capsys.readouterr().out  # The fourth did the last step.
     assert_same_arrays(final_arrays(tmp_path / "mixed"), final_arrays(tmp_path / "plain"), rtol=1e-4, atol=1e-6)
 

@@ -4,10 +4,8 @@ import collections
 import csv
 import dataclasses
 import json
-import os
 import pathlib
 import shutil
-import signal
 
 import keras
 import numpy as np
@@ -17,10 +15,11 @@ import tensorflow as tf
 from alexnet_tf import alexnet, architectures, errors, plotting, recipes, runs
 from alexnet_tf.data import discovery
 from alexnet_tf.run_config import MEAN_IMAGE, ImportedFile, TrainConfig
-from alexnet_tf.training import optimizer, train_step, trainer, transfer_learning
+from alexnet_tf.training import optimizer, reporter, run_setup, train_step, trainer, transfer_learning
 from alexnet_tf.weights import conversion
 from tests.helpers.files import write_folders
 from tests.helpers.networks import TINY
+from tests.helpers.stopping import signal_after
 
 CONV = ("conv1_a", "conv1_b", "conv2_a", "conv2_b")
 LAYERS = (*CONV, "fc6_a", "fc6_b", "fc8")
@@ -76,25 +75,13 @@ def same(a, b):
 
 def start(train_config, data, path, monkeypatch):
     """Begins a run and kills it before its first step; returns the arrays of its first checkpoint."""
-    def killed(self):
+    def killed(*arguments, **options):
         raise KeyboardInterrupt
     with monkeypatch.context() as patch:
-        patch.setattr(trainer._Training, "_run_epoch", killed)
+        patch.setattr(reporter.Reporter, "begin_epoch", killed)
         with pytest.raises(KeyboardInterrupt):
             trainer.train(train_config, data, path)
     return arrays_of(path, 0)
-
-
-def stop_after(monkeypatch, steps):
-    """Sends SIGTERM after some steps."""
-    end, left = trainer._Training._end_step, [steps]
-
-    def stopping(self, result):
-        left[0] -= 1
-        if not left[0]:
-            os.kill(os.getpid(), signal.SIGTERM)
-        end(self, result)
-    monkeypatch.setattr(trainer._Training, "_end_step", stopping)
 
 
 def history(path):
@@ -140,9 +127,7 @@ def test_what_starts_anew_has_numbers_that_nothing_had(source, five, tmp_path, m
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
 def test_frozen_weights_do_not_move_by_a_bit_and_the_others_do(source, three, tmp_path, monkeypatch, precision):
     train_config = tiny_config(source, freeze=CONV, precision=precision, weight_decay=0.5)
-    with monkeypatch.context() as patch:
-        stop_after(patch, 3)
-        assert trainer.train(train_config, three, tmp_path / "run") is False
+    assert trainer.train(train_config, three, tmp_path / "run", on_step_end=signal_after(3)) is False
     assert trainer.train(train_config, three, tmp_path / "run") is True
     before, after = arrays_of(source), arrays_of(tmp_path / "run")
     assert same(weights_of(before, CONV), after) == set(weights_of(before, CONV))
@@ -164,9 +149,7 @@ def test_a_run_resumed_in_mid_epoch_ends_with_the_same_bits(source, three, tmp_p
     train_config = tiny_config(source, freeze=freeze, new_layer_learning_rate_multiplier=10.0)
     trainer.train(train_config, three, tmp_path / "whole")
     for steps in (2, 5):  # Six steps an epoch.
-        with monkeypatch.context() as patch:
-            stop_after(patch, steps)
-            trainer.train(train_config, three, tmp_path / "parts")
+        trainer.train(train_config, three, tmp_path / "parts", on_step_end=signal_after(steps))
     assert trainer.train(train_config, three, tmp_path / "parts") is True
     whole, parts = arrays_of(tmp_path / "whole"), arrays_of(tmp_path / "parts")
     assert whole.keys() == parts.keys() and same(whole, parts) == set(whole)
@@ -209,7 +192,7 @@ def test_the_input_comes_with_the_weights(five, three, tmp_path, monkeypatch):
     """A source that was trained with a mean image and He's scale, in a run whose initialisation has another scale."""
     run = runs.RunDirectory(tmp_path / "source")
     config = tiny_config(resize="caffe")
-    run_config = dataclasses.replace(trainer.make_run_config(config, five), mean=MEAN_IMAGE)
+    run_config = dataclasses.replace(run_setup.make_run_config(config, five), mean=MEAN_IMAGE)
     mean = np.random.default_rng(0).uniform(0, 255, (67, 67, 3)).astype("float32")
     model = alexnet.build_model(run_config.architecture, mean=mean, seed=1)
     run.write_mean_image(mean)
@@ -228,7 +211,7 @@ def test_the_input_comes_with_the_weights(five, three, tmp_path, monkeypatch):
 
 def test_new_weights_of_the_first_layer_fit_a_source_whose_pixels_are_not_divided(five, tmp_path, monkeypatch):
     run = runs.RunDirectory(tmp_path / "source")
-    run_config = trainer.make_run_config(tiny_config(initialization="row"), five)
+    run_config = run_setup.make_run_config(tiny_config(initialization="row"), five)
     model = alexnet.build_model(run_config.architecture, seed=1)
     run.write_config(run_config, five.class_names)
     run.write_checkpoint(7, {variable.path: variable.numpy() for variable in model.variables}, {"epoch": 1})
@@ -275,7 +258,7 @@ def executed(graph):
 def test_nothing_is_computed_backwards_below_the_lowest_layer_that_learns(
         source, five, tmp_path, freeze, filters, inputs, fused, pools, products):
     train_config = tiny_config(source, freeze=freeze)
-    run_config = trainer.make_run_config(train_config, five, transfer_learning.find_source(str(source), tmp_path / "run"))
+    run_config = run_setup.make_run_config(train_config, five, transfer_learning.find_source(str(source), tmp_path / "run"))
     step = train_step.TrainStep(run_config.architecture, train_config.recipe, frozen=freeze)
     graph = step._step.get_concrete_function(
         (tf.TensorSpec([8, 67, 67, 3], tf.uint8), tf.TensorSpec([8], tf.int32)), tf.constant(0.0)).graph

@@ -1,0 +1,110 @@
+"""What is settled between the decision to train and the first step: the run's config, its mean, and that workers agree."""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from alexnet_tf import architectures
+from alexnet_tf.data import datasets, input_pipeline, preprocessing
+from alexnet_tf.run_config import MEAN_IMAGE, ColourPCA, PretrainedRun, RunConfig, RunData, TrainConfig
+from alexnet_tf.runs import RunDirectory
+from alexnet_tf.training import distribution, transfer_learning
+from alexnet_tf.training.reporter import TrainingError
+
+# What a step raises when another worker is gone.
+_LOST_WORKER = (
+    tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.InternalError, tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError, *input_pipeline.READ_ERRORS)
+
+
+def make_run_config(train_config: TrainConfig, data: datasets.DataSet, source: PretrainedRun | None = None) -> RunConfig:
+    """Returns all that is needed to evaluate, export or resume a run.
+
+    Args:
+        train_config: How to train.
+        data: What to train on.
+        source: The run that the weights come from, in transfer learning.
+
+    Raises:
+        TrainingError: If a mean image is asked for and not known.
+        transfer_learning.TransferError: If a layer that starts anew is frozen.
+    """
+    architecture, statistics = architectures.ARCHITECTURES[train_config.architecture], data.statistics
+    if train_config.mean == "image" and statistics is None:
+        raise TrainingError(
+            f"--mean=image needs images whose mean image is known; {data.directory} is not prepared. Type\n  python -m "
+            f"alexnet_tf prepare --data_dir={data.directory} --output_dir=OUT\nand train with --data_dir=OUT.")
+    mean: tuple[float, ...] | str = MEAN_IMAGE
+    if train_config.mean != "image":
+        mean = tuple(statistics.mean_pixel) if statistics else architecture.mean
+    run_config = RunConfig(
+        train=train_config, image_size=architecture.image_size, mean=source.mean if source else mean,
+        scale=source.scale if source else None, source=source,
+        colour_pca=ColourPCA(
+            statistics.pca_stdevs if statistics else architectures.IMAGENET_PCA_STDEVS,
+            statistics.pca_vectors if statistics else architectures.IMAGENET_PCA_VECTORS),
+        data=RunData(
+            name=data.name, directory=data.directory, classes=tuple(data.class_names),
+            images={name: len(split) for name, split in data.splits.items()}, validation=data.validation,
+            fingerprint=data.fingerprint()))
+    if source:
+        transfer_learning.new_layers(run_config)  # Fails where one of them is frozen.
+    return run_config
+
+
+def input_mean(run: RunDirectory, run_config: RunConfig, data: datasets.DataSet):
+    """Returns what the first layer subtracts: a colour, or float32 [size, size, 3], the run's, its source's or the data's."""
+    if run_config.mean != MEAN_IMAGE:
+        return run_config.mean
+    if run_config.source:
+        return run.read_mean(run_config) if run.steps() else transfer_learning.read_mean_image(run_config.source)
+    return preprocessing.center_crop(data.statistics.mean_image, run_config.image_size)
+
+
+def check_that_workers_agree(placement: distribution.Placement, run: RunDirectory, run_config: RunConfig) -> None:
+    """Refuses workers that would each train another run: they would wait for each other for ever, or learn nonsense.
+
+    Raises:
+        TrainingError: If they differ in flags, data or checkpoints.
+    """
+    content = run_config.to_json()
+    for name in ("directory", "name"):
+        del content["data"][name]
+    digest = hashlib.sha256(json.dumps([content, run.steps()], sort_keys=True).encode()).digest()
+    own = int.from_bytes(digest[:5], "big")  # Exact in float64, as is the sum.
+    if placement.total(own) != own * placement.num_workers:
+        raise TrainingError(
+            "The workers were not started alike. All need the same flags, the same images, the same --precision, and one "
+            f"--workdir that they share; this one, worker {placement.worker + 1}, sees {run} "
+            + (f"with a checkpoint of step {run.steps()[0]}." if run.steps() else "without a checkpoint."))
+
+
+@contextlib.contextmanager
+def lost_workers_reported(placement: distribution.Placement) -> Iterator[None]:
+    """Turns what TensorFlow raises when another worker is gone into a `TrainingError`."""
+    try:
+        yield
+    except _LOST_WORKER as error:
+        if placement.num_workers == 1:
+            raise
+        raise TrainingError(
+            "The other workers cannot be reached any more: one has ended, or the network is cut. Start all of them again "
+            "with the same commands: the run goes on from its last checkpoint, if there is one.\n  TensorFlow says: "
+            + (str(error).rpartition("}} ")[2].splitlines() or [type(error).__name__])[0]) from error
+
+
+def chance_loss(split, num_classes: int) -> float:
+    """Returns the entropy of the classes of a split in nats; of a sample where the labels are inside the records."""
+    labels = split.labels
+    if labels is None:
+        indices = np.linspace(0, len(split) - 1, min(len(split), 2000)).astype("int64")
+        labels = []
+        for index in indices:
+            with contextlib.suppress(OSError):  # Reported when it is read in training.
+                labels.append(split.label(index))
+    frequencies = np.bincount(labels, minlength=num_classes) / len(labels)
+    return float(-(frequencies[frequencies > 0] * np.log(frequencies[frequencies > 0])).sum())
