@@ -2,9 +2,12 @@
 
     trainer            the loop: epochs, validation, checkpoints, exact resume
     train_step         one step, compiled, on one device or many
+    state              what a checkpoint holds beside the weights
+    run_setup          what is settled before the first step
+    reporter           what is printed
+    tensorboard        pictures and scalars of a run
     optimizer          the paper's SGD
     schedules          the learning rate over a run
     distribution       devices, replicas, workers
     transfer_learning  weights of another run; which layers learn
-    tensorboard        pictures and scalars of a run
 """
