@@ -1,35 +1,43 @@
-"""The door to everything but training and export: python -m alexnet_tf COMMAND."""
+"""Every command in one place: python -m alexnet_tf COMMAND."""
 
 import ast
-import importlib
+import difflib
 import pathlib
 import pkgutil
 import sys
 
-from alexnet_tf import commands
+import alexnet_tf
+from alexnet_tf import cli, commands, errors
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the command that the first argument names, or lists all commands; returns the exit status."""
+    name = arguments[0] if arguments else "--help"
+    names = [module.name for module in pkgutil.iter_modules(commands.__path__)]
+    if name in names:
+        return cli.run_command(name, arguments[1:])
+    return cli.report_mistakes(lambda: _show(name, names))
+
+
+def _show(name: str, names: list[str]) -> None:
+    if name == "--version":
+        print(f"alexnet_tf {alexnet_tf.__version__}")
+    elif name in ("help", "--help", "-h"):
+        width = max(map(len, names))
+        print("Usage: python -m alexnet_tf COMMAND [--flag=value] ...\n")
+        print("\n".join(f"  {each:{width}}  {_describe(each)}" for each in names))
+        print("\nStart with: python -m alexnet_tf train\nA command's examples and flags: python -m alexnet_tf train --help")
+    else:
+        close = difflib.get_close_matches(name, names, 1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        raise errors.UserError(f"There is no command {name!r}.{hint}\nAll commands: python -m alexnet_tf --help")
 
 
 def _describe(name: str) -> str:
     """Returns the first line of a command's docstring, without importing it."""
     source = pathlib.Path(commands.__path__[0], f"{name}.py").read_text(encoding="utf-8")
-    return ast.get_docstring(ast.parse(source)).split("\n")[0]
-
-
-def main(argv: list[str]) -> int:
-    """Finds the command and runs it with the rest of the arguments."""
-    names = [module.name for module in pkgutil.iter_modules(commands.__path__)]
-    if argv[1:2] and argv[1] in names:
-        sys.argv = [f"{argv[0]} {argv[1]}", *argv[2:]]
-        importlib.import_module(f"alexnet_tf.commands.{argv[1]}").run()
-        return 0
-    if argv[1:2] and argv[1] not in ("help", "--help", "-h"):
-        print(f"There is no command {argv[1]!r}.\n", file=sys.stderr)
-    width = max(map(len, names))
-    print("Usage: python -m alexnet_tf COMMAND [--help] ...\n")
-    print("\n".join(f"  {name:{width}}  {_describe(name)}" for name in names))
-    print("\nTo train: python train.py --help; to export: python export.py --help")
-    return 0 if len(argv) == 1 or argv[1] in ("help", "--help", "-h") else 2
+    return (ast.get_docstring(ast.parse(source)) or "").split("\n")[0]
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    sys.exit(main(sys.argv[1:]))

@@ -103,7 +103,7 @@ def for_export(model: keras.Model, lrn_implementation: str) -> keras.Model:
 
 def layer_names(architecture: architectures.Architecture) -> list[str]:
     """Returns the names of the weight layers in order: `conv1_a`, `conv1_b`, ... `fc8`."""
-    return [name for stage in architecture.stages for name in stage.layer_names]
+    return architecture.layer_names
 
 
 def _apply_stage(columns, stage, architecture, seed, devices, lrn_implementation):

@@ -6,6 +6,7 @@ file" is `layers-145.cfg` of the cuda-convnet tree that the Computer History Mus
 """
 
 import dataclasses
+import math
 
 from alexnet_tf import recipes
 
@@ -68,6 +69,25 @@ class Init:
 
 
 @dataclasses.dataclass(frozen=True)
+class TowerShapes:
+    """What one tower of a stage computes for one image.
+
+    Attributes:
+        kernel: Shape of its kernel: [height, width, in, out] of a convolution, [in, out] of a dense layer.
+        size: Side of the weight layer's maps in pixels; 1 for a dense layer.
+        output_size: Side of the maps at the stage's end, after any pooling.
+        parameters: Of its kernel and bias.
+        multiply_adds: Of its weight layer; all else is small beside them.
+    """
+
+    kernel: tuple[int, ...]
+    size: int
+    output_size: int
+    parameters: int
+    multiply_adds: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Stage:
     """One weight layer and what follows it.
 
@@ -119,6 +139,27 @@ class Stage:
         """Into how many parts, each of which sees its own, Caffe and others would divide the stage."""
         return self.towers if self.input_towers == "own" else 1
 
+    def tower_shapes(self, input_size: int, input_channels: int) -> TowerShapes:
+        """Returns the shapes and sizes of each of the stage's towers.
+
+        Args:
+            input_size: Side of the previous stage's maps in pixels; 1 after a dense layer.
+            input_channels: Channels of the previous stage, over all its towers.
+        """
+        channels, filters = input_channels // self.groups, self.filters // self.towers
+        if self.kernel_size:
+            kernel: tuple[int, ...] = (self.kernel_size, self.kernel_size, channels, filters)
+            size = (input_size + sum(self.padding) - self.kernel_size) // self.strides + 1
+        else:
+            kernel, size = (input_size ** 2 * channels, filters), 1
+        output_size = size
+        if "pool" in self.ops:
+            pool = self.pool
+            output_size = -(-size // pool.strides) if pool.padding == "same" else (size - pool.size) // pool.strides + 1
+        weights = math.prod(kernel)
+        return TowerShapes(
+            kernel, size, output_size, parameters=weights + (filters if self.bias else 0), multiply_adds=weights * size ** 2)
+
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
@@ -156,6 +197,23 @@ class Architecture:
     def num_classes(self) -> int:
         """Number of logits."""
         return self.stages[-1].filters
+
+    @property
+    def layer_names(self) -> list[str]:
+        """Names of the weight layers in order: `conv1_a`, `conv1_b`, ... `fc8`."""
+        return [name for stage in self.stages for name in stage.layer_names]
+
+    def tower_shapes(self, image_size: int | None = None) -> dict[str, TowerShapes]:
+        """Returns what each tower of a stage computes, by the stage's name.
+
+        Args:
+            image_size: Side of the input in pixels; the architecture's own by default.
+        """
+        shapes, size, channels = {}, image_size or self.image_size, 3
+        for stage in self.stages:
+            shapes[stage.name] = stage.tower_shapes(size, channels)
+            size, channels = shapes[stage.name].output_size, stage.filters
+        return shapes
 
 
 def _each(architecture: Architecture, **changes) -> tuple[Stage, ...]:

@@ -1,53 +1,105 @@
-"""What every script does around its work: TensorFlow started quietly, and a user's mistake told in a line."""
+"""What every command does around its work: flags parsed, TensorFlow started quietly, mistakes reported in one line.
 
+TensorFlow takes seconds to import. A command module therefore imports nothing that needs it; its `main` first checks
+what can be checked without, then calls `import_tensorflow` and imports the library.
+"""
+
+import contextlib
+import importlib
 import inspect
 import logging
 import os
+import pathlib
+import re
+import signal
 import sys
 import tempfile
+import threading
+import types
+from collections.abc import Callable, Iterator, Sequence
 
 import absl.logging
-from absl import app, flags
+from absl import flags
 
-from alexnet_tf import errors
+from alexnet_tf import errors, shell
+
+_COMMANDS = "alexnet_tf.commands"
+
+_HELP = {"--help", "-help", "-h", "--helpshort", "--helpfull"}
 
 
-def import_tensorflow():
-    """Imports TensorFlow and Keras without their start-up lines, which would drown what the program says.
+def run_command(name: str, arguments: Sequence[str]) -> int:
+    """Runs a command of this package.
 
-    Those lines are written to file descriptor 2 before TensorFlow reads TF_CPP_MIN_LOG_LEVEL. Should the import
-    fail, they are shown, and with TF_CPP_MIN_LOG_LEVEL=0 they are not hidden.
+    Args:
+        name: Name of a module in `alexnet_tf.commands`.
+        arguments: Flags and other arguments, as typed after the command.
+
+    Returns:
+        The exit status: 0, or 1 after a mistake that was reported.
     """
-    os.environ["KERAS_BACKEND"] = "tensorflow"
-    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") == "0":
-        return
-    sys.stderr.flush()
-    standard_error = os.dup(2)
-    with tempfile.TemporaryFile() as kept:
-        os.dup2(kept.fileno(), 2)
-        try:
-            import keras  # noqa: F401
-            import tensorflow
+    def work() -> int | None:
+        with _interrupts_end_at_once(sys.stderr):
+            command = _load(name)
+            if _HELP & set(arguments):
+                listed = flags.FLAGS.module_help(command.__name__).split(":\n", 1)[1]  # Without the module's name.
+                print(f"{inspect.getdoc(command)}\n\nFlags:\n{listed}")
+                return 0
+            rest = _parse(name, arguments)
+        return command.main(rest)
 
-            tensorflow.config.list_physical_devices()  # Looks for a GPU, which says a few lines more.
-        except BaseException:
-            os.dup2(standard_error, 2)
-            kept.seek(0)
-            os.write(2, kept.read())
-            raise
-        finally:
-            os.dup2(standard_error, 2)
-            os.close(standard_error)
+    return report_mistakes(work)
 
 
-def check_no_arguments(argv) -> None:
-    """Refuses arguments that are no flags.
+def report_mistakes(work: Callable[[], int | None]) -> int:
+    """Calls a function; a mistake that the user can correct, Ctrl-C and a closed pipe end without a stack trace.
+
+    Returns:
+        The exit status: what the function returned, 0 for None, and 1 if it failed.
+    """
+    for stream in (sys.stdout, sys.stderr):  # A file name may not be Unicode; a notebook's streams have no `reconfigure`.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    show_log()
+    try:
+        if os.name == "nt":
+            raise errors.UserError("alexnet_tf needs Linux or macOS. On Windows, install and run it inside WSL2: wsl --install")
+        status = work()
+        sys.stdout.flush()
+        return status or 0
+    except errors.UserError as error:
+        print(f"\nError: {shell.printable(str(error))}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+    except BrokenPipeError:  # Such as `... | head`. Python would complain once more when it closes standard output.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
+
+
+def _load(name: str) -> types.ModuleType:
+    """Imports a command's module anew, so that a notebook can run several commands, or one twice."""
+    for module, defined in flags.FLAGS.flags_by_module_dict().items():
+        if module.startswith(_COMMANDS):
+            for flag in list(defined):
+                delattr(flags.FLAGS, flag.name)
+    module = f"{_COMMANDS}.{name}"
+    sys.modules.pop(module, None)
+    return importlib.import_module(module)
+
+
+def _parse(name: str, arguments: Sequence[str]) -> list[str]:
+    """Parses the flags and returns the other arguments.
 
     Raises:
-        UserError: If there are any.
+        UserError: If a flag is unknown, missing or has a wrong value.
     """
-    if argv[1:]:
-        raise errors.UserError(f"Unexpected arguments: {' '.join(argv[1:])}. Flags are written --name=value; see --help.")
+    try:
+        return flags.FLAGS([name, *arguments])[1:]
+    except flags.Error as error:
+        missing = re.match(r"flag --(\w+)=None: ", str(error))
+        message = f"--{missing[1]} is missing." if missing else str(error)
+        raise errors.UserError(f"{message}\nSee: {shell.command_line(name, '--help')}") from error
 
 
 class _ScreenHandler(logging.Handler):
@@ -55,7 +107,7 @@ class _ScreenHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         stream = sys.stderr if record.levelno >= logging.WARNING else sys.stdout
-        print(record.getMessage(), file=stream, flush=True)
+        print(shell.printable(record.getMessage()), file=stream, flush=True)
 
 
 def show_log() -> None:
@@ -67,29 +119,90 @@ def show_log() -> None:
         logger.addHandler(_ScreenHandler())
 
 
-def run(main) -> None:
-    """Runs a script's `main(argv)` under absl; arguments that are left over, and errors a user can mend, end in a line.
+def show(text: object = "", *, flush: bool = False) -> None:
+    """Prints a command's result; control characters, which a file name may hold, are escaped."""
+    print(shell.printable(str(text)), flush=flush)
 
-    `main` may return an exit status. With --help, the docstring of its module and the module's flags are shown.
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow and Keras without their start-up messages, which would hide what the program prints.
+
+    Those messages are written to file descriptor 2 before TensorFlow reads TF_CPP_MIN_LOG_LEVEL. Should the import
+    fail, they are shown, and with TF_CPP_MIN_LOG_LEVEL=0 they are not hidden. Settings of the user's keras.json that
+    the networks cannot work with are overridden.
     """
-    module = sys.argv[0] if main.__module__ == "__main__" else main.__module__
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    is_quiet = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") != "0"
+    if "tensorflow" not in sys.modules:
+        with _standard_error_hidden() if is_quiet else contextlib.nullcontext():
+            import tensorflow
 
-    def parse(argv):
-        if {"--help", "-help", "-h", "--helpshort"} & set(argv):
-            print(f"{inspect.getdoc(sys.modules[main.__module__])}\n\n{flags.FLAGS.module_help(module)}")
-            sys.exit(0)
-        return app.parse_flags_with_usage(argv)
+            tensorflow.config.list_physical_devices()  # Looks for a GPU, which logs a few lines more.
+    import keras
 
-    def wrapped(argv):
-        absl.logging.set_verbosity(absl.logging.WARNING)  # TensorFlow tells each step of an export.
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_floatx("float32")
+    absl.logging.set_verbosity(absl.logging.WARNING)  # TensorFlow logs each step of an export.
+
+
+@contextlib.contextmanager
+def _standard_error_hidden() -> Iterator[None]:
+    """Keeps what is written to file descriptor 2, by C++ too, and shows it only if an exception is raised."""
+    sys.stderr.flush()
+    standard_error = os.dup(2)
+    with tempfile.TemporaryFile() as kept, open(standard_error, "w", closefd=False) as screen:
+        os.dup2(kept.fileno(), 2)
         try:
-            return main(argv)
-        except errors.UserError as error:
-            sys.exit(f"\nError: {error}")
-        except KeyboardInterrupt:
-            sys.exit("\nStopped.")
+            with _interrupts_end_at_once(screen):
+                yield
+        except BaseException:
+            os.dup2(standard_error, 2)
+            kept.seek(0)
+            os.write(2, kept.read())
+            raise
+        finally:
+            os.dup2(standard_error, 2)
+            os.close(standard_error)
 
-    show_log()
-    for stream in (sys.stdout, sys.stderr):  # A file's name may be no Unicode.
-        stream.reconfigure(errors="backslashreplace")
-    app.run(wrapped, flags_parser=parse)
+
+@contextlib.contextmanager
+def _interrupts_end_at_once(screen: object) -> Iterator[None]:
+    """Lets Ctrl-C end the process during imports, where an exception would surface as a long trace from anywhere."""
+    def stop(number: int, frame: types.FrameType | None) -> None:
+        print("\nStopped.", file=screen, flush=True)
+        os._exit(1)
+
+    if (threading.current_thread() is not threading.main_thread() or "ipykernel" in sys.modules
+            or signal.getsignal(signal.SIGINT) is not signal.default_int_handler):
+        yield
+        return
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def check_no_arguments(arguments: Sequence[str]) -> None:
+    """Refuses arguments that are not flags.
+
+    Raises:
+        UserError: If there are any.
+    """
+    if arguments:
+        raise errors.UserError(f"Unexpected arguments: {' '.join(arguments)}. Flags are written --name=value; see --help.")
+
+
+def check_directory(flag: str, path: str | None) -> None:
+    """Refuses a directory that does not exist, before TensorFlow is imported.
+
+    Args:
+        flag: Name of the flag that gives the directory.
+        path: The directory; None is accepted.
+
+    Raises:
+        UserError: If it is not there.
+    """
+    if path is not None and not pathlib.Path(path).expanduser().is_dir():
+        what = "is a file, not a directory" if pathlib.Path(path).expanduser().exists() else "does not exist"
+        raise errors.UserError(f"--{flag}={path} {what}.")

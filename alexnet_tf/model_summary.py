@@ -1,135 +1,140 @@
-"""What a row of the table is, for a person: the table of its layers, and a diagram of its columns."""
+"""What an architecture is, for a person: the table of its layers with their shapes, parameters and multiply-adds.
+
+Everything follows from the architecture's data; no network is built and TensorFlow is not imported.
+"""
 
 import dataclasses
-import pathlib
+from collections.abc import Iterator
 
-import keras
-import numpy as np
-
-from alexnet_tf import alexnet, architectures, atomic_files, errors
+from alexnet_tf import architectures
 
 
 @dataclasses.dataclass(frozen=True)
 class LayerRow:
-    """One line of the table and one box of the diagram.
+    """One line of the table and one part of the diagram.
 
     Attributes:
-        name: The layer's.
-        kind: Its class: "Conv2D", "Dense", "MaxPooling2D", ...
-        detail: Kernel, stride and the like, or nothing.
-        sees: Names of the layers it reads; joins and halves are resolved.
+        name: The layer's name in `alexnet.build_model`.
+        kind: "input", "normalize", "convolution", "dense", or an operation of `architectures.Stage.ops`.
+        detail: Kernel size, stride, constants and the like, or nothing.
+        inputs: Names of the layers that it reads; `conv1_pool[a]` is a tower's half of a joined layer.
         shape: Of its output, without the batch.
-        parameters: Trainable ones.
+        parameters: Number of trainable ones.
         multiply_adds: For one image.
     """
 
     name: str
     kind: str
     detail: str
-    sees: tuple[str, ...]
+    inputs: tuple[str, ...]
     shape: tuple[int, ...]
-    parameters: int
-    multiply_adds: int
+    parameters: int = 0
+    multiply_adds: int = 0
 
 
 def layer_rows(architecture: architectures.Architecture) -> list[LayerRow]:
-    """Returns the layers of a row's network in order."""
-    model = alexnet.build_model(architecture)
-    return [_layer_row(layer) for layer in model.layers if not _is_plumbing(layer)]
+    """Returns the layers of an architecture's network in order, without those that only join, split, pad or reshape."""
+    size = architecture.image_size
+    rows = [LayerRow("images", "input", "RGB in [0, 255]", (), (size, size, 3)),
+            LayerRow("normalize", "normalize", _normalization(architecture), ("images",), (size, size, 3))]
+    columns, shapes = ["normalize"], architecture.tower_shapes()
+    for stage in architecture.stages:
+        added = list(_stage_rows(architecture, stage, columns, shapes[stage.name]))
+        columns = _last_of_each_tower(added)
+        rows += added
+    return rows
+
+
+def _stage_rows(
+        architecture: architectures.Architecture, stage: architectures.Stage, columns: list[str],
+        shapes: architectures.TowerShapes) -> Iterator[LayerRow]:
+    """Yields the rows of a stage: its weight layers, then each operation, for one tower after the other."""
+    if stage.input_towers == "both" or stage.towers == 1:
+        inputs = [tuple(columns)] * stage.towers
+    elif len(columns) == 1:
+        inputs = [(f"{columns[0]}[{tower}]",) for tower in "ab"]
+    else:
+        inputs = [(name,) for name in columns]
+    channels, size = stage.filters // stage.towers, shapes.size
+    kind = "convolution" if stage.kernel_size else "dense"
+    is_map = stage.kernel_size > 0
+    for name, tower_inputs in zip(stage.layer_names, inputs):
+        yield LayerRow(
+            name, kind, _weight_detail(stage, name), tower_inputs, (size, size, channels) if is_map else (channels,),
+            shapes.parameters, shapes.multiply_adds)
+    names, columns = list(stage.layer_names), list(stage.layer_names)
+    for operation in stage.ops:
+        inputs = [(column,) for column in columns]
+        if operation == "lrn" and architecture.lrn_across_towers and len(columns) > 1:
+            names, inputs, channels = [stage.name], [tuple(columns)], stage.filters
+        if operation == "pool":
+            size = shapes.output_size
+        columns = [f"{name}_{operation}" for name in names]
+        for name, operation_inputs in zip(columns, inputs):
+            yield LayerRow(
+                name, operation, _operation_detail(architecture, stage, operation), operation_inputs,
+                (size, size, channels) if is_map else (channels,))
+
+
+def _last_of_each_tower(rows: list[LayerRow]) -> list[str]:
+    """Returns the names of the layers that no other layer of a stage reads: one, or one for each tower."""
+    read = {name for row in rows for name in row.inputs}
+    return [row.name for row in rows if row.name not in read]
+
+
+def _normalization(architecture: architectures.Architecture) -> str:
+    mean = ", ".join(f"{value:.1f}" for value in architecture.mean)
+    scale = architecture.scale
+    if len(set(scale)) == 1:
+        factor = "" if scale[0] == 1 else f", divided by {1 / scale[0]:.4g}"
+    else:
+        factor = ", divided by " + ", ".join(f"{1 / value:.4g}" for value in scale)
+    return f"minus {mean}{factor}"
+
+
+def _weight_detail(stage: architectures.Stage, name: str) -> str:
+    """Returns a weight layer's kernel size, stride, padding and group."""
+    parts = []
+    if stage.kernel_size:
+        parts = [f"{stage.kernel_size} x {stage.kernel_size}", f"stride {stage.strides}"]
+        before, after = stage.padding
+        if before == after:
+            parts += [f"padding {before}"] if before else []
+        else:
+            parts.append(f"padding {before} before, {after} after")
+    if stage.groups > 1:
+        parts.append(f"group {'ab'.index(name[-1]) + 1} of {stage.groups}")
+    return ", ".join(parts)
+
+
+def _operation_detail(architecture: architectures.Architecture, stage: architectures.Stage, operation: str) -> str:
+    if operation == "pool":
+        return f"max, {stage.pool.size} x {stage.pool.size}, stride {stage.pool.strides}"
+    if operation == "dropout":
+        return f"rate {architecture.dropout_rate:g}"
+    if operation == "relu":
+        return ""
+    lrn = architecture.lrn if operation == "lrn" else architecture.same_map_lrn
+    width = 2 * lrn.depth_radius + 1
+    window = f"n {width}" if operation == "lrn" else f"{width} x {width} pixels"
+    return f"{window}, k {lrn.bias:g}, alpha {lrn.alpha:g}, beta {lrn.beta:g}"
 
 
 def layer_table(architecture: architectures.Architecture) -> str:
     """Returns the table of layers and the totals; the last line is `Total parameters: ...` (trainable ones)."""
     rows = layer_rows(architecture)
-    cells = [("layer", "sees", "output", "parameters", "multiply-adds")]
-    cells += [(row.name, " + ".join(row.sees), " x ".join(map(str, row.shape)),
+    cells = [("layer", "reads", "settings", "output", "parameters", "multiply-adds")]
+    cells += [(row.name, " + ".join(row.inputs), row.detail, " x ".join(map(str, row.shape)),
                f"{row.parameters:,}" if row.parameters else "", f"{row.multiply_adds:,}" if row.multiply_adds else "")
               for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells)]
     lines = [f"{architecture.name}: {architecture.source}", ""]
     for number, line in enumerate(cells):
-        left = [text.ljust(width) for text, width in zip(line[:3], widths)]
-        right = [text.rjust(width) for text, width in zip(line[3:], widths[3:])]
+        left = [text.ljust(width) for text, width in zip(line[:4], widths)]
+        right = [text.rjust(width) for text, width in zip(line[4:], widths[4:])]
         lines.append("  ".join(left + right).rstrip())
         if number == 0:
             lines.append("  ".join("-" * width for width in widths))
     lines += ["", f"Total multiply-adds: {sum(row.multiply_adds for row in rows):,}",
               f"Total parameters: {sum(row.parameters for row in rows):,}"]
     return "\n".join(lines)
-
-
-def _is_plumbing(operation) -> bool:
-    """Says whether an operation only joins, halves or reshapes."""
-    return not isinstance(operation, keras.layers.Layer) or isinstance(
-        operation, (keras.layers.Concatenate, keras.layers.Flatten))
-
-
-def _seen(tensor) -> tuple[str, ...]:
-    """Returns the names of the layers that a tensor comes from."""
-    operation, _, index = tensor._keras_history
-    if not _is_plumbing(operation):
-        return (operation.name,)
-    inputs = operation._inbound_nodes[0].input_tensors
-    names = tuple(name for each in inputs for name in _seen(each))
-    if isinstance(operation, keras.layers.Layer):
-        return names
-    return tuple(f"{name}[{'ab'[index]}]" for name in names)  # A half.
-
-
-def _layer_row(layer) -> LayerRow:
-    inputs = layer._inbound_nodes[0].input_tensors
-    kernel = next((weight for weight in layer.trainable_weights if weight.path.endswith("kernel")), None)
-    shape, detail = tuple(layer.output.shape[1:]), ""
-    positions = int(np.prod(shape[:-1])) if len(shape) == 3 else 1
-    if isinstance(layer, keras.layers.Conv2D):
-        detail = f"{layer.kernel_size[0]} x {layer.kernel_size[1]}, stride {layer.strides[0]}, {layer.padding}"
-    elif isinstance(layer, keras.layers.MaxPooling2D):
-        detail = f"{layer.pool_size[0]} x {layer.pool_size[1]}, stride {layer.strides[0]}"
-    return LayerRow(
-        name=layer.name, kind=type(layer).__name__, detail=detail,
-        sees=tuple(name for tensor in inputs for name in _seen(tensor)), shape=shape,
-        parameters=sum(int(np.prod(weight.shape)) for weight in layer.trainable_weights),
-        multiply_adds=positions * int(np.prod(kernel.shape)) if kernel is not None else 0)
-
-
-# The colours of Caffe's draw_net.py.
-_COLOURS = {"Conv2D": "#FF5050", "MaxPooling2D": "#FF9900", "Dense": "#CC33FF", "InputLayer": "#E0E0E0"}
-
-_OTHER_COLOUR = "#6495ED"
-
-
-def draw_diagram(architecture: architectures.Architecture, path: str) -> None:
-    """Draws the network from the image down, tower a left and tower b right, each box with its output shape.
-
-    Args:
-        architecture: The row.
-        path: A .png or .svg file.
-
-    Raises:
-        UserError: If the file's ending is another.
-    """
-    ending = pathlib.Path(path).suffix.lower()
-    if ending not in (".png", ".svg"):
-        raise errors.UserError(f"--diagram writes .png or .svg files; got {path!r}.")
-    from matplotlib.figure import Figure
-
-    places, rows = {}, layer_rows(architecture)
-    for row in rows:
-        above = [places[name.split("[")[0]][1] for name in row.sees]
-        side = {"_a": -1, "_b": 1}.get(next((end for end in ("_a", "_b") if end in row.name), ""), 0)
-        places[row.name] = (side, min(above, default=1) - 1)
-    depth = 1 - min(y for _, y in places.values())
-    figure = Figure(figsize=(9, 0.62 * depth), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set(xlim=(-2.05, 2.05), ylim=(-depth + 0.4, 0.6))
-    axes.axis("off")
-    for row in rows:
-        x, y = places[row.name]
-        for name in row.sees:
-            from_x, from_y = places[name.split("[")[0]]
-            axes.annotate("", (x, y + 0.33), (from_x, from_y - 0.33), arrowprops={"arrowstyle": "->", "lw": 0.8})
-        text = f"{row.name}" + (f"  ({row.detail})" if row.detail else "") + "\n" + " x ".join(map(str, row.shape))
-        axes.text(x, y, text, ha="center", va="center", fontsize=7.5,
-                  bbox={"boxstyle": "round,pad=0.3", "fc": _COLOURS.get(row.kind, _OTHER_COLOUR), "ec": "#404040"})
-    axes.set_title(f"{architecture.name}: {architecture.source}", fontsize=9)
-    atomic_files.atomic_write(path, lambda file: figure.savefig(file, format=ending[1:], dpi=110))

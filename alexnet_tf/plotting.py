@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from alexnet_tf.shell import printable
+
 # A confusion matrix with more classes than this is not legible.
 MAX_CONFUSION_CLASSES = 50
 
@@ -31,11 +33,6 @@ def kernels_picture(model, columns: int = 16, zoom: int = 3) -> np.ndarray:
     largest = np.abs(kernels).max(axis=(1, 2, 3), keepdims=True)
     images = np.round(127.5 + 127.5 * kernels / np.maximum(largest, 1e-12)).astype("uint8")
     return grid(images.repeat(zoom, axis=1).repeat(zoom, axis=2), columns, border=2)
-
-
-def printable(text: str) -> str:
-    """Returns a text with escapes for what is no Unicode, such as other bytes in a file's name: matplotlib raises at it."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def confusion_picture(confusion: np.ndarray, class_names) -> np.ndarray:

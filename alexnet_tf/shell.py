@@ -1,7 +1,8 @@
-"""Commands of this package as lines that work when they are pasted into a shell. Standard library only."""
+"""Text for a terminal: commands that work when they are pasted, and names without control characters."""
 
 import pathlib
 import shlex
+import unicodedata
 
 _CHECKOUT = pathlib.Path(__file__).parents[1]
 
@@ -26,3 +27,22 @@ def command_line(command: str, *arguments: object, **flags: object) -> str:
         elif value is not None:
             words.append(f"--{name}={shlex.quote(str(value))}")
     return " ".join([*words, *(shlex.quote(str(each)) for each in arguments)])
+
+
+# What a terminal obeys or reorders instead of showing: control characters, surrogates, separators, bidirectional marks.
+_UNSAFE_CATEGORIES = {"Cc", "Cs", "Zl", "Zp"}
+
+_BIDIRECTIONAL = {*map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x206A))}
+
+
+def printable(text: str, keep: str = "\n\t") -> str:
+    """Returns a text that a terminal or a plot can show: control characters and bytes that are not Unicode are escaped.
+
+    Args:
+        text: Any text, such as one with a file's name in it.
+        keep: Control characters that stay.
+    """
+    return "".join(
+        character.encode("unicode_escape").decode()
+        if character not in keep and (unicodedata.category(character) in _UNSAFE_CATEGORIES or character in _BIDIRECTIONAL)
+        else character for character in text)

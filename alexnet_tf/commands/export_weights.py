@@ -1,26 +1,30 @@
-"""Writes a run's weights for Caffe, OpenCV, torchvision or whoever reads these files.
+"""Writes a run's weights in another framework's format: Caffe's (OpenCV reads it too), torchvision's and others.
 
-    python -m alexnet_tf export_weights --workdir=RUN --format=caffemodel --output=FILE [--checkpoint=best]
+    python -m alexnet_tf export_weights --workdir=RUN --format=caffemodel --output=FILE.caffemodel
+    python -m alexnet_tf export_weights --workdir=RUN --format=torchvision --output=FILE.pth --checkpoint=best
+
+Next: load the file there, or import it again: python -m alexnet_tf import_weights --source=FILE --workdir=NEW_RUN
 """
 
 from absl import flags
 
-from alexnet_tf import cli
-from alexnet_tf.weights import conversion, layouts
+from alexnet_tf import cli, runs
+from alexnet_tf.weights import layouts
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.", required=True)
 _FORMAT = flags.DEFINE_enum(
-    "format", None, list(layouts.LAYOUTS), "For whom; not every network fits every format.", required=True)
+    "format", None, list(layouts.LAYOUTS), "The format; not every network fits every format.", required=True)
 _OUTPUT = flags.DEFINE_string(
-    "output", None, "The file. Beside a .caffemodel appear its .prototxt, and a mean image as .binaryproto.",
+    "output", None, "The file. A .caffemodel gets its .prototxt beside it, and a mean image as .binaryproto.",
     required=True)
 _CHECKPOINT = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "Which checkpoint.")
 
 
-def main(argv):
-    cli.check_no_arguments(argv)
-    print("\n".join(conversion.export_run(_WORKDIR.value, _FORMAT.value, _OUTPUT.value, which=_CHECKPOINT.value)))
+def main(arguments: list[str]) -> None:
+    """Writes the file."""
+    cli.check_no_arguments(arguments)
+    runs.RunDirectory(_WORKDIR.value).existing_config()
+    cli.import_tensorflow()
+    from alexnet_tf.weights import conversion
 
-
-def run():
-    cli.run(main)
+    cli.show("\n".join(conversion.export_run(_WORKDIR.value, _FORMAT.value, _OUTPUT.value, which=_CHECKPOINT.value)))

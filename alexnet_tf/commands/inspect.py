@@ -1,28 +1,36 @@
-"""Prints a network's layers, shapes, parameters and multiply-adds; draws it.
+"""Prints a network's layers with their shapes, parameters and multiply-adds; draws it.
 
-    python -m alexnet_tf inspect --architecture=paper --diagram=paper.png
+    python -m alexnet_tf inspect --architecture=paper --diagram=paper.svg
+    python -m alexnet_tf inspect --workdir=RUN
+
+Next: python -m alexnet_tf train --architecture=NAME --data_dir=DIR
 """
 
 from absl import flags
 
-from alexnet_tf import architectures, cli
+from alexnet_tf import architectures, cli, errors, model_summary, runs
 
-cli.import_tensorflow()
-
-from alexnet_tf import model_summary  # noqa: E402
-
-_ARCHITECTURE = flags.DEFINE_enum("architecture", "paper", list(architectures.ARCHITECTURES), "Which published AlexNet.")
+_ARCHITECTURE = flags.DEFINE_enum(
+    "architecture", None, list(architectures.ARCHITECTURES), "Which published AlexNet; paper by default.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "The network of this run instead.")
+_NUM_CLASSES = flags.DEFINE_integer("num_classes", None, "Number of logits; by default 1000, or the run's.", lower_bound=1)
 _DIAGRAM = flags.DEFINE_string("diagram", None, "Also draw the network into this .png or .svg file.")
 
 
-def main(argv):
-    cli.check_no_arguments(argv)
-    architecture = architectures.ARCHITECTURES[_ARCHITECTURE.value]
+def main(arguments: list[str]) -> None:
+    """Prints the table of layers."""
+    cli.check_no_arguments(arguments)
+    if _WORKDIR.value and _ARCHITECTURE.value:
+        raise errors.UserError("--workdir has an architecture of its own. Give either --workdir or --architecture.")
+    if _WORKDIR.value:
+        architecture = runs.RunDirectory(_WORKDIR.value).existing_config().architecture
+    else:
+        architecture = architectures.ARCHITECTURES[_ARCHITECTURE.value or "paper"]
+    if _NUM_CLASSES.value:
+        architecture = architectures.with_num_classes(architecture, _NUM_CLASSES.value)
     if _DIAGRAM.value:
-        model_summary.draw_diagram(architecture, _DIAGRAM.value)
-        print(f"Drawn: {_DIAGRAM.value}\n")
-    print(model_summary.layer_table(architecture))
+        from alexnet_tf import diagram
 
-
-def run():
-    cli.run(main)
+        diagram.draw_diagram(architecture, _DIAGRAM.value)
+        cli.show(f"Drawn: {_DIAGRAM.value}\n")
+    cli.show(model_summary.layer_table(architecture))

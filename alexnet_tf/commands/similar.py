@@ -1,48 +1,49 @@
-"""Finds the images of a set that are nearest to yours by their features, as the paper's Figure 4.
+"""Finds the images of a data set that are nearest to yours by their features, as in the paper's Figure 4.
 
-    python -m alexnet_tf similar --features=FILE.npz IMAGE... [--top=6] [--grid=FILE.png] [--json]
+    python -m alexnet_tf similar --features=FILE.npz IMAGE...
+    python -m alexnet_tf similar --features=FILE.npz --top=6 --grid=FILE.png --json IMAGE...
 
-FILE.npz is what `features` wrote. An image that is in the set itself is found too, at distance 0.
+FILE.npz is what `features` wrote: python -m alexnet_tf features --workdir=RUN --output=FILE.npz
+An image that is in the data set itself is found too, at distance 0.
 """
 
 import dataclasses
 import json
+import pathlib
 
 from absl import flags
 
-from alexnet_tf import cli, errors
-
-cli.import_tensorflow()
-
-from alexnet_tf.evaluation import retrieval  # noqa: E402
+from alexnet_tf import cli, errors, shell
 
 _FEATURES = flags.DEFINE_string("features", None, "The .npz file that `features` wrote.", required=True)
 _TOP = flags.DEFINE_integer("top", 6, "How many images to find for each.", lower_bound=1)
-_GRID = flags.DEFINE_string("grid", None, "A .png or .jpg file to draw them into, a row for each image.")
+_GRID = flags.DEFINE_string("grid", None, "Also draw them into this .png or .jpg file, a row for each image.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory, if it is no longer where it was.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "The set's images for --grid, if they are no longer where they were.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "The data set's images for --grid, if they are no longer where they were.")
 _JSON = flags.DEFINE_bool("json", False, "Print one line of JSON for each image.")
 
 
-def main(argv):
-    paths = argv[1:]
-    if not paths:
-        raise errors.UserError("Give at least one image file: python -m alexnet_tf similar --features=FILE.npz IMAGE...")
+def main(arguments: list[str]) -> int:
+    """Prints the nearest images of each image, and returns 1 if none could be read."""
+    if not arguments:
+        raise errors.UserError(
+            f"Give at least one image file: {shell.command_line('similar', 'IMAGE...', features=_FEATURES.value)}")
+    if not pathlib.Path(_FEATURES.value).expanduser().exists():
+        raise errors.UserError(f"--features={_FEATURES.value} does not exist.")
+    cli.import_tensorflow()
+    from alexnet_tf.evaluation import retrieval
+
     answers = retrieval.find_similar(
-        _FEATURES.value, paths, top=_TOP.value, run_path=_WORKDIR.value, grid=_GRID.value, data_dir=_DATA_DIR.value)
+        _FEATURES.value, arguments, top=_TOP.value, run_path=_WORKDIR.value, grid=_GRID.value, data_dir=_DATA_DIR.value)
     for answer in answers:
         if _JSON.value:
             print(json.dumps(
                 {"file": answer.file, "error": answer.error} if answer.error else
                 {"file": answer.file, "similar": [dataclasses.asdict(each) for each in answer.neighbours]}))
         elif answer.error:
-            print(f"{answer.file}: not read: {answer.error}")
+            cli.show(f"{answer.file}: not read: {answer.error}")
         else:
             width = max(len(each.class_name or "") for each in answer.neighbours)
-            print("\n".join([f"{answer.file}:", *(
+            cli.show("\n".join([f"{answer.file}:", *(
                 f"  {each.distance:8.2f}  {each.class_name or '':{width}}  {each.file}" for each in answer.neighbours)]))
     return 1 if all(answer.error for answer in answers) else 0
-
-
-def run():
-    cli.run(main)

@@ -1,5 +1,6 @@
 """How does a network learn, where, and what is kept?
 
+    configure          what a run decides before its first step
     trainer            the loop: epochs, validation, checkpoints, exact resume
     train_step         one step, compiled, on one device or many
     state              what a checkpoint holds beside the weights

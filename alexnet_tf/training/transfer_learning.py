@@ -11,7 +11,7 @@ import zlib
 
 import numpy as np
 
-from alexnet_tf import alexnet, architectures, errors, runs
+from alexnet_tf import architectures, errors, runs
 from alexnet_tf.run_config import MEAN_IMAGE, PretrainedRun, RunConfig
 
 
@@ -112,7 +112,7 @@ def choose_layers(
         freeze = stages[:stages.index(freeze_until) + 1]
     frozen = _resolve(freeze, architecture, "freeze")
     new = _resolve(reinitialize, architecture, "reinitialize")
-    if len(frozen) == len(alexnet.layer_names(architecture)):
+    if len(frozen) == len(architecture.layer_names):
         raise TransferError(
             f"All layers of {architecture.name} would be frozen, and nothing could learn. Leave at least {stages[-1]} free.")
     _check_frozen(frozen, new, "it is to start anew (--reinitialize)")
@@ -121,7 +121,7 @@ def choose_layers(
 
 def _resolve(names, architecture, flag):
     """Returns the layers that names of stages and layers mean, in the network's order."""
-    known = {layer: layer for layer in alexnet.layer_names(architecture)}
+    known = {layer: layer for layer in architecture.layer_names}
     meant = set()
     for name in names or ():
         layers = [layer for stage in architecture.stages if name == stage.name for layer in stage.layer_names]
@@ -184,7 +184,7 @@ def load_weights(network, run_config: RunConfig) -> None:
         errors.RunError: If the source's checkpoint cannot be read or does not fit.
     """
     source, row, new = run_config.source, run_config.architecture, new_layers(run_config)
-    layers = [network.get_layer(name) for name in alexnet.layer_names(row)]
+    layers = [network.get_layer(name) for name in row.layer_names]
     paths = {variable.path for layer in layers for variable in layer.weights}
     arrays, _ = runs.RunDirectory(source.path).existing_checkpoint(is_wanted=paths.__contains__)
     runs.restore([v for layer in layers if layer.name not in new for v in layer.weights], arrays)
@@ -234,7 +234,7 @@ def describe(network, run_config: RunConfig) -> str:
             f", at {multiplier:g} times the rate" if multiplier != 1 else "")
     if frozen:
         total, learning = (sum(math.prod(v.shape) for v in variables) for variables in (
-            [v for name in alexnet.layer_names(row) for v in network.get_layer(name).weights], network.trainable_variables))
+            [v for name in row.layer_names for v in network.get_layer(name).weights], network.trainable_variables))
         line += f"; frozen: {_by_stage(row, frozen)} ({learning:,} of {total:,} parameters learn)"
     mean = "mean image" if source.mean == MEAN_IMAGE else "mean colour"
     lines = [line, f"Input: the {mean} and scale of {source.path}, which its weights were trained with, not those of these images"]

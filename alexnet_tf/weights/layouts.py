@@ -81,19 +81,8 @@ def unsupported_reason(row: architectures.Architecture, file_format: str) -> str
 
 def kernel_shapes(row: architectures.Architecture) -> dict[str, tuple[int, ...]]:
     """Returns the shape of each stage's kernel over all its towers: [height, width, in, out] or [in, out]."""
-    shapes, size, channels = {}, row.image_size, 3
-    for stage in row.stages:
-        if stage.kernel_size:
-            shapes[stage.name] = (stage.kernel_size, stage.kernel_size, channels // stage.groups, stage.filters)
-            size = (size + sum(stage.padding) - stage.kernel_size) // stage.strides + 1
-        else:
-            shapes[stage.name] = (size * size * channels, stage.filters)
-            size = 1
-        if "pool" in stage.ops:
-            pool = stage.pool
-            size = -(-size // pool.strides) if pool.padding == "same" else (size - pool.size) // pool.strides + 1
-        channels = stage.filters
-    return shapes
+    shapes = row.tower_shapes()
+    return {stage.name: (*shapes[stage.name].kernel[:-1], stage.filters) for stage in row.stages}
 
 
 def variable_shapes(row: architectures.Architecture) -> dict[str, tuple[int, ...]]:

@@ -71,7 +71,7 @@ def start(job):
         os.dup2(out.fileno(), 1)
         os.dup2(out.fileno(), 2)
     os.environ["TF_CONFIG"] = job["TF_CONFIG"]
-    cli.run(lambda argv: work(job))
+    sys.exit(cli.report_mistakes(lambda: work(job)))
 
 
 def main():
