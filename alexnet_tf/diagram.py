@@ -23,6 +23,7 @@ def draw_diagram(architecture: architectures.Architecture, path: str) -> None:
     ending = pathlib.Path(path).suffix.lower()
     if ending not in (".png", ".svg"):
         raise errors.UserError(f"--diagram writes .png or .svg files; got {path!r}.")
+    import matplotlib
     from matplotlib.figure import Figure
 
     places, rows = {}, model_summary.layer_rows(architecture)
@@ -44,4 +45,5 @@ def draw_diagram(architecture: architectures.Architecture, path: str) -> None:
         axes.text(x, y, text, ha="center", va="center", fontsize=7.5,
                   bbox={"boxstyle": "round,pad=0.3", "fc": _COLOURS.get(row.kind, _OTHER_COLOUR), "ec": "#404040"})
     axes.set_title(f"{architecture.name}: {architecture.source}", fontsize=9)
-    atomic_files.atomic_write(path, lambda file: figure.savefig(file, format=ending[1:], dpi=110))
+    with matplotlib.rc_context({"svg.fonttype": "none"}):  # Text stays text.
+        atomic_files.atomic_write(path, lambda file: figure.savefig(file, format=ending[1:], dpi=110))

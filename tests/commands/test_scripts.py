@@ -213,7 +213,8 @@ def test_the_door_lists_its_commands():
     assert status == 0
     names = {path.stem for path in (ROOT / "alexnet_tf" / "commands").glob("[a-z]*.py")}
     assert all(f"\n  {name} " in out for name in names)
-    assert call("-m", "alexnet_tf", "evalute")[0] == 2
+    status, _, err = call("-m", "alexnet_tf", "evalute")
+    assert status == 1 and "Did you mean evaluate?" in err
 
 
 def test_features_and_similar_work_on_a_run(whole, pictures, tmp_path):
