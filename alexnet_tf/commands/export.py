@@ -9,7 +9,7 @@ Next: RUN/export/saved_model/SERVING.md says how to serve it; python -m alexnet_
 
 from absl import flags
 
-from alexnet_tf import cli, runs
+from alexnet_tf import cli, runs, shell
 from alexnet_tf.exporting import formats, options
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.", required=True)
@@ -38,6 +38,9 @@ _MAX_MEGAPIXELS = flags.DEFINE_integer(
 _MAX_MEGABYTES = flags.DEFINE_integer(
     "max_megabytes", options.MAX_MEGABYTES, "The SavedModel refuses encoded images that are longer.", lower_bound=1,
     upper_bound=2000)
+_LITERT_JS = flags.DEFINE_string(
+    "litert_js", None, "Where --formats=web takes LiteRT.js from: a node_modules folder that has @litertjs/core, or an "
+    "address such as https://cdn.jsdelivr.net/npm; by default npm fetches it once.")
 
 
 def main(arguments: list[str]) -> None:
@@ -48,7 +51,8 @@ def main(arguments: list[str]) -> None:
         formats=tuple(_FORMATS.value), quantizations=tuple(_QUANTIZATION.value), lrn=_LRN.value,
         dense_quantization=_DENSE_QUANTIZATION.value, tflite_batch_size=_TFLITE_BATCH_SIZE.value,
         checkpoint=_CHECKPOINT.value, data_dir=_DATA_DIR.value, dataset=_DATASET.value,
-        max_megapixels=_MAX_MEGAPIXELS.value, max_megabytes=_MAX_MEGABYTES.value)
+        max_megapixels=_MAX_MEGAPIXELS.value, max_megabytes=_MAX_MEGABYTES.value,
+        litert_js=_LITERT_JS.value)
     options.check_choices("formats", chosen.formats, formats.FORMATS)
     runs.RunDirectory(_WORKDIR.value).existing_config()
     cli.import_tensorflow()
@@ -59,3 +63,5 @@ def main(arguments: list[str]) -> None:
     cli.show(f"\n{report.table(artifacts)}\n\nKept in {directory}/report.md and report.json")
     if "saved_model" in chosen.formats:
         cli.show(f"To serve it: {directory}/saved_model/SERVING.md")
+    if "web" in chosen.formats:
+        cli.show(f"To open the page: {shell.command_line('serve', workdir=_WORKDIR.value)}")

@@ -7,10 +7,15 @@
     sample_images      what the artifacts are compared and calibrated on
     report             the table for a person, the JSON for a program
     saved_model        for TF Serving: versions that appear whole
+    latency            one image's milliseconds, by number of threads
+    python_latency     the same of the Keras model and the SavedModel
+    quiet              keeps C++ libraries off the screen
     signatures         what a SavedModel offers and refuses
     serving_files      warm-up requests, batching parameters, SERVING.md
     serving_client     asks a TF Serving server
     tflite             for phones, browsers and small computers
     tflite_inspection  what a .tflite file says of itself
+    web                the page that runs it in a browser
+    web_server         serves that page on this machine
     tflite_metadata    labels and metadata inside a .tflite file
 """

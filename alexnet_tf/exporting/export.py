@@ -9,20 +9,17 @@ Needs nothing that trains. What is in the files is up to their writers: see `for
 
 import contextlib
 import dataclasses
-import multiprocessing
 import os
 from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import errors, runs, timing
+from alexnet_tf import errors, runs
 from alexnet_tf.evaluation import metrics
-from alexnet_tf.exporting import export_job, formats, report, sample_images
+from alexnet_tf.exporting import formats, python_latency, report, sample_images
 from alexnet_tf.exporting.export_job import Artifact, ExportError, ExportJob
 from alexnet_tf.exporting.options import ExportOptions, check_choices
-
-KERAS_MODEL, SAVED_MODEL = "Keras model", "SavedModel"
 
 
 def export(path: str | os.PathLike[str], options: ExportOptions, log: Callable[[str], None] = print) -> list[Artifact]:
@@ -48,7 +45,7 @@ def export(path: str | os.PathLike[str], options: ExportOptions, log: Callable[[
     check_choices("formats", options.formats, formats.FORMATS)
     job, notes = _prepare(path, options, log)
     weights = sum(4 * int(np.prod(variable.shape)) for variable in job.model.trainable_variables)
-    artifacts = [job.compare(KERAS_MODEL, None, lambda _: job.expected, size_bytes=weights)]
+    artifacts = [job.compare(python_latency.KERAS_MODEL, None, lambda _: job.expected, size_bytes=weights)]
     try:
         for name in options.formats:
             for artifact in formats.FORMATS[name].write(job):
@@ -84,7 +81,7 @@ def _prepare(
         log(f"  {line}")
     expected = np.exp(np.concatenate(list(map(_predictor(model), _batches(images.pixels)))))
     return ExportJob(
-        run, run_config, model, class_names, options, images, expected, calibration, log), notes
+        run, run_config, model, state["epoch"], class_names, options, images, expected, calibration, log), notes
 
 
 def _class_names(run: runs.RunDirectory, logits: int) -> tuple[str, ...]:
@@ -117,35 +114,7 @@ def _report_finished(job: ExportJob, artifacts: list[Artifact], notes: list[str]
 
 
 def _with_python_latencies(job: ExportJob, artifacts: list[Artifact]) -> list[Artifact]:
-    """Adds how long the Keras model and the SavedModel take in Python.
-
-    Each number of threads in a process of its own: TensorFlow takes it once, before anything is computed.
-    """
-    version = next((each.path for each in artifacts if each.name == SAVED_MODEL), None)
-    times = _python_latencies(job.run, job.options.checkpoint, version)
+    """Adds how long the Keras model and the SavedModel take in Python."""
+    version = next((each.path for each in artifacts if each.name == python_latency.SAVED_MODEL), None)
+    times = python_latency.measure(str(job.run), job.options.checkpoint, version)
     return [dataclasses.replace(each, milliseconds=times.get(each.name, each.milliseconds)) for each in artifacts]
-
-
-def _python_latencies(run: runs.RunDirectory, checkpoint: str, version: str | None) -> dict[str, dict[int, float]]:
-    """Returns {name: {threads: milliseconds}} of the Keras model and the SavedModel called from Python."""
-    context = multiprocessing.get_context("spawn")
-    times: dict[str, dict[int, float]] = {}
-    for threads in export_job.thread_counts():
-        with context.Pool(1) as pool:
-            for name, milliseconds in pool.apply(_time_in_python, (str(run), checkpoint, version, threads)).items():
-                times.setdefault(name, {})[threads] = milliseconds
-    return times
-
-
-def _time_in_python(path: str, checkpoint: str, version: str | None, threads: int) -> dict[str, float]:
-    """Runs in a process of its own: returns {name: milliseconds} with a number of threads."""
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
-    model, run_config, _ = runs.load_model(runs.RunDirectory(path), checkpoint, precision="float32")
-    image = tf.zeros([1, run_config.image_size, run_config.image_size, 3])
-    forward = tf.function(lambda images: model(images, training=False), autograph=False)
-    times = {KERAS_MODEL: 1000 * timing.median_seconds(lambda: forward(image), calls=export_job.TIMED_CALLS)}
-    if version:
-        signature = tf.saved_model.load(version).signatures["images"]
-        times[SAVED_MODEL] = 1000 * timing.median_seconds(lambda: signature(image), calls=export_job.TIMED_CALLS)
-    return times

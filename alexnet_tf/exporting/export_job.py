@@ -8,13 +8,10 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-from alexnet_tf import errors, runs, timing
+from alexnet_tf import errors, runs
 from alexnet_tf.exporting.options import ExportOptions
 from alexnet_tf.exporting.sample_images import SampleImages
 from alexnet_tf.run_config import RunConfig
-
-# Of one image, one at a time; the median counts.
-TIMED_CALLS = 20
 
 # From images uint8 [n, size, size, 3] to probabilities float32 [n, classes].
 Predictor = Callable[[np.ndarray], np.ndarray]
@@ -59,6 +56,7 @@ class ExportJob:
         run: Its run's directory.
         run_config: Its run's config.
         model: The network in float32: RGB images in [0, 255] to logits.
+        epoch: How many epochs the network was trained for.
         class_names: In the order of the logits.
         options: What was asked for.
         images: What every artifact is compared on.
@@ -70,6 +68,7 @@ class ExportJob:
     run: runs.RunDirectory
     run_config: RunConfig
     model: keras.Model
+    epoch: int
     class_names: tuple[str, ...]
     options: ExportOptions
     images: SampleImages
@@ -117,22 +116,3 @@ def size_on_disk(path: str | os.PathLike[str]) -> int:
     """Returns the bytes of a file, or of all files in a directory."""
     root = pathlib.Path(path)
     return sum(each.stat().st_size for each in (root, *root.rglob("*")) if each.is_file())
-
-
-def thread_counts() -> list[int]:
-    """Returns the numbers of threads that latencies are measured with."""
-    return sorted({1, os.cpu_count() or 1})
-
-
-def milliseconds_by_threads(load: Callable[[int], Predictor], image: np.ndarray) -> dict[int, float]:
-    """Measures one image, uint8 [1, size, size, 3], with each number of threads.
-
-    Args:
-        load: Returns the predictor that uses a number of threads.
-        image: What it is run on.
-    """
-    measured = {}
-    for threads in thread_counts():
-        predict = load(threads)
-        measured[threads] = 1000 * timing.median_seconds(lambda: predict(image), calls=TIMED_CALLS)  # noqa: B023
-    return measured

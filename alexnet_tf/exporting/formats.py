@@ -37,7 +37,14 @@ def _write_tflite(job: "ExportJob") -> Iterator["Artifact"]:
     yield from tflite.write(job)
 
 
+def _write_web_page(job: "ExportJob") -> Iterator["Artifact"]:
+    from alexnet_tf.exporting import web
+
+    yield from web.write(job)
+
+
 FORMATS: dict[str, Format] = {
     "saved_model": Format("TF Serving", _write_saved_model),
     "tflite": Format("phones, browsers and small computers", _write_tflite),
+    "web": Format("a page that runs it in a browser", _write_web_page),
 }

@@ -6,7 +6,8 @@ import pathlib
 from collections.abc import Sequence
 
 from alexnet_tf import atomic_files
-from alexnet_tf.exporting.export_job import Artifact, thread_counts
+from alexnet_tf.exporting import latency
+from alexnet_tf.exporting.export_job import Artifact
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
@@ -19,7 +20,7 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
 
 def table(artifacts: Sequence[Artifact]) -> str:
     """Returns the report's table."""
-    threads = thread_counts()
+    threads = latency.thread_counts()
     rows = [["", "MB", "agrees", "largest difference", "top-1 error",
              *(f"ms, {count} thread{'s' if count > 1 else ''}" for count in threads), "reads from runtime"]]
     for each in artifacts:

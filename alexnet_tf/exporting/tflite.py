@@ -3,11 +3,8 @@
 The network must be one of `alexnet.for_export`, in float32.
 """
 
-import contextlib
 import os
 import pathlib
-import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 
@@ -16,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import alexnet, architectures, atomic_files
-from alexnet_tf.exporting import export_job, tflite_inspection, tflite_metadata
+from alexnet_tf.exporting import latency, quiet, tflite_inspection, tflite_metadata
 from alexnet_tf.exporting.export_job import Artifact, ExportError, ExportJob
 from alexnet_tf.exporting.options import LRN_IMPLEMENTATIONS
 
@@ -40,8 +37,7 @@ def write(job: ExportJob) -> Iterator[Artifact]:
         suffix = f", LRN {lrn}" if has_lrn(job.run_config.architecture) else ""
         yield job.compare(
             f"TFLite {quantization}{suffix}", path, runner, runtime=inspection.min_runtime_version,
-            details=inspection.describe(), milliseconds=export_job.milliseconds_by_threads(
-                lambda threads: Runner(path, threads), job.images.pixels[:1]))  # noqa: B023
+            details=inspection.describe(), milliseconds=measure(path, job.images.pixels))
 
 
 def _load_checked(path: pathlib.Path, quantization: str) -> "Runner":
@@ -106,17 +102,28 @@ def convert(
     return tflite_metadata.add_metadata(_quietly(run), class_names)
 
 
-def _make_converter(network: keras.Model, batch_size: int) -> tf.lite.TFLiteConverter:
+def convert_maps(network: keras.Model) -> bytes:
+    """Returns a network whose output is feature maps as a .tflite file in float32, for one image.
+
+    Args:
+        network: RGB images in [0, 255] to maps.
+    """
+    return _quietly(_make_converter(network, 1, "maps", tf.identity).convert)
+
+
+def _make_converter(
+    network: keras.Model, batch_size: int, output: str = "probabilities",
+    transform: Callable[[tf.Tensor], tf.Tensor] = tf.nn.softmax) -> tf.lite.TFLiteConverter:
     _, height, width, _ = network.input_shape
     spec = tf.TensorSpec([batch_size, height, width, 3], tf.float32, name="images")
 
     @tf.function(input_signature=[spec], autograph=False)
-    def classify(images):
-        return {"probabilities": tf.nn.softmax(network(images, training=False))}
+    def run(images):
+        return {output: transform(network(images, training=False))}
 
     module = tf.Module()
     module.variables_of_the_network = [variable.value for variable in network.trainable_variables]
-    return tf.lite.TFLiteConverter.from_concrete_functions([classify.get_concrete_function()], module)
+    return tf.lite.TFLiteConverter.from_concrete_functions([run.get_concrete_function()], module)
 
 
 def _batches(images: np.ndarray, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
@@ -144,28 +151,19 @@ def _quietly(run: Callable[[], bytes]) -> bytes:
     with warnings.catch_warnings():  # It warns of the interpreter that it uses itself.
         warnings.filterwarnings("ignore", r"\s*Warning: tf.lite.Interpreter is deprecated", UserWarning)
         try:
-            with _quiet_standard_error():
+            with quiet.quiet_standard_error():
                 return run()
         except OSError as error:
             raise ExportError(f"The .tflite file could not be converted: {error.strerror or error}.") from error
 
 
-@contextlib.contextmanager
-def _quiet_standard_error() -> Iterator[None]:
-    """Keeps what C++ writes to file descriptor 2 off the screen; after an exception it is shown."""
-    sys.stderr.flush()
-    standard_error = os.dup(2)
-    with tempfile.TemporaryFile() as kept:
-        os.dup2(kept.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            kept.seek(0)
-            os.write(standard_error, kept.read())
-            raise
-        finally:
-            os.dup2(standard_error, 2)
-            os.close(standard_error)
+def measure(path: pathlib.Path, images: np.ndarray) -> dict[int, float]:
+    """Returns {threads: milliseconds} of a file on one batch of images."""
+    def load(threads: int) -> Callable[[], object]:
+        runner = Runner(path, threads)
+        return lambda: runner(images[:runner.batch_size])
+
+    return latency.milliseconds_by_threads(load)
 
 
 class Runner:
@@ -179,14 +177,19 @@ class Runner:
     def __init__(self, path: str | os.PathLike[str], threads: int | None = None) -> None:
         from ai_edge_litert import interpreter
 
-        with _quiet_standard_error():  # It says which delegate it uses.
+        with quiet.quiet_standard_error():  # It says which delegate it uses.
             self._interpreter = interpreter.Interpreter(str(path), num_threads=threads or os.cpu_count())
             self._interpreter.allocate_tensors()
         [self._input], [self._output] = self._interpreter.get_input_details(), self._interpreter.get_output_details()
 
+    @property
+    def batch_size(self) -> int:
+        """Images that the file takes at once."""
+        return int(self._input["shape"][0])
+
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Returns the probabilities, float32 [n, classes], of images [n, size, size, 3] in [0, 255]."""
-        size = int(self._input["shape"][0])
+        size = self.batch_size
         padded = np.resize(images, (-(-len(images) // size) * size, *images.shape[1:]))
         outputs = [self._run(padded[start:start + size]) for start in range(0, len(padded), size)]
         return np.concatenate(outputs)[:len(images)]

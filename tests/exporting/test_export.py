@@ -9,31 +9,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import architectures, errors, runs
+from alexnet_tf import errors, runs
 from alexnet_tf.data import discovery
 from alexnet_tf.exporting import export, export_job, report, sample_images, tflite
 from alexnet_tf.run_config import MEAN_IMAGE
-from tests.helpers.networks import SMALL
 from tests.helpers.run_configs import with_precision
 from tests.helpers.saved_models import meta_graph
-
-
-@pytest.fixture(autouse=True)
-def _small_row_and_no_processes(monkeypatch):
-    """The processes that time Keras know no rows of the tests; `test_scripts` runs them."""
-    monkeypatch.setitem(architectures.ARCHITECTURES, "small", SMALL)
-    times = {name: dict.fromkeys((1, os.cpu_count()), 1.0) for name in ("Keras model", "SavedModel")}
-    monkeypatch.setattr(export, "_python_latencies", lambda *_: times)
-
-
-@pytest.fixture
-def run(small_run, tmp_path):
-    """A run like `small_run`, to be changed."""
-    arrays, state = small_run.read_checkpoint()
-    copy = runs.RunDirectory(tmp_path / "run")
-    copy.write_checkpoint(150, arrays, state, best_step=150)
-    copy.write_config(small_run.read_config(), small_run.class_names())
-    return copy
 
 
 def export_run(run, **request):

@@ -1,0 +1,176 @@
+"""Tests of `web` and `web_server`: the page's files, and the page itself in a headless Chromium."""
+
+import json
+import os
+import shutil
+import threading
+import time
+import urllib.request
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from alexnet_tf import alexnet, errors, runs
+from alexnet_tf.data import input_pipeline
+from alexnet_tf.exporting import export, export_job, tflite, web, web_server
+from tests.helpers.saved_models import picture
+
+CHROME = shutil.which("chromium") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+LITERT_JS = os.environ.get("LITERT_JS")  # A node_modules folder with @litertjs/core.
+CHROME_FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --window-size=1200,900").split()
+
+
+@pytest.fixture
+def packages(tmp_path):
+    """A node_modules folder with files of the right names."""
+    for name, files in web._NEEDED.items():
+        for each in files:
+            path = tmp_path / "node_modules" / name / each
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"{name} {each}")
+    return tmp_path / "node_modules"
+
+
+def export_page(run, litert_js):
+    [_, artifact] = export.export(
+        run, export.ExportOptions(formats=("web",), litert_js=str(litert_js)), log=lambda _: None)
+    return artifact, run.path / "export" / "web"
+
+
+def test_the_page_is_whole_and_knows_its_run(run, packages):
+    artifact, page = export_page(run, packages)
+    assert artifact.name == "web page" and artifact.agreement > .9 and artifact.difference < .1
+    description = json.loads((page / "run.json").read_text())
+    assert description["classes"] == run.class_names() and description["image_size"] == 67
+    assert description["towers"] == [{"title": "Tower a", "filters": 4}, {"title": "Tower b", "filters": 4}]
+    assert description["epoch"] == 30 and 0 <= description["top1_error"] < .5
+    html = (page / "index.html").read_text()
+    assert "{{" not in html and "http://" not in html.replace("http://www.w3.org", "")
+    for address in ("litert/core/dist/index.js", "litert/wasm-utils/dist/index.js"):
+        assert f'"./{address}"' in html and (page / address).is_file()
+    assert (page / "litert/core/wasm/litert_wasm_internal.wasm").read_text() == (
+        "@litertjs/core wasm/litert_wasm_internal.wasm")
+
+
+def test_the_first_layer_is_keras_own(run, packages):
+    _, page = export_page(run, packages)
+    model, _, _ = runs.load_model(run, precision="float32")
+    images = np.random.default_rng(0).integers(0, 256, (2, 67, 67, 3)).astype("uint8")
+    normalized = model.get_layer("normalize")(images.astype("float32"))
+    expected = [np.maximum(model.get_layer(f"conv1_{tower}")(normalized), 0) for tower in "ab"]
+    got = tflite.Runner(page / "first_layer.tflite")(images)
+    np.testing.assert_allclose(got, np.concatenate(expected, axis=-1), rtol=0, atol=1e-4)
+
+
+def test_an_address_is_used_instead_of_files(run):
+    _, page = export_page(run, "https://example.org/npm/")
+    html = (page / "index.html").read_text()
+    version = web.LITERT_JS["@litertjs/core"]
+    assert f'"https://example.org/npm/@litertjs/core@{version}/dist/index.js"' in html
+    assert f'data-wasm="https://example.org/npm/@litertjs/core@{version}/wasm/"' in html
+    assert not (page / "litert").exists()
+
+
+def test_without_litert_js_the_message_says_what_to_do(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    with pytest.raises(export_job.ExportError, match="There is no npm here. .*--litert_js=node_modules"):
+        export.export(run, export.ExportOptions(formats=("web",)), log=lambda _: None)
+    with pytest.raises(export_job.ExportError, match="does not hold @litertjs/core"):
+        export_page(run, tmp_path / "nowhere")
+
+
+@pytest.fixture
+def serve():
+    """Returns the function that serves a run's page and returns its address."""
+    servers = []
+
+    def start(run):
+        server = web_server.make_server(run, "localhost", 0)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return f"http://localhost:{server.server_address[1]}/"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_the_server_serves_what_is_there_now(run, packages, serve):
+    with pytest.raises(errors.UserError, match="has no page yet. Export it first: python .*--formats=web"):
+        web_server.make_server(run, "localhost", 0)
+    _, page = export_page(run, packages)
+    address = serve(run)
+    with urllib.request.urlopen(f"{address}litert/core/wasm/litert_wasm_internal.wasm") as response:
+        assert response.headers["Content-Type"] == "application/wasm"
+        assert response.headers["Cache-Control"] == "no-cache"
+    (page / "run.json").write_text("{}")
+    with urllib.request.urlopen(f"{address}run.json") as response:
+        assert response.read() == b"{}"
+    with pytest.raises(errors.UserError, match="cannot be listened at: .*--port=0"):
+        web_server.make_server(run, "localhost", int(address.rstrip("/").split(":")[-1]))
+
+
+@pytest.fixture
+def browser():
+    """A headless Chromium that logs its requests."""
+    webdriver = pytest.importorskip("selenium.webdriver")
+    if not (CHROME and DRIVER and LITERT_JS):
+        pytest.skip("needs chromium, chromedriver and LITERT_JS=node_modules with @litertjs/core")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROME
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
+    for flag in CHROME_FLAGS:
+        options.add_argument(flag)
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+def wait_for(driver, script):
+    deadline = time.monotonic() + 60
+    while not (value := driver.execute_script(f"return {script}")):
+        assert time.monotonic() < deadline, driver.execute_script("return document.body.innerText")
+        time.sleep(0.05)
+    return value
+
+
+def requested_hosts(driver):
+    """The hosts that a page asked for anything."""
+    messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+    urls = [each["params"]["request"]["url"] for each in messages if each["method"] == "Network.requestWillBeSent"]
+    return {url.split("/")[2] for url in urls if url.startswith("http")}
+
+
+def test_the_page_in_a_browser(run, serve, browser, tmp_path):
+    _, page = export_page(run, LITERT_JS)
+    model, _, _ = runs.load_model(run, precision="float32")
+    # In float32, so that what differs from Keras is the page's doing.
+    (page / "network.tflite").write_bytes(
+        tflite.convert(alexnet.for_export(model, "convolution"), "float32", run.class_names()))
+    address = serve(run)
+    browser.get(address)
+    wait_for(browser, "document.body.dataset.ready")
+    photographs = [
+        picture(1, size=(300, 420)), picture(2, 1, tf.io.encode_png, (512, 301)), picture(3, size=(700, 611))]
+    for number, encoded in enumerate(photographs):
+        path = tmp_path / f"{number}.img"
+        path.write_bytes(encoded)
+        browser.execute_script("delete document.body.dataset.probabilities")
+        browser.find_element("id", "file").send_keys(str(path))
+        got = json.loads(wait_for(browser, "document.body.dataset.probabilities"))
+        crop = input_pipeline.evaluation_crops(tf.constant(encoded), 67, "paper")
+        expected = tf.nn.softmax(model(tf.cast(crop, tf.float32)))[0].numpy()
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-3)
+        shown = [each.text for each in browser.find_elements("css selector", "#classes .name")]
+        assert shown == [run.class_names()[index] for index in np.argsort(-expected)[:5]]
+    assert len(browser.find_elements("css selector", ".maps canvas")) == 8
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(photographs[0][:40])
+    browser.find_element("id", "file").send_keys(str(broken))
+    assert "broken.jpg is not an image" in wait_for(browser, "document.getElementById('message').textContent")
+    assert requested_hosts(browser) == {address.split("/")[2]}
