@@ -51,6 +51,23 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
     return report_mistakes(work)
 
 
+def parse_command(name: str, arguments: Sequence[str]) -> list[str]:
+    """Parses a command's arguments without running it.
+
+    Args:
+        name: Name of a module in `alexnet_tf.commands`.
+        arguments: As for `run_command`.
+
+    Returns:
+        The arguments that are not flags.
+
+    Raises:
+        UserError: If a flag is unknown, missing or has a wrong value.
+    """
+    _load(name)
+    return _parse(name, arguments)
+
+
 def report_mistakes(work: Callable[[], int | None]) -> int:
     """Calls a function; a mistake that the user can correct, Ctrl-C and a closed pipe end without a stack trace.
 

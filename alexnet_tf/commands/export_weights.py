@@ -9,11 +9,11 @@ Next: load the file there, or import it again: python -m alexnet_tf import_weigh
 from absl import flags
 
 from alexnet_tf import cli, runs
-from alexnet_tf.weights import layouts
+from alexnet_tf.weights import formats
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.", required=True)
 _FORMAT = flags.DEFINE_enum(
-    "format", None, list(layouts.LAYOUTS), "The format; not every network fits every format.", required=True)
+    "format", None, list(formats.WRITTEN), "The format; not every network fits every format.", required=True)
 _OUTPUT = flags.DEFINE_string(
     "output", None, "The file. A .caffemodel gets its .prototxt beside it, and a mean image as .binaryproto.",
     required=True)

@@ -1,9 +1,11 @@
 """How do weights come in from other frameworks' files, and go out?
 
     conversion         weight file to run, and run to weight file
-    layouts            what a file's arrays are called and how they are laid out
+    formats            the table of formats: endings, layout, reader, writer
+    layouts            an architecture's arrays in a format's layout, and which architecture a file holds
     containers         .safetensors, .h5, .keras, zip: arrays by name
-    restricted_pickle  .npy and .pth files, without running code
+    pickled_arrays     .npy and .pth files
+    restricted_pickle  pickles of arrays, without running what is in them
     caffemodel         .caffemodel and .binaryproto
     prototxt           an architecture as Caffe's layers
 """

@@ -9,16 +9,11 @@ import pathlib
 
 import numpy as np
 
-from alexnet_tf import architectures, atomic_files, errors, runs
+from alexnet_tf import architectures, errors, runs
 from alexnet_tf.run_config import MEAN_IMAGE, ImportedFile, RunConfig, RunData, TrainConfig
-from alexnet_tf.weights import caffemodel, containers, layouts, prototxt, restricted_pickle
+from alexnet_tf.weights import caffemodel, containers, formats, layouts, pickled_arrays
 
 _CLASSES = pathlib.Path(__file__).parents[1] / "imagenet_classes.txt"
-
-# Kinds of files by their names' endings.
-_ENDINGS = {
-    ".caffemodel": "caffemodel", ".npy": "npy", ".pth": "torch", ".pt": "torch", ".safetensors": "safetensors",
-    ".weights.h5": "keras", ".keras": "keras"}
 
 # What `Recipe.resize` does, in words.
 _RESIZED = {"caffe": "warped to 256 x 256", "paper": "with the shorter side scaled to 256"}
@@ -28,89 +23,6 @@ def imagenet_classes() -> tuple[list[str], list[str]]:
     """Returns (WordNet ids, "id name" for people) of ImageNet's 1000 classes, in Caffe's and torchvision's order."""
     lines = [line for line in _CLASSES.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
     return [line.split()[0] for line in lines], lines
-
-
-@dataclasses.dataclass(frozen=True)
-class _Source:
-    """A weight file, read.
-
-    Attributes:
-        file_format: A key of `weights.LAYOUTS`, or "keras".
-        entries: Arrays by the file's names.
-        layers: Of a .caffemodel.
-        architecture: The row, where the file says it.
-        mean: What the input's first step subtracts, RGB, where the file says it.
-        scale: What it multiplies by, where the file says it.
-    """
-
-    file_format: str
-    entries: dict
-    layers: list | None = None
-    architecture: str | None = None
-    mean: tuple | list | None = None
-    scale: tuple | None = None
-
-
-def _read(name: str, content: bytes) -> _Source:
-    file_format = next((kind for ending, kind in _ENDINGS.items() if name.lower().endswith(ending)), None)
-    if file_format == "caffemodel":
-        return _of_caffemodel(caffemodel.read_caffemodel(content))
-    if file_format == "npy":
-        entries = restricted_pickle.read_npy(content)
-        if not isinstance(entries, dict):
-            raise containers.WeightFileError("It holds one array and no dictionary of layers.")
-        return _Source("npy", entries)
-    if file_format == "torch":
-        return _Source("torch", restricted_pickle.read_torch(content))
-    if file_format == "safetensors":
-        entries, metadata = containers.read_safetensors(content)
-        return _Source("safetensors", entries, mean=_numbers(metadata, "mean"), scale=_numbers(metadata, "scale"))
-    if file_format == "keras":
-        return _of_keras(*containers.read_keras(content))
-    raise containers.WeightFileError(f"Its name ends in none of {', '.join(_ENDINGS)}.")
-
-
-def _of_caffemodel(layers) -> _Source:
-    """What a .caffemodel says; without a layer that scales the input, it is not scaled."""
-    entries, scale = {}, (1.0, 1.0, 1.0)
-    for layer in layers:
-        if layer.type == "Scale" and layer.name == "scale" and [blob.shape for blob in layer.blobs] == [(3,)]:
-            scale = tuple(float(factor) for factor in layer.blobs[0][::-1])
-            continue
-        if layer.blobs and f"{layer.name}[0]" in entries:
-            raise containers.WeightFileError(f"Two layers are called {layer.name}.")
-        entries |= {f"{layer.name}[{index}]": blob for index, blob in enumerate(layer.blobs)}
-    return _Source("caffemodel", entries, layers, scale=scale)
-
-
-def _of_keras(entries, model_config) -> _Source:
-    """What a Keras file says: in .keras the row's name, the mean and the scale too."""
-    if not model_config:
-        return _Source("keras", entries)
-    try:
-        [normalize] = [layer["config"] for layer in model_config["layers"] if layer["name"] == "normalize"]
-        mean = np.array(normalize["mean"], "float32")
-        if mean.shape != (3,) and (mean.ndim != 3 or mean.shape[-1] != 3):
-            raise containers.WeightFileError(f"Its mean has the shape {mean.shape}.")
-        name = model_config["name"]
-        return _Source(
-            "keras", entries, architecture=name if name in architectures.ARCHITECTURES else None,
-            mean=mean.tolist() if mean.ndim == 1 else mean, scale=tuple(float(each) for each in normalize["scale"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise containers.WeightFileError("Its config.json is of no network of this project.") from error
-
-
-def _numbers(metadata, name):
-    """Returns three finite numbers of a .safetensors file's metadata, if they are there."""
-    if name not in metadata:
-        return None
-    try:
-        numbers = [float(word) for word in metadata[name].split()]
-    except ValueError:
-        numbers = []
-    if len(numbers) != 3 or not np.isfinite(numbers).all():
-        raise containers.WeightFileError(f"{name!r} in its metadata is not three numbers.")
-    return numbers
 
 
 def read_mean(mean: str, image_size: int):
@@ -135,7 +47,7 @@ def read_mean(mean: str, image_size: int):
             raise containers.WeightFileError(f"--mean={mean} is neither B,G,R nor a .binaryproto or .npy file.") from error
     else:
         content = containers.read_bytes(mean)
-        array = caffemodel.read_mean(content) if mean.lower().endswith(".binaryproto") else restricted_pickle.read_npy(content)
+        array = caffemodel.read_mean(content) if mean.lower().endswith(".binaryproto") else pickled_arrays.read_npy(content)
     if isinstance(array, dict) or array.shape[:1] != (3,) or array.ndim not in (1, 3) or not np.isfinite(array).all():
         raise containers.WeightFileError(f"--mean={mean} is no mean: three numbers, or [3, height, width], are.")
     if array.ndim == 1:
@@ -191,12 +103,12 @@ def import_run(
         raise errors.RunError(f"{run} holds a run already. Give another --workdir.")
     content = containers.read_bytes(source)
     try:
-        read = _read(str(source), content)
+        file_format = formats.format_of(str(source))
+        read = formats.FORMATS[file_format].read(content)
         row, how = layouts.detect_architecture(
-            read.file_format, read.entries, layers=read.layers, architecture=architecture or read.architecture)
-        arrays = read.entries
-        if read.file_format != "keras":
-            arrays = layouts.from_file(row, layouts.LAYOUTS[read.file_format], read.entries)
+            file_format, read.entries, layers=read.layers, architecture=architecture or read.architecture)
+        layout = formats.FORMATS[file_format].layout
+        arrays = layouts.from_file(row, layout, read.entries) if layout else read.entries
         arrays = {name: np.asarray(array, "float32") for name, array in arrays.items()}
         if not allow_nan:
             layouts.check_finite(arrays)
@@ -242,7 +154,7 @@ def export_run(path, file_format: str, output, *, which: str = "last") -> list[s
 
     Args:
         path: The run's directory.
-        file_format: A key of `weights.LAYOUTS`.
+        file_format: One of `formats.WRITTEN`.
         output: The file. Beside a .caffemodel appear its .prototxt, and a mean image as .binaryproto.
         which: "last" or "best" checkpoint.
 
@@ -265,37 +177,27 @@ def export_run(path, file_format: str, output, *, which: str = "last") -> list[s
     if problems:
         raise errors.RunError(f"The checkpoint of {run} does not fit {row.name}: {'; '.join(problems)}.")
     output = pathlib.Path(output).expanduser()
-    lines = _conventions(row, mean, layouts.LAYOUTS[file_format].is_bgr)
-    if file_format == "npy" and row.scale != (1.0, 1.0, 1.0):
+    chosen, shown = formats.FORMATS[file_format], row
+    if not chosen.has_scale and row.scale != (1.0, 1.0, 1.0):
         _fold_scale(arrays, row)
-        lines = [*_conventions(dataclasses.replace(row, scale=(1.0,) * 3), mean, True),
-                 "The file has no place for the input's scale: conv1 was multiplied by it."]
-    layout = layouts.LAYOUTS[file_format]
-    if layout.default not in (None, row.name):
-        lines.append(f"The file does not say that it is {row.name}; readers take it for {layout.default}, unless told.")
-    entries = layouts.to_file(row, layout, arrays)
-    if file_format == "caffemodel":
-        return _write_caffe(output, row, entries, mean, lines)
-    writers = {
-        "npy": lambda file: restricted_pickle.write_npy(file, entries), "torch": lambda file: restricted_pickle.write_torch(file, entries),
-        "safetensors": lambda file: containers.write_safetensors(file, entries, _metadata(row, mean))}
-    atomic_files.atomic_write(output, writers[file_format])
-    return [f"Written: {output}", *lines]
+        shown = dataclasses.replace(row, scale=(1.0,) * 3)
+    lines = _conventions(shown, mean, chosen.layout.is_bgr)
+    if shown is not row:
+        lines.append("The file has no place for the input's scale: conv1 was multiplied by it.")
+    if chosen.layout.default not in (None, row.name):
+        lines.append(
+            f"The file does not say that it is {row.name}; readers take it for {chosen.layout.default}, unless told.")
+    files = chosen.write(output, formats.Network(row, layouts.to_file(row, chosen.layout, arrays), mean, lines))
+    return [*(f"Written: {file}" for file in files), *lines]
 
 
 def _formats_of(row):
-    return [name for name in layouts.LAYOUTS if not layouts.unsupported_reason(row, name)]
+    return [name for name in formats.WRITTEN if not layouts.unsupported_reason(row, name)]
 
 
 def _fold_scale(arrays, row):
     for name in row.stages[0].layer_names:
         arrays[f"{name}/kernel"] *= np.array(row.scale, "float32")[:, None]
-
-
-def _metadata(row, mean) -> dict:
-    """What a .safetensors file says beside the weights; a mean image has no place there."""
-    words = {"architecture": row.name, "scale": " ".join(map(repr, row.scale))}
-    return words if np.ndim(mean) == 3 else words | {"mean": " ".join(map(repr, mean))}
 
 
 def _conventions(row, mean, is_bgr) -> list[str]:
@@ -309,21 +211,3 @@ def _conventions(row, mean, is_bgr) -> list[str]:
         factor += " (the layer `scale` does so)" if is_bgr else ""
     return [f"Input: {order}, 0 to 255, minus {mean}{factor}; images {_RESIZED[row.recipe.resize]}, the central "
             f"{row.image_size} pixels"]
-
-
-def _write_caffe(output, row, entries, mean, lines):
-    layers = []
-    for layer in prototxt.to_caffe_layers(row):
-        blobs = tuple(entries[name] for name in (f"{layer.name}[0]", f"{layer.name}[1]") if name in entries)
-        if layer.type == "Scale":
-            blobs = (np.array(row.scale[::-1], "float32"),)
-        layers.append(dataclasses.replace(layer, blobs=blobs))
-    prototxt_file = output.with_suffix(".prototxt")
-    atomic_files.atomic_write(output, lambda file: caffemodel.write_caffemodel(file, row.name, layers))
-    atomic_files.atomic_write(prototxt_file, lambda file: file.write(prototxt.prototxt(row, lines).encode()))
-    written = [f"Written: {output}", f"Written: {prototxt_file}"]
-    if np.ndim(mean) == 3:
-        binaryproto = output.with_suffix(".binaryproto")
-        atomic_files.atomic_write(binaryproto, lambda file: caffemodel.write_mean(file, mean[:, :, ::-1].transpose(2, 0, 1)))
-        written.append(f"Written: {binaryproto}")
-    return written + lines

@@ -4,62 +4,11 @@ In the middle is NumPy: arrays by the paths of this model's variables (`conv2_a/
 own names on the other. A file's bytes are for `weight_files`, `pickles` and `caffe_files`. No Caffe, no PyTorch.
 """
 
-import dataclasses
-
 import numpy as np
 
 from alexnet_tf import architectures
 from alexnet_tf.weights import containers, prototxt
-
-
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """How a kind of file holds a network's weights. Every one of them, like Keras, computes cross-correlation.
-
-    Attributes:
-        kernel: Name of a stage's kernel in the file, with the stage's name in place of {}.
-        bias: Name of its bias.
-        is_channels_first: Whether convolutions are [out, in, height, width], dense kernels [out, in], and what a dense
-            layer reads of a map is ordered by channel, row, column. Keras and .npy: [height, width, in, out],
-            [in, out], and row, column, channel.
-        is_bgr: Whether conv1 reads blue first.
-        default: The row that is assumed where several fit and the file says no more.
-        rows: The rows that readers of this kind of file can compute; None: those with a Caffe network.
-        layer_names: The file's names of the stages, where they are not ours.
-    """
-
-    kernel: str
-    bias: str
-    is_channels_first: bool
-    is_bgr: bool
-    default: str | None = None
-    rows: tuple[str, ...] | None = None
-    layer_names: dict = dataclasses.field(default_factory=dict)
-
-    def name(self, kind: str, stage_name: str) -> str:
-        """Returns the file's name of a stage's "kernel" or "bias"."""
-        return getattr(self, kind).format(self.layer_names.get(stage_name, stage_name))
-
-
-# torchvision/models/alexnet.py: positions in its two Sequential modules.
-_TORCHVISION_NAMES = {
-    "conv1": "features.0", "conv2": "features.3", "conv3": "features.6", "conv4": "features.8", "conv5": "features.10",
-    "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6"}
-
-_TORCHVISION = Layout(
-    "{}.weight", "{}.bias", is_channels_first=True, is_bgr=False, rows=("torchvision",), layer_names=_TORCHVISION_NAMES)
-
-LAYOUTS = {
-    # BVLC/caffe, base_conv_layer.cpp and inner_product_layer.cpp: [out, in / group, height, width] and [out, in].
-    # Images are BGR, as cv::imread gives them.
-    "caffemodel": Layout("{}[0]", "{}[1]", is_channels_first=True, is_bgr=True),
-    # bvlc_alexnet.npy: what ethereon/caffe-tensorflow makes of the caffemodel: transposed, fc6's rows reordered, conv1
-    # still BGR. Its readers compute bvlc_alexnet; caffenet's weights have the same shapes.
-    "npy": Layout(
-        "{}[0]", "{}[1]", is_channels_first=False, is_bgr=True, default="caffe", rows=("caffe", "caffenet")),
-    "torch": _TORCHVISION,
-    "safetensors": _TORCHVISION,
-}
+from alexnet_tf.weights.formats import FORMATS, WRITTEN, Layout
 
 
 def unsupported_reason(row: architectures.Architecture, file_format: str) -> str | None:
@@ -67,9 +16,9 @@ def unsupported_reason(row: architectures.Architecture, file_format: str) -> str
 
     Args:
         row: Any.
-        file_format: A key of `LAYOUTS`.
+        file_format: One of `formats.WRITTEN`.
     """
-    rows = LAYOUTS[file_format].rows
+    rows = FORMATS[file_format].layout.rows
     if rows is None:
         reason = prototxt.unsupported_reason(row)
     elif row.name not in rows:
@@ -208,7 +157,7 @@ def detect_architecture(file_format: str, entries: dict, *, layers=None, archite
     """Finds the row that a file's arrays belong to, by names and shapes, and in a .caffemodel by the layers' order.
 
     Args:
-        file_format: A key of `LAYOUTS`, or "keras": arrays by this model's own paths.
+        file_format: A key of `formats.FORMATS`.
         entries: Arrays by the file's names.
         layers: Of a .caffemodel, in its order.
         architecture: Name of a row, to take no other.
@@ -233,7 +182,8 @@ def detect_architecture(file_format: str, entries: dict, *, layers=None, archite
     names = [row.name for row in fitting]
     if layers is not None:
         return _by_order(fitting, layers), "by its shapes and the order of its layers"
-    default = file_format != "keras" and LAYOUTS[file_format].default
+    layout = FORMATS[file_format].layout
+    default = layout.default if layout else None
     if default in names:
         others = ", ".join(name for name in names if name != default)
         return fits[default][0], f"assumed; it could be {others} too (--architecture)" if others else "by its shapes"
@@ -243,19 +193,19 @@ def detect_architecture(file_format: str, entries: dict, *, layers=None, archite
 
 
 def _rows_of(file_format):
-    if file_format == "keras":
-        return list(architectures.ARCHITECTURES.values())
-    return [row for row in architectures.ARCHITECTURES.values() if not unsupported_reason(row, file_format)]
+    return [row for row in architectures.ARCHITECTURES.values()
+            if file_format not in WRITTEN or not unsupported_reason(row, file_format)]
 
 
 def _shapes(row, file_format):
-    return variable_shapes(row) if file_format == "keras" else file_shapes(row, LAYOUTS[file_format])
+    layout = FORMATS[file_format].layout
+    return file_shapes(row, layout) if layout else variable_shapes(row)
 
 
 def _with_classes_of(row, file_format, entries):
     """Returns the row with as many classes as the file's last bias has, if it has one."""
-    last = row.stages[-1].name
-    bias = entries.get(f"{last}/bias" if file_format == "keras" else LAYOUTS[file_format].name("bias", last))
+    layout, last = FORMATS[file_format].layout, row.stages[-1].name
+    bias = entries.get(layout.name("bias", last) if layout else f"{last}/bias")
     return row if bias is None or bias.ndim != 1 or not bias.size else architectures.with_num_classes(row, bias.size)
 
 

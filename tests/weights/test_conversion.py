@@ -20,7 +20,7 @@ import tensorflow as tf
 from alexnet_tf import alexnet, architectures, errors, runs
 from alexnet_tf.data import discovery, synthetic
 from alexnet_tf.run_config import MEAN_IMAGE, RunConfig, RunData, TrainConfig
-from alexnet_tf.weights import containers, conversion, restricted_pickle
+from alexnet_tf.weights import containers, conversion, pickled_arrays
 from tests.helpers.caffe import CAFFE_ORDER, CAFFE_SHAPES, REST, TORCHVISION_SHAPES, blob, caffemodel_bytes, kind
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -272,7 +272,7 @@ def test_imported_torchvision_weights_compute_what_numpy_computes(file_name, nar
     weights = random_weights(narrow(TORCHVISION_SHAPES), 5)
     file = io.BytesIO()
     if file_name == "a.pth":
-        restricted_pickle.write_torch(file, state_dict(weights))
+        pickled_arrays.write_torch(file, state_dict(weights))
     else:
         file.write(safetensors.numpy.save(state_dict(weights)))
     run, lines = imported(tmp_path, file_name, file.getvalue(), classes=class_file)
@@ -436,7 +436,7 @@ def test_commands_as_a_person_types_them(tmp_path):
     """A file of full size from elsewhere becomes a run that predicts, is evaluated, and goes back to the same bytes."""
     shapes = TORCHVISION_SHAPES | {"classifier.6": (3, 4096)}
     with open(tmp_path / "a.pth", "wb") as file:
-        restricted_pickle.write_torch(file, state_dict(random_weights(shapes, 8)))
+        pickled_arrays.write_torch(file, state_dict(random_weights(shapes, 8)))
     (tmp_path / "names.txt").write_text("dots\nrings\nstripes\n")
     for name in ("dots", "rings", "stripes"):
         (tmp_path / "images" / name).mkdir(parents=True)
@@ -456,7 +456,7 @@ def test_commands_as_a_person_types_them(tmp_path):
     assert status == 0 and json.loads(out)["examples"] == 3, err
     status, out, err = call("export_weights", f"--workdir={run}", "--format=torch", f"--output={tmp_path / 'b.pth'}")
     assert status == 0 and (tmp_path / "b.pth").stat().st_size == (tmp_path / "a.pth").stat().st_size, err
-    before, after = (restricted_pickle.read_torch((tmp_path / name).read_bytes()) for name in ("a.pth", "b.pth"))
+    before, after = (pickled_arrays.read_torch((tmp_path / name).read_bytes()) for name in ("a.pth", "b.pth"))
     assert before.keys() == after.keys() and all(np.array_equal(before[name], after[name]) for name in before)
     status, out, err = call("export_weights", f"--workdir={run}", "--format=npy", f"--output={tmp_path / 'b.npy'}")
     assert status == 1 and "torchvision cannot be written as npy" in err and "caffemodel, torch, safetensors" in err

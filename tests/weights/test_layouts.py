@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from alexnet_tf import alexnet, architectures
-from alexnet_tf.weights import caffemodel, containers, layouts
+from alexnet_tf.weights import caffemodel, containers, formats, layouts
 from tests.helpers.caffe import CAFFE_ORDER, CAFFE_SHAPES, REST, TORCHVISION_SHAPES, caffemodel_bytes, lrn_field
 
 README = pathlib.Path(__file__).parents[2] / "README.md"
@@ -34,10 +34,10 @@ def values_of(row, seed=0):
     return {path: rng.standard_normal(shape, "float32") for path, shape in layouts.variable_shapes(row).items()}
 
 
-@pytest.mark.parametrize("file_format", layouts.LAYOUTS)
+@pytest.mark.parametrize("file_format", formats.WRITTEN)
 @pytest.mark.parametrize("name", architectures.ARCHITECTURES)
 def test_to_file_then_from_file_is_the_identity(name, file_format):
-    row, layout = narrow(architectures.ARCHITECTURES[name]), layouts.LAYOUTS[file_format]
+    row, layout = narrow(architectures.ARCHITECTURES[name]), formats.FORMATS[file_format].layout
     arrays = values_of(row)
     entries = layouts.to_file(row, layout, arrays)
     assert {key: value.shape for key, value in entries.items()} == layouts.file_shapes(row, layout)
@@ -49,7 +49,7 @@ def test_to_file_then_from_file_is_the_identity(name, file_format):
     ("caffe", "caffemodel", CAFFE_SHAPES), ("paper", "caffemodel", CAFFE_SHAPES),
     ("torchvision", "torch", TORCHVISION_SHAPES), ("torchvision", "safetensors", TORCHVISION_SHAPES)])
 def test_file_shapes_are_the_sources(name, file_format, shapes):
-    layout = layouts.LAYOUTS[file_format]
+    layout = formats.FORMATS[file_format].layout
     kernel, bias = ("{}[0]", "{}[1]") if file_format == "caffemodel" else ("{}.weight", "{}.bias")
     expected = {kernel.format(key): shape for key, shape in shapes.items()}
     expected |= {bias.format(key): shape[:1] for key, shape in shapes.items()}
@@ -59,7 +59,7 @@ def test_file_shapes_are_the_sources(name, file_format, shapes):
 def from_caffe(name, **changed):
     """Our arrays of a Caffe file that is zero but for `changed`."""
     row = narrow(architectures.ARCHITECTURES[name])
-    layout = layouts.LAYOUTS["caffemodel"]
+    layout = formats.FORMATS["caffemodel"].layout
     entries = {key: np.zeros(shape, "float32") for key, shape in layouts.file_shapes(row, layout).items()}
     for key, value in changed.items():
         entries[f"{key}[0]"] = value
@@ -79,7 +79,7 @@ def test_conv1_reads_blue_first_in_caffe_and_red_first_here():
     kernel[5, 0, 2, 3], kernel[6, 2, 4, 5] = 1, 2  # Blue, red.
     converted = from_caffe("caffe", conv1=kernel)["conv1/kernel"]
     assert converted[2, 3, 2, 5] == 1 and converted[4, 5, 0, 6] == 2 and np.count_nonzero(converted) == 2
-    layout = layouts.LAYOUTS["torch"]
+    layout = formats.FORMATS["torch"].layout
     row = narrow(architectures.TORCHVISION)
     entries = {key: np.zeros(shape, "float32") for key, shape in layouts.file_shapes(row, layout).items()}
     entries["features.0.weight"][5, 0, 2, 3] = 1
@@ -98,7 +98,7 @@ def test_the_first_group_is_tower_a():
 def entries_of(name, file_format="caffemodel", seed=0):
     row = architectures.ARCHITECTURES[name]
     return {key: np.broadcast_to(np.float32(seed), shape)
-            for key, shape in layouts.file_shapes(row, layouts.LAYOUTS[file_format]).items()}
+            for key, shape in layouts.file_shapes(row, formats.FORMATS[file_format].layout).items()}
 
 
 def layers_of(order, **arguments):
@@ -156,8 +156,8 @@ def test_readmes_matrix_is_what_the_code_says():
     section = README.read_text(encoding="utf-8").split("## Weights from elsewhere")[1].split("\n## ")[0]
     tables = [line for line in section.splitlines() if line.startswith("|")]
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in tables]
-    header = next(cells for cells in lines if cells[1:] == [f"`{name}`" for name in layouts.LAYOUTS])
+    header = next(cells for cells in lines if cells[1:] == [f"`{name}`" for name in formats.WRITTEN])
     said = {cells[0].strip("`"): cells[1:] for cells in lines[lines.index(header) + 2:] if len(cells) == len(header)}
     for name, row in architectures.ARCHITECTURES.items():
-        fits = [not layouts.unsupported_reason(row, file_format) for file_format in layouts.LAYOUTS]
+        fits = [not layouts.unsupported_reason(row, file_format) for file_format in formats.WRITTEN]
         assert [cell.startswith("yes") for cell in said[name]] == fits, name

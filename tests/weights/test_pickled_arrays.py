@@ -10,7 +10,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from alexnet_tf.weights import containers, restricted_pickle
+from alexnet_tf.weights import containers, pickled_arrays
 
 LAYERS = {"conv1": [np.arange(24, dtype="float32").reshape(2, 3, 4), np.ones(4, "float32")],
           "fc6": [np.asfortranarray(np.arange(6.).reshape(2, 3)), np.zeros(3, ">f4")]}
@@ -43,7 +43,7 @@ def tensor_pickle(shape=(2, 3), strides=(3, 1), offset=0, count=6, key="0", stor
 
 @pytest.mark.parametrize("protocol", [1, 2, 3, 4])
 def test_read_npy_reads_what_numpy_pickles(protocol):
-    entries = restricted_pickle.read_npy(npy(np.array(LAYERS, dtype=object), protocol))
+    entries = pickled_arrays.read_npy(npy(np.array(LAYERS, dtype=object), protocol))
     assert list(entries) == ["conv1[0]", "conv1[1]", "fc6[0]", "fc6[1]"]
     for layer, arrays in LAYERS.items():
         for position, array in enumerate(arrays):
@@ -53,9 +53,9 @@ def test_read_npy_reads_what_numpy_pickles(protocol):
 def test_read_npy_reads_numpys_own_file_and_its_inverse():
     file = io.BytesIO()
     np.save(file, LAYERS)
-    entries = restricted_pickle.read_npy(file.getvalue())
+    entries = pickled_arrays.read_npy(file.getvalue())
     file = io.BytesIO()
-    restricted_pickle.write_npy(file, entries)
+    pickled_arrays.write_npy(file, entries)
     file.seek(0)
     read = np.load(file, allow_pickle=True, encoding="bytes").item()
     assert all(np.array_equal(a, b) for layer in LAYERS for a, b in zip(LAYERS[layer], read[layer], strict=True))
@@ -73,17 +73,17 @@ def test_read_npy_reads_what_python_2_wrote():
     values = np.array([[1, 2, 3], [250.5, -2, 0]], "<f4")
     array = python2_array(b"f4", b"<", b"K\x02K\x03\x86", b"T" + struct.pack("<I", 24) + values.tobytes())
     outer = python2_array(b"O8", b"|", b")", b"]}U\x05conv1]" + array + b"asa")
-    entries = restricted_pickle.read_npy(npy(b"\x80\x02" + outer + b"."))
+    entries = pickled_arrays.read_npy(npy(b"\x80\x02" + outer + b"."))
     assert np.array_equal(entries["conv1[0]"], values)
 
 
 def test_read_npy_reads_caffe_tensorflows_dictionaries_and_plain_arrays():
     layer = {"weights": LAYERS["fc6"][0], "biases": LAYERS["fc6"][1]}
-    entries = restricted_pickle.read_npy(npy(np.array({"fc8": layer}, dtype=object)))
+    entries = pickled_arrays.read_npy(npy(np.array({"fc8": layer}, dtype=object)))
     assert set(entries) == {"fc8[0]", "fc8[1]"}
     file = io.BytesIO()
     np.save(file, np.asfortranarray(np.arange(6.).reshape(2, 3)))
-    assert np.array_equal(restricted_pickle.read_npy(file.getvalue()), np.arange(6.).reshape(2, 3))
+    assert np.array_equal(pickled_arrays.read_npy(file.getvalue()), np.arange(6.).reshape(2, 3))
 
 
 class Evil:
@@ -99,7 +99,7 @@ class Evil:
 @pytest.mark.parametrize("protocol", [1, 2, 4, 5])
 def test_no_code_of_a_pickle_is_run(protocol, tmp_path):
     evil = pickle.dumps({"conv1": Evil(tmp_path / "run")}, protocol)
-    for read, content in ((restricted_pickle.read_npy, npy(evil)), (restricted_pickle.read_torch, torch_zip(evil))):
+    for read, content in ((pickled_arrays.read_npy, npy(evil)), (pickled_arrays.read_torch, torch_zip(evil))):
         with pytest.raises(containers.WeightFileError, match=r"asks for posix.mkdir.*Nothing was run|is damaged"):
             read(content)
     assert not (tmp_path / "run").exists()
@@ -112,7 +112,7 @@ def test_no_code_of_a_pickle_is_run(protocol, tmp_path):
     b"torch.storage\n_load_from_bytes", b"torch._utils\n_rebuild_qtensor"])
 def test_other_names_are_refused(wanted):
     with pytest.raises(containers.WeightFileError, match="asks for .* Nothing was run"):
-        restricted_pickle.read_torch(torch_zip(b"\x80\x02c" + wanted + b"\n(X\x01\0\0\0atR."))
+        pickled_arrays.read_torch(torch_zip(b"\x80\x02c" + wanted + b"\n(X\x01\0\0\0atR."))
 
 
 FOUR_GB = struct.pack("<I", 0xFFFFFFF0)
@@ -153,14 +153,14 @@ def refuse(read, content):
 @pytest.mark.parametrize("name", HOSTILE_PICKLES)
 def test_hostile_pickles_end_in_an_error_within_little_memory(name):
     data = HOSTILE_PICKLES[name]
-    for read, content in ((restricted_pickle.read_npy, npy(data)), (restricted_pickle.read_torch, torch_zip(data))):
+    for read, content in ((pickled_arrays.read_npy, npy(data)), (pickled_arrays.read_torch, torch_zip(data))):
         message, peak = refuse(read, content)
         assert message and len(message) < 500 and peak < 16 << 20, (message, peak)
 
 
 def test_a_pickle_of_floats_is_read_where_hostile_ones_are_not():
     content = torch_zip(tensor_pickle(), {"0": np.arange(6, dtype="<f4").tobytes()})
-    assert np.array_equal(restricted_pickle.read_torch(content)["w"], np.arange(6).reshape(2, 3))
+    assert np.array_equal(pickled_arrays.read_torch(content)["w"], np.arange(6).reshape(2, 3))
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
@@ -175,7 +175,7 @@ def test_a_pickle_of_floats_is_read_where_hostile_ones_are_not():
     ({"storage": b"torch\nIntStorage\n"}, "asks for torch.IntStorage")])
 def test_read_torch_refuses_absurd_tensors(arguments, message):
     content = torch_zip(tensor_pickle(**arguments), {"0": np.arange(6, dtype="<f4").tobytes()})
-    said, peak = refuse(restricted_pickle.read_torch, content)
+    said, peak = refuse(pickled_arrays.read_torch, content)
     assert peak < 1 << 20
     with pytest.raises(containers.WeightFileError, match=message):
         raise containers.WeightFileError(said)
@@ -184,15 +184,15 @@ def test_read_torch_refuses_absurd_tensors(arguments, message):
 def test_read_torch_reads_other_strides_and_half_and_double():
     values = np.arange(6)
     content = torch_zip(tensor_pickle(shape=(3, 2), strides=(1, 3)), {"0": values.astype("<f4").tobytes()})
-    assert np.array_equal(restricted_pickle.read_torch(content)["w"], values.reshape(2, 3).T)
+    assert np.array_equal(pickled_arrays.read_torch(content)["w"], values.reshape(2, 3).T)
     for name, dtype in ((b"Half", "<f2"), (b"Double", "<f8")):
         data = tensor_pickle(storage=b"torch\n" + name + b"Storage\n")
         content = torch_zip(data, {"0": values.astype(dtype).tobytes()})
-        assert np.array_equal(restricted_pickle.read_torch(content)["w"], values.reshape(2, 3))
+        assert np.array_equal(pickled_arrays.read_torch(content)["w"], values.reshape(2, 3))
 
 
 def test_read_torch_refuses_a_compressed_member_before_it_is_unpacked():
-    said, peak = refuse(restricted_pickle.read_torch, torch_zip(
+    said, peak = refuse(pickled_arrays.read_torch, torch_zip(
         tensor_pickle(shape=(1 << 25,), strides=(1,), count=1 << 25), {"0": bytes(1 << 27)}, zipfile.ZIP_DEFLATED))
     assert "is compressed" in said and peak < 1 << 20
 
@@ -200,18 +200,18 @@ def test_read_torch_refuses_a_compressed_member_before_it_is_unpacked():
 @pytest.mark.parametrize("part", [.1, .3, .5, .7, .9, .99])
 def test_truncated_files_are_refused(part):
     written = io.BytesIO()
-    restricted_pickle.write_torch(written, {"a.weight": np.ones((20, 30), "float32"), "a.bias": np.ones(20, "float32")})
+    pickled_arrays.write_torch(written, {"a.weight": np.ones((20, 30), "float32"), "a.bias": np.ones(20, "float32")})
     saved = io.BytesIO()
     np.save(saved, LAYERS)
-    for read, content in ((restricted_pickle.read_torch, written.getvalue()), (restricted_pickle.read_npy, saved.getvalue())):
+    for read, content in ((pickled_arrays.read_torch, written.getvalue()), (pickled_arrays.read_npy, saved.getvalue())):
         read(content)
         refuse(read, content[:int(len(content) * part)])
 
 
 def test_read_torch_and_read_npy_say_what_a_foreign_file_is_not():
     for content in (b"<html>404</html>", b"x", bytes(1000), b"PK\3\4" + bytes(50)):
-        assert "torch.save" in refuse(restricted_pickle.read_torch, content)[0] or "zip" in refuse(restricted_pickle.read_torch, content)[0]
-        assert "no .npy file" in refuse(restricted_pickle.read_npy, content)[0]
+        assert "torch.save" in refuse(pickled_arrays.read_torch, content)[0] or "zip" in refuse(pickled_arrays.read_torch, content)[0]
+        assert "no .npy file" in refuse(pickled_arrays.read_npy, content)[0]
 
 
 @pytest.mark.parametrize("header", [
@@ -221,7 +221,7 @@ def test_read_torch_and_read_npy_say_what_a_foreign_file_is_not():
 def test_read_npy_refuses_absurd_headers(header):
     file = io.BytesIO()
     np.lib.format.write_array_header_1_0(file, header)
-    _, peak = refuse(restricted_pickle.read_npy, file.getvalue() + b"abcd")
+    _, peak = refuse(pickled_arrays.read_npy, file.getvalue() + b"abcd")
     assert peak < 1 << 20
 
 
@@ -230,7 +230,7 @@ def test_every_single_flipped_byte_ends_in_an_error_or_in_arrays():
     original = torch_zip(tensor_pickle(), {"0": np.arange(6, dtype="<f4").tobytes()})
     saved = io.BytesIO()
     np.save(saved, {"conv1": [np.arange(4, dtype="float32")]})
-    for read, content in ((restricted_pickle.read_torch, original), (restricted_pickle.read_npy, saved.getvalue())):
+    for read, content in ((pickled_arrays.read_torch, original), (pickled_arrays.read_npy, saved.getvalue())):
         for place in range(len(content)):
             damaged = bytearray(content)
             damaged[place] ^= 0x55

@@ -1,0 +1,238 @@
+"""Formats of weight files: their endings, how their arrays are laid out, how they are read and written.
+
+A new format is one entry of `FORMATS`.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+
+from alexnet_tf import architectures, atomic_files
+from alexnet_tf.weights import caffemodel, containers, pickled_arrays, prototxt
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How a kind of file holds a network's weights. Every one of them, like Keras, computes cross-correlation.
+
+    Attributes:
+        kernel: Name of a stage's kernel in the file, with the stage's name in place of {}.
+        bias: Name of its bias.
+        is_channels_first: Whether convolutions are [out, in, height, width], dense kernels [out, in], and what a dense
+            layer reads of a map is ordered by channel, row, column. Keras and .npy: [height, width, in, out],
+            [in, out], and row, column, channel.
+        is_bgr: Whether conv1 reads blue first.
+        default: The row that is assumed where several fit and the file says no more.
+        rows: The rows that readers of this kind of file can compute; None: those with a Caffe network.
+        layer_names: The file's names of the stages, where they are not ours.
+    """
+
+    kernel: str
+    bias: str
+    is_channels_first: bool
+    is_bgr: bool
+    default: str | None = None
+    rows: tuple[str, ...] | None = None
+    layer_names: dict = dataclasses.field(default_factory=dict)
+
+    def name(self, kind: str, stage_name: str) -> str:
+        """Returns the file's name of a stage's "kernel" or "bias"."""
+        return getattr(self, kind).format(self.layer_names.get(stage_name, stage_name))
+
+
+# torchvision/models/alexnet.py: positions in its two Sequential modules.
+_TORCHVISION_NAMES = {
+    "conv1": "features.0", "conv2": "features.3", "conv3": "features.6", "conv4": "features.8", "conv5": "features.10",
+    "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6"}
+
+_TORCHVISION = Layout(
+    "{}.weight", "{}.bias", is_channels_first=True, is_bgr=False, rows=("torchvision",), layer_names=_TORCHVISION_NAMES)
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightFile:
+    """A weight file that was read.
+
+    Attributes:
+        entries: Arrays by the file's own names.
+        layers: The layers of a .caffemodel, in order.
+        architecture: The architecture's name, where the file states it.
+        mean: What the input's first step subtracts, RGB, where the file states it.
+        scale: What it multiplies by, where the file states it.
+    """
+
+    entries: dict[str, np.ndarray]
+    layers: list[caffemodel.Layer] | None = None
+    architecture: str | None = None
+    mean: tuple | list | np.ndarray | None = None
+    scale: tuple[float, ...] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """What a writer needs.
+
+    Attributes:
+        architecture: With the run's scale and resizing.
+        entries: Arrays by the format's own names.
+        mean: RGB in [0, 255], or a mean image [height, width, 3].
+        notes: What a reader must do with an image, as lines.
+    """
+
+    architecture: architectures.Architecture
+    entries: dict[str, np.ndarray]
+    mean: tuple[float, ...] | np.ndarray
+    notes: list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightFormat:
+    """One kind of weight file.
+
+    Attributes:
+        endings: Of its files' names.
+        read: From the file's bytes.
+        layout: How its arrays are laid out; None for this project's own variables by their paths.
+        write: Writes a network and returns the files; None where the format is only read.
+        has_scale: Whether the file, or what reads it, scales the input; otherwise the scale is folded into conv1.
+    """
+
+    endings: tuple[str, ...]
+    read: Callable[[bytes], WeightFile]
+    layout: Layout | None = None
+    write: Callable[[pathlib.Path, Network], list[pathlib.Path]] | None = None
+    has_scale: bool = True
+
+
+def _read_caffemodel(content: bytes) -> WeightFile:
+    """Reads a .caffemodel; without a layer that scales the input, it is not scaled."""
+    layers = caffemodel.read_caffemodel(content)
+    entries, scale = {}, (1.0, 1.0, 1.0)
+    for layer in layers:
+        if layer.type == "Scale" and layer.name == "scale" and [blob.shape for blob in layer.blobs] == [(3,)]:
+            scale = tuple(float(factor) for factor in layer.blobs[0][::-1])
+            continue
+        if layer.blobs and f"{layer.name}[0]" in entries:
+            raise containers.WeightFileError(f"Two layers are called {layer.name}.")
+        entries |= {f"{layer.name}[{index}]": blob for index, blob in enumerate(layer.blobs)}
+    return WeightFile(entries, layers, scale=scale)
+
+
+def _read_keras(content: bytes) -> WeightFile:
+    """Reads a Keras file; a .keras file also states the architecture's name, the mean and the scale."""
+    entries, model_config = containers.read_keras(content)
+    if not model_config:
+        return WeightFile(entries)
+    try:
+        [normalize] = [layer["config"] for layer in model_config["layers"] if layer["name"] == "normalize"]
+        mean = np.array(normalize["mean"], "float32")
+        if mean.shape != (3,) and (mean.ndim != 3 or mean.shape[-1] != 3):
+            raise containers.WeightFileError(f"Its mean has the shape {mean.shape}.")
+        name = model_config["name"]
+        return WeightFile(
+            entries, architecture=name if name in architectures.ARCHITECTURES else None,
+            mean=mean.tolist() if mean.ndim == 1 else mean, scale=tuple(float(each) for each in normalize["scale"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise containers.WeightFileError("Its config.json is of no network of this project.") from error
+
+
+def _numbers(metadata, name):
+    """Returns three finite numbers of a .safetensors file's metadata, if they are there."""
+    if name not in metadata:
+        return None
+    try:
+        numbers = [float(word) for word in metadata[name].split()]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 3 or not np.isfinite(numbers).all():
+        raise containers.WeightFileError(f"{name!r} in its metadata is not three numbers.")
+    return numbers
+
+
+def _read_npy(content: bytes) -> WeightFile:
+    entries = pickled_arrays.read_npy(content)
+    if not isinstance(entries, dict):
+        raise containers.WeightFileError("It holds one array and no dictionary of layers.")
+    return WeightFile(entries)
+
+
+def _read_safetensors(content: bytes) -> WeightFile:
+    entries, metadata = containers.read_safetensors(content)
+    return WeightFile(entries, mean=_numbers(metadata, "mean"), scale=_numbers(metadata, "scale"))
+
+
+def _write_caffemodel(output: pathlib.Path, network: Network) -> list[pathlib.Path]:
+    """Writes the weights, the network's definition beside them, and a mean image if there is one."""
+    architecture, mean, layers = network.architecture, network.mean, []
+    for layer in prototxt.to_caffe_layers(architecture):
+        names = (f"{layer.name}[0]", f"{layer.name}[1]")
+        blobs = tuple(network.entries[name] for name in names if name in network.entries)
+        if layer.type == "Scale":
+            blobs = (np.array(architecture.scale[::-1], "float32"),)
+        layers.append(dataclasses.replace(layer, blobs=blobs))
+    files = [output, output.with_suffix(".prototxt")]
+    atomic_files.atomic_write(output, lambda file: caffemodel.write_caffemodel(file, architecture.name, layers))
+    text = prototxt.prototxt(architecture, network.notes)
+    atomic_files.atomic_write(files[1], lambda file: file.write(text.encode()))
+    if np.ndim(mean) == 3:
+        files.append(output.with_suffix(".binaryproto"))
+        image = np.asarray(mean)[:, :, ::-1].transpose(2, 0, 1)
+        atomic_files.atomic_write(files[2], lambda file: caffemodel.write_mean(file, image))
+    return files
+
+
+def _write_npy(output: pathlib.Path, network: Network) -> list[pathlib.Path]:
+    atomic_files.atomic_write(output, lambda file: pickled_arrays.write_npy(file, network.entries))
+    return [output]
+
+
+def _write_torch(output: pathlib.Path, network: Network) -> list[pathlib.Path]:
+    atomic_files.atomic_write(output, lambda file: pickled_arrays.write_torch(file, network.entries))
+    return [output]
+
+
+def _write_safetensors(output: pathlib.Path, network: Network) -> list[pathlib.Path]:
+    """Writes the arrays, and as metadata the architecture, the scale and a mean colour."""
+    metadata = {"architecture": network.architecture.name, "scale": " ".join(map(repr, network.architecture.scale))}
+    if np.ndim(network.mean) == 1:
+        metadata["mean"] = " ".join(map(repr, network.mean))
+    atomic_files.atomic_write(
+        output, lambda file: containers.write_safetensors(file, network.entries, metadata))
+    return [output]
+
+
+FORMATS = {
+    # BVLC/caffe, base_conv_layer.cpp and inner_product_layer.cpp: [out, in / group, height, width] and [out, in].
+    # Images are BGR, as cv::imread gives them.
+    "caffemodel": WeightFormat(
+        (".caffemodel",), _read_caffemodel, Layout("{}[0]", "{}[1]", is_channels_first=True, is_bgr=True),
+        _write_caffemodel),
+    # bvlc_alexnet.npy, as ethereon/caffe-tensorflow converts the caffemodel: transposed, fc6's rows reordered, conv1
+    # still BGR. Its readers compute bvlc_alexnet; caffenet's weights have the same shapes.
+    "npy": WeightFormat(
+        (".npy",), _read_npy, Layout(
+            "{}[0]", "{}[1]", is_channels_first=False, is_bgr=True, default="caffe", rows=("caffe", "caffenet")),
+        _write_npy, has_scale=False),
+    "torch": WeightFormat(
+        (".pth", ".pt"), lambda content: WeightFile(pickled_arrays.read_torch(content)), _TORCHVISION, _write_torch),
+    "safetensors": WeightFormat((".safetensors",), _read_safetensors, _TORCHVISION, _write_safetensors),
+    "keras": WeightFormat((".weights.h5", ".keras"), _read_keras),
+}
+
+# Formats that `export_weights` writes.
+WRITTEN = tuple(name for name, file_format in FORMATS.items() if file_format.write)
+
+
+def format_of(name: str) -> str:
+    """Returns the key of `FORMATS` for a file's name.
+
+    Raises:
+        WeightFileError: If its ending is not known.
+    """
+    known = {ending: key for key, file_format in FORMATS.items() for ending in file_format.endings}
+    for ending, key in known.items():
+        if name.lower().endswith(ending):
+            return key
+    raise containers.WeightFileError(f"Its name ends in none of {', '.join(known)}.")
