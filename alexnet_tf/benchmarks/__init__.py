@@ -1,9 +1,10 @@
 """How fast are the input and the network, against the machine and other frameworks?
 
     input_throughput   the input pipeline
-    model_throughput   the training step and inference
-    worker_process     interleaved rounds, each workload in a process of its own
-    layer_profile      time and multiply-adds by group of layers
+    model_throughput   the training step and inference, and the table of baselines
+    layer_profile      multiply-adds, the matmul peak, and the time of each stage
+    rounds             interleaved rounds: who is measured when
+    worker_process     a workload in a process of its own
     report             results as text and JSON
     pytorch_baseline   the same network in PyTorch
     openvino_baseline  the same network in OpenVINO

@@ -1,119 +1,93 @@
-"""How fast is the training input, against the bare decode and the pipeline that most programs have."""
+"""How fast is the training input, against the bare decode and the pipeline that most programs have?"""
 
 import dataclasses
 import os
-import time
 
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import architectures, errors, recipes
-from alexnet_tf.benchmarks import worker_process
+from alexnet_tf import architectures, errors, recipes, timing
+from alexnet_tf.benchmarks import rounds, worker_process
 from alexnet_tf.data import datasets, input_pipeline, preprocessing, tfrecords
 
-# Encoded images that the bare decode is given, from memory.
+# Encoded images of the bare decode, in memory.
 _SAMPLE = 2048
 
 
 @dataclasses.dataclass(frozen=True)
-class InputSpeeds:
-    """What `benchmark_input` measured.
+class InputThroughput:
+    """What `benchmark_input` measured."""
 
-    Attributes:
-        pipeline: What `train.py` reads with.
-        decode: The bare decode of the same crops, bytes in memory, nothing else: the limit.
-        obvious: Decode whole, resize, random crop, flip, on the originals.
-        peak_bytes: How much memory the pipeline and the index of its epoch took at most.
-        first_batch_seconds: Time to the first batch at the first step of an epoch and at its last.
-        images: How many the epoch had.
-    """
-
-    pipeline: worker_process.Speed
-    decode: worker_process.Speed
-    obvious: worker_process.Speed
-    peak_bytes: int | None
-    first_batch_seconds: tuple[float, float]
-    images: int
+    pipeline: rounds.Speed  # What `train.py` reads with.
+    decode: rounds.Speed  # The bare decode of the same crops, from bytes in memory: the limit.
+    baseline: rounds.Speed  # Decode whole, resize, random crop, flip, on the originals.
+    peak_bytes: int  # Memory of the pipeline and the index of its epoch.
+    first_batch_seconds: tuple[float, float]  # At the first step of an epoch and at its last.
+    images: int  # In the epoch.
 
 
 def benchmark_input(
     data: datasets.DataSet, originals: datasets.DataSet, *, recipe: recipes.Recipe, image_size: int, num_images: int,
-    rounds: int = 5, seconds: float = 2.0) -> InputSpeeds:
-    """Measures the training input against the decoder and against the obvious pipeline.
+    num_rounds: int = 5, seconds: float = 2.0) -> InputThroughput:
+    """Measures the training input in interleaved rounds with the decoder and the baseline pipeline.
 
     Args:
-        data: What to read; its training split is taken again and again.
-        originals: What the obvious pipeline reads: the same, or what it was prepared from.
+        data: What to read; its training split is repeated.
+        originals: What the baseline reads: the same, or what it was prepared from.
         recipe: Batch size, crop and resize; with colour noise, if the recipe has it.
         image_size: Side of the crop in pixels.
-        num_images: How long an epoch is pretended to be.
-        rounds: How often each one's turn comes.
-        seconds: How long a turn is.
-
-    Returns:
-        The speeds.
+        num_images: Length of the epoch.
+        num_rounds: How many rounds follow the warm-up.
+        seconds: Least duration of a trial.
     """
-    split = data.splits["train"]
+    split, batch_size = data.splits["train"], recipe.batch_size
     pca = (architectures.IMAGENET_PCA_STDEVS, architectures.IMAGENET_PCA_VECTORS) if recipe.colour_noise else None
 
     def epoch(examples, first_step=0):
         return input_pipeline.make_train_dataset(
             examples, recipe, image_size=image_size, seed=0, epoch=0, first_step=first_step, colour_pca=pca)
 
-    # What TensorFlow does once in a process, time and memory, is nobody's.
-    next(iter(epoch(split.subset(np.resize(np.arange(len(split)), recipe.batch_size)))))
-    before = worker_process.reset_peak()
-    repeated = split.subset(np.resize(np.arange(len(split)), max(num_images, recipe.batch_size)))
-    last_step = input_pipeline.steps_per_epoch(repeated, recipe.batch_size) - 1
-    first = tuple(_seconds_to_first_batch(lambda step=step: epoch(repeated, step)) for step in (0, last_step))
-    contestants = {"pipeline": _forever(epoch(repeated), recipe.batch_size)}
-    _images_per_second(contestants["pipeline"], seconds)
-    peak = None if before is None else max(0, worker_process.memory("VmHWM") - before)
-    contestants["decode"] = _forever(_bare_decode(split, image_size, recipe), recipe.batch_size)
-    contestants["obvious"] = _forever(_obvious(originals.splits["train"], image_size, recipe.batch_size), recipe.batch_size)
-    speeds = {name: [] for name in contestants}
-    for _ in range(rounds):
-        for name, contestant in contestants.items():
-            speeds[name].append(_images_per_second(contestant, seconds))
-    return InputSpeeds(
-        **{name: worker_process.Speed(name, tuple(each)) for name, each in speeds.items()}, peak_bytes=peak, first_batch_seconds=first,
-        images=len(repeated))
+    def measure_pipeline():
+        repeated = split.subset(np.resize(np.arange(len(split)), max(num_images, batch_size)))
+        steps = 0, input_pipeline.steps_per_epoch(repeated, batch_size) - 1
+        first = tuple(timing.seconds(lambda: next(iter(epoch(repeated, step)))) for step in steps)  # noqa: B023
+        trial = _trial(epoch(repeated), batch_size)
+        trial(seconds)
+        return trial, first, len(repeated)
+
+    # Time and memory that TensorFlow needs once in a process are not the pipeline's.
+    next(iter(epoch(split.subset(np.resize(np.arange(len(split)), batch_size)))))
+    _, before = worker_process.peak_host_memory(lambda: None)
+    (trial, first, images), peak = worker_process.peak_host_memory(measure_pipeline)
+    speeds = rounds.interleave({
+        "pipeline": trial, "decode": _trial(_bare_decode(split, image_size, recipe), batch_size),
+        "baseline": _trial(_baseline(originals.splits["train"], image_size, batch_size), batch_size)}, num_rounds, seconds)
+    return InputThroughput(**speeds, peak_bytes=max(0, peak - before), first_batch_seconds=first, images=images)
 
 
-def _forever(dataset, batch_size):
-    """Yields the size of each batch as it comes."""
-    for _ in dataset.repeat():
-        yield batch_size
+def _trial(dataset, batch_size) -> rounds.Trial:
+    batches = iter(dataset.repeat())
+    run = rounds.repeat(lambda: next(batches), batch_size)
 
+    def drained(seconds: float) -> float:
+        for _ in range(3):  # What was made in advance, while another was measured.
+            next(batches)
+        return run(seconds)
 
-def _images_per_second(batches, seconds) -> float:
-    time.sleep(0.5)  # The one before fills its buffers up.
-    for _ in range(3):  # What was made in advance.
-        next(batches)
-    images, start = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - start) < seconds:
-        images += next(batches)
-    return images / elapsed
-
-
-def _seconds_to_first_batch(make) -> float:
-    start = time.perf_counter()
-    next(iter(make()))
-    return time.perf_counter() - start
+    return drained
 
 
 def _bare_decode(split, image_size, recipe) -> tf.data.Dataset:
     """Decodes random windows of JPEG images in memory into batches: no reading, mirroring or resizing.
 
-    Windows of originals have many sizes, which make no batch: of them one pixel is handed on.
+    Windows of originals have many sizes, which make no batch: of them one pixel is passed on.
     """
     rng = np.random.default_rng(0)
     images, windows = [], []
     for index in range(min(len(split), _SAMPLE)):
         image_bytes = split.image_bytes(index)
         if image_bytes[:2] == b"\xff\xd8":
-            height, width = tf.io.extract_jpeg_shape(image_bytes).numpy()[:2]
-            whole = np.array([height, width])
+            whole = tf.io.extract_jpeg_shape(image_bytes).numpy()[:2]
             region = whole if recipe.resize == "caffe" else np.repeat(whole.min(), 2)
             offsets = rng.integers(0, architectures.SQUARE_SIZE - image_size + 1, 2)
             begin = (whole - region) // 2 + offsets * region // architectures.SQUARE_SIZE
@@ -127,26 +101,25 @@ def _bare_decode(split, image_size, recipe) -> tf.data.Dataset:
         return tf.ensure_shape(image, [image_size, image_size, 3]) if split.is_square else image[0, 0]
 
     dataset = tf.data.Dataset.from_tensor_slices((images, np.array(windows, "int32")))
-    return _finished(dataset.repeat().map(decode, num_parallel_calls=2 * os.cpu_count()), recipe.batch_size)
+    return _batched(dataset.repeat().map(decode, num_parallel_calls=2 * os.cpu_count()), recipe.batch_size)
 
 
-def _obvious(split, image_size, batch_size) -> tf.data.Dataset:
+def _baseline(split, image_size, batch_size) -> tf.data.Dataset:
     """What most programs do: shuffle, decode whole, resize the shorter side to 256, random crop, random flip."""
-    def augment(image_bytes):
+    def augment(image_bytes, _):
         image = tf.io.decode_image(image_bytes, channels=3, expand_animations=False)
         image.set_shape([None, None, 3])
         shape = tf.cast(tf.shape(image)[:2], tf.float32)
-        size = tf.cast(tf.round(shape * architectures.SQUARE_SIZE / tf.reduce_min(shape)), tf.int32)
-        image = tf.image.resize(image, size)
+        image = tf.image.resize(image, tf.cast(tf.round(shape * architectures.SQUARE_SIZE / tf.reduce_min(shape)), tf.int32))
         image = tf.image.random_crop(image, [image_size, image_size, 3])
         return tf.image.random_flip_left_right(image)
 
     indices = tf.data.Dataset.from_tensor_slices((np.arange(len(split)),)).repeat().shuffle(len(split))
-    return _finished(split.examples(indices.batch(tfrecords.BLOCK_SIZE), lambda image_bytes, _: augment(image_bytes)), batch_size)
+    return _batched(split.examples(indices.batch(tfrecords.BLOCK_SIZE), augment), batch_size)
 
 
-def _finished(examples, batch_size) -> tf.data.Dataset:
-    """Batches, without autotuning: who waits for his turn would else go on filling his buffers in another's."""
+def _batched(examples, batch_size) -> tf.data.Dataset:
+    """Batches, without autotuning, which would go on filling buffers while another is measured."""
     options = tf.data.Options()
     options.autotune.enabled = False
     options.threading.max_intra_op_parallelism = 1

@@ -1,12 +1,13 @@
-"""How fast is the network, trained or asked: against the machine's own matrix products, and against other engines.
+"""How fast is the network in training or inference, against the machine's matmul peak and other frameworks?
 
-Everyone takes turns, each engine in a process of its own (`turns`). What came out is put in words by `speed_report`.
+All cases run in interleaved rounds, each framework in a process of its own.
 """
 
+import collections.abc
 import contextlib
 import dataclasses
+import functools
 import importlib.util
-import itertools
 import json
 import math
 import multiprocessing
@@ -15,380 +16,276 @@ import pathlib
 import platform
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
-import threading
+import typing
 
+import cpuinfo
 import keras
 import numpy as np
+import psutil
 import tensorflow as tf
 
 from alexnet_tf import alexnet, architectures, errors
-from alexnet_tf.benchmarks import layer_profile, worker_process
+from alexnet_tf.benchmarks import layer_profile, rounds, worker_process
 from alexnet_tf.evaluation import metrics
 from alexnet_tf.training import distribution, train_step
 
-BASELINES = ("torch", "openvino")
-
-# What `sweep` can vary, and the values.
+# What a sweep can vary, and its values.
 SWEEPS = {"batch_size": (16, 32, 64, 128, 256, 512), "devices": (1, 2, 4), "workers": (1, 2)}
 
-# How our own contestants' names begin.
-OURS = "alexnet_tf"
-
-# A peer's variant that does less than this share of the best of its precision in its first turn gets no other.
+# A baseline's case below this share of the best rate of its precision in the warm-up is pruned.
 _PRUNED = 0.6
 
 
 @dataclasses.dataclass(frozen=True)
-class NetworkSpeed:
-    """What `measure` found.
+class Baseline:
+    """Another framework to compare with: a module of this package that imports it, and no TensorFlow."""
 
-    Attributes:
-        facts: What ran where.
-        ours: Images per second of the network, in each form it has.
-        floor: FLOP a second of a product of square matrices, in the same precision and process.
-        flop: Of the network, for an image.
-        peers: The peer's variants; empty without one.
-        peer_facts: Its name, version, threads and data.
-        groups: What each group of layers takes.
-        state_bytes: Weights, and in training their momentum.
-        peak_bytes: Memory at most in the first steps, beyond the state; None where the system does not know.
-    """
+    module: str  # Its make_workload(architecture, directory, *, batch_size, is_training, is_compiled) finds weights.npz there.
+    can_train: bool = False
+    saved_models: tuple[str, ...] = ()  # LRN implementations of the SavedModels that it finds as saved_model_<name>.
 
-    facts: dict
-    ours: tuple[worker_process.Speed, ...]
-    floor: worker_process.Speed
-    flop: int
-    peers: tuple[worker_process.Speed, ...]
-    peer_facts: dict
-    groups: tuple[layer_profile.Group, ...]
-    state_bytes: int
-    peak_bytes: int | None
 
-    @property
-    def best(self) -> worker_process.Speed:
-        """Our fastest form."""
-        return fastest(self.ours)
-
-    def share(self, speed: worker_process.Speed) -> float:
-        """Returns a speed's arithmetic over the floor's."""
-        return speed.median * self.flop / self.floor.median
-
-    def peer_bests(self) -> dict[str, worker_process.Speed]:
-        """Returns the peer's fastest variant in float32, and in any precision, of those with a turn in each round."""
-        if not self.peers:
-            return {}
-        whole = [speed for speed in self.peers if len(speed.rounds) == len(self.floor.rounds)]
-        exact = [speed for speed in whole if speed.name.partition(",")[0] == "float32"]
-        return {"float32": fastest(exact), "any precision": fastest(whole)}
+# By the name of the package that must be installed.
+BASELINES = {
+    "torch": Baseline("pytorch_baseline", can_train=True),
+    "openvino": Baseline("openvino_baseline", saved_models=("builtin", "convolution"))}
 
 
 @dataclasses.dataclass(frozen=True)
-class Growth:
-    """What `sweep` found.
+class Throughput:
+    """What `measure` found."""
 
-    Attributes:
-        facts: What ran where.
-        sweep: What was varied, a key of `SWEEPS`.
-        points: (value, the fastest form's images per second, its memory at most beyond the state, of many workers the
-            first one's) in order.
-        floor: As in `NetworkSpeed`.
-        flop: As in `NetworkSpeed`.
-    """
+    facts: dict[str, typing.Any]  # What ran where, "flop" of an image, "state_bytes" of weights and momentum.
+    ours: tuple[rounds.Speed, ...]  # Each LRN implementation in inference, or each value of a sweep.
+    matmul_peak: rounds.Speed  # FLOP a second of a product of square matrices, in the same precision and process.
+    baselines: tuple[rounds.Speed, ...] = ()
+    baseline_facts: dict[str, typing.Any] = dataclasses.field(default_factory=dict)
+    stages: tuple[layer_profile.StageTime, ...] = ()  # Empty in a sweep.
 
-    facts: dict
-    sweep: str
-    points: tuple[tuple[int, worker_process.Speed, int | None], ...]
-    floor: worker_process.Speed
-    flop: int
+    @property
+    def best(self) -> rounds.Speed:
+        """Our fastest case."""
+        return rounds.fastest(self.ours)
 
+    def share_of_peak(self, speed: rounds.Speed) -> float:
+        """Returns a speed's arithmetic as a fraction of the matmul peak."""
+        return speed.median * self.facts["flop"] / self.matmul_peak.median
 
-def fastest(speeds) -> worker_process.Speed:
-    """Returns the one with the highest median."""
-    return max(speeds, key=lambda speed: speed.median)
+    def best_baselines(self) -> dict[str, rounds.Speed]:
+        """Returns the baseline's fastest case in float32 and in any precision, of those that were not pruned."""
+        whole = [speed for speed in self.baselines if len(speed.rounds) == len(self.matmul_peak.rounds)]
+        exact = [speed for speed in whole if speed.name.startswith("float32,")]
+        return {"float32": rounds.fastest(exact), "any precision": rounds.fastest(whole)} if whole else {}
 
 
 def measure(
-    row: architectures.Architecture, *, is_training: bool, batch_size: int, precision: str, deterministic: bool = True,
-    peer: str | None = None, is_compiled: bool = True, rounds: int = 3, seconds: float = 3.0) -> NetworkSpeed:
-    """Measures the training step or inference, the floor and a peer in turns, and then what each group of layers takes.
+    architecture: architectures.Architecture, *, is_training: bool, precision: str, batch_size: int = 128,
+    deterministic: bool = True, baseline: str | None = None, is_compiled: bool = True, sweep: str | None = None,
+    values: tuple[int, ...] = (), num_rounds: int = 3, seconds: float = 3.0) -> Throughput:
+    """Measures the training step or inference beside the matmul peak, and what each stage takes.
 
     Args:
-        row: The network.
+        architecture: The network.
         is_training: Whether to train as `training` does, or to predict as `evaluation` does.
-        batch_size: Images a step.
         precision: Keras dtype policy.
+        batch_size: Images a step, over all devices and workers.
         deterministic: As in training.
-        peer: One of `PEERS`.
+        baseline: A key of `BASELINES`.
         is_compiled: Whether `torch.compile` takes part, which compiles for minutes.
-        rounds: How often each one's turn comes.
-        seconds: How long a turn is at least.
+        sweep: A key of `SWEEPS`. Devices are GPUs, or without any CPU devices on the same cores; workers are processes.
+        values: Of the sweep, in ascending order; those of `SWEEPS` by default.
+        num_rounds: How many rounds follow the warm-up.
+        seconds: Least duration of a trial.
 
     Raises:
-        UserError: If the peer is not installed or cannot do this.
+        UserError: If the baseline is not installed, or this cannot be measured.
     """
-    check_baseline(peer, is_training)
+    check_options(is_training, baseline, sweep)
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory())
-        engine = stack.enter_context(_our_worker(
-            row, is_training=is_training, batch_sizes=[batch_size], precision=precision, deterministic=deterministic,
-            directory=peer and directory, has_saved_models=peer == "openvino"))
-        ours = [worker_process.Case(name, engine, name) for name in engine.facts["steps"]]
-        _, peak = engine.call(ours[0].name, 0.0)  # Before anything else ran there.
-        others = []
-        if peer:
-            other = stack.enter_context(_baseline_worker(
-                peer, row, directory, is_training=is_training, batch_size=batch_size, is_compiled=is_compiled))
-            others = [worker_process.Case(name, other, name) for name in other.names]
-        floor = worker_process.Case("floor", engine, "floor")
-        speeds = worker_process.interleave([*ours, floor, *others], rounds, seconds, _is_pruned)
-        groups, _ = engine.call("groups", batch_size)
-    return NetworkSpeed(
-        facts=engine.facts["machine"] | {"rounds": rounds, "seconds": seconds}, ours=tuple(speeds[:len(ours)]),
-        floor=speeds[len(ours)], flop=engine.facts["flop"], peers=tuple(speeds[len(ours) + 1:]),
-        peer_facts=other.facts if peer else {}, groups=tuple(groups), state_bytes=engine.facts["state_bytes"],
-        peak_bytes=peak)
+        arguments = {"architecture": architecture, "is_training": is_training, "directory": directory}
+        processes = [stack.enter_context(worker_process.WorkerProcess(
+            f"{__name__}:make_workload", precision=precision, deterministic=deterministic, baseline=baseline, **arguments, **each))
+            for each in _placements(sweep, values or SWEEPS.get(sweep or "", ()), batch_size)]
+        owners = {name: process for process in processes for name in process.facts["cases"]}
+        peaks = {name: process.peak_memory(name) for name, process in owners.items()}  # Before anything else ran there.
+        owners["matmul peak"] = processes[0]
+        if baseline:
+            other = stack.enter_context(worker_process.WorkerProcess(
+                f"{__package__}.{BASELINES[baseline].module}:make_workload", batch_size=batch_size, is_compiled=is_compiled,
+                **arguments))
+            owners |= dict.fromkeys(other.names, other)
+        speeds = rounds.interleave(
+            {name: process.trial(name) for name, process in owners.items()}, num_rounds, seconds, _is_pruned)
+        stages = [] if sweep else processes[0].call("stages", batch_size)
+    return Throughput(
+        processes[0].facts | {"sweep": sweep, "batch_size": batch_size, "rounds": num_rounds, "seconds": seconds},
+        tuple(dataclasses.replace(speeds[name], peak_bytes=peak) for name, peak in peaks.items()), speeds["matmul peak"],
+        tuple(speeds[name] for name in other.names) if baseline else (), other.facts if baseline else {}, tuple(stages))
 
 
-def sweep(
-    row: architectures.Architecture, what: str = "batch_size", *, is_training: bool, precision: str, batch_size: int = 128,
-    deterministic: bool = True, values=None, rounds: int = 3, seconds: float = 3.0) -> Growth:
-    """Measures how the speed grows with something.
-
-    Args:
-        row: The network.
-        what: A key of `SWEEPS`. Devices are GPUs, or without any CPU devices on the same cores; workers are processes here.
-        is_training: As in `measure`, as are the following.
-        precision: Keras dtype policy.
-        batch_size: Over all devices and workers, where these are what is varied.
-        deterministic: As in training.
-        values: What it takes, in ascending order, so that the peak of memory is each one's own; `SWEEPS` by default.
-        rounds: How often each one's turn comes.
-        seconds: How long a turn is at least.
-    """
-    values = list(values or SWEEPS[what])
-    if what == "devices":
-        values = [value for value in values if len(distribution.several_devices(value)) == value]
-    if what != "batch_size":
-        if not is_training:
-            raise errors.UserError(f"--sweep={what} is of training: python -m alexnet_tf benchmark train --sweep={what}")
-        return _sweep_placements(row, what, values, rounds, seconds, dict(
-            batch_size=batch_size, precision=precision, deterministic=deterministic))
-    with _our_worker(
-            row, is_training=is_training, batch_sizes=values, precision=precision, deterministic=deterministic) as engine:
-        peaks = {name: engine.call(name, 0.0)[1] for name in engine.facts["steps"]}
-        contestants = [worker_process.Case(name, engine, name) for name in peaks]
-        *speeds, floor = worker_process.interleave([*contestants, worker_process.Case("floor", engine, "floor")], rounds, seconds)
-    points = []
-    for value in values:
-        best = fastest(speed for speed in speeds if engine.facts["steps"][speed.name] == value)
-        points.append((value, best, peaks[best.name]))
-    return Growth(
-        engine.facts["machine"] | {"rounds": rounds, "seconds": seconds}, what, tuple(points), floor, engine.facts["flop"])
-
-
-def _sweep_placements(row, what, values, rounds, seconds, arguments):
-    """Measures training on so many devices or workers, each number in an engine of its own."""
-    with contextlib.ExitStack() as stack:
-        engines = [stack.enter_context(worker_process.WorkerProcess(
-            "alexnet_tf.benchmarks.model_throughput:make_placed_workload", row=row, what=what, count=count, **arguments)) for count in values]
-        peaks = [engine.call("step", 0.0)[1] for engine in engines]
-        contestants = [worker_process.Case(f"{count} {what}", engine, "step") for count, engine in zip(values, engines)]
-        *speeds, floor = worker_process.interleave([*contestants, worker_process.Case("floor", engines[0], "floor")], rounds, seconds)
-        facts = engines[0].facts
-    return Growth(
-        facts["machine"] | {"rounds": rounds, "seconds": seconds}, what, tuple(zip(values, speeds, peaks)), floor, facts["flop"])
-
-
-def check_baseline(peer: str | None, is_training: bool) -> None:
-    """Refuses a peer that is not installed or cannot do this.
-
-    Raises:
-        UserError: Says what to type instead.
-    """
-    if peer == "openvino" and is_training:
+def check_options(is_training: bool, baseline: str | None = None, sweep: str | None = None) -> None:
+    """Raises UserError, with what to type instead, if this cannot be measured."""
+    if sweep and baseline:
+        raise errors.UserError("--sweep compares the network with itself: leave out --baseline.")
+    if sweep in ("devices", "workers") and not is_training:
+        raise errors.UserError(f"--sweep={sweep} is of training: python -m alexnet_tf benchmark train --sweep={sweep}")
+    if baseline and is_training and not BASELINES[baseline].can_train:
         raise errors.UserError(
-            "OpenVINO cannot train. Compare with it by\n  python -m alexnet_tf benchmark infer --peer=openvino")
-    if peer and importlib.util.find_spec(peer) is None:
-        raise errors.UserError(f"--peer={peer} needs a package that is not installed. Type\n  pip install {peer}")
+            f"{baseline} cannot train. Compare with it by\n  python -m alexnet_tf benchmark infer --baseline={baseline}")
+    if baseline and importlib.util.find_spec(baseline) is None:
+        raise errors.UserError(f"--baseline={baseline} needs a package that is not installed. Type\n  pip install {baseline}")
 
 
-def _our_worker(row, **arguments):
-    return worker_process.WorkerProcess("alexnet_tf.benchmarks.model_throughput:make_workload", row=row, **arguments)
+def _placements(sweep, values, batch_size) -> list[dict]:
+    """Returns arguments of `make_workload` for each process: one for all batch sizes, one for each number of devices."""
+    if sweep == "batch_size":
+        return [{"batch_sizes": {f"batch size {value}": value for value in values}}]
+    if sweep == "devices":
+        values = [value for value in values if len(distribution.several_devices(value)) == value]
+    return [{"batch_sizes": {f"{sweep} {value}": batch_size}, sweep: value} for value in values] or [
+        {"batch_sizes": {"alexnet_tf": batch_size}}]
 
 
-def _baseline_worker(peer, row, directory, *, is_training, batch_size, is_compiled):
-    arguments = {"is_training": is_training, "is_compiled": is_compiled} if peer == "torch" else {}
-    return worker_process.WorkerProcess(
-        f"alexnet_tf.benchmarks.{'pytorch' if peer == 'torch' else peer}_baseline:make_workload", row=row, directory=directory, batch_size=batch_size, **arguments)
-
-
-def _is_pruned(name, first) -> bool:
-    """Says whether a variant of a peer was too slow in its first turn to be the best of its precision."""
+def _is_pruned(name, rates):
+    """Returns whether a baseline's case was too slow in the warm-up to be the best of its precision."""
     precision = name.partition(",")[0]
-    rivals = [rate for rival, rate in first.items() if rival.partition(",")[0] == precision]
-    return not name.startswith(OURS) and first[name] < _PRUNED * max(rivals)
+    return rates[name] < _PRUNED * max(rate for rival, rate in rates.items() if rival.partition(",")[0] == precision) and (
+        precision != "alexnet_tf")
 
 
 def make_workload(
-    row: architectures.Architecture, *, is_training: bool, batch_sizes: list[int], precision: str, deterministic: bool,
-    directory=None, has_saved_models: bool = False) -> worker_process.Workload:
-    """Returns our team, in the process that `measure` starts: the steps, "floor", and "groups".
+    architecture: architectures.Architecture, *, batch_sizes: dict[str, int], is_training: bool, precision: str,
+    deterministic: bool, baseline: str | None = None, directory: str = "", devices: int = 0,
+    workers: int = 0) -> worker_process.Workload:
+    """Returns our workload: a case for each batch size (by name), and in inference for each LRN implementation.
 
-    Args:
-        row: The network.
-        is_training: Whether to train or to predict.
-        batch_sizes: Images a step; each makes steps of its own.
-        precision: Keras dtype policy.
-        deterministic: As in training.
-        directory: Where peers find the weights.
-        has_saved_models: Whether they find SavedModels too.
+    A batch is divided over `devices` by MirroredStrategy or over `workers`, the others of which are started here: they
+    step whenever this first one does, and wait for it between its trials. Other arguments are those of `measure`.
     """
-    keras.utils.set_random_seed(0)
-    if deterministic:
-        tf.config.experimental.enable_op_determinism()
-    trained = make_step(row, batch_sizes[0], precision) if is_training else None
-    network = trained.model if is_training else alexnet.build_model(row, precision=precision)
-    if directory:
-        np.savez(pathlib.Path(directory, "weights.npz"), **{v.path: v.numpy() for v in network.variables})
-    for form in ("builtin", "convolution") if has_saved_models else ():
-        _save(row, network, form, pathlib.Path(directory, f"saved_model_{form}"))
-    forms = {"": network} if is_training else _forms(row, network)
-    network = next(iter(forms.values()))  # In inference the fused one: what `evaluation` computes.
-    calls, sizes = {}, {}
-    for batch_size, (form, model) in itertools.product(batch_sizes, forms.items()):
-        images, labels = map(tf.constant, worker_process.random_batch(row, batch_size))
-        step = training_step(trained, images, labels) if is_training else inference_step(model, images)
-        name = f"{OURS}{form}" + (f", batch {batch_size}" if len(batch_sizes) > 1 else "")
-        calls[name], sizes[name] = worker_process.repeated(step, batch_size), batch_size
-    calls["floor"] = layer_profile.matmul_peak(precision)
-    calls["groups"] = lambda batch_size: layer_profile.layer_groups(
-        network, row, *map(tf.constant, worker_process.random_batch(row, batch_size)), trained and trained.update)
-    state = trained.variables if is_training else network.trainable_variables
-    return worker_process.Workload(calls, {
-        "steps": sizes,
-        "flop": 2 * layer_profile.multiply_adds(network, is_training),
+    size = next(iter(batch_sizes.values()))
+    placed = architecture, size, precision, deterministic, devices, workers
+    _start_workers(placed)
+    step = make_step(*placed) if is_training else None
+    if not step:
+        _place(deterministic, 0, 0)
+    network = step.model if step else alexnet.build_model(architecture, precision=precision)
+    if baseline:
+        _write_weights(network, architecture, pathlib.Path(directory), BASELINES[baseline].saved_models)
+    if step:
+        cases = {name: (train_call(step, architecture, size), size) for name, size in batch_sizes.items()}
+    else:
+        network, cases = _inference_cases(network, architecture, batch_sizes)
+    calls = {name: rounds.repeat(call, size, layer_profile.wait) for name, (call, size) in cases.items()}
+    extras = {"matmul peak": layer_profile.matmul_peak(precision), "stages": lambda size: layer_profile.profile(
+        network, architecture, *map(tf.constant, worker_process.random_batch(architecture, size)), step and step.update)}
+    gpus = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
+    state = step.variables if step else network.trainable_variables
+    return worker_process.Workload(calls | extras, {
+        "cases": list(calls), "architecture": architecture.name, "is_training": is_training, "precision": precision,
+        "deterministic": deterministic, "flop": 2 * sum(layer_profile.multiply_adds(architecture, is_training).values()),
         "state_bytes": sum(math.prod(v.shape) * tf.as_dtype(v.dtype).size for v in state),
-        "machine": _machine(row, is_training, batch_sizes, precision, deterministic)})
+        "cpu": cpuinfo.get_cpu_info().get("brand_raw", platform.machine()), "cores": psutil.cpu_count(),
+        "accelerators": [gpu.get("device_name", "GPU") for gpu in gpus],
+        "versions": {"Python": platform.python_version(), "TensorFlow": tf.__version__, "Keras": keras.__version__},
+    }, _peak_gpu_memory if gpus else worker_process.peak_host_memory)
 
 
-def make_placed_workload(
-    row: architectures.Architecture, *, what: str, count: int, batch_size: int, precision: str, deterministic: bool) -> worker_process.Workload:
-    """Returns the team of a sweep over devices or workers: "step", which trains, and "floor".
-
-    The other workers step whenever this one does, and wait for it between its turns.
-
-    Args:
-        row: The network.
-        what: "devices" or "workers".
-        count: How many.
-        batch_size: Over all of them.
-        precision: Keras dtype policy.
-        deterministic: As in training.
-    """
-    arguments = row, what, count, batch_size, precision, deterministic
-    if what == "workers":
-        hosts = [f"127.0.0.1:{port}" for port in _free_ports(count)]
-        context = multiprocessing.get_context("spawn")
-        for index in range(1, count):
-            context.Process(target=_follow, args=(hosts, index, arguments), daemon=True).start()
-        _set_worker(hosts, 0)
-    step, batches = _placed_step(*arguments)
-    return worker_process.Workload(
-        {"step": worker_process.repeated(lambda: step(next(batches)).loss, batch_size), "floor": layer_profile.matmul_peak(precision)}, {
-            "flop": 2 * layer_profile.multiply_adds(step.model, True),
-            "machine": _machine(row, True, [batch_size], precision, deterministic)})
-
-
-def _placed_step(row, what, count, batch_size, precision, deterministic):
-    """Returns (the step, its batches without end) of one process."""
-    with contextlib.redirect_stdout(sys.stderr):  # Nobody need hear that workers wait for each other.
-        placement = distribution.make_placement("multi_worker") if what == "workers" else distribution.make_placement(
-            "mirrored", distribution.several_devices(count))
+def _place(deterministic, devices, workers):
+    """Sets up TensorFlow before it computes; returns the placement."""
+    for gpu in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(gpu, True)  # The baseline needs memory there too.
+    placement = distribution.Placement(tf.distribute.get_strategy())
+    if devices or workers:
+        with contextlib.redirect_stdout(sys.stderr):  # It would print that workers wait for each other.
+            placement = distribution.make_placement(
+                "multi_worker" if workers else "mirrored", distribution.several_devices(devices) if devices else ())
     if deterministic:
+        keras.utils.set_random_seed(0)
         tf.config.experimental.enable_op_determinism()
-    keras.utils.set_random_seed(0)
-    step = make_step(row, batch_size, precision, placement)
-    return step, step.batches(lambda worker, num_workers: tf.data.Dataset.from_tensors(
-        worker_process.random_batch(row, batch_size // num_workers)).repeat())
-
-
-def _follow(hosts, index, arguments):
-    """What another worker does until the first one, whose process has started this one, is gone or kills it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The first one may still wait for this one's part of a step.
-    threading.Thread(target=lambda: (multiprocessing.parent_process().join(), os._exit(1)), daemon=True).start()
-    _set_worker(hosts, index)
-    step, batches = _placed_step(*arguments)
-    while True:
-        step(next(batches))
-
-
-def _set_worker(hosts, index):
-    os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": hosts}, "task": {"type": "worker", "index": index}})
-
-
-def _free_ports(count):
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [each.getsockname()[1] for each in sockets]
+    return placement
 
 
 def make_step(
-    row: architectures.Architecture, batch_size: int, precision: str, placement: distribution.Placement | None = None) -> train_step.TrainStep:
-    """Returns the step of `training`, by default on one device, at rate 0, so that each computes the same."""
-    recipe = dataclasses.replace(row.recipe, batch_size=batch_size, learning_rate=0.0)
-    placement = placement or distribution.Placement(tf.distribute.get_strategy())
-    return train_step.TrainStep(row, recipe, placement, precision=precision)
+    architecture: architectures.Architecture, batch_size: int, precision: str, deterministic: bool = False,
+    devices: int = 0, workers: int = 0) -> train_step.TrainStep:
+    """Returns the step of `training` as `make_workload` places it, at rate 0, so that each computes the same."""
+    placement = _place(deterministic, devices, workers)
+    recipe = dataclasses.replace(architecture.recipe, batch_size=batch_size, learning_rate=0.0)
+    return train_step.TrainStep(architecture, recipe, placement, precision=precision)
 
 
-def training_step(step, images, labels):
-    """Returns the function that does one step and waits for it."""
-    return lambda: step((images, labels)).loss
+def train_call(
+    step: train_step.TrainStep, architecture: architectures.Architecture, batch_size: int) -> collections.abc.Callable[[], float]:
+    """Returns the function that trains on the same batch again and waits for its loss, which it returns."""
+    def load(_, num_workers):
+        return tf.data.Dataset.from_tensors(worker_process.random_batch(architecture, batch_size // num_workers)).repeat()
+
+    if step.placement.num_replicas == 1:
+        batch = tuple(map(tf.constant, worker_process.random_batch(architecture, batch_size)))
+    else:
+        batch = next(step.batches(load))
+    return lambda: step(batch).loss
 
 
-def inference_step(model, images):
-    """Returns the function that predicts a batch, one crop an image."""
-    predict, images = metrics.make_predictor(model), images[:, None]
-    return lambda: predict(images).numpy()
+def _inference_cases(network, architecture, batch_sizes):
+    """Returns (the network as `evaluation` computes it, {name: (function that predicts a batch, batch size)}).
+
+    One batch size is measured with every LRN implementation, several with that of `evaluation` only.
+    """
+    names = ("xla", "builtin", "convolution") if len(batch_sizes) == 1 and any("lrn" in s.ops for s in architecture.stages) else ("xla",)
+    models = {f", LRN {name}" if len(names) > 1 else "": alexnet.for_export(network, name) for name in names}
+    cases = {}
+    for name, batch_size in batch_sizes.items():
+        images = tf.constant(worker_process.random_batch(architecture, batch_size)[0][:, None])
+        for suffix, model in models.items():
+            cases[name + suffix] = functools.partial(_predict, metrics.make_predictor(model), images), batch_size
+    return next(iter(models.values())), cases
 
 
-def _forms(row, network):
-    """Returns the network as `evaluation` computes it, and with each other form of LRN, by what to call it."""
-    if not any("lrn" in stage.ops for stage in row.stages):
-        return {"": alexnet.for_export(network, "xla")}
-    return {f", LRN {form}": alexnet.for_export(network, form) for form in ("xla", "builtin", "convolution")}
+def _predict(predict, images):
+    return predict(images).numpy()
 
 
-def _save(row, network, form, path):
-    """Writes the network as a SavedModel in float32."""
-    model = alexnet.build_model(row, precision="float32")
-    model.set_weights(network.get_weights())
-    model = alexnet.for_export(model, form)
-    module = tf.Module()
-    module.weights = [v.value for v in model.variables]
-    module.predict = tf.function(
-        lambda images: model(images, training=False),
-        input_signature=[tf.TensorSpec([None, row.image_size, row.image_size, 3], tf.uint8, name="images")])
-    tf.saved_model.save(module, str(path), signatures=module.predict)
+def _start_workers(placed):
+    """Makes this process the first of several workers, and starts the others."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(placed[-1])]
+        hosts = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
+    for index, _ in reversed(list(enumerate(hosts))):
+        os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": hosts}, "task": {"type": "worker", "index": index}})
+        if index:  # A process starts with this one's environment.
+            multiprocessing.get_context("spawn").Process(target=_follow, args=placed, daemon=True).start()
 
 
-def _machine(row, is_training, batch_sizes, precision, deterministic) -> dict:
-    """Returns what ran where."""
-    return {
-        "architecture": row.name, "is_training": is_training, "batch_sizes": batch_sizes, "precision": precision,
-        "deterministic": deterministic,
-        "cpu": _cpu_name(), "cores": os.cpu_count(),
-        "accelerators": [tf.config.experimental.get_device_details(device).get("device_name", device.name)
-                         for device in tf.config.list_physical_devices() if device.device_type != "CPU"],
-        "versions": {"Python": platform.python_version(), "TensorFlow": tf.__version__, "Keras": keras.__version__}}
+def _follow(*placed):
+    """Trains as another worker until the first one, whose process has started this one, is gone or kills it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The first one may still wait for this one's part of a step.
+    worker_process.end_with_parent()
+    train = train_call(make_step(*placed), *placed[:2])
+    while True:
+        train()
 
 
-def _cpu_name() -> str:
-    """Returns the processor's name as `lscpu` knows it."""
-    try:
-        lines = subprocess.run(["lscpu"], capture_output=True, text=True, check=True).stdout.splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("Model name"))
-    except (OSError, subprocess.CalledProcessError, StopIteration):
-        return platform.processor() or platform.machine()
+def _write_weights(network, architecture, directory, lrn_implementations):
+    """Writes what baselines read: weights.npz, and the network as SavedModels in float32."""
+    np.savez(directory / "weights.npz", **{v.path: v.numpy() for v in network.variables})
+    for name in lrn_implementations:
+        model = alexnet.build_model(architecture, precision="float32")
+        model.set_weights(network.get_weights())
+        model = alexnet.for_export(model, name)
+        module = tf.Module()
+        module.weights = [v.value for v in model.variables]
+        module.predict = tf.function(
+            lambda images: model(images, training=False),  # noqa: B023
+            input_signature=[tf.TensorSpec([None, *model.input_shape[1:]], tf.uint8, name="images")])
+        tf.saved_model.save(module, str(directory / f"saved_model_{name}"), signatures=module.predict)
+
+
+def _peak_gpu_memory(call):
+    """Returns what a call returns, and TensorFlow's peak of memory on the first GPU meanwhile in bytes."""
+    tf.config.experimental.reset_memory_stats("GPU:0")
+    result = call()
+    return result, tf.config.experimental.get_memory_info("GPU:0")["peak"]

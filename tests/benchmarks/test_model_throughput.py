@@ -1,6 +1,7 @@
-"""Tests of `network_speed`: that what is timed is the real step, and who is compared; not how fast it is."""
+"""Tests of `model_throughput`: that what is timed is the real step, and who is compared; not how fast it is."""
 
 import dataclasses
+import importlib
 import importlib.util
 import multiprocessing
 
@@ -9,87 +10,148 @@ import pytest
 import tensorflow as tf
 
 from alexnet_tf import errors, recipes
-from alexnet_tf.benchmarks import model_throughput, report, worker_process
+from alexnet_tf.benchmarks import layer_profile, model_throughput, report, rounds, worker_process
 from alexnet_tf.commands import benchmark
 from tests.helpers.networks import TINY
 
-PLAIN = {"precision": "float32", "deterministic": False, "rounds": 2, "seconds": 0.0}
+PLAIN = {"precision": "float32", "deterministic": False, "num_rounds": 2, "seconds": 0.0}
+
+
+class InThisProcess:
+    """Stands for a `WorkerProcess`: the workload is made and called here."""
+
+    def __init__(self, make, **arguments):
+        module, function = make.split(":")
+        self._workload = getattr(importlib.import_module(module), function)(**arguments)
+        self.names, self.facts = list(self._workload.calls), self._workload.facts
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def call(self, name, *arguments):
+        return self._workload.calls[name](*arguments)
+
+    def peak_memory(self, name):
+        return self._workload.peak_memory(lambda: self.call(name, 0.0))[1]
+
+    def trial(self, name):
+        return lambda seconds: self.call(name, seconds)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Leaves out what only the accuracy of the figures needs: pauses, long trials, large matrices, other processes."""
+    monkeypatch.setattr(worker_process, "WorkerProcess", InThisProcess)
+    monkeypatch.setattr(rounds, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(layer_profile, "_LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(layer_profile, "PEAK_SIZE", 64)
+    monkeypatch.setattr(model_throughput.cpuinfo, "get_cpu_info", lambda: {"brand_raw": "Some CPU"})
 
 
 def test_training_step_is_trainings_own():
-    row = dataclasses.replace(TINY, dropout_rate=0.0, recipe=recipes.Recipe(clip_norm=3.0, bias_learning_rate_multiplier=2.0))
-    step = model_throughput.make_step(row, 4, "mixed_bfloat16")
+    architecture = dataclasses.replace(
+        TINY, dropout_rate=0.0, recipe=recipes.Recipe(clip_norm=3.0, bias_learning_rate_multiplier=2.0))
+    step = model_throughput.make_step(architecture, 4, "mixed_bfloat16")
     assert (step.sgd.momentum, step.sgd.kernel_decay, step.sgd.largest_norm) == (0.9, 5e-4, 3.0)
     assert step.model.get_layer("conv1_a").compute_dtype == "bfloat16"
     before = [variable.numpy() for variable in step.model.trainable_variables]
-    images, labels = map(tf.constant, worker_process.random_batch(row, 4))
-    run = model_throughput.training_step(step, images, labels)
-    losses = [run(), run()]
+    train = model_throughput.train_call(step, architecture, 4)
+    losses = [train(), train()]
     assert step.sgd.iterations == 2 and losses[0] == pytest.approx(np.log(5), abs=0.1)
     # At rate 0 every step computes the same.
     assert all(np.array_equal(old, new) for old, new in zip(before, step.model.trainable_variables))
 
 
-def test_measure_gives_everyone_the_same_turns():
+def test_measure_runs_every_case_in_each_round(quick):
     result = model_throughput.measure(TINY, is_training=True, batch_size=4, **PLAIN)
-    assert [speed.name for speed in result.ours] == ["alexnet_tf"] and result.peers == ()
-    assert all(len(speed.rounds) == 2 and min(speed.rounds) > 0 for speed in (*result.ours, result.floor))
-    assert [group.name for group in result.groups] == ["conv1", "conv2", "fc6", "fc8", "loss", "update"]
+    assert [speed.name for speed in result.ours] == ["alexnet_tf"] and result.baselines == ()
+    assert all(len(speed.rounds) == 2 and min(speed.rounds) > 0 for speed in (*result.ours, result.matmul_peak))
+    assert [stage.name for stage in result.stages] == ["conv1", "conv2", "fc6", "fc8", "loss", "update"]
     # 2,912 weights in conv1, 808, 584 and 45, as many momenta, the optimizer's rate and counter, two towers' dropouts'.
-    assert result.state_bytes == 8 * 4349 + 4 + 8 + 2 * 8
-    assert result.share(result.best) == result.best.median * result.flop / result.floor.median
+    assert result.facts["state_bytes"] == 8 * 4349 + 4 + 8 + 2 * 8
+    assert result.share_of_peak(result.best) == result.best.median * result.facts["flop"] / result.matmul_peak.median
+    assert result.best.peak_bytes > 0 and result.facts["cpu"] == "Some CPU"
     assert report.report(result).startswith("Training steps of tiny, batches of 4, float32, not deterministic")
 
 
-@pytest.mark.parametrize("peer", model_throughput.BASELINES)
-def test_measure_compares_inference_with_a_peer(peer):
-    pytest.importorskip(peer)
-    result = model_throughput.measure(TINY, is_training=False, batch_size=2, peer=peer, is_compiled=False, **PLAIN)
+@pytest.mark.parametrize("baseline", model_throughput.BASELINES)
+def test_measure_compares_inference_with_every_baseline(baseline, quick):
+    package = pytest.importorskip(baseline)
+    threads = package.get_num_threads() if baseline == "torch" else 0
+    result = model_throughput.measure(
+        TINY, is_training=False, batch_size=2, baseline=baseline, is_compiled=False, **PLAIN | {"precision": "mixed_bfloat16"})
     assert [speed.name for speed in result.ours] == [
         "alexnet_tf, LRN xla", "alexnet_tf, LRN builtin", "alexnet_tf, LRN convolution"]
-    assert {len(speed.rounds) for speed in result.peers} <= {1, 2} and len(result.peers) >= 8
-    assert set(result.peer_bests()) == {"float32", "any precision"}
-    assert result.peer_bests()["float32"].name.startswith("float32, ")
-    assert all(group.backward_seconds is None for group in result.groups)
-    assert f"{result.peer_facts['name']} {result.peer_facts['version']}" in report.report(result)
+    assert {len(speed.rounds) for speed in result.baselines} <= {1, 2} and len(result.baselines) >= 8
+    assert set(result.best_baselines()) == {"float32", "any precision"}
+    assert result.best_baselines()["float32"].name.startswith("float32, ")
+    assert all(stage.backward_seconds is None for stage in result.stages)
+    assert f"{result.baseline_facts['name']} {result.baseline_facts['version']} on cpu" in report.report(result)
+    if threads:
+        package.set_num_threads(threads)
 
 
-def test_sweep_has_a_point_for_each_batch_size():
-    result = model_throughput.sweep(TINY, is_training=False, values=[2, 4], **PLAIN)
-    assert [value for value, *_ in result.points] == [2, 4]
-    assert [speed.name.rpartition(" ")[2] for _, speed, _ in result.points] == ["2", "4"]
-    assert len(report.growth_report(result).splitlines()) == 9
+def test_sweep_over_batch_sizes_and_devices_has_a_line_for_each_value(quick):
+    result = model_throughput.measure(TINY, is_training=False, sweep="batch_size", values=(2, 4), **PLAIN)
+    assert [speed.name for speed in result.ours] == ["batch size 2", "batch size 4"] and result.stages == ()
+    assert all(speed.peak_bytes is not None for speed in result.ours)
+    result = model_throughput.measure(TINY, is_training=True, sweep="devices", values=(1, 2), batch_size=8, **PLAIN)
+    assert [speed.name for speed in result.ours] == ["devices 1", "devices 2"]
+    assert "\ndevices 2  " in report.report(result)
 
 
-def test_sweep_over_devices_and_workers_has_a_point_for_each():
-    arguments = {"values": [1, 2], "batch_size": 8, **PLAIN, "rounds": 1}
-    for what in ("devices", "workers"):
-        result = model_throughput.sweep(TINY, what, is_training=True, **arguments)
-        assert [(value, speed.name) for value, speed, _ in result.points] == [(1, f"1 {what}"), (2, f"2 {what}")]
-        assert all(len(speed.rounds) == 1 and speed.median > 0 for _, speed, _ in result.points)
-        assert len(report.growth_report(result).splitlines()) == 9
-        assert not multiprocessing.active_children()
-        with pytest.raises(errors.UserError, match=f"of training: python -m alexnet_tf benchmark train --sweep={what}"):
-            model_throughput.sweep(TINY, what, is_training=False, **arguments)
+def test_sweep_over_workers_in_their_processes():
+    result = model_throughput.measure(
+        TINY, is_training=True, sweep="workers", values=(2,), batch_size=8, **PLAIN | {"num_rounds": 1})
+    [speed] = result.ours
+    assert speed.name == "workers 2" and len(speed.rounds) == 1 and speed.median > 0
+    assert not multiprocessing.active_children()
 
 
-def test_a_peers_variant_is_hopeless_by_its_own_precision():
-    first = {"alexnet_tf": 1.0, "floor": 1e9, "float32, a": 10.0, "float32, b": 6.5, "bfloat16, a": 50.0, "bfloat16, b": 100.0}
-    out = {name for name in first if model_throughput._is_pruned(name, first)}
-    assert out == {"bfloat16, a"}
+def test_a_gpu_is_measured_as_one(monkeypatch):
+    """On a machine without a GPU: that growth is set before anything else, and its own peak of memory is taken."""
+    calls = []
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["gpu"] if kind == "GPU" else [])
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: {"device_name": "Some GPU"})
+    monkeypatch.setattr(tf.config.experimental, "reset_memory_stats", lambda device: calls.append(f"reset {device}"))
+    monkeypatch.setattr(tf.config.experimental, "get_memory_info", lambda device: {"current": 5, "peak": 7 if device == "GPU:0" else 0})
+    monkeypatch.setattr(tf.test.experimental, "sync_devices", lambda: calls.append("wait"))
+    monkeypatch.setattr(layer_profile, "GPU_PEAK_SIZE", 64)
+    monkeypatch.setattr(model_throughput.cpuinfo, "get_cpu_info", lambda: {})
+    workload = model_throughput.make_workload(
+        TINY, batch_sizes={"alexnet_tf": 2}, is_training=False, precision="float32", deterministic=False)
+    assert workload.facts["accelerators"] == ["Some GPU"] and calls == [("gpu", True)]
+    assert workload.peak_memory(lambda: calls.append("call") or 3) == (3, 7)
+    assert calls[1:] == ["reset GPU:0", "call"]
+    calls.clear()
+    assert workload.calls["alexnet_tf, LRN xla"](0.0) > 0 and calls == ["wait", "wait"]
+    assert workload.calls["matmul peak"](0.0) > 0 and calls == ["wait"] * (2 + 1 + 3)
 
 
-def test_peers_that_cannot_are_refused(monkeypatch):
-    with pytest.raises(errors.UserError, match="OpenVINO cannot train.*\n.*benchmark infer --peer=openvino"):
-        model_throughput.check_baseline("openvino", True)
+def test_a_baselines_case_is_pruned_by_its_own_precision():
+    rates = {"alexnet_tf, LRN xla": 100.0, "alexnet_tf, LRN builtin": 1.0, "matmul peak": 1e9, "float32, a": 10.0,
+             "float32, b": 6.5, "bfloat16, a": 50.0, "bfloat16, b": 100.0}
+    assert {name for name in rates if model_throughput._is_pruned(name, rates)} == {"bfloat16, a"}
+
+
+def test_impossible_options_are_refused(monkeypatch):
+    with pytest.raises(errors.UserError, match="openvino cannot train.*\n.*benchmark infer --baseline=openvino"):
+        model_throughput.check_options(True, "openvino")
+    with pytest.raises(errors.UserError, match="of training: python -m alexnet_tf benchmark train --sweep=workers"):
+        model_throughput.check_options(False, sweep="workers")
+    with pytest.raises(errors.UserError, match="leave out --baseline"):
+        model_throughput.check_options(True, "torch", "batch_size")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(errors.UserError, match="--peer=torch needs a package.*\n  pip install torch"):
-        model_throughput.check_baseline("torch", True)
-    model_throughput.check_baseline(None, True)
+    with pytest.raises(errors.UserError, match="--baseline=torch needs a package.*\n  pip install torch"):
+        model_throughput.check_options(True, "torch")
+    model_throughput.check_options(True)
 
 
-def test_command_says_what_can_be_measured():
+@pytest.mark.parametrize("arguments", [["benchmark", "speed"], ["benchmark"]])
+def test_command_names_what_can_be_measured(arguments):
     with pytest.raises(errors.UserError, match="benchmark input, train or infer"):
-        benchmark.main(["benchmark", "speed"])
-    with pytest.raises(errors.UserError, match="benchmark input, train or infer"):
-        benchmark.main(["benchmark"])
+        benchmark.main(arguments)

@@ -1,4 +1,4 @@
-"""Tests of `openvino_peer`: that OpenVINO computes the same network, so that the comparison is one."""
+"""Tests of `openvino_baseline`: that OpenVINO computes the same network, which makes the comparison one."""
 
 import numpy as np
 import pytest
@@ -10,13 +10,14 @@ from tests.helpers.networks import TINY
 openvino = pytest.importorskip("openvino")
 
 
-@pytest.mark.parametrize("form", ["builtin", "convolution"])
-def test_logits_are_ours(form, tmp_path):
-    model = alexnet.build_model(architectures.with_initialization(TINY, "he"))
-    model_throughput._save(architectures.with_initialization(TINY, "he"), model, form, tmp_path / "saved_model")
+@pytest.mark.parametrize("implementation", ["builtin", "convolution"])
+def test_logits_are_ours(implementation, tmp_path):
+    architecture = architectures.with_initialization(TINY, "he")
+    model = alexnet.build_model(architecture)
+    model_throughput._write_weights(model, architecture, tmp_path, [implementation])
     images, _ = worker_process.random_batch(TINY, 3)
     compiled = openvino.compile_model(
-        openvino.convert_model(tmp_path / "saved_model"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        openvino.convert_model(tmp_path / f"saved_model_{implementation}"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     expected = model(images, training=False).numpy()
     np.testing.assert_allclose(compiled(images)[0], expected, atol=1e-5 * np.abs(expected).max())
     assert np.ptp(expected) > 1e-3

@@ -1,24 +1,21 @@
-"""Tests of `torch_peer`: that PyTorch computes the same network, so that the comparison is one."""
+"""Tests of `pytorch_baseline`: that PyTorch computes the same network, which makes the comparison one."""
 
 import dataclasses
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from alexnet_tf import alexnet, architectures, errors, recipes
 from alexnet_tf.benchmarks import model_throughput, worker_process
-from tests.helpers.networks import TINY
+from tests.helpers.networks import TINY, narrow
 
 torch = pytest.importorskip("torch")
-torch_peer = pytest.importorskip("alexnet_tf.torch_peer")
+pytorch_baseline = pytest.importorskip("alexnet_tf.benchmarks.pytorch_baseline")
 
-# Narrow rows with all that rows have: towers that see both, LRN inside towers and across, spatial LRN, padding before and
-# after, pooling that rounds up, convolutions without biases, the last stages as convolutions.
-NARROW = {name: dataclasses.replace(row, stages=tuple(
-    dataclasses.replace(stage, filters=10 if stage is row.stages[-1] else 16) for stage in row.stages))
-    for name, row in architectures.ARCHITECTURES.items()}
-QUIET = {name: dataclasses.replace(row, dropout_rate=0.0) for name, row in NARROW.items()}
+# Narrow networks with all that architectures have: towers that see both, LRN inside towers and across, spatial LRN,
+# padding before and after, pooling that rounds up, convolutions without biases, the last stages as convolutions.
+NARROW = {name: narrow(architecture) for name, architecture in architectures.ARCHITECTURES.items()}
+QUIET = {name: dataclasses.replace(architecture, dropout_rate=0.0) for name, architecture in NARROW.items()}
 
 
 def arrays_of(model):
@@ -33,8 +30,8 @@ def both(row, seed=0):
     for variable in model.trainable_variables:
         if variable.path.endswith("bias"):
             variable.assign(rng.normal(0, 0.1, variable.shape))
-    network = torch_peer.build_network(row)
-    torch_peer.load_weights(network, row, arrays_of(model))
+    network = pytorch_baseline.build_network(row)
+    pytorch_baseline.load_weights(network, row, arrays_of(model))
     return row, model, network
 
 
@@ -71,19 +68,19 @@ def test_two_training_steps_are_ours(name):
     step = model_throughput.make_step(row, 4, "float32")
     step.sgd.learning_rate = row.recipe.learning_rate
     start = arrays_of(step.model)
-    torch_peer.load_weights(network.train(), row, start)
+    pytorch_baseline.load_weights(network.train(), row, start)
     images, labels = worker_process.random_batch(row, 4)
-    ours = model_throughput.training_step(step, tf.constant(images), tf.constant(labels))
-    theirs = torch_peer._training_step(
-        torch_peer.Variant("float32", "contiguous"), network, channels_first(images), torch.from_numpy(labels),
-        torch_peer.make_optimizer(network, row.recipe))
+    ours = model_throughput.train_call(step, row, 4)
+    theirs = pytorch_baseline.make_step(
+        pytorch_baseline.Precision(), network, channels_first(images), torch.from_numpy(labels),
+        pytorch_baseline.make_optimizer(network, row.recipe))
     for _ in range(2):
         theirs()
         ours()
-    twin = torch_peer.build_network(row)
-    torch_peer.load_weights(twin, row, arrays_of(step.model))
-    before = torch_peer.build_network(row)
-    torch_peer.load_weights(before, row, start)
+    twin = pytorch_baseline.build_network(row)
+    pytorch_baseline.load_weights(twin, row, arrays_of(step.model))
+    before = pytorch_baseline.build_network(row)
+    pytorch_baseline.load_weights(before, row, start)
     for (path, got), expected, old in zip(network.named_parameters(), twin.parameters(), before.parameters()):
         change = (expected - old).abs().max().item()
         assert change > 1e-6, path
@@ -92,36 +89,61 @@ def test_two_training_steps_are_ours(name):
 
 
 def test_biases_have_no_decay_and_their_own_rate():
-    optimizer = torch_peer.make_optimizer(torch_peer.build_network(TINY), recipes.Recipe(bias_learning_rate_multiplier=2.0))
+    optimizer = pytorch_baseline.make_optimizer(pytorch_baseline.build_network(TINY), recipes.Recipe(bias_learning_rate_multiplier=2.0))
     kernels, biases = optimizer.param_groups
     assert (kernels["weight_decay"], kernels["lr"], kernels["momentum"]) == (5e-4, 0.01, 0.9)
     assert (biases["weight_decay"], biases["lr"], biases["momentum"]) == (0, 0.02, 0.9)
     assert len(kernels["params"]) == len(biases["params"]) == 4
 
 
-def test_variants_are_every_precision_in_every_memory_format():
-    training = {str(variant) for variant in torch_peer.variants(True, False)}
-    assert training == {f"{precision}, {layout}" for precision in ("float32", "bfloat16 autocast", "bfloat16 math")
-                        for layout in ("contiguous", "channels_last")}
-    inference = {str(variant) for variant in torch_peer.variants(False, True)}
-    assert training < inference
-    assert {"float32, channels_last, compiled", "bfloat16, contiguous", "float16, channels_last"} < inference
-
-
 @pytest.mark.parametrize("is_training", [True, False])
-def test_every_variant_runs(is_training, tmp_path):
-    model = alexnet.build_model(TINY)
-    np.savez(tmp_path / "weights.npz", **arrays_of(model))
-    threads = torch.get_num_threads()
-    team = torch_peer.make_team(TINY, tmp_path, batch_size=2, is_training=is_training, is_compiled=False)
-    assert set(team.calls) == {str(variant) for variant in torch_peer.variants(is_training, False)}
-    assert all(call(0.0) > 0 for call in team.calls.values())
-    assert team.facts["version"] == torch.__version__ and team.facts["threads"] == torch.get_num_threads()
+def test_every_precision_runs_in_every_memory_format(is_training, tmp_path):
+    np.savez(tmp_path / "weights.npz", **arrays_of(alexnet.build_model(TINY)))
+    threads, precision = torch.get_num_threads(), torch.backends.fp32_precision
+    workload = pytorch_baseline.make_workload(TINY, tmp_path, batch_size=2, is_training=is_training, is_compiled=False)
+    names = ["float32", "bfloat16 autocast", "bfloat16 math"] + ([] if is_training else ["bfloat16", "float16"])
+    assert list(workload.calls) == [f"{name}, {layout}" for layout in ("contiguous", "channels_last") for name in names]
+    assert all(call(0.0) > 0 for call in workload.calls.values())
+    assert workload.facts["version"] == torch.__version__ and workload.facts["threads"] == torch.get_num_threads()
+    assert workload.facts["device"] == "cpu" and "left out" in workload.facts["data"]
     torch.set_num_threads(threads)
+    torch.backends.fp32_precision = precision
+
+
+def test_compiled_cases_are_one_of_each_precision(tmp_path, monkeypatch):
+    np.savez(tmp_path / "weights.npz", **arrays_of(alexnet.build_model(TINY)))
+    threads, compiled = torch.get_num_threads(), []
+    monkeypatch.setattr(torch, "compile", lambda network: compiled.append(network) or network)
+    monkeypatch.setattr(pytorch_baseline.shutil, "which", lambda name: name)
+    monkeypatch.setattr(torch._inductor.config, "freezing", False)
+    workload = pytorch_baseline.make_workload(TINY, tmp_path, batch_size=2, is_training=False, is_compiled=True)
+    assert [name for name in workload.calls if name.endswith("compiled")] == [
+        f"{name}, channels_last, compiled" for name in pytorch_baseline.precisions(False, "cpu")]
+    assert len(compiled) == 5 and torch._inductor.config.freezing and "in use" in workload.facts["data"]
+    torch.set_num_threads(threads)
+
+
+def test_precisions_on_a_gpu_have_tf32_in_place_of_bfloat16_math():
+    assert set(pytorch_baseline.precisions(True, "cuda")) == {"float32", "bfloat16 autocast", "TF32 math"}
+    assert pytorch_baseline.precisions(True, "cuda")["TF32 math"].math == "tf32"
+
+
+def test_step_sets_the_precision_of_products_and_autocast():
+    seen = []
+
+    def network(images):
+        seen.append((torch.backends.mkldnn.matmul.fp32_precision, (images @ images).dtype))
+        return images
+
+    before = torch.backends.fp32_precision
+    for precision in pytorch_baseline.precisions(True, "cpu").values():
+        pytorch_baseline.make_step(precision, network, torch.ones(2, 2), torch.zeros(2, dtype=torch.int64))()
+    torch.backends.fp32_precision = before
+    assert seen == [("ieee", torch.float32), ("ieee", torch.bfloat16), ("bf16", torch.float32)]
 
 
 def test_dense_towers_that_see_their_own_are_refused():
     row = dataclasses.replace(TINY, stages=(
         *TINY.stages[:-1], architectures.Stage("fc7", 8, towers=2, input_towers="own"), TINY.stages[-1]))
     with pytest.raises(errors.UserError, match="fc7 of tiny: PyTorch has no dense layer in groups"):
-        torch_peer.build_network(row)
+        pytorch_baseline.build_network(row)

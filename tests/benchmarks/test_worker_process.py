@@ -1,9 +1,11 @@
-"""Tests of `turns`: engines in processes of their own, and who gets a turn when."""
+"""Tests of `worker_process`: what goes on between two processes, without TensorFlow in the second one."""
 
 import dataclasses
+import multiprocessing
 import os
 import signal
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -12,87 +14,83 @@ from alexnet_tf import architectures, errors
 from alexnet_tf.benchmarks import worker_process
 
 
-def make_team(rate=2.0, fault=None):
-    """A team for the tests; it is made in another process."""
+def make_workload(rate=2.0, fault=None):
+    """A workload for the tests, made in another process."""
     if fault:
         raise fault
     sys.stderr.write("a greeting that nobody wants to see")
+    multiprocessing.get_context("spawn").Process(target=_ignore_sigterm, daemon=True).start()
+
+    def large(seconds):
+        array = np.ones(60 * 2**20, "uint8")
+        time.sleep(0.1)
+        return len(array)
+
     return worker_process.Workload({
-        "half": lambda seconds: rate / 2, "process": lambda: os.getpid(),
-        "large": lambda: len(np.ones(40 * 2**20, "uint8")), "bad": lambda: 1 / 0,
+        "half": lambda seconds: rate / 2, "process": lambda: os.getpid(), "large": large, "bad": lambda: 1 / 0,
+        "helpers": lambda: [each.pid for each in multiprocessing.active_children()],
         "vast": lambda: np.ones(1 << 50), "end": lambda: os.kill(os.getpid(), signal.SIGKILL)}, {"rate": rate})
 
 
-def engine(**arguments):
-    return worker_process.WorkerProcess("test_turns:make_team", **arguments)
+def _ignore_sigterm():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(600)
 
 
-def test_engine_asks_a_team_in_another_process(capfd):
-    with engine(rate=6.0) as started:
-        assert (started.names, started.facts) == (["half", "process", "large", "bad", "vast", "end"], {"rate": 6.0})
-        assert started.call("half", 1.0)[0] == 3.0
-        assert started.call("process")[0] != os.getpid()
-        count, peak = started.call("large")
-        assert count == 40 * 2**20 and (peak is None or 39 * 2**20 < peak < 60 * 2**20)
-        with pytest.raises(RuntimeError, match="(?s)process of the benchmark.*ZeroDivisionError"):
-            started.call("bad")
-        with pytest.raises(errors.UserError, match="^Memory ran out: take a smaller --batch_size. Unable to allocate"):
-            started.call("vast")
-        assert started.call("half", 1.0)[0] == 3.0
-        process = started._process
-    assert process.exitcode == 0
+def start(**arguments):
+    return worker_process.WorkerProcess("tests.benchmarks.test_worker_process:make_workload", **arguments)
+
+
+def _is_running(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_workload_is_called_in_a_process_of_its_own(capfd):
+    with start(rate=6.0) as process:
+        assert process.names == ["half", "process", "large", "bad", "helpers", "vast", "end"] and process.facts == {"rate": 6.0}
+        assert process.call("half", 1.0) == process.trial("half")(1.0) == 3.0
+        assert process.call("process") != os.getpid()
+        assert 59 * 2**20 < process.peak_memory("large") < 90 * 2**20
+        with pytest.raises(ZeroDivisionError):
+            process.call("bad")
+        with pytest.raises(errors.UserError, match="use a smaller --batch_size. Unable to allocate"):
+            process.call("vast")
+        assert process.call("half", 1.0) == 3.0
+        [helper] = process.call("helpers")
     assert capfd.readouterr().err == ""
+    assert not _is_running(helper) and not multiprocessing.active_children()
 
 
-def test_engine_that_is_killed_is_told_in_a_line():
-    with engine() as started, pytest.raises(errors.UserError, match="died with status -9. If that is -9, memory"):
-        started.call("end")
+def test_process_that_dies_ends_in_one_line():
+    with start() as process, pytest.raises(errors.UserError, match="A process of the benchmark failed. If memory ran out"):
+        process.call("end")
 
 
-def test_engine_tells_why_there_is_no_team():
-    with pytest.raises(errors.UserError, match="^no such row$"):
-        engine(fault=errors.UserError("no such row"))
-    with pytest.raises(RuntimeError, match="(?s)Traceback.*KeyError: 'x'"):
-        engine(fault=KeyError("x"))
+@pytest.mark.parametrize("fault", [errors.UserError("no such architecture"), KeyError("x")])
+def test_errors_of_the_workload_come_through(fault):
+    with pytest.raises(type(fault), match=str(fault)):
+        start(fault=fault)
+    assert not multiprocessing.active_children()
 
 
-class Recorder:
-    """Stands for an engine."""
+def test_peak_host_memory_returns_the_result_and_sees_what_was_freed():
+    def call():
+        array = np.ones(60 * 2**20, "uint8")
+        time.sleep(0.1)
+        return int(array[0])
 
-    def __init__(self, rates):
-        self.rates, self.turns = rates, []
-
-    def call(self, name, seconds):
-        self.turns.append((name, seconds))
-        return self.rates[name] + len(self.turns), None
-
-
-def test_alternate_gives_everyone_a_turn_in_each_round(monkeypatch):
-    monkeypatch.setattr(worker_process.time, "sleep", lambda seconds: None)
-    recorder = Recorder({"a": 100.0, "b": 200.0, "c": 10.0})
-    contestants = [worker_process.Case(name, recorder, name) for name in "abc"]
-    speeds = worker_process.interleave(contestants, 2, 3.0, lambda label, first: first[label] < max(first.values()) / 4)
-    assert recorder.turns == [("a", 0.0), ("b", 0.0), ("c", 0.0), ("a", 3.0), ("b", 3.0), ("a", 3.0), ("b", 3.0)]
-    assert speeds == [worker_process.Speed("a", (104, 106)), worker_process.Speed("b", (205, 207)), worker_process.Speed("c", (13,))]
-    assert speeds[0].median == 105
-
-
-def test_repeated_counts_steps_after_a_first_one(monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr(worker_process.time, "perf_counter", lambda: now[0])
-    durations = iter([100.0, 2.0, 2.0, 2.0, 4.0])
-
-    def step():
-        now[0] += next(durations)
-
-    run = worker_process.repeated(step, 8)
-    assert run(5.0) == 4.0  # Three steps of 8 images in 6 seconds.
-    assert run(0.0) == 2.0  # One step at least.
+    _, before = worker_process.peak_host_memory(lambda: None)
+    result, peak = worker_process.peak_host_memory(call)
+    assert result == 1 and 55 * 2**20 < peak - before < 90 * 2**20
 
 
 def test_random_batch_is_the_same_for_all():
-    row = dataclasses.replace(architectures.PAPER, image_size=67)
-    images, labels = worker_process.random_batch(row, 3)
+    architecture = dataclasses.replace(architectures.PAPER, image_size=67)
+    images, labels = worker_process.random_batch(architecture, 3)
     assert images.shape == (3, 67, 67, 3) and images.dtype == np.uint8 and (images.min(), images.max()) == (0, 255)
     assert labels.shape == (3,) and all(0 <= label < 1000 for label in labels)
-    assert np.array_equal(images, worker_process.random_batch(row, 3)[0])
+    assert np.array_equal(images, worker_process.random_batch(architecture, 3)[0])
