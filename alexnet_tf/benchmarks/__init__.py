@@ -1,7 +1,8 @@
 """How fast are the input and the network, against the machine and other frameworks?
 
+    baselines          the tables of baselines and sweeps, and the check of options
     input_throughput   the input pipeline
-    model_throughput   the training step and inference, and the table of baselines
+    model_throughput   the training step and inference
     layer_profile      multiply-adds, the matmul peak, and the time of each stage
     rounds             interleaved rounds: who is measured when
     worker_process     a workload in a process of its own

@@ -40,7 +40,7 @@ def benchmark_input(
         num_rounds: How many rounds follow the warm-up.
         seconds: Least duration of a trial.
     """
-    split, batch_size = data.splits["train"], recipe.batch_size
+    split, size = data.splits["train"], recipe.batch_size
     pca = (architectures.IMAGENET_PCA_STDEVS, architectures.IMAGENET_PCA_VECTORS) if recipe.colour_noise else None
 
     def epoch(examples, first_step=0):
@@ -48,20 +48,20 @@ def benchmark_input(
             examples, recipe, image_size=image_size, seed=0, epoch=0, first_step=first_step, colour_pca=pca)
 
     def measure_pipeline():
-        repeated = split.subset(np.resize(np.arange(len(split)), max(num_images, batch_size)))
-        steps = 0, input_pipeline.steps_per_epoch(repeated, batch_size) - 1
-        first = tuple(timing.seconds(lambda: next(iter(epoch(repeated, step)))) for step in steps)  # noqa: B023
-        trial = _trial(epoch(repeated), batch_size)
+        repeated = split.subset(np.resize(np.arange(len(split)), max(num_images, size)))
+        first = tuple(timing.seconds(lambda step=step: next(iter(epoch(repeated, step)))) for step in (
+            0, input_pipeline.steps_per_epoch(repeated, size) - 1))
+        trial = _trial(epoch(repeated), size)
         trial(seconds)
         return trial, first, len(repeated)
 
     # Time and memory that TensorFlow needs once in a process are not the pipeline's.
-    next(iter(epoch(split.subset(np.resize(np.arange(len(split)), batch_size)))))
+    next(iter(epoch(split.subset(np.resize(np.arange(len(split)), size)))))
     _, before = worker_process.peak_host_memory(lambda: None)
     (trial, first, images), peak = worker_process.peak_host_memory(measure_pipeline)
     speeds = rounds.interleave({
-        "pipeline": trial, "decode": _trial(_bare_decode(split, image_size, recipe), batch_size),
-        "baseline": _trial(_baseline(originals.splits["train"], image_size, batch_size), batch_size)}, num_rounds, seconds)
+        "pipeline": trial, "decode": _trial(_bare_decode(split, image_size, recipe), size),
+        "baseline": _trial(_baseline(originals.splits["train"], image_size, size), size)}, num_rounds, seconds)
     return InputThroughput(**speeds, peak_bytes=max(0, peak - before), first_batch_seconds=first, images=images)
 
 
@@ -110,7 +110,8 @@ def _baseline(split, image_size, batch_size) -> tf.data.Dataset:
         image = tf.io.decode_image(image_bytes, channels=3, expand_animations=False)
         image.set_shape([None, None, 3])
         shape = tf.cast(tf.shape(image)[:2], tf.float32)
-        image = tf.image.resize(image, tf.cast(tf.round(shape * architectures.SQUARE_SIZE / tf.reduce_min(shape)), tf.int32))
+        scale = architectures.SQUARE_SIZE / tf.reduce_min(shape)
+        image = tf.image.resize(image, tf.cast(tf.round(shape * scale), tf.int32))
         image = tf.image.random_crop(image, [image_size, image_size, 3])
         return tf.image.random_flip_left_right(image)
 

@@ -3,11 +3,9 @@
 All cases run in interleaved rounds, each framework in a process of its own.
 """
 
-import collections.abc
 import contextlib
 import dataclasses
 import functools
-import importlib.util
 import json
 import math
 import multiprocessing
@@ -18,7 +16,9 @@ import signal
 import socket
 import sys
 import tempfile
-import typing
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any
 
 import cpuinfo
 import keras
@@ -26,58 +26,41 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
-from alexnet_tf import alexnet, architectures, errors
-from alexnet_tf.benchmarks import layer_profile, rounds, worker_process
+from alexnet_tf import alexnet, architectures
+from alexnet_tf.benchmarks import baselines, layer_profile, rounds, worker_process
 from alexnet_tf.evaluation import metrics
 from alexnet_tf.training import distribution, train_step
-
-# What a sweep can vary, and its values.
-SWEEPS = {"batch_size": (16, 32, 64, 128, 256, 512), "devices": (1, 2, 4), "workers": (1, 2)}
 
 # A baseline's case below this share of the best rate of its precision in the warm-up is pruned.
 _PRUNED = 0.6
 
 
 @dataclasses.dataclass(frozen=True)
-class Baseline:
-    """Another framework to compare with: a module of this package that imports it, and no TensorFlow."""
-
-    module: str  # Its make_workload(architecture, directory, *, batch_size, is_training, is_compiled) finds weights.npz there.
-    can_train: bool = False
-    saved_models: tuple[str, ...] = ()  # LRN implementations of the SavedModels that it finds as saved_model_<name>.
-
-
-# By the name of the package that must be installed.
-BASELINES = {
-    "torch": Baseline("pytorch_baseline", can_train=True),
-    "openvino": Baseline("openvino_baseline", saved_models=("builtin", "convolution"))}
-
-
-@dataclasses.dataclass(frozen=True)
 class Throughput:
     """What `measure` found."""
 
-    facts: dict[str, typing.Any]  # What ran where, "flop" of an image, "state_bytes" of weights and momentum.
+    facts: dict[str, Any]  # What ran where, "flop" of an image, "state_bytes" of weights and in training momentum.
     ours: tuple[rounds.Speed, ...]  # Each LRN implementation in inference, or each value of a sweep.
     matmul_peak: rounds.Speed  # FLOP a second of a product of square matrices, in the same precision and process.
     baselines: tuple[rounds.Speed, ...] = ()
-    baseline_facts: dict[str, typing.Any] = dataclasses.field(default_factory=dict)
+    baseline_facts: dict[str, Any] = dataclasses.field(default_factory=dict)
     stages: tuple[layer_profile.StageTime, ...] = ()  # Empty in a sweep.
 
     @property
     def best(self) -> rounds.Speed:
         """Our fastest case."""
-        return rounds.fastest(self.ours)
+        return max(self.ours, key=attrgetter("median"))
 
     def share_of_peak(self, speed: rounds.Speed) -> float:
         """Returns a speed's arithmetic as a fraction of the matmul peak."""
         return speed.median * self.facts["flop"] / self.matmul_peak.median
 
-    def best_baselines(self) -> dict[str, rounds.Speed]:
-        """Returns the baseline's fastest case in float32 and in any precision, of those that were not pruned."""
-        whole = [speed for speed in self.baselines if len(speed.rounds) == len(self.matmul_peak.rounds)]
-        exact = [speed for speed in whole if speed.name.startswith("float32,")]
-        return {"float32": rounds.fastest(exact), "any precision": rounds.fastest(whole)} if whole else {}
+    def ratios(self) -> dict[str, tuple[rounds.Speed, float]]:
+        """Returns (the baseline's fastest case, our best over it) in float32 and in any precision."""
+        kept = [speed for speed in self.baselines if len(speed.rounds) == len(self.matmul_peak.rounds)]
+        kinds = {"float32": [speed for speed in kept if speed.name.startswith("float32,")], "any precision": kept}
+        bests = {kind: max(speeds, key=attrgetter("median")) for kind, speeds in kinds.items() if speeds}
+        return {kind: (speed, self.best.median / speed.median) for kind, speed in bests.items()}
 
 
 def measure(
@@ -92,55 +75,47 @@ def measure(
         precision: Keras dtype policy.
         batch_size: Images a step, over all devices and workers.
         deterministic: As in training.
-        baseline: A key of `BASELINES`.
+        baseline: A key of `baselines.BASELINES`.
         is_compiled: Whether `torch.compile` takes part, which compiles for minutes.
-        sweep: A key of `SWEEPS`. Devices are GPUs, or without any CPU devices on the same cores; workers are processes.
-        values: Of the sweep, in ascending order; those of `SWEEPS` by default.
+        sweep: A key of `baselines.SWEEPS`. Devices are GPUs, or without any CPU devices on the same cores; workers
+            are processes of this machine.
+        values: Of the sweep, in ascending order; those of the table by default.
         num_rounds: How many rounds follow the warm-up.
         seconds: Least duration of a trial.
 
     Raises:
         UserError: If the baseline is not installed, or this cannot be measured.
     """
-    check_options(is_training, baseline, sweep)
+    baselines.check_options(is_training, baseline, sweep)
     with contextlib.ExitStack() as stack:
-        directory = stack.enter_context(tempfile.TemporaryDirectory())
-        arguments = {"architecture": architecture, "is_training": is_training, "directory": directory}
+        arguments = {"architecture": architecture, "is_training": is_training,
+                     "directory": stack.enter_context(tempfile.TemporaryDirectory())}
         processes = [stack.enter_context(worker_process.WorkerProcess(
-            f"{__name__}:make_workload", precision=precision, deterministic=deterministic, baseline=baseline, **arguments, **each))
-            for each in _placements(sweep, values or SWEEPS.get(sweep or "", ()), batch_size)]
+            f"{__name__}:make_workload", precision=precision, deterministic=deterministic, baseline=baseline,
+            **arguments, **placement)) for placement in _placements(sweep, values, batch_size)]
         owners = {name: process for process in processes for name in process.facts["cases"]}
-        peaks = {name: process.peak_memory(name) for name, process in owners.items()}  # Before anything else ran there.
+        peaks = {name: process.peak_memory(name) for name, process in owners.items()}  # Before anything else ran.
         owners["matmul peak"] = processes[0]
+        names, baseline_facts = [], {}
         if baseline:
             other = stack.enter_context(worker_process.WorkerProcess(
-                f"{__package__}.{BASELINES[baseline].module}:make_workload", batch_size=batch_size, is_compiled=is_compiled,
-                **arguments))
-            owners |= dict.fromkeys(other.names, other)
+                f"{__package__}.{baselines.BASELINES[baseline].module}:make_workload", batch_size=batch_size,
+                is_compiled=is_compiled, **arguments))
+            names, baseline_facts = other.names, other.facts
+            owners |= dict.fromkeys(names, other)
         speeds = rounds.interleave(
-            {name: process.trial(name) for name, process in owners.items()}, num_rounds, seconds, _is_pruned)
+            {name: functools.partial(process.call, name) for name, process in owners.items()},
+            num_rounds, seconds, _is_pruned)
         stages = [] if sweep else processes[0].call("stages", batch_size)
     return Throughput(
         processes[0].facts | {"sweep": sweep, "batch_size": batch_size, "rounds": num_rounds, "seconds": seconds},
-        tuple(dataclasses.replace(speeds[name], peak_bytes=peak) for name, peak in peaks.items()), speeds["matmul peak"],
-        tuple(speeds[name] for name in other.names) if baseline else (), other.facts if baseline else {}, tuple(stages))
+        tuple(dataclasses.replace(speeds[name], peak_bytes=peak) for name, peak in peaks.items()),
+        speeds["matmul peak"], tuple(speeds[name] for name in names), baseline_facts, tuple(stages))
 
 
-def check_options(is_training: bool, baseline: str | None = None, sweep: str | None = None) -> None:
-    """Raises UserError, with what to type instead, if this cannot be measured."""
-    if sweep and baseline:
-        raise errors.UserError("--sweep compares the network with itself: leave out --baseline.")
-    if sweep in ("devices", "workers") and not is_training:
-        raise errors.UserError(f"--sweep={sweep} is of training: python -m alexnet_tf benchmark train --sweep={sweep}")
-    if baseline and is_training and not BASELINES[baseline].can_train:
-        raise errors.UserError(
-            f"{baseline} cannot train. Compare with it by\n  python -m alexnet_tf benchmark infer --baseline={baseline}")
-    if baseline and importlib.util.find_spec(baseline) is None:
-        raise errors.UserError(f"--baseline={baseline} needs a package that is not installed. Type\n  pip install {baseline}")
-
-
-def _placements(sweep, values, batch_size) -> list[dict]:
-    """Returns arguments of `make_workload` for each process: one for all batch sizes, one for each number of devices."""
+def _placements(sweep, values, batch_size):
+    """Returns arguments of `make_workload` for each process: one for all batch sizes, one for each placement."""
+    values = values or baselines.SWEEPS.get(sweep, ())
     if sweep == "batch_size":
         return [{"batch_sizes": {f"batch size {value}": value for value in values}}]
     if sweep == "devices":
@@ -152,8 +127,8 @@ def _placements(sweep, values, batch_size) -> list[dict]:
 def _is_pruned(name, rates):
     """Returns whether a baseline's case was too slow in the warm-up to be the best of its precision."""
     precision = name.partition(",")[0]
-    return rates[name] < _PRUNED * max(rate for rival, rate in rates.items() if rival.partition(",")[0] == precision) and (
-        precision != "alexnet_tf")
+    rivals = [rate for rival, rate in rates.items() if rival.partition(",")[0] == precision]
+    return precision != "alexnet_tf" and rates[name] < _PRUNED * max(rivals)
 
 
 def make_workload(
@@ -165,38 +140,46 @@ def make_workload(
     A batch is divided over `devices` by MirroredStrategy or over `workers`, the others of which are started here: they
     step whenever this first one does, and wait for it between its trials. Other arguments are those of `measure`.
     """
-    size = next(iter(batch_sizes.values()))
-    placed = architecture, size, precision, deterministic, devices, workers
+    step, placed = None, (architecture, next(iter(batch_sizes.values())), precision, deterministic, devices, workers)
     _start_workers(placed)
-    step = make_step(*placed) if is_training else None
-    if not step:
-        _place(deterministic, 0, 0)
+    if is_training:
+        step = make_step(*placed)
+    else:
+        _place(deterministic)
     network = step.model if step else alexnet.build_model(architecture, precision=precision)
     if baseline:
-        _write_weights(network, architecture, pathlib.Path(directory), BASELINES[baseline].saved_models)
+        _write_weights(network, architecture, pathlib.Path(directory), baselines.BASELINES[baseline].saved_models)
     if step:
         cases = {name: (train_call(step, architecture, size), size) for name, size in batch_sizes.items()}
     else:
         network, cases = _inference_cases(network, architecture, batch_sizes)
-    calls = {name: rounds.repeat(call, size, layer_profile.wait) for name, (call, size) in cases.items()}
-    extras = {"matmul peak": layer_profile.matmul_peak(precision), "stages": lambda size: layer_profile.profile(
-        network, architecture, *map(tf.constant, worker_process.random_batch(architecture, size)), step and step.update)}
-    gpus = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
+
+    def profile(batch_size):
+        batch = map(tf.constant, worker_process.random_batch(architecture, batch_size))
+        return layer_profile.profile(network, architecture, *batch, step and step.update)
+
     state = step.variables if step else network.trainable_variables
-    return worker_process.Workload(calls | extras, {
-        "cases": list(calls), "architecture": architecture.name, "is_training": is_training, "precision": precision,
-        "deterministic": deterministic, "flop": 2 * sum(layer_profile.multiply_adds(architecture, is_training).values()),
+    trials = {name: rounds.repeat(call, size, layer_profile.wait) for name, (call, size) in cases.items()}
+    return worker_process.Workload(trials | {"matmul peak": layer_profile.matmul_peak(precision), "stages": profile}, {
+        "cases": list(cases), "architecture": architecture.name, "is_training": is_training, "precision": precision,
+        "deterministic": deterministic,
+        "flop": 2 * sum(layer_profile.multiply_adds(architecture, is_training).values()),
         "state_bytes": sum(math.prod(v.shape) * tf.as_dtype(v.dtype).size for v in state),
         "cpu": cpuinfo.get_cpu_info().get("brand_raw", platform.machine()), "cores": psutil.cpu_count(),
-        "accelerators": [gpu.get("device_name", "GPU") for gpu in gpus],
+        "accelerators": [tf.config.experimental.get_device_details(each).get("device_name", each.name)
+                         for each in _accelerators()],
         "versions": {"Python": platform.python_version(), "TensorFlow": tf.__version__, "Keras": keras.__version__},
-    }, _peak_gpu_memory if gpus else worker_process.peak_host_memory)
+    }, _peak_gpu_memory if distribution.gpus() else worker_process.peak_host_memory)
 
 
-def _place(deterministic, devices, workers):
+def _accelerators():
+    return [device for device in tf.config.list_physical_devices() if device.device_type != "CPU"]
+
+
+def _place(deterministic, devices=0, workers=0):
     """Sets up TensorFlow before it computes; returns the placement."""
-    for gpu in tf.config.list_physical_devices("GPU"):
-        tf.config.experimental.set_memory_growth(gpu, True)  # The baseline needs memory there too.
+    for each in _accelerators():
+        tf.config.experimental.set_memory_growth(each, True)  # The baseline needs memory there too.
     placement = distribution.Placement(tf.distribute.get_strategy())
     if devices or workers:
         with contextlib.redirect_stdout(sys.stderr):  # It would print that workers wait for each other.
@@ -218,15 +201,15 @@ def make_step(
 
 
 def train_call(
-    step: train_step.TrainStep, architecture: architectures.Architecture, batch_size: int) -> collections.abc.Callable[[], float]:
+    step: train_step.TrainStep, architecture: architectures.Architecture, batch_size: int) -> Callable[[], float]:
     """Returns the function that trains on the same batch again and waits for its loss, which it returns."""
     def load(_, num_workers):
-        return tf.data.Dataset.from_tensors(worker_process.random_batch(architecture, batch_size // num_workers)).repeat()
+        batch = worker_process.random_batch(architecture, batch_size // num_workers)
+        return tf.data.Dataset.from_tensors(batch).repeat()
 
-    if step.placement.num_replicas == 1:
-        batch = tuple(map(tf.constant, worker_process.random_batch(architecture, batch_size)))
-    else:
-        batch = next(step.batches(load))
+    on_one_device = step.placement.num_replicas == 1
+    batch = tuple(map(tf.constant, worker_process.random_batch(architecture, batch_size))) if on_one_device else next(
+        step.batches(load))
     return lambda: step(batch).loss
 
 
@@ -235,8 +218,9 @@ def _inference_cases(network, architecture, batch_sizes):
 
     One batch size is measured with every LRN implementation, several with that of `evaluation` only.
     """
-    names = ("xla", "builtin", "convolution") if len(batch_sizes) == 1 and any("lrn" in s.ops for s in architecture.stages) else ("xla",)
-    models = {f", LRN {name}" if len(names) > 1 else "": alexnet.for_export(network, name) for name in names}
+    models = {"": alexnet.for_export(network, "xla")}
+    if len(batch_sizes) == 1 and any("lrn" in stage.ops for stage in architecture.stages):
+        models = {f", LRN {name}": alexnet.for_export(network, name) for name in ("xla", "builtin", "convolution")}
     cases = {}
     for name, batch_size in batch_sizes.items():
         images = tf.constant(worker_process.random_batch(architecture, batch_size)[0][:, None])
@@ -254,7 +238,7 @@ def _start_workers(placed):
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(placed[-1])]
         hosts = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
-    for index, _ in reversed(list(enumerate(hosts))):
+    for index in reversed(range(len(hosts))):
         os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": hosts}, "task": {"type": "worker", "index": index}})
         if index:  # A process starts with this one's environment.
             multiprocessing.get_context("spawn").Process(target=_follow, args=placed, daemon=True).start()
@@ -278,14 +262,14 @@ def _write_weights(network, architecture, directory, lrn_implementations):
         model = alexnet.for_export(model, name)
         module = tf.Module()
         module.weights = [v.value for v in model.variables]
-        module.predict = tf.function(
-            lambda images: model(images, training=False),  # noqa: B023
-            input_signature=[tf.TensorSpec([None, *model.input_shape[1:]], tf.uint8, name="images")])
+        module.predict = tf.function(lambda images: model(images, training=False), input_signature=[  # noqa: B023
+            tf.TensorSpec([None, *model.input_shape[1:]], tf.uint8, name="images")])
         tf.saved_model.save(module, str(directory / f"saved_model_{name}"), signatures=module.predict)
 
 
 def _peak_gpu_memory(call):
     """Returns what a call returns, and TensorFlow's peak of memory on the first GPU meanwhile in bytes."""
-    tf.config.experimental.reset_memory_stats("GPU:0")
+    gpu = distribution.gpus()[0]
+    tf.config.experimental.reset_memory_stats(gpu)
     result = call()
-    return result, tf.config.experimental.get_memory_info("GPU:0")["peak"]
+    return result, tf.config.experimental.get_memory_info(gpu)["peak"]

@@ -26,7 +26,8 @@ def make_workload(
                 compiled = openvino.compile_model(model, "CPU", {
                     "INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": mode.upper(),
                     "INFERENCE_NUM_THREADS": os.cpu_count()})
-                calls[f"{precision}, LRN {path.name.rpartition('_')[2]}, {mode}"] = make_trial(compiled, tensor, batch_size)
+                lrn = path.name.rpartition("_")[2]
+                calls[f"{precision}, LRN {lrn}, {mode}"] = make_trial(compiled, tensor, batch_size)
     return worker_process.Workload(calls, {
         "name": "OpenVINO", "version": openvino.__version__.partition("-")[0], "threads": os.cpu_count(),
         "device": "cpu", "data": "uint8 images, normalised in the network"})

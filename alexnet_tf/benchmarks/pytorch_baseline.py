@@ -77,7 +77,7 @@ def build_network(architecture: architectures.Architecture) -> torch.nn.Sequenti
                 channels, stage.filters, stage.kernel_size, stage.strides, before if before == after else 0,
                 groups=stage.groups, bias=has_bias)
         elif stage.groups > 1:
-            raise errors.UserError(f"{name} of {architecture.name}: PyTorch has no dense layer in groups to compare with.")
+            raise errors.UserError(f"{name} of {architecture.name}: PyTorch has no dense layer in groups.")
         else:
             if is_map:
                 modules[f"{name}_flatten"], is_map = torch.nn.Flatten(), False
@@ -146,10 +146,12 @@ def make_workload(
     torch._inductor.config.freezing = is_compiled and not is_training  # Weights become constants, laid out once.
     with np.load(pathlib.Path(directory, "weights.npz")) as arrays:
         weights = dict(arrays)
-    images, labels = (torch.from_numpy(each).to(device) for each in worker_process.random_batch(architecture, batch_size))
+    batch = worker_process.random_batch(architecture, batch_size)
+    images, labels = (torch.from_numpy(each).to(device) for each in batch)
     networks: dict[tuple, tuple] = {}
     calls = {}
-    for layout, suffix in (("contiguous", ""), ("channels_last", ""), ("channels_last", ", compiled"))[:2 + can_compile]:
+    ways = ("contiguous", ""), ("channels_last", ""), ("channels_last", ", compiled")
+    for layout, suffix in ways[:2 + can_compile]:
         memory_format = torch.channels_last if layout == "channels_last" else torch.contiguous_format
         for name, precision in precisions(is_training, device).items():
             if (layout, precision.dtype) not in networks:
@@ -159,9 +161,9 @@ def make_workload(
                 networks[layout, precision.dtype] = (
                     network, images.permute(0, 3, 1, 2).contiguous(memory_format=memory_format),
                     make_optimizer(network, architecture.recipe) if is_training else None)
-            network, pixels, optimizer = networks[layout, precision.dtype]
-            calls[f"{name}, {layout}{suffix}"] = rounds.repeat(
-                make_step(precision, torch.compile(network) if suffix else network, pixels, labels, optimizer), batch_size)
+            network, *rest = networks[layout, precision.dtype]
+            call = torch.compile(network) if suffix else network
+            calls[f"{name}, {layout}{suffix}"] = rounds.repeat(make_step(precision, call, labels, *rest), batch_size)
     compiler = "left out" if not is_compiled else "in use" if can_compile else "needs a C++ compiler"
     return worker_process.Workload(calls, {
         "name": "PyTorch", "version": torch.__version__, "threads": torch.get_num_threads(), "device": device,
@@ -170,9 +172,9 @@ def make_workload(
 
 
 def make_step(
-    precision: Precision, network: collections.abc.Callable, images: torch.Tensor, labels: torch.Tensor,
+    precision: Precision, network: collections.abc.Callable, labels: torch.Tensor, images: torch.Tensor,
     optimizer: torch.optim.Optimizer | None = None) -> collections.abc.Callable[[], float]:
-    """Returns the function that trains on a batch, or without an optimizer predicts it; it waits for the loss or a logit."""
+    """Returns the function that trains on a batch, or without an optimizer predicts it; it waits for the result."""
     autocast = torch.autocast(images.device.type, precision.autocast, enabled=precision.autocast is not None)
 
     def step() -> float:

@@ -5,26 +5,29 @@ import json
 
 from alexnet_tf.benchmarks import input_throughput, model_throughput
 
-_WIDTH = 52
-
 
 def report(result: model_throughput.Throughput) -> str:
     """Returns a throughput as tables."""
-    facts, peak, name = result.facts, result.matmul_peak, result.baseline_facts.get("name")
-    lines = [*_header(result), "", f"{'':{_WIDTH}} images/s             range   ms an image   % of peak   MiB"]
-    rows = [(speed.name, speed, 1.0) for speed in result.ours]
-    rows += [(f"{name} {speed.name}", speed, 1.0) for speed in result.baselines]
-    for label, speed, unit in [*rows, ("matmul peak: a product of square matrices", peak, facts["flop"])]:
-        rate = speed.median / unit
-        share = 1.0 if speed is peak else result.share_of_peak(speed)
-        memory = "" if speed.peak_bytes is None else _mebibytes(speed.peak_bytes)
-        lines.append(f"{label:{_WIDTH}} {rate:8.1f} {_range(speed, unit)} {1000 / rate:13.2f} {share:11.0%} {memory:>5}".rstrip())
-    lines += [
-        "", f"The matmul peak is {peak.median / 1e9:,.0f} GFLOP/s; the network has {result.facts['flop'] / 1e9:.2f} GFLOP an image.",
-        f"MiB: peak memory of a step beyond {_mebibytes(facts['state_bytes'])} MiB of weights"
+    facts, other, peak = result.facts, result.baseline_facts, result.matmul_peak
+    size = f"by {facts['sweep'].replace('_', ' ')}" if facts["sweep"] else f"batches of {facts['batch_size']}"
+    lines = [
+        f"{'Training steps' if facts['is_training'] else 'Inference'} of {facts['architecture']}, {size}, "
+        f"{facts['precision']}, {'' if facts['deterministic'] else 'not '}deterministic",
+        f"{', '.join([facts['cpu'], '%d cores' % facts['cores'], *facts['accelerators']])}; "
+        f"{', '.join(f'{name} {version}' for name, version in facts['versions'].items())}",
+        f"Medians of {facts['rounds']} interleaved rounds of at least {facts['seconds']:g} s, one process a framework",
+        *([f"{other['name']} {other['version']} on {other['device']}, {other['threads']} threads; {other['data']}"]
+          if other else []), "",
+        f"{'':52} images/s             range   ms an image   % of peak   MiB",
+        *(_line(speed.name, speed, result.share_of_peak(speed)) for speed in result.ours),
+        *(_line(f"{other['name']} {speed.name}", speed, result.share_of_peak(speed)) for speed in result.baselines),
+        _line("matmul peak: a product of square matrices", peak, 1.0, facts["flop"]),
+        "",
+        f"Matmul peak: {peak.median / 1e9:,.0f} GFLOP/s. The network: {facts['flop'] / 1e9:.2f} GFLOP an image.",
+        f"MiB: peak memory of a step beyond {facts['state_bytes'] / 2**20:,.0f} MiB of weights"
         f"{' and momentum' if facts['is_training'] else ''}."]
-    ratios = [f"{ratio:.2f} times {name}'s best in {precision} ({speed.name})"
-              for precision, (speed, ratio) in _ratios(result).items()]
+    ratios = [f"{ratio:.2f} times {other['name']}'s best in {precision} ({speed.name})"
+              for precision, (speed, ratio) in result.ratios().items()]
     if ratios:
         lines.append(f"{result.best.name} is {', and '.join(ratios)}.")
     if any(len(speed.rounds) < len(peak.rounds) for speed in result.baselines):
@@ -32,9 +35,35 @@ def report(result: model_throughput.Throughput) -> str:
     return "\n".join(lines + (["", *_stages(result)] if result.stages else []))
 
 
+def _line(label, speed, share, unit=1.0):
+    rate, low, high = (each / unit for each in (speed.median, min(speed.rounds), max(speed.rounds)))
+    spread = f"{low:7.1f} - {high:7.1f}" if len(speed.rounds) > 1 else f"{'one round':>17}"
+    memory = "" if speed.peak_bytes is None else f"{speed.peak_bytes / 2**20:6,.0f}"
+    return f"{label:52} {rate:8.1f} {spread} {1000 / rate:13.2f} {share:11.0%}{memory}"
+
+
+def _stages(result):
+    """Returns the table of the stages, in milliseconds an image."""
+    is_training, whole, total = result.facts["is_training"], 1000 / result.best.median, 0.0
+    lines = [
+        "Each stage by itself, on given activations, in ms an image; so the sum is only near the whole",
+        f"{'':12} forward {'backward     both' if is_training else '':18}    share   % of peak"]
+    for stage in result.stages:
+        scale = 1000 / result.facts["batch_size"]
+        forward, backward = scale * stage.forward_seconds, scale * (stage.backward_seconds or 0.0)
+        total += (both := forward + backward)
+        columns = f"{backward:8.2f} {both:8.2f} " if is_training else f"{'':18}"
+        share = f"{2000 * stage.multiply_adds / result.matmul_peak.median / both:11.0%}" if stage.multiply_adds else ""
+        lines.append(f"{stage.name:12} {forward:7.2f} {columns}{both / whole:8.0%} {share}".rstrip())
+    for name, value in ("sum", total), ("whole", whole):
+        columns = f"{'':16} {value:8.2f} " if is_training else f"{value:7.2f} {'':18}"
+        lines.append(f"{name:12} {columns}{value / whole:8.0%}")
+    return lines
+
+
 def as_json(result: model_throughput.Throughput) -> str:
     """Returns a throughput as JSON, with the medians and the ratios."""
-    ratios = {precision: {"variant": speed.name, "ratio": ratio} for precision, (speed, ratio) in _ratios(result).items()}
+    ratios = {kind: {"variant": speed.name, "ratio": ratio} for kind, (speed, ratio) in result.ratios().items()}
     return json.dumps(dataclasses.asdict(result) | {
         "best": result.best.name, "share_of_peak": result.share_of_peak(result.best), "ratios": ratios}, indent=2)
 
@@ -51,51 +80,4 @@ def input_report(result: input_throughput.InputThroughput) -> str:
     first, last = result.first_batch_seconds
     return "\n".join([*lines, "", (
         f"An epoch of {result.images:,} images: first batch after {first:.2f} s at its first step, {last:.2f} s at its "
-        f"last. Peak memory of the training input: {_mebibytes(result.peak_bytes)} MiB.")])
-
-
-def _header(result):
-    facts, other = result.facts, result.baseline_facts
-    size = f"by {facts['sweep'].replace('_', ' ')}" if facts["sweep"] else f"batches of {facts['batch_size']}"
-    machine = ", ".join([facts["cpu"], f"{facts['cores']} cores", *facts["accelerators"]])
-    return [
-        f"{'Training steps' if facts['is_training'] else 'Inference'} of {facts['architecture']}, {size}, "
-        f"{facts['precision']}, {'' if facts['deterministic'] else 'not '}deterministic",
-        f"{machine}; {', '.join(f'{name} {version}' for name, version in facts['versions'].items())}",
-        f"Medians of {facts['rounds']} interleaved rounds of at least {facts['seconds']:g} s, each framework in a process "
-        "of its own",
-        *([f"{other['name']} {other['version']} on {other['device']}, {other['threads']} threads; {other['data']}"] if other else [])]
-
-
-def _range(speed, unit):
-    low, high = min(speed.rounds) / unit, max(speed.rounds) / unit
-    return f"{low:7.1f} - {high:7.1f}" if len(speed.rounds) > 1 else f"{'one round':>17}"
-
-
-def _ratios(result):
-    """Returns {precision: (the baseline's best, our best over it)}."""
-    return {key: (speed, result.best.median / speed.median) for key, speed in result.best_baselines().items()}
-
-
-def _mebibytes(count):
-    return f"{count / 2**20:,.0f}"
-
-
-def _stages(result):
-    """Returns the table of the stages, in milliseconds an image."""
-    is_training, whole, total = result.facts["is_training"], 1000 / result.best.median, 0.0
-    lines = [
-        "Each stage by itself, on given activations, in ms an image; so the sum is only near the whole",
-        f"{'':12} forward {'backward     both' if is_training else '':18}    share   % of peak"]
-    for stage in result.stages:
-        forward, backward = (1000 / result.facts["batch_size"] * (each or 0.0) for each in (
-            stage.forward_seconds, stage.backward_seconds))
-        both, least = forward + backward, 2000 * stage.multiply_adds / result.matmul_peak.median
-        total += both
-        columns = f"{backward:8.2f} {both:8.2f} " if is_training else f"{'':18}"
-        share = f"{least / both:11.0%}" if stage.multiply_adds else ""
-        lines.append(f"{stage.name:12} {forward:7.2f} {columns}{both / whole:8.0%} {share}".rstrip())
-    for name, value in ("sum", total), ("whole", whole):
-        columns = f"{'':16} {value:8.2f} " if is_training else f"{value:7.2f} {'':18}"
-        lines.append(f"{name:12} {columns}{value / whole:8.0%}")
-    return lines
+        f"last. Peak memory of the training input: {result.peak_bytes / 2**20:,.0f} MiB.")])

@@ -14,7 +14,7 @@ SETTLE_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Speed:
-    """What one case did a second in each round, in images unless stated otherwise; a pruned case in the warm-up only."""
+    """What one case did a second in each round (a pruned one: in the warm-up), in images unless stated otherwise."""
 
     name: str
     rounds: tuple[float, ...]

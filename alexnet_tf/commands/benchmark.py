@@ -20,20 +20,23 @@ from alexnet_tf.benchmarks import baselines
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "input: images, as for train; a small synthetic data set by default.")
 _ORIGINALS = flags.DEFINE_string(
-    "originals", None, "input: what the baseline pipeline reads; by default what --data_dir was prepared from, or itself.")
+    "originals", None,
+    "input: what the baseline pipeline reads; by default what --data_dir was prepared from, or itself.")
 _IMAGES = flags.DEFINE_integer(
     "images", 20_000, "input: length of a simulated epoch, which repeats the images.", lower_bound=1)
 _ARCHITECTURE = flags.DEFINE_enum(
-    "architecture", "paper", list(architectures.ARCHITECTURES), "Which network; for input, whose recipe and image size.")
+    "architecture", "paper", list(architectures.ARCHITECTURES),
+    "Which network; for input, whose recipe and image size.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Images a step, over all devices and workers.", lower_bound=1)
 _PRECISION = flags.DEFINE_enum(
     "precision", "auto", ["auto", "float32", "mixed_bfloat16", "mixed_float16"],
     "train, infer: 'auto' is what train uses here.")
 _BASELINE = flags.DEFINE_enum(
     "baseline", None, list(baselines.BASELINES),
-    "train, infer: the framework to compare with, which must be installed; with every memory format and precision that it has.")
+    "train, infer: the framework to compare with, which must be installed, in all its memory formats and precisions.")
 flags.DEFINE_alias("peer", "baseline")
-_COMPILE = flags.DEFINE_bool("compile", True, "With --baseline=torch: also measure torch.compile, which compiles for minutes.")
+_COMPILE = flags.DEFINE_bool(
+    "compile", True, "With --baseline=torch: also measure torch.compile, which compiles for minutes.")
 _SWEEP = flags.DEFINE_enum(
     "sweep", None, list(baselines.SWEEPS), "train, infer: a table of speeds by this instead of one measurement.")
 _DETERMINISTIC = flags.DEFINE_bool("deterministic", True, "train, infer: as for train.")
@@ -46,7 +49,8 @@ def main(arguments: list[str]) -> None:
     """Measures, and prints tables or JSON."""
     measure = {"input": _input, "train": _model, "infer": _model}.get(" ".join(arguments))
     if measure is None:
-        raise errors.UserError("Give what to measure: python -m alexnet_tf benchmark input, train or infer. See --help.")
+        raise errors.UserError(
+            "Give what to measure: python -m alexnet_tf benchmark input, train or infer. See --help.")
     cli.check_directory("data_dir", _DATA_DIR.value)
     cli.check_directory("originals", _ORIGINALS.value)
     baselines.check_options(arguments[0] == "train", _BASELINE.value, _SWEEP.value)

@@ -72,7 +72,7 @@ def test_two_training_steps_are_ours(name):
     images, labels = worker_process.random_batch(row, 4)
     ours = model_throughput.train_call(step, row, 4)
     theirs = pytorch_baseline.make_step(
-        pytorch_baseline.Precision(), network, channels_first(images), torch.from_numpy(labels),
+        pytorch_baseline.Precision(), network, torch.from_numpy(labels), channels_first(images),
         pytorch_baseline.make_optimizer(network, row.recipe))
     for _ in range(2):
         theirs()
@@ -135,9 +135,10 @@ def test_step_sets_the_precision_of_products_and_autocast():
         seen.append((torch.backends.mkldnn.matmul.fp32_precision, (images @ images).dtype))
         return images
 
-    before = torch.backends.fp32_precision
+    before, images = torch.backends.fp32_precision, torch.ones(2, 2, requires_grad=True)
     for precision in pytorch_baseline.precisions(True, "cpu").values():
-        pytorch_baseline.make_step(precision, network, torch.ones(2, 2), torch.zeros(2, dtype=torch.int64))()
+        pytorch_baseline.make_step(precision, network, torch.zeros(2, dtype=torch.int64), images,
+            torch.optim.SGD([images]))()
     torch.backends.fp32_precision = before
     assert seen == [("ieee", torch.float32), ("ieee", torch.bfloat16), ("bf16", torch.float32)]
 

@@ -46,7 +46,7 @@ def test_report_has_medians_ranges_and_shares():
     assert words_after(text, "alexnet_tf, LRN convolution") == ["40.0", "38.0", "-", "41.0", "25.00", "80%"]
     # 200 GFLOP/s over 4 GFLOP an image.
     assert words_after(text, "matmul peak: a product of square matrices") == ["50.0", "37.5", "-", "65.0", "20.00", "100%"]
-    assert "The matmul peak is 200 GFLOP/s; the network has 4.00 GFLOP an image." in text
+    assert "Matmul peak: 200 GFLOP/s. The network: 4.00 GFLOP an image." in text
     assert "peak memory of a step beyond 466 MiB of weights and momentum." in text
     assert "PyTorch" not in text and "times" not in text
 
