@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> None:
     cli.import_tensorflow()
     from alexnet_tf.exporting import export, report
 
-    artifacts = export.export(_WORKDIR.value, chosen)
+    artifacts = export.export(_WORKDIR.value, chosen, log=cli.show)
     directory = f"{_WORKDIR.value}/export"
     cli.show(f"\n{report.table(artifacts)}\n\nKept in {directory}/report.md and report.json")
     if "saved_model" in chosen.formats:

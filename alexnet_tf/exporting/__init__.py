@@ -15,6 +15,10 @@
     serving_client     asks a TF Serving server
     tflite             for phones, browsers and small computers
     tflite_inspection  what a .tflite file says of itself
+    keras_file         for Keras itself
+    onnx_file          for ONNX Runtime, OpenVINO and others
+    engines            every engine that can run an exported file here
+    verification       all of them on all exported files, compared with Keras
     web                the page that runs it in a browser
     web_server         serves that page on this machine
     tflite_metadata    labels and metadata inside a .tflite file

@@ -37,6 +37,18 @@ def _write_tflite(job: "ExportJob") -> Iterator["Artifact"]:
     yield from tflite.write(job)
 
 
+def _write_keras_file(job: "ExportJob") -> Iterator["Artifact"]:
+    from alexnet_tf.exporting import keras_file
+
+    yield from keras_file.write(job)
+
+
+def _write_onnx_file(job: "ExportJob") -> Iterator["Artifact"]:
+    from alexnet_tf.exporting import onnx_file
+
+    yield from onnx_file.write(job)
+
+
 def _write_web_page(job: "ExportJob") -> Iterator["Artifact"]:
     from alexnet_tf.exporting import web
 
@@ -46,5 +58,7 @@ def _write_web_page(job: "ExportJob") -> Iterator["Artifact"]:
 FORMATS: dict[str, Format] = {
     "saved_model": Format("TF Serving", _write_saved_model),
     "tflite": Format("phones, browsers and small computers", _write_tflite),
+    "keras": Format("Keras itself", _write_keras_file),
+    "onnx": Format("ONNX Runtime, OpenVINO and others", _write_onnx_file),
     "web": Format("a page that runs it in a browser", _write_web_page),
 }

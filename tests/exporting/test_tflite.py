@@ -1,5 +1,6 @@
 """Tests of `tflite`: by LiteRT's interpreter and compiled model, and by MediaPipe's image classifier."""
 
+import dataclasses
 import io
 import pathlib
 import zipfile
@@ -12,7 +13,7 @@ from ai_edge_litert.compiled_model import CompiledModel
 
 from alexnet_tf import alexnet, architectures, runs
 from alexnet_tf.data import discovery, input_pipeline
-from alexnet_tf.exporting import tflite, tflite_metadata
+from alexnet_tf.exporting import tflite, tflite_inspection, tflite_metadata
 from tests.helpers.networks import SMALL
 from tests.helpers.saved_models import SPLIT, make_model
 
@@ -103,6 +104,77 @@ def test_a_batch_of_any_size_is_the_trap(files):
     run = tf.function(model, input_signature=[tf.TensorSpec([None, 67, 67, 3], tf.float32)], autograph=False)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([run.get_concrete_function()], module)
     assert {"SHAPE", "PACK"} & set(operators(converter.convert()))
+
+
+def version(text):
+    return tuple(map(int, text.split(".")))
+
+
+def fully_connected_version(model):
+    """The version of the FULLY_CONNECTED operator that a file asks for: per-channel scales need 12."""
+    content = schema.ModelT.InitFromPackedBuf(model, 0)
+    return max(each.version for each in content.operatorCodes if OPERATORS[each.builtinCode] == "FULLY_CONNECTED")
+
+
+def test_old_runtimes_read_the_default_files_and_per_channel_is_a_choice(files):
+    for quantization in tflite.LRN_IMPLEMENTATIONS:
+        lrn = tflite.LRN_IMPLEMENTATIONS[quantization]
+        inspection = tflite_inspection.inspect(files[1]["small", quantization, lrn].read_bytes())
+        assert version(inspection.min_runtime_version) <= (2, 4, 0), quantization
+    network = alexnet.for_export(files[0]["small"], "convolution")
+    fine = tflite.convert(network, "dynamic", CLASSES, per_channel_dense=True)
+    assert version(tflite_inspection.inspect(fine).min_runtime_version) == (2, 17, 0)
+    assert fully_connected_version(fine) == 12
+    assert fully_connected_version(files[1]["small", "dynamic", "convolution"].read_bytes()) == 9
+
+
+def test_inspection_says_what_is_computed_in_floats(files):
+    builtin, int8 = (tflite_inspection.inspect(files[1]["small", quantization, "builtin"].read_bytes())
+                     for quantization in ("float32", "int8"))
+    assert int8.float_operators == ("LOCAL_RESPONSE_NORMALIZATION",) * 2 and len(builtin.float_operators) > 10
+    assert int8.signatures == ("serving_default",) and int8.input_shape == (1, 67, 67, 3)
+    assert "not all-integer: computes LOCAL_RESPONSE_NORMALIZATION in floats" in int8.describe()
+
+
+def test_int8_without_lrn_is_all_integer():
+    row = dataclasses.replace(SMALL, name="plain", stages=tuple(
+        dataclasses.replace(stage, ops=tuple(op for op in stage.ops if op != "lrn")) for stage in SMALL.stages))
+    assert not tflite.has_lrn(row) and tflite.has_lrn(SMALL)
+    content = tflite.convert(alexnet.for_export(make_model(row), "builtin"), "int8", CLASSES, IMAGES)
+    assert tflite_inspection.inspect(content).float_operators == ()
+    assert "all-integer, but for the probabilities" in tflite_inspection.inspect(content).describe()
+
+
+def test_int8_computes_same_map_lrn_in_floats(tmp_path):
+    row = dataclasses.replace(SMALL, name="same_map", stages=tuple(
+        dataclasses.replace(stage, ops=("relu", "lrn", "same_map_lrn", "pool")) if stage.name == "conv2" else stage
+        for stage in SMALL.stages))
+    model = make_model(row)
+    path = tmp_path / "int8.tflite"
+    path.write_bytes(tflite.convert(alexnet.for_export(model, "builtin"), "int8", CLASSES, IMAGES))
+    inspection = tflite_inspection.inspect(path.read_bytes())
+    assert version(inspection.min_runtime_version) <= (2, 4, 0)
+    assert {"SQRT", "RSQRT", "AVERAGE_POOL_2D"} <= set(inspection.float_operators)
+    assert "CONV_2D" not in inspection.float_operators and "FULLY_CONNECTED" not in inspection.float_operators
+    assert fully_connected_version(path.read_bytes()) < 12
+    np.testing.assert_allclose(tflite.Runner(path, 1)(IMAGES), probabilities(model, IMAGES), rtol=0, atol=.25)
+
+
+def test_a_batch_is_fixed_in_the_file_and_filled_up(files, tmp_path):
+    path = tmp_path / "batch.tflite"
+    network = alexnet.for_export(files[0]["small"], "convolution")
+    path.write_bytes(tflite.convert(network, "float32", CLASSES, batch_size=3))
+    inspection = tflite_inspection.inspect(path.read_bytes())
+    assert inspection.input_shape == (3, 67, 67, 3) and "so the batch is 3" in inspection.describe()
+    np.testing.assert_allclose(
+        tflite.Runner(path, 1)(IMAGES), probabilities(files[0]["small"], IMAGES), rtol=0, atol=1e-5)
+
+
+def test_labels_that_are_no_line_of_utf8_are_mended():
+    file = tflite_metadata.add_metadata(
+        tflite.convert_maps(make_model(SMALL)), ("a", "b\nc", "\udcff", "gr\u00fcn"))
+    with zipfile.ZipFile(io.BytesIO(file)) as archive:
+        assert archive.read("labels.txt").decode().split("\n") == ["a", "b c", "\ufffd", "gr\u00fcn", ""]
 
 
 def test_labels_are_read_back_from_the_file(files):
