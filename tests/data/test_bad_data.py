@@ -5,14 +5,14 @@ import json
 import os
 import pathlib
 import struct
-import subprocess
-import sys
 
 import numpy as np
 import PIL.Image
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[2]
+from alexnet_tf import architectures
+from tests.helpers import commands
+from tests.helpers.networks import narrow_dense
 
 
 def picture(mode="RGB", size=(300, 280), kind="jpeg"):
@@ -78,12 +78,17 @@ def images(tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _narrow_paper():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(architectures.ARCHITECTURES, "paper", narrow_dense(architectures.PAPER, 32))
+        yield
+
+
 def call(*arguments):
     """Runs a command; returns (exit status, what it printed)."""
-    result = subprocess.run(
-        [sys.executable, *map(str, arguments)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300)
-    assert "Traceback" not in result.stdout, result.stdout
-    return result.returncode, result.stdout
+    status, out, err = commands.call(*arguments)
+    return status, out + err
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +104,7 @@ def run(images, tmp_path_factory):
 @pytest.fixture(scope="module")
 def prepared(images, tmp_path_factory):
     path = tmp_path_factory.mktemp("prepared") / "out"
-    status, out = call("-m", "alexnet_tf", "prepare", f"--data_dir={images}", f"--output_dir={path}", "--on_bad_image=skip")
+    status, out = call("-m", "alexnet_tf", "prepare", f"--data_dir={images}", f"--output_dir={path}", "--on_bad_image=skip", "--processes=1")
     assert status == 0 and "train: 31 images" in out and "9 skipped" in out, out
     return path, out
 
@@ -151,7 +156,7 @@ def test_the_validation_leaves_out_its_bad_image(images, run):
 
 
 @pytest.mark.parametrize("command", [
-    ("train.py", "--batch_size=40"), ("-m", "alexnet_tf", "prepare", "--output_dir={out}"),
+    ("train.py", "--batch_size=40"), ("-m", "alexnet_tf", "prepare", "--output_dir={out}", "--processes=1"),
     ("-m", "alexnet_tf", "evaluate", "--split=train", "--workdir={run}")], ids=lambda command: command[2] if len(command) > 2 else command[0])
 def test_without_skipping_the_first_bad_image_stops_with_what_to_do(command, images, run, tmp_path):
     arguments = [part.format(out=tmp_path / "out", run=run[0]) for part in command]
@@ -174,7 +179,7 @@ def test_a_record_file_that_was_cut_is_named(command, prepared, run, tmp_path):
     size = shard.stat().st_size
     os.truncate(shard, size // 2)
     arguments = {
-        "train.py": ["train.py"], "prepare": ["-m", "alexnet_tf", "prepare", f"--output_dir={tmp_path / 'out'}"],
+        "train.py": ["train.py"], "prepare": ["-m", "alexnet_tf", "prepare", f"--output_dir={tmp_path / 'out'}", "--processes=1"],
         "evaluate": ["-m", "alexnet_tf", "evaluate", f"--workdir={run[0]}"]}[command]
     status, out = call(*arguments, f"--data_dir={copy}")
     assert status == 1

@@ -200,7 +200,7 @@ def test_vast_images_are_refused_before_they_are_decoded(tmp_path):
     program = """
 import pathlib, re, sys
 import tensorflow as tf
-from alexnet_tf import preprocessing
+from alexnet_tf.data import preprocessing
 
 def peak():  # In KiB; getrusage's is the parent's at first.
     return int(re.search(r"VmHWM:\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1])

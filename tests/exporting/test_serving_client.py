@@ -4,11 +4,9 @@ import base64
 import concurrent.futures
 import http.server
 import json
-import pathlib
 import shutil
 import socket
 import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -20,10 +18,10 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from alexnet_tf.exporting import serving_client, serving_files
+from tests.helpers import commands
 from tests.helpers.networks import SMALL
 from tests.helpers.saved_models import ENCODED, expected_scores, make_model, publish
 
-ROOT = pathlib.Path(__file__).parents[2]
 
 
 class Servicer(prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -143,10 +141,9 @@ def test_predict_asks_the_server(servers, tmp_path):
     answers = {}
     for kind, address in servers[2].items():
         command = ["-m", "alexnet_tf", "predict", f"--server={address}", "--top=2", "--json", str(image), str(text)]
-        result = subprocess.run(
-            [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=300)
-        assert result.returncode == 0, result.stderr
-        good, bad = map(json.loads, result.stdout.splitlines())
+        status, out, err = commands.call(*command)
+        assert status == 0, err
+        good, bad = map(json.loads, out.splitlines())
         assert len(good["classes"]) == 2 and "neither a JPEG nor a PNG" in bad["error"]
         answers[kind] = [each["name"] for each in good["classes"]]
     assert answers["grpc"] == answers["rest"]
