@@ -112,7 +112,7 @@ def prepared(images, tmp_path_factory):
 @pytest.fixture(scope="module")
 def evaluated(images, run):
     status, out = call("-m", "alexnet_tf", "evaluate", f"--workdir={run[0]}", "--split=train", "--on_bad_image=skip")
-    assert status == 0 and "train: 31 images (9 left out)" in out, out
+    assert status == 0 and "train: 31 images (9 skipped)" in out, out
     return out
 
 

@@ -23,7 +23,6 @@ from tests.helpers.networks import SMALL
 from tests.helpers.saved_models import ENCODED, expected_scores, make_model, publish
 
 
-
 class Servicer(prediction_service_pb2_grpc.PredictionServiceServicer):
     """Predict as TF Serving answers it, with its own messages."""
 

@@ -21,7 +21,6 @@ from alexnet_tf.weights import containers, conversion, pickled_arrays
 from tests.helpers import commands
 from tests.helpers.caffe import CAFFE_ORDER, CAFFE_SHAPES, REST, TORCHVISION_SHAPES, blob, caffemodel_bytes, kind
 
-
 WIDTH, CLASSES = 48, 7
 
 
