@@ -17,17 +17,19 @@ import io
 import json
 import os
 import pathlib
+import shutil
 import sys
-import zipfile
 
 import numpy as np
 
-from alexnet_tf import atomic_files, errors
+from alexnet_tf import atomic_files, checkpoints, errors
 from alexnet_tf.run_config import MEAN_IMAGE, RunConfig
 
 CONFIG, CLASSES, HISTORY, CHECKPOINTS, BEST = "config.json", "classes.txt", "history.csv", "checkpoints", "best.json"
 
-_STATE = "state.json"
+
+# The last two and the best.
+_MAX_CHECKPOINTS = 3
 
 
 def _write_json(path, value) -> None:
@@ -117,9 +119,16 @@ class RunDirectory:
             except BlockingIOError as error:
                 raise errors.RunError(
                     f"{self.path} is in use by another {work}. Wait for it, or give another --workdir.") from error
-            except OSError:
-                pass  # Some network file systems know no locks.
+            except OSError as error:
+                _warn(f"The file system of {self.path} has no locks ({error.strerror}): make sure that no other {work} uses it.")
+            self._remove_temporary_files()
             yield
+
+    def _remove_temporary_files(self) -> None:
+        """Removes what processes that were killed had begun to write."""
+        for folder in (self.path, self.path / CHECKPOINTS, self.path / "pictures"):
+            for path in folder.glob(".*.tmp"):
+                path.unlink(missing_ok=True)
 
     def read_config(self) -> RunConfig | None:
         """Returns what the run was started with, or None for a new run.
@@ -180,9 +189,13 @@ class RunDirectory:
         """
         if run_config.mean != MEAN_IMAGE:
             return run_config.mean
+        size = run_config.image_size
         try:
-            return np.load(self.path / MEAN_IMAGE)
-        except (OSError, ValueError) as error:
+            mean = np.load(self.path / MEAN_IMAGE)
+            if mean.shape != (size, size, 3) or not np.isfinite(mean).all():
+                raise ValueError(f"it should be finite numbers of shape {(size, size, 3)}")
+            return mean
+        except Exception as error:  # A damaged header can raise anything.
             raise errors.RunError(f"{self.path / MEAN_IMAGE} cannot be read: {error}") from error
 
     def class_names(self) -> list[str]:
@@ -195,11 +208,46 @@ class RunDirectory:
         return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
 
     def best_step(self) -> int | None:
-        """Returns the step of the best checkpoint, or None."""
-        try:
-            return int(json.loads((self.path / CHECKPOINTS / BEST).read_text())["step"])
-        except (OSError, ValueError, KeyError):
-            return None
+        """Returns the step of the best checkpoint, or None where best.json is missing or damaged."""
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+            step = json.loads((self.path / CHECKPOINTS / BEST).read_text(encoding="utf-8"))["step"]
+            return step if type(step) is int else None
+        return None
+
+    def _existing_best_step(self) -> int:
+        """Returns the step of the best checkpoint.
+
+        Raises:
+            RunError: If there is none; says why.
+        """
+        best, path = self.best_step(), self.path / CHECKPOINTS / BEST
+        if best in self.steps():
+            return best
+        if not path.exists():
+            why = "no epoch was measured yet"
+        elif best is None:
+            why = f"{path} is damaged: it should name a step, as in {{\"step\": 100}}"
+        else:
+            why = f"{self._checkpoint(best)}, which {BEST} names, is missing"
+        raise errors.RunError(f"{self.path} has no best checkpoint: {why}. Use --checkpoint=last.")
+
+    def check_disk_space(self, checkpoint_bytes: int) -> None:
+        """Refuses to start where the disk cannot hold three checkpoints, and a fourth while it is written.
+
+        Args:
+            checkpoint_bytes: Size of one.
+
+        Raises:
+            RunError: Says how much is needed and free.
+        """
+        written = [path.stat().st_size for path in (self.path / CHECKPOINTS).glob("*.npz")]
+        needed = checkpoint_bytes * (_MAX_CHECKPOINTS + 1) - sum(written)
+        free = shutil.disk_usage(self.path).free
+        if free < needed:
+            raise errors.RunError(
+                f"The disk of --workdir={self} has {free / 1e6:,.0f} MB free; the run needs {needed / 1e6:,.0f} MB: up to "
+                f"{_MAX_CHECKPOINTS} checkpoints of {checkpoint_bytes / 1e6:,.0f} MB, and one more while it is written. Free "
+                "some, or give a --workdir on another disk.")
 
     def write_checkpoint(self, step: int, arrays: dict, state: dict, best_step: int | None = None) -> None:
         """Writes a checkpoint and removes those that are neither the last two nor the best.
@@ -210,15 +258,12 @@ class RunDirectory:
             state: What else is needed to go on; must survive JSON.
             best_step: Step of the best checkpoint so far, if there is one; it may be this one.
         """
-        members = arrays | {_STATE: np.frombuffer(json.dumps(state).encode(), "uint8")}
-        atomic_files.atomic_write(self._checkpoint(step), lambda file: np.savez(file, **members))
+        checkpoints.write(self._checkpoint(step), arrays, state)
         self.mark_best(best_step)
         kept = {*[each for each in self.steps() if each <= step][:2], best_step}
         for path in (self.path / CHECKPOINTS).glob("*.npz"):
             if path.stem.isdecimal() and int(path.stem) not in kept:
                 path.unlink(missing_ok=True)
-        for path in (self.path / CHECKPOINTS).glob(".*.tmp"):  # Left by a process that was killed.
-            path.unlink(missing_ok=True)
 
     def mark_best(self, step: int | None) -> None:
         """Makes best.json name a step, if there is one and it does not yet; also after a kill between the two files."""
@@ -239,19 +284,11 @@ class RunDirectory:
         Raises:
             RunError: If there are checkpoints and none can be read, or there is no best one.
         """
-        steps = self.steps()
-        if which == "best" and steps:
-            best = self.best_step()
-            if best not in steps:
-                raise errors.RunError(
-                    f"{self.path} has no best checkpoint: no epoch was measured yet. Use --checkpoint=last.")
-            steps = [best]
+        steps = [self._existing_best_step()] if which == "best" and self.steps() else self.steps()
         for step in steps:
             try:
-                with open(self._checkpoint(step), "rb") as opened, np.load(opened) as file:
-                    arrays = {name: file[name] for name in file.files if name != _STATE and is_wanted(name)}
-                    return arrays, json.loads(file[_STATE].tobytes())
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+                return checkpoints.read(self._checkpoint(step), is_wanted)
+            except checkpoints.DamagedError as error:
                 say(f"{self._checkpoint(step)} cannot be read ({error})"
                     + ("; falling back to the one before." if step != steps[-1] else "."))
         if steps:

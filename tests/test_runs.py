@@ -1,8 +1,10 @@
 """Tests of `workdir`: files appear whole or not at all, and a bad checkpoint never costs an older one."""
 
+import contextlib
 import csv
 import json
 import os
+import types
 
 import keras
 import numpy as np
@@ -106,11 +108,38 @@ def test_write_checkpoint_on_a_full_disk_leaves_the_old_ones(run, monkeypatch):
     assert sorted(os.listdir(run.path / "checkpoints")) == ["00000001.npz", "00000002.npz"]
 
 
-def test_write_checkpoint_removes_what_a_killed_process_left(run):
+def test_locked_removes_what_a_killed_process_left(run):
     write(run, 1)
-    (run.path / "checkpoints" / ".00000002.npz.99.tmp").write_bytes(b"half")
-    write(run, 2)
-    assert sorted(os.listdir(run.path / "checkpoints")) == ["00000001.npz", "00000002.npz"]
+    for name in (".config.json.9.tmp", "checkpoints/.00000002.npz.99.tmp"):
+        (run.path / name).write_bytes(b"half")
+    with run.locked():
+        assert sorted(os.listdir(run.path)) == [".lock", "checkpoints"]
+    assert os.listdir(run.path / "checkpoints") == ["00000001.npz"]
+
+
+def test_check_disk_space_counts_what_is_there(run, monkeypatch):
+    write(run, 1)
+    size = (run.path / "checkpoints" / "00000001.npz").stat().st_size
+    for free, is_enough in ((3 * size, True), (3 * size - 1, False)):
+        monkeypatch.setattr(runs.shutil, "disk_usage", lambda path, free=free: types.SimpleNamespace(free=free))
+        with contextlib.nullcontext() if is_enough else pytest.raises(errors.RunError, match="MB free; the run needs"):
+            run.check_disk_space(size)
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"step": null}', '{"step": true}', "[" * 100_000, "7"])
+def test_best_json_that_is_damaged_is_named(run, content):
+    write(run, 1, 2, best=1)
+    (run.path / "checkpoints" / "best.json").write_text(content)
+    assert run.best_step() is None
+    with pytest.raises(errors.RunError, match="best.json is damaged: it should name a step"):
+        run.read_checkpoint("best")
+
+
+def test_read_checkpoint_best_that_was_deleted_says_so(run):
+    write(run, 1, 2, 3, best=1)
+    (run.path / "checkpoints" / "00000001.npz").unlink()
+    with pytest.raises(errors.RunError, match="00000001.npz, which best.json names, is missing. Use --checkpoint=last"):
+        run.read_checkpoint("best")
 
 
 def test_write_config_round_trip_with_odd_class_names(run):

@@ -1,8 +1,9 @@
 """One training step: the network under its optimizer, compiled once, on one device or on many."""
 
-import dataclasses
+import functools
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import alexnet, architectures, errors, recipes
@@ -10,19 +11,36 @@ from alexnet_tf.data import input_pipeline
 from alexnet_tf.training import distribution, optimizer, schedules, transfer_learning
 
 
-@dataclasses.dataclass(frozen=True)
 class StepResult:
     """What a step found out about its batch, over all devices, before the update.
 
-    Attributes:
-        loss: Mean cross-entropy, in nats.
-        wrong: How many examples have a highest logit that is another class.
-        is_stop: Whether any worker asked to stop.
+    A GPU computes while Python goes on: the first attribute that is read waits for the step.
+
+    Args:
+        values: float32 [3]: loss, wrong and is_stop.
     """
 
-    loss: float
-    wrong: int
-    is_stop: bool
+    def __init__(self, values: tf.Tensor):
+        self._tensor = values
+
+    @functools.cached_property
+    def _values(self) -> np.ndarray:
+        return self._tensor.numpy()
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy, in nats."""
+        return float(self._values[0])
+
+    @property
+    def wrong(self) -> int:
+        """How many examples have a highest logit that is another class."""
+        return int(self._values[1])
+
+    @property
+    def is_stop(self) -> bool:
+        """Whether any worker asked to stop."""
+        return bool(self._values[2])
 
 
 class TrainStep:
@@ -54,6 +72,7 @@ class TrainStep:
         jit: bool = False, frozen=(), layer_multipliers=None):
         self.placement = placement = placement or distribution.make_placement()
         self._strategy, self._batch_size = placement.strategy, recipe.batch_size
+        self._rates: schedules.Rates | None = None
         if placement.towers and jit:
             raise errors.UserError("--jit does not go with --strategy=split: XLA compiles for one device.")
         placement.check_batch_size(recipe.batch_size)
@@ -81,7 +100,10 @@ class TrainStep:
         return [*self.model.variables, *self._optimizer.variables]
 
     def set_rates(self, rates: schedules.Rates) -> None:
-        """Sets the learning rates of the next step."""
+        """Sets the learning rates of the next step; costs nothing where they stay as they are."""
+        if rates == self._rates:
+            return
+        self._rates = rates
         self.sgd.bias_multiplier.assign(rates.bias_multiplier)
         self.sgd.conv1_multiplier.assign(rates.conv1_multiplier)
         self.sgd.learning_rate = rates.kernels
@@ -104,15 +126,14 @@ class TrainStep:
         return iter(self._strategy.distribute_datasets_from_function(make))
 
     def __call__(self, batch, is_stop: bool = False) -> StepResult:
-        """Does one step.
+        """Starts one step.
 
         Args:
             batch: From `batches`: (images, labels), or ((images, noise), labels).
             is_stop: Whether this worker is asked to stop; all of them hear of it.
         """
         result = self._strategy.experimental_local_results(self._step(batch, tf.constant(float(is_stop))))[0]
-        loss, wrong, stop = result.numpy()
-        return StepResult(float(loss), int(wrong), bool(stop))
+        return StepResult(result)
 
     def _step(self, batch, stop):
         return self._strategy.run(self._replica_step, (batch, stop))

@@ -8,9 +8,7 @@ a batch is, is in `input_pipeline`; what a step computes, and where, in `train_s
 import contextlib
 import dataclasses
 import math
-import os
 import pathlib
-import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 
@@ -18,13 +16,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import runs
+from alexnet_tf import checkpoints, runs
 from alexnet_tf.data import datasets, input_pipeline
 from alexnet_tf.evaluation import metrics
 from alexnet_tf.run_config import MEAN_IMAGE, RunConfig, TrainConfig
 from alexnet_tf.training import distribution, run_setup, schedules, tensorboard, transfer_learning
+from alexnet_tf.training.checkpoint_writer import CheckpointWriter
 from alexnet_tf.training.reporter import Reporter, TrainingError
 from alexnet_tf.training.state import TrainState
+from alexnet_tf.training.stop_signal import StopSignal
 from alexnet_tf.training.train_step import StepResult, TrainStep
 
 _EVALUATION_BATCH_SIZE = 128
@@ -69,7 +69,9 @@ def train(
         tf.config.experimental.enable_tensor_float_32_execution(False)
     run = runs.RunDirectory(path)
     is_chief = placement.worker == 0
-    with run.locked() if is_chief else contextlib.nullcontext(), run_setup.lost_workers_reported(placement):
+    with (
+        StopSignal() as stop, run.locked() if is_chief else contextlib.nullcontext(),
+        run_setup.lost_workers_reported(placement)):
         if train_config.precision == "auto":
             begun = run.read_config()
             precision = begun.train.precision if begun else distribution.default_precision()
@@ -83,10 +85,11 @@ def train(
         mean = run_setup.input_mean(run, run_config, data)
         step = _make_step(run_config, placement, mean)
         if is_chief:
+            run.check_disk_space(checkpoints.num_bytes((v.shape, v.dtype) for v in step.variables))
             if run_config.mean == MEAN_IMAGE:
                 run.write_mean_image(mean)
             run.write_config(run_config, data.class_names)
-        return _Trainer(run, run_config, data, step, checkpoint_minutes, on_bad_image, on_step_end).run()
+        return _Trainer(run, run_config, data, step, stop, checkpoint_minutes, on_bad_image, on_step_end).run()
 
 
 def _make_step(run_config: RunConfig, placement: distribution.Placement, mean) -> TrainStep:
@@ -107,12 +110,12 @@ class _Trainer:
 
     def __init__(
         self, run: runs.RunDirectory, run_config: RunConfig, data: datasets.DataSet, step: TrainStep,
-        checkpoint_minutes: float, on_bad_image: str, on_step_end: StepCallback | None):
+        stop: StopSignal, checkpoint_minutes: float, on_bad_image: str, on_step_end: StepCallback | None):
         self._directory, self._run_config, self._data, self._step = run, run_config, data, step
         self._config, self._recipe, self._placement = run_config.train, run_config.train.recipe, step.placement
         self._is_chief, self._is_alone = self._placement.worker == 0, self._placement.num_workers == 1
         self._checkpoint_seconds, self._on_bad_image = checkpoint_minutes * 60, on_bad_image
-        self._on_step_end = on_step_end or (lambda state, step: None)
+        self._on_step_end, self._stop, self._writer = on_step_end, stop, CheckpointWriter()
         self._train_split, self._validation_split = data.splits["train"], data.splits[data.validation]
         self._steps = input_pipeline.steps_per_epoch(self._train_split, self._recipe.batch_size)
         self._predict = metrics.make_predictor(step.model)
@@ -121,7 +124,10 @@ class _Trainer:
             chance_loss=run_setup.chance_loss(self._train_split, len(data.class_names)))
         self._log = tensorboard.Log(run, data.class_names) if self._is_chief else None
         self._state = TrainState()
-        self._is_stopping, self._signal = False, None
+        # A result is read when the next step has begun, so that a GPU never waits for Python; but a callback sees the
+        # variables as its step left them, and workers must stop at the same step.
+        self._is_pipelined = self._is_alone and on_step_end is None
+        self._is_stopping = False
         self._saved_at = self._validation_seconds = self._waited_seconds = 0.0
 
     def run(self) -> bool:
@@ -129,15 +135,17 @@ class _Trainer:
         self._reporter.start(self._step)
         self._resume()
         try:
-            with self._signals_handled():
-                while not self._is_complete() and not self._is_stopping:
-                    self._run_epoch()
+            self._is_stopping = self._is_alone and self._stop.number is not None
+            while not self._is_complete() and not self._is_stopping:
+                self._run_epoch()
         except tf.errors.ResourceExhaustedError as error:
             raise self._reporter.out_of_memory() from error
+        finally:
+            self._writer.wait()
         if self._is_complete():
             self._reporter.complete(self._state)
             return True
-        self._reporter.stopped(self._signal and signal.Signals(self._signal).name)
+        self._reporter.stopped(self._stop.name)
         return False
 
     def _is_complete(self) -> bool:
@@ -161,14 +169,15 @@ class _Trainer:
         self._reporter.resumed(self._state, self._is_complete())
 
     def _save(self) -> None:
-        """Writes a checkpoint; within an epoch, with the sums over its steps so far."""
+        """Starts to write a checkpoint; within an epoch, with the sums over its steps so far."""
         if not self._is_chief:
             return
-        arrays = {variable.path: np.asarray(variable) for variable in self._step.variables}
+        arrays = {variable.path: np.asarray(variable).copy() for variable in self._step.variables}
         for name, array in arrays.items():  # A ReLU may hide it from the loss.
             if not np.isfinite(array).all():
                 raise self._reporter.diverged(f"{name} is no longer finite at step {self._total_step()}")
-        self._directory.write_checkpoint(self._total_step(), arrays, self._state.to_json(), self._state.best_step)
+        step, state, best_step = self._total_step(), self._state.to_json(), self._state.best_step
+        self._writer.start(lambda: self._directory.write_checkpoint(step, arrays, state, best_step))
         self._saved_at = time.monotonic()
 
     def _total_step(self) -> int:
@@ -189,13 +198,31 @@ class _Trainer:
     def _train_steps(self) -> None:
         """Does the steps of the epoch that are left, until a signal comes or an image cannot be read."""
         state, batches = self._state, self._step.batches(self._make_dataset())
-        while state.step < self._steps and not self._is_stopping:
-            start = time.perf_counter()
-            batch = next(batches)
-            self._waited_seconds += time.perf_counter() - start
+        running: StepResult | None = None  # A step that has begun and is not counted yet.
+        while not self._is_stopping and state.step + (running is not None) < self._steps:
+            try:
+                batch = self._next(batches)
+            except input_pipeline.READ_ERRORS:
+                self._count(running)
+                raise
             self._step.set_rates(schedules.rates(
-                self._recipe, self._total_step(), self._recipe.epochs * self._steps, state.plateau.divisions))
-            self._end_step(self._step(batch, is_stop=self._signal is not None))
+                self._recipe, self._total_step() + (running is not None), self._recipe.epochs * self._steps,
+                state.plateau.divisions))
+            begun = self._step(batch, is_stop=self._stop.number is not None)
+            self._count(running)
+            running = begun
+            if not self._is_pipelined or self._stop.number or self._is_checkpoint_due():
+                self._count(running)
+                self._settle(running)
+                running = None
+        self._count(running)
+
+    def _next(self, batches: Iterator):
+        start = time.perf_counter()
+        try:
+            return next(batches)
+        finally:
+            self._waited_seconds += time.perf_counter() - start
 
     def _make_dataset(self) -> Callable[[int, int], tf.data.Dataset]:
         """Returns the function from (worker, number of workers) to the rest of the epoch's batches."""
@@ -222,7 +249,10 @@ class _Trainer:
             skipped=state.skipped["train"])
         input_pipeline.bad_images(self._train_split, batch, error, self._on_bad_image, state.skipped["train"])
 
-    def _end_step(self, result: StepResult) -> None:
+    def _count(self, result: StepResult | None) -> None:
+        """Adds a step's result to the epoch's, if there is one; waits until it is known."""
+        if result is None:
+            return
         state = self._state
         state.count(result.loss, result.wrong)
         if not math.isfinite(result.loss):
@@ -230,16 +260,24 @@ class _Trainer:
         if self._total_step() % _STUCK_STEPS == 0:
             self._reporter.warn_if_stuck(self._reporter.means(state)[0], self._total_step())
         self._reporter.step(state)
-        is_last = state.step == self._steps  # The checkpoint is then that of the epoch's end.
-        is_saved = not is_last and time.monotonic() - self._saved_at > self._checkpoint_seconds
+
+    def _settle(self, result: StepResult) -> None:
+        """Does what may follow a step while no other runs: a checkpoint, the callback, and the end after a signal."""
+        self._writer.check()
+        is_last = self._state.step == self._steps  # The checkpoint is then that of the epoch's end.
+        is_saved = not is_last and self._is_checkpoint_due()
         if is_saved:
             self._save()
-        self._on_step_end(state, self._step)
+        if self._on_step_end:
+            self._on_step_end(self._state, self._step)
         if not is_last:
             # Workers stop together: all learn of a signal from the result of the step after it.
-            self._is_stopping = self._signal is not None if self._is_alone else result.is_stop
+            self._is_stopping = self._stop.number is not None if self._is_alone else result.is_stop
             if self._is_stopping and not is_saved:
                 self._save()
+
+    def _is_checkpoint_due(self) -> bool:
+        return time.monotonic() - self._saved_at > self._checkpoint_seconds
 
     def _end_epoch(self, seconds: float, first_step: int) -> None:
         state = self._state
@@ -289,23 +327,6 @@ class _Trainer:
 
     def _until_signal(self, batches: Iterable) -> Iterator:
         for batch in batches:
-            if self._signal and self._is_alone:  # Else the others would wait for this one's part.
+            if self._stop.number and self._is_alone:  # Else the others would wait for this one's part.
                 raise _SignalCame
             yield batch
-
-    @contextlib.contextmanager
-    def _signals_handled(self) -> Iterator[None]:
-        """Lets SIGINT and SIGTERM end the run after the current step; a second one ends it at once."""
-        def on_signal(number, frame):
-            if self._signal:
-                raise KeyboardInterrupt
-            self._signal = number
-            # Not print(): the signal may have come in the middle of one.
-            os.write(1, f"\n{signal.Signals(number).name}: stopping; a second one stops at once.\n".encode())
-
-        handlers = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)

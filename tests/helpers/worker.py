@@ -25,11 +25,13 @@ from alexnet_tf.run_config import TrainConfig  # noqa: E402
 
 cli.import_tensorflow()
 
-from alexnet_tf import architectures, recipes  # noqa: E402
+from alexnet_tf import architectures, recipes, runs  # noqa: E402
 from alexnet_tf.data import discovery  # noqa: E402
 from alexnet_tf.training import distribution, train_step, trainer  # noqa: E402
 from tests.helpers.networks import TINY  # noqa: E402
 from tests.helpers.stopping import signal_after  # noqa: E402
+
+STEPS = 5  # In an epoch of the tests' forty images.
 
 QUIET = dataclasses.replace(TINY, name="quiet", dropout_rate=0.0)
 
@@ -57,9 +59,18 @@ def work(job):
         return step(self, batch, is_stop)
 
     train_step.TrainStep.__call__ = recording_step
+    end, run = signal_after(steps, number), runs.RunDirectory(job["workdir"])
+
+    def end_when_saved(state, step):
+        """Lets a test state which checkpoint a worker leaves that kills itself: a thread writes it."""
+        done = int(step.sgd.iterations)
+        while placement.worker == 0 and state.step < STEPS and run.steps()[:1] != [done]:
+            time.sleep(0.01)
+        end(state, step)
+
     is_complete = trainer.train(
         make_config(job.get("seed", 3), job.get("batch_size", 8)), discovery.find_dataset(job["data"]), job["workdir"],
-        placement=placement, checkpoint_minutes=0, on_step_end=signal_after(steps, number))
+        placement=placement, checkpoint_minutes=0, on_step_end=end_when_saved)
     return 0 if is_complete else 1
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import math
 import os
 import signal
+import types
 
 import numpy as np
 import pytest
@@ -239,13 +240,91 @@ def test_make_run_config_is_json_and_rebuilds_the_row(data):
 
 
 def test_train_names_the_step_of_a_loss_that_is_not_finite(data, tmp_path, monkeypatch):
-    step = train_step.TrainStep.__call__
     monkeypatch.setattr(
         train_step.TrainStep, "__call__",
-        lambda self, *args, **kw: dataclasses.replace(step(self, *args, **kw), loss=math.nan))
+        lambda self, batch, is_stop: train_step.StepResult(tf.constant([math.nan, 0, 0])))
     with pytest.raises(reporter.TrainingError, match=r"The loss is nan at step 1 \(epoch 1\): the run has diverged. Start"):
         trainer.train(tiny_config(), data, tmp_path / "run")
     assert runs.RunDirectory(tmp_path / "run").steps() == []
+
+
+def test_train_reads_a_result_when_the_next_step_has_begun_and_saves_when_none_runs(data, tmp_path, monkeypatch):
+    events, step, save = [], train_step.TrainStep.__call__, trainer._Trainer._save
+
+    class Result(train_step.StepResult):
+        number = 0
+
+        @property
+        def loss(self):
+            if (event := f"read {self.number}") not in events:
+                events.append(event)
+            return super().loss
+
+    def begin(self, *args, **kwargs):
+        result = Result(step(self, *args, **kwargs)._tensor)
+        result.number = sum("begin" in event for event in events) + 1
+        events.append(f"begin {result.number}")
+        return result
+
+    monkeypatch.setattr(train_step.TrainStep, "__call__", begin)
+    monkeypatch.setattr(trainer._Trainer, "_save", lambda self: (events.append("save"), save(self)))
+    trainer.train(tiny_config(epochs=1), data, tmp_path / "run")
+    expected = ["begin 1"]
+    for number in range(2, 6):
+        expected += [f"begin {number}", f"read {number - 1}"]
+    assert events == [*expected, "read 5", "save"]
+    # With a checkpoint after each step, no step begins before it; and the bits are the same.
+    events.clear()
+    trainer.train(tiny_config(epochs=1), data, tmp_path / "saved", checkpoint_minutes=0)
+    assert events[:6] == ["begin 1", "read 1", "save", "begin 2", "read 2", "save"]
+    other = final_arrays(tmp_path / "saved")
+    assert all(array.tobytes() == other[name].tobytes() for name, array in final_arrays(tmp_path / "run").items())
+
+
+def test_train_stopped_by_a_signal_without_a_callback_stops_and_resumes_with_the_same_bits(data, tmp_path, monkeypatch):
+    trainer.train(tiny_config(), data, tmp_path / "whole")
+    step, left = train_step.TrainStep.__call__, iter(range(2, -1, -1))
+
+    def signalled(self, *args, **kwargs):
+        if next(left, None) == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(train_step.TrainStep, "__call__", signalled)
+    assert trainer.train(tiny_config(), data, tmp_path / "parts") is False
+    assert runs.RunDirectory(tmp_path / "parts").read_checkpoint()[1]["step"] == 3
+    assert trainer.train(tiny_config(), data, tmp_path / "parts") is True
+    whole, parts = final_arrays(tmp_path / "whole"), final_arrays(tmp_path / "parts")
+    assert all(array.tobytes() == parts[name].tobytes() for name, array in whole.items())
+    assert history(tmp_path / "whole") == history(tmp_path / "parts")
+
+
+def test_train_that_gets_a_signal_before_the_first_step_does_none(data, tmp_path, monkeypatch, caplog):
+    make_step = trainer._make_step
+
+    def signalled(*args):
+        os.kill(os.getpid(), signal.SIGINT)
+        return make_step(*args)
+
+    monkeypatch.setattr(trainer, "_make_step", signalled)
+    assert trainer.train(tiny_config(), data, tmp_path / "run") is False
+    assert runs.RunDirectory(tmp_path / "run").steps() == []
+
+
+def test_train_on_a_disk_that_is_too_small_says_so_before_the_first_step(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=50_000))
+    with pytest.raises(errors.RunError, match="0 MB free; the run needs .* MB: up to 3 checkpoints"):
+        trainer.train(tiny_config(), data, tmp_path / "run")
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_train_whose_checkpoint_cannot_be_written_fails(data, tmp_path, monkeypatch):
+    def full(*args):
+        raise errors.RunError("No space left on device")
+
+    monkeypatch.setattr(runs.RunDirectory, "write_checkpoint", full)
+    with pytest.raises(errors.RunError, match="No space left"):
+        trainer.train(tiny_config(), data, tmp_path / "run")
 
 
 def test_train_stopped_in_the_validation_goes_on_there(data, tmp_path, monkeypatch):

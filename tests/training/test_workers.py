@@ -16,7 +16,7 @@ from alexnet_tf.training import trainer
 from tests.helpers import worker
 from tests.helpers.files import write_folders
 
-STEPS = 5
+STEPS = worker.STEPS
 
 
 @pytest.fixture(scope="module")
