@@ -145,6 +145,9 @@ def _weigh(x, stage, name, seed, dtype, device):
         "bias_initializer": _initializer(stage.bias, fan_in, (*seed, 1))}
     if not stage.kernel_size:
         return layers.on_device(keras.layers.Dense(units, **arguments), device)(x)
+    if stage.is_local:
+        local = layers.LocallyConnected2D(units, stage.kernel_size, stage.padding, **arguments)
+        return layers.on_device(local, device)(x)
     padding = "valid"
     if stage.strides == 1 and stage.kernel_size % 2 and stage.padding == (stage.kernel_size // 2,) * 2:
         padding = "same"
@@ -160,9 +163,12 @@ def _follower(step, stage, architecture, name, seed, lrn_implementation):
     """Returns the layer of one step of `stage.ops`."""
     if step == "relu":
         return keras.layers.ReLU(name=f"{name}_relu")
+    if step == "tanh":
+        return keras.layers.Activation("tanh", name=f"{name}_tanh")
     if step == "pool":
         pool = stage.pool
-        return keras.layers.MaxPooling2D(pool.size, pool.strides, pool.padding, name=f"{name}_pool")
+        layer = keras.layers.MaxPooling2D if pool.kind == "max" else keras.layers.AveragePooling2D
+        return layer(pool.size, pool.strides, pool.padding, name=f"{name}_pool")
     if step == "dropout":
         return layers.Dropout(architecture.dropout_rate, seed=seed, name=f"{name}_dropout")
     if step == "lrn":

@@ -46,11 +46,23 @@ class LRN:
 
 @dataclasses.dataclass(frozen=True)
 class Pool:
-    """Max pooling; `padding="same"` is cuda-convnet's rounding up, for the inputs used here."""
+    """Max or average pooling; `padding="same"` is cuda-convnet's rounding up, for the inputs used here.
+
+    Attributes:
+        size: Side of the window in pixels.
+        strides: Stride in pixels.
+        padding: "valid" or "same".
+        kind: "max" or "average"; the average is that of the pixels inside the map.
+    """
 
     size: int = 3
     strides: int = 2
     padding: str = "valid"
+    kind: str = "max"
+
+    def __post_init__(self):
+        if self.kind not in ("max", "average"):
+            raise ValueError(f"Pool.kind must be 'max' or 'average'; got {self.kind!r}.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +85,8 @@ class TowerShapes:
     """What one tower of a stage computes for one image.
 
     Attributes:
-        kernel: Shape of its kernel: [height, width, in, out] of a convolution, [in, out] of a dense layer.
+        kernel: Shape of its kernel: [height, width, in, out] of a convolution, [in, out] of a dense layer,
+            [rows, columns, height * width * in, out] of a local layer.
         size: Side of the weight layer's maps in pixels; 1 for a dense layer.
         output_size: Side of the maps at the stage's end, after any pooling.
         parameters: Of its kernel and bias.
@@ -103,6 +116,7 @@ class Stage:
         pool: The pooling that "pool" means.
         kernel: The kernel's initialisation.
         bias: The bias's initialisation, or None for a layer without bias.
+        is_local: Whether every position has a kernel and a bias of its own (cuda-convnet's "local" layers).
     """
 
     name: str
@@ -116,6 +130,7 @@ class Stage:
     pool: Pool = Pool()
     kernel: Init = Init("normal", 0.01)
     bias: Init | None = Init("constant", 0.0)
+    is_local: bool = False
 
     def __post_init__(self):
         if self.towers not in (1, 2) or self.filters % self.towers:
@@ -124,10 +139,14 @@ class Stage:
                 f"got filters={self.filters}, towers={self.towers}.")
         if self.input_towers not in ("both", "own"):
             raise ValueError(f"{self.name}: input_towers must be 'both' or 'own'; got {self.input_towers!r}.")
-        unknown = set(self.ops) - {"relu", "lrn", "same_map_lrn", "pool", "dropout"}
+        unknown = set(self.ops) - {"relu", "tanh", "lrn", "same_map_lrn", "pool", "dropout"}
         if unknown:
             raise ValueError(
-                f"{self.name}: ops may be relu, lrn, same_map_lrn, pool and dropout; got {sorted(unknown)}.")
+                f"{self.name}: ops may be relu, lrn, same_map_lrn, pool, dropout and tanh; got {sorted(unknown)}.")
+        if self.is_local and (not self.kernel_size or self.strides != 1):
+            raise ValueError(
+                f"{self.name}: a local stage needs a kernel_size and strides of 1; "
+                f"got kernel_size={self.kernel_size}, strides={self.strides}.")
 
     @property
     def layer_names(self) -> tuple[str, ...]:
@@ -156,9 +175,11 @@ class Stage:
         if "pool" in self.ops:
             pool = self.pool
             output_size = -(-size // pool.strides) if pool.padding == "same" else (size - pool.size) // pool.strides + 1
-        weights = math.prod(kernel)
-        return TowerShapes(
-            kernel, size, output_size, parameters=weights + (filters if self.bias else 0), multiply_adds=weights * size ** 2)
+        weights, positions = math.prod(kernel), size ** 2
+        if self.is_local:
+            kernel = (size, size, self.kernel_size ** 2 * channels, filters)
+        parameters = (weights + (filters if self.bias else 0)) * (positions if self.is_local else 1)
+        return TowerShapes(kernel, size, output_size, parameters, multiply_adds=weights * positions)
 
 
 @dataclasses.dataclass(frozen=True)

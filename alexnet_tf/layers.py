@@ -1,4 +1,4 @@
-"""The layers that Keras lacks: input normalisation, local response normalisation and a dropout that can be resumed.
+"""The layers that Keras lacks: input normalisation, a dropout that can be resumed and kernels that are not shared.
 
 All of them compute as the primary sources state, under every precision policy. Nothing here knows the network.
 """
@@ -108,3 +108,55 @@ class Dropout(keras.layers.Layer):
 
     def get_config(self):
         return super().get_config() | {"rate": self.rate, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable(package="alexnet_tf")
+class LocallyConnected2D(keras.layers.Layer):
+    """A convolution whose kernels are not shared: each position has a kernel and a bias of its own.
+
+    The "local" layers of cuda-convnet's CIFAR-10 networks, with a stride of one pixel. From [batch, height, width, in]
+    to [batch, rows, columns, filters]. The kernel is [rows, columns, kernel_size**2 * in, filters], its third axis in
+    the order of a convolution's kernel: row, column, channel.
+
+    Args:
+        filters: Output channels.
+        kernel_size: Side of the kernels in pixels.
+        padding: Zeros (before, after) in both directions, in pixels.
+        use_bias: Whether a bias [rows, columns, filters] is added.
+        kernel_initializer: As for `keras.layers.Conv2D`.
+        bias_initializer: As for `keras.layers.Conv2D`.
+    """
+
+    def __init__(self, filters, kernel_size, padding=(0, 0), use_bias=True, kernel_initializer="glorot_uniform",
+                 bias_initializer="zeros", **kwargs):
+        super().__init__(**kwargs)
+        self.filters, self.kernel_size, self.padding, self.use_bias = filters, kernel_size, tuple(padding), use_bias
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+
+    def build(self, input_shape):
+        rows, columns = self.compute_output_shape(input_shape)[1:3]
+        self.kernel = self.add_weight(
+            name="kernel", shape=(rows, columns, self.kernel_size ** 2 * input_shape[-1], self.filters),
+            initializer=self.kernel_initializer)
+        self.bias = self.add_weight(
+            name="bias", shape=(rows, columns, self.filters), initializer=self.bias_initializer) if self.use_bias else None
+
+    def call(self, x):
+        rows, columns = self.kernel.shape[:2]
+        padded = tf.pad(x, [(0, 0), self.padding, self.padding, (0, 0)])
+        window = range(self.kernel_size)
+        patches = tf.concat(
+            [padded[:, row:row + rows, column:column + columns] for row in window for column in window], axis=-1)
+        result = tf.einsum("brcp,rcpf->brcf", patches, tf.convert_to_tensor(self.kernel))
+        return result if self.bias is None else result + tf.convert_to_tensor(self.bias)
+
+    def compute_output_shape(self, input_shape):
+        shrinks = self.kernel_size - 1 - sum(self.padding)
+        return (input_shape[0], input_shape[1] - shrinks, input_shape[2] - shrinks, self.filters)
+
+    def get_config(self):
+        return super().get_config() | {
+            "filters": self.filters, "kernel_size": self.kernel_size, "padding": self.padding, "use_bias": self.use_bias,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer)}

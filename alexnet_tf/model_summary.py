@@ -56,7 +56,7 @@ def _stage_rows(
     else:
         inputs = [(name,) for name in columns]
     channels, size = stage.filters // stage.towers, shapes.size
-    kind = "convolution" if stage.kernel_size else "dense"
+    kind = ("local" if stage.is_local else "convolution") if stage.kernel_size else "dense"
     is_map = stage.kernel_size > 0
     for name, tower_inputs in zip(stage.layer_names, inputs):
         yield LayerRow(
@@ -109,10 +109,10 @@ def _weight_detail(stage: architectures.Stage, name: str) -> str:
 
 def _operation_detail(architecture: architectures.Architecture, stage: architectures.Stage, operation: str) -> str:
     if operation == "pool":
-        return f"max, {stage.pool.size} x {stage.pool.size}, stride {stage.pool.strides}"
+        return f"{stage.pool.kind}, {stage.pool.size} x {stage.pool.size}, stride {stage.pool.strides}"
     if operation == "dropout":
         return f"rate {architecture.dropout_rate:g}"
-    if operation == "relu":
+    if operation in ("relu", "tanh"):
         return ""
     lrn = architecture.lrn if operation == "lrn" else architecture.same_map_lrn
     width = 2 * lrn.depth_radius + 1

@@ -388,3 +388,30 @@ def test_layers_survive_serialization(layer):
     x = activations((2, 2, 2, 3))
     np.testing.assert_array_equal(copy(x, training=True) if "dropout" in layer.name else copy(x),
                                   layer(x, training=True) if "dropout" in layer.name else layer(x))
+
+
+@pytest.mark.parametrize(("padding", "use_bias"), [((1, 1), True), ((0, 0), False), ((0, 1), True)])
+def test_locally_connected_layer_is_a_loop_over_positions(padding, use_bias):
+    generator = np.random.default_rng(0)
+    images = generator.normal(size=(2, 5, 4, 3)).astype("float32")
+    layer = layers.LocallyConnected2D(6, 3, padding, use_bias, "random_normal", "random_normal")
+    result = layer(images)
+    padded = np.pad(images, [(0, 0), padding, padding, (0, 0)])
+    expected = np.zeros((2, 3 + sum(padding), 2 + sum(padding), 6))
+    for row, column in np.ndindex(expected.shape[1:3]):
+        patch = padded[:, row:row + 3, column:column + 3].reshape(2, -1)
+        expected[:, row, column] = patch @ layer.kernel.numpy()[row, column] + (layer.bias.numpy()[row, column] if use_bias else 0)
+    np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-6)
+    assert layer.compute_output_shape(images.shape) == expected.shape
+    twin = type(layer).from_config(layer.get_config())
+    assert twin(images).shape == result.shape
+
+
+def test_locally_connected_layer_with_one_kernel_everywhere_is_a_convolution():
+    images = np.random.default_rng(1).normal(size=(2, 6, 6, 3)).astype("float32")
+    convolution = keras.layers.Conv2D(4, 3, padding="same")
+    expected = convolution(images)
+    local = layers.LocallyConnected2D(4, 3, (1, 1))
+    local.build(images.shape)
+    local.kernel.assign(np.broadcast_to(convolution.kernel.numpy().reshape(27, 4), (6, 6, 27, 4)))
+    np.testing.assert_allclose(local(images), expected, rtol=1e-4, atol=1e-5)

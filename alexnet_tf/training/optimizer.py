@@ -23,6 +23,7 @@ class MomentumSGD(keras.optimizers.SGD):
         kernel_decay: Decay of kernels; biases have none, as in cuda-convnet and Caffe.
         clip_norm: Largest norm of the gradient over all weights; 0 leaves it alone.
         layer_multipliers: Factors on the rate of single layers, by name, for kernels and biases.
+        layer_decays: Decay of single layers' kernels, by name, instead of `kernel_decay`.
         **kwargs: As for `keras.optimizers.SGD`.
 
     Attributes:
@@ -30,9 +31,11 @@ class MomentumSGD(keras.optimizers.SGD):
         conv1_multiplier: A further factor on conv1's kernels; at 0 conv1 gets no update and no decay at all.
     """
 
-    def __init__(self, *args, kernel_decay: float, clip_norm: float = 0.0, layer_multipliers=None, **kwargs):
+    def __init__(self, *args, kernel_decay: float, clip_norm: float = 0.0, layer_multipliers=None, layer_decays=None,
+                 **kwargs):
         super().__init__(*args, **kwargs)
         self.kernel_decay, self.largest_norm, self.layer_multipliers = kernel_decay, clip_norm, layer_multipliers or {}
+        self.layer_decays = layer_decays or {}
         self.bias_multiplier = tf.Variable(1.0, trainable=False)
         self.conv1_multiplier = tf.Variable(1.0, trainable=False)
 
@@ -63,7 +66,7 @@ class MomentumSGD(keras.optimizers.SGD):
         if path.endswith("bias"):
             rate *= self.bias_multiplier
         else:
-            decay = self.kernel_decay
+            decay = self.layer_decays.get(path.rpartition("_")[0], self.kernel_decay)
             rate *= self.conv1_multiplier if is_conv1 else 1.0
         keep = tf.cast(self.conv1_multiplier != 0, variable.dtype) if is_conv1 else tf.constant(1.0)
         update = _fused_update if variable.shape.num_elements() > _WORTH_COMPILING else _update

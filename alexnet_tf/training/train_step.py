@@ -59,6 +59,7 @@ class TrainStep:
         jit: Whether XLA compiles the forward and backward pass.
         frozen: Names of layers that do not learn; nothing is computed backwards below the lowest one that does.
         layer_multipliers: Factors on the rate of single layers, by name.
+        layer_decays: Decay of single layers' kernels, by name, instead of the recipe's.
 
     Attributes:
         model: The network.
@@ -69,7 +70,7 @@ class TrainStep:
     def __init__(
         self, architecture: architectures.Architecture, recipe: recipes.Recipe,
         placement: distribution.Placement | None = None, *, mean=None, seed: int = 0, precision: str = "float32",
-        jit: bool = False, frozen=(), layer_multipliers=None):
+        jit: bool = False, frozen=(), layer_multipliers=None, layer_decays=None):
         self.placement = placement = placement or distribution.make_placement()
         self._strategy, self._batch_size = placement.strategy, recipe.batch_size
         self._rates: schedules.Rates | None = None
@@ -86,7 +87,8 @@ class TrainStep:
             transfer_learning.freeze(self.model, frozen)
             self.sgd = optimizer.MomentumSGD(
                 recipe.learning_rate, momentum=recipe.momentum, kernel_decay=recipe.weight_decay,
-                clip_norm=recipe.clip_norm, layer_multipliers=layer_multipliers, name="sgd")
+                clip_norm=recipe.clip_norm, layer_multipliers=layer_multipliers, layer_decays=layer_decays,
+                name="sgd")
             self._optimizer = self.sgd
             if precision == "mixed_float16":
                 self._optimizer = keras.optimizers.LossScaleOptimizer(self.sgd, name="loss_scale")
