@@ -34,7 +34,7 @@ def test_import_loads_nothing_heavy(module):
     assert result.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("wing", ["data", "evaluation", "weights", "training", "exporting", "benchmarks"])
+@pytest.mark.parametrize("wing", ["data", "evaluation", "weights", "training", "exporting", "benchmarks", "experiments"])
 def test_each_wing_lists_its_files(wing):
     listed = [line.split()[0] for line in (PACKAGE / wing / "__init__.py").read_text().splitlines()
               if line.startswith("    ")]
