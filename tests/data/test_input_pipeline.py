@@ -215,8 +215,8 @@ def test_draws_are_the_same_however_positions_are_divided():
             assert not np.isin(other, whole).any()
 
 
-@pytest.mark.parametrize("source", ["files", "records", "pictures"])
-@pytest.mark.parametrize(("batch_size", "num_workers"), [(6, 2), (6, 3), (20, 2)])
+@pytest.mark.parametrize(("source", "batch_size", "num_workers"), [
+    ("files", 20, 2), ("records", 6, 3), ("pictures", 6, 2), ("pictures", 6, 3)])
 def test_make_train_dataset_divides_each_batch_among_the_workers(source, batch_size, num_workers, request):
     split, recipe = request.getfixturevalue(source), recipes.Recipe(batch_size=batch_size)
     whole = batches_of(train(split, recipe, seed=2, colour_pca=PCA))

@@ -23,6 +23,7 @@ import tensorflow_datasets as tfds
 
 from alexnet_tf import errors, recipes
 from alexnet_tf.data import datasets, discovery, input_pipeline, prepare, preprocessing, tfrecords
+from tests.helpers import commands
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -807,8 +808,7 @@ def start(*arguments):
 
 
 def call(*arguments):
-    result = subprocess.run(command(*arguments), cwd=ROOT, capture_output=True, text=True, timeout=300)
-    return result.returncode, result.stdout, result.stderr
+    return commands.call(*command(*arguments)[2:])
 
 
 def status_of(pid):
