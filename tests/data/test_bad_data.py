@@ -19,7 +19,11 @@ def picture(mode="RGB", size=(300, 280), kind="jpeg"):
     """Returns a picture of a mode of Pillow's as encoded bytes."""
     pixels = np.random.default_rng(0).integers(0, 256, (size[1] // 20 + 1, size[0] // 20 + 1, 3), "uint8")
     image = PIL.Image.fromarray(pixels).resize(size)
-    image = PIL.Image.fromarray(np.asarray(image.convert("L")).astype("uint16") * 256) if mode == "I;16" else image.convert(mode)
+    image = (
+        PIL.Image.fromarray(np.asarray(image.convert("L")).astype("uint16") * 256)
+        if mode == "I;16"
+        else image.convert(mode)
+    )
     file = io.BytesIO()
     image.save(file, kind)
     return file.getvalue()
@@ -49,10 +53,16 @@ BAD = {
 }
 # What looks odd and is read.
 GOOD = {
-    "a png.jpg": picture(kind="png"), "cmyk.jpg": picture("CMYK"), "grey.jpg": picture("L"), "16 bits.png": picture("I;16", kind="png"),
-    "alpha.png": picture("RGBA", kind="png"), "one pixel.png": picture(size=(1, 1), kind="png"),
-    "panorama.jpg": picture(size=(20_000, 10)), "tower.jpg": picture(size=(10, 20_000)),
-    "it's \"quoted\", 猫 🐈.JPEG": picture(), " spaces .jpg": picture(),
+    "a png.jpg": picture(kind="png"),
+    "cmyk.jpg": picture("CMYK"),
+    "grey.jpg": picture("L"),
+    "16 bits.png": picture("I;16", kind="png"),
+    "alpha.png": picture("RGBA", kind="png"),
+    "one pixel.png": picture(size=(1, 1), kind="png"),
+    "panorama.jpg": picture(size=(20_000, 10)),
+    "tower.jpg": picture(size=(10, 20_000)),
+    'it\'s "quoted", 猫 🐈.JPEG': picture(),
+    " spaces .jpg": picture(),
 }
 
 
@@ -104,7 +114,15 @@ def run(images, tmp_path_factory):
 @pytest.fixture(scope="module")
 def prepared(images, tmp_path_factory):
     path = tmp_path_factory.mktemp("prepared") / "out"
-    status, out = call("-m", "alexnet_tf", "prepare", f"--data_dir={images}", f"--output_dir={path}", "--on_bad_image=skip", "--processes=1")
+    status, out = call(
+        "-m",
+        "alexnet_tf",
+        "prepare",
+        f"--data_dir={images}",
+        f"--output_dir={path}",
+        "--on_bad_image=skip",
+        "--processes=1",
+    )
     assert status == 0 and "train: 31 images" in out and "9 skipped" in out, out
     return path, out
 
@@ -119,7 +137,9 @@ def evaluated(images, run):
 @pytest.fixture(scope="module")
 def predicted(images, run):
     """What predict said, by file."""
-    paths = sorted((images / "train" / "strange").glob("*.[jp]*g")) + sorted((images / "train" / "strange").glob("*.JPEG"))
+    paths = sorted((images / "train" / "strange").glob("*.[jp]*g")) + sorted(
+        (images / "train" / "strange").glob("*.JPEG")
+    )
     paths = [path for path in paths if not path.is_fifo()]
     status, out = call("-m", "alexnet_tf", "predict", f"--workdir={run[0]}", "--json", *paths)
     assert status == 0
@@ -145,7 +165,10 @@ def test_an_odd_image_is_read_by_every_command(name, images, run, prepared, eval
 
 def test_what_is_left_out_of_the_folders_is_told(images, run, prepared):
     for _, out in (run, prepared):
-        assert f"{images / 'train' / 'loop'} is left out: no folder, or a link that leads nowhere or back to a folder it is in." in out
+        assert (
+            f"{images / 'train' / 'loop'} is left out: no folder, or a link that leads nowhere or back to a folder it is in."
+            in out
+        )
         assert f"Left out, being class folders without an image: 1: {images / 'train' / 'without images'}." in out
         assert f"such as {images / 'train' / 'strange' / 'pipe.jpg'}." in out
         assert "2 classes: plain, strange" in out and "train: 40 images" in out
@@ -155,9 +178,15 @@ def test_the_validation_leaves_out_its_bad_image(images, run):
     assert run[1].count(f"Skipped: {images / 'val' / 'strange' / 'truncated.jpg'}: ") == 1
 
 
-@pytest.mark.parametrize("command", [
-    ("train.py", "--batch_size=40"), ("-m", "alexnet_tf", "prepare", "--output_dir={out}", "--processes=1"),
-    ("-m", "alexnet_tf", "evaluate", "--split=train", "--workdir={run}")], ids=lambda command: command[2] if len(command) > 2 else command[0])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("train.py", "--batch_size=40"),
+        ("-m", "alexnet_tf", "prepare", "--output_dir={out}", "--processes=1"),
+        ("-m", "alexnet_tf", "evaluate", "--split=train", "--workdir={run}"),
+    ],
+    ids=lambda command: command[2] if len(command) > 2 else command[0],
+)
 def test_without_skipping_the_first_bad_image_stops_with_what_to_do(command, images, run, tmp_path):
     arguments = [part.format(out=tmp_path / "out", run=run[0]) for part in command]
     if command[0] == "train.py":
@@ -179,8 +208,13 @@ def test_a_record_file_that_was_cut_is_named(command, prepared, run, tmp_path):
     size = shard.stat().st_size
     os.truncate(shard, size // 2)
     arguments = {
-        "train.py": ["train.py"], "prepare": ["-m", "alexnet_tf", "prepare", f"--output_dir={tmp_path / 'out'}", "--processes=1"],
-        "evaluate": ["-m", "alexnet_tf", "evaluate", f"--workdir={run[0]}"]}[command]
+        "train.py": ["train.py"],
+        "prepare": ["-m", "alexnet_tf", "prepare", f"--output_dir={tmp_path / 'out'}", "--processes=1"],
+        "evaluate": ["-m", "alexnet_tf", "evaluate", f"--workdir={run[0]}"],
+    }[command]
     status, out = call(*arguments, f"--data_dir={copy}")
     assert status == 1
-    assert f"Error: {shard} has {size // 2:,} bytes instead of {size:,}: it is cut or damaged. Prepare the data set again" in out
+    assert (
+        f"Error: {shard} has {size // 2:,} bytes instead of {size:,}: it is cut or damaged. Prepare the data set again"
+        in out
+    )

@@ -130,7 +130,9 @@ def test_read_finds_what_tarfile_extracts(tars):
     class_names, splits = check_images(tars)
     assert class_names == tuple(CLASSES) and len(set(CLASSES)) == 8
     assert collections.Counter(splits["train"].labels.tolist()) == dict.fromkeys(range(8), 3)
-    assert [number for number, _ in sorted(enumerate(splits["validation"].offsets), key=lambda pair: pair[1])] == list(range(8))
+    assert [number for number, _ in sorted(enumerate(splits["validation"].offsets), key=lambda pair: pair[1])] == list(
+        range(8)
+    )
 
 
 def test_validation_labels_are_those_of_tfds(tars):
@@ -172,7 +174,9 @@ def test_read_with_one_missing_names_both(tars, tmp_path, missing):
     (tmp_path / missing).unlink()
     assert imagenet_tars.are_in(tmp_path)
     text = error_of(tmp_path)
-    assert f"{tmp_path / missing} is missing" in text and imagenet_tars.TRAIN in text and imagenet_tars.VALIDATION in text
+    assert (
+        f"{tmp_path / missing} is missing" in text and imagenet_tars.TRAIN in text and imagenet_tars.VALIDATION in text
+    )
 
 
 def test_are_in_looks_for_files(tars, tmp_path):
@@ -232,8 +236,13 @@ def inner_damages():
         first, second, third = archive.getmembers()
     broken = bytearray(whole)
     broken[second.offset + 100:second.offset + 150] = b"\xff" * 50
-    return {"header": bytes(broken), "no tar": b"<html>" * 99, "nothing": b"", "cut in an image": whole[:third.offset_data + 20],
-            "cut between images": whole[:third.offset]}
+    return {
+        "header": bytes(broken),
+        "no tar": b"<html>" * 99,
+        "nothing": b"",
+        "cut in an image": whole[: third.offset_data + 20],
+        "cut between images": whole[: third.offset],
+    }
 
 
 @pytest.mark.parametrize("damage", inner_damages())
@@ -271,7 +280,9 @@ def test_read_leaves_out_strangers_and_says_how_many(tmp_path):
 
 
 def test_read_strangers_alone_are_an_error(tmp_path):
-    write(tmp_path, validation=tar_of(validation_members([1, 2])), train=tar_of(train_members(sorted(VALIDATION_IDS[2:]))))
+    write(
+        tmp_path, validation=tar_of(validation_members([1, 2])), train=tar_of(train_members(sorted(VALIDATION_IDS[2:])))
+    )
     assert "holds no image of the 6 classes of ILSVRC2012_img_train.tar" in error_of(tmp_path)
 
 
@@ -299,10 +310,14 @@ def test_find_with_another_name_does_not_take_the_tars(tars):
 
 def test_fingerprint_is_the_same_after_moving_and_changes_with_the_labels(tars, tmp_path):
     shutil.copytree(tars, tmp_path / "moved")
-    assert discovery.find_dataset(str(tmp_path / "moved")).fingerprint() == discovery.find_dataset(str(tars)).fingerprint()
+    assert (
+        discovery.find_dataset(str(tmp_path / "moved")).fingerprint() == discovery.find_dataset(str(tars)).fingerprint()
+    )
     numbers = (5, 1, 8, 2, 7, 3, 4, 6)  # Files of the same names and sizes, but another order.
     write(tmp_path / "other", validation=tar_of(validation_members(numbers)))
-    assert discovery.find_dataset(str(tmp_path / "other")).fingerprint() != discovery.find_dataset(str(tars)).fingerprint()
+    assert (
+        discovery.find_dataset(str(tmp_path / "other")).fingerprint() != discovery.find_dataset(str(tars)).fingerprint()
+    )
 
 
 def test_training_and_evaluation_read_from_the_tars(tars):
@@ -314,7 +329,9 @@ def test_training_and_evaluation_read_from_the_tars(tars):
     numbers = np.round((greys - 10) / 5).astype(int)
     assert sorted(numbers) == list(range(24)) and (labels == numbers // 3).all()
 
-    found = list(input_pipeline.evaluation_batches(data.splits["validation"], batch_size=3, image_size=67, resize="paper"))
+    found = list(
+        input_pipeline.evaluation_batches(data.splits["validation"], batch_size=3, image_size=67, resize="paper")
+    )
     greys = np.concatenate([images[:, 0, 33, 33, 0] for images, _ in found]).astype(int)
     labels = np.concatenate([labels for _, labels in found])
     assert (np.round((greys - 10) / 5).astype(int) - 30).tolist() == list(ORDER)

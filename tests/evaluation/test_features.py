@@ -106,13 +106,23 @@ def test_write_features_of_fc7_are_numpys_after_relu_with_names_and_labels(small
     assert os.listdir(tmp_path / "out") == ["f.npz"]
 
 
-@pytest.mark.parametrize(("layer", "parts"), [
-    ("conv1", ("conv1_a_relu", "conv1_b_relu")), ("conv2_pool", ("conv2_a_pool", "conv2_b_pool")), ("conv2_b", ("conv2_b",)),
-    ("conv1_a_lrn", ("conv1_a_lrn",)), ("fc7_a", ("fc7_a",)), ("fc8", ("fc8",))])
+@pytest.mark.parametrize(
+    ("layer", "parts"),
+    [
+        ("conv1", ("conv1_a_relu", "conv1_b_relu")),
+        ("conv2_pool", ("conv2_a_pool", "conv2_b_pool")),
+        ("conv2_b", ("conv2_b",)),
+        ("conv1_a_lrn", ("conv1_a_lrn",)),
+        ("fc7_a", ("fc7_a",)),
+        ("fc8", ("fc8",)),
+    ],
+)
 def test_write_features_of_any_layer_are_its_outputs_flattened(small_run, squares, tmp_path, layer, parts):
     file, _ = write(small_run, tmp_path / "f.npz", layer=layer, data_dir=str(squares), split="val", batch_size=3)
     model = runs.load_model(small_run, precision="float32")[0]
-    images = np.stack([np.asarray(PIL.Image.open(path))[94:161, 94:161] for path in sorted(squares.glob("val/*/*.png"))])
+    images = np.stack(
+        [np.asarray(PIL.Image.open(path))[94:161, 94:161] for path in sorted(squares.glob("val/*/*.png"))]
+    )
     inner = keras.Model(model.input, [model.get_layer(name).output for name in parts])
     outputs = inner(images.astype("float32"))
     expected = np.concatenate([np.asarray(each) for each in (outputs if len(parts) > 1 else [outputs])], axis=-1)
@@ -154,7 +164,9 @@ def test_write_features_are_float32_whatever_the_run_was_trained_in(small_run, s
     mixed, _ = write(run, tmp_path / "f.npz", data_dir=str(squares))
     exact, _ = write(small_run, tmp_path / "f.npz", data_dir=str(squares))
     np.testing.assert_allclose(mixed["features"], exact["features"], rtol=1e-5, atol=1e-5)
-    assert retrieval.find_similar(tmp_path / "f.npz", [exact["names"][0]], run_path=run)[0].neighbours[0].distance < 1e-4
+    assert (
+        retrieval.find_similar(tmp_path / "f.npz", [exact["names"][0]], run_path=run)[0].neighbours[0].distance < 1e-4
+    )
 
 
 def test_write_features_of_files_a_person_names(small_run, squares, tmp_path, monkeypatch):
@@ -183,14 +195,24 @@ def test_write_features_skips_bad_images_and_keeps_names_beside_their_rows(small
         write(small_run, output, images=("/nowhere.png",), on_bad_image="skip")
 
 
-@pytest.mark.parametrize(("request_", "output", "message"), [
-    ({"layer": "fc9"}, "f.npz", "small has no layer 'fc9'. Stages, after ReLU: conv1, conv2, fc6, fc7, fc8. Single steps: .*conv1_a_lrn"),
-    ({"split": "test"}, "f.npz", "--split=test is not in .*; there: train, val"),
-    ({"data_dir": "/nowhere"}, "f.npz", "--data_dir=/nowhere does not exist"),
-    ({"data_dir": "/nowhere", "images": ("a.jpg",)}, "f.npz", "Give either image files, or --data_dir"),
-    ({}, "f.npy", "--output must be a file that ends in .npz; got 'f.npy'"),
-    ({}, "/proc/no/f.npz", "/proc/no/f.npz could not be written: No such file or directory")])
-def test_write_features_says_what_is_wrong_and_writes_nothing(small_run, tmp_path, monkeypatch, request_, output, message):
+@pytest.mark.parametrize(
+    ("request_", "output", "message"),
+    [
+        (
+            {"layer": "fc9"},
+            "f.npz",
+            "small has no layer 'fc9'. Stages, after ReLU: conv1, conv2, fc6, fc7, fc8. Single steps: .*conv1_a_lrn",
+        ),
+        ({"split": "test"}, "f.npz", "--split=test is not in .*; there: train, val"),
+        ({"data_dir": "/nowhere"}, "f.npz", "--data_dir=/nowhere does not exist"),
+        ({"data_dir": "/nowhere", "images": ("a.jpg",)}, "f.npz", "Give either image files, or --data_dir"),
+        ({}, "f.npy", "--output must be a file that ends in .npz; got 'f.npy'"),
+        ({}, "/proc/no/f.npz", "/proc/no/f.npz could not be written: No such file or directory"),
+    ],
+)
+def test_write_features_says_what_is_wrong_and_writes_nothing(
+    small_run, tmp_path, monkeypatch, request_, output, message
+):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(errors.UserError, match=message):
         write(small_run, output, **request_)
@@ -217,7 +239,10 @@ def test_write_features_refuses_values_that_are_no_numbers(small_run, squares, t
 def test_write_features_needs_the_memory_of_a_few_batches(small_run, tmp_path, monkeypatch):
     monkeypatch.setattr(npz_stream, "BLOCK_BYTES", 1 << 16)
     # conv1 has 1,800 numbers: 100 images ten times are 7 MB, and a batch of 10 is 72 kB.
-    images = tuple(sorted(map(str, discovery.find_dataset(small_run.read_config().data.directory).splits["train"].paths))) * 10
+    images = (
+        tuple(sorted(map(str, discovery.find_dataset(small_run.read_config().data.directory).splits["train"].paths)))
+        * 10
+    )
 
     def peak(images):
         tracemalloc.start()
@@ -241,7 +266,9 @@ def blocks_of(matrix, rows):
 def test_nearest_is_brute_force(rows, top):
     rng = np.random.default_rng(0)
     matrix, queries = rng.normal(size=(203, 9)).astype("float32"), rng.normal(size=(4, 9)).astype("float32")
-    distances = np.array([[sum((float(a) - float(b)) ** 2 for a, b in zip(x, q)) ** 0.5 for x in matrix] for q in queries])
+    distances = np.array(
+        [[sum((float(a) - float(b)) ** 2 for a, b in zip(x, q)) ** 0.5 for x in matrix] for q in queries]
+    )
     order = np.argsort(distances, axis=1)[:, :top]
     places, found = retrieval.nearest(blocks_of(matrix, rows), queries, top)
     np.testing.assert_array_equal(places, order)
@@ -264,7 +291,9 @@ def test_nearest_tells_apart_what_differs_in_the_last_bits():
 
 
 def test_find_similar_finds_the_colour_and_the_image_itself(small_run, colours, tmp_path):
-    write(small_run, colour_features := tmp_path / "f.npz", layer="conv1_a")  # Behind ReLU, this network makes red and white all zeros.
+    write(
+        small_run, colour_features := tmp_path / "f.npz", layer="conv1_a"
+    )  # Behind ReLU, this network makes red and white all zeros.
     queries = [str(colours / "val" / "blue" / "3.png"), str(colours / "train" / "red" / "7.png"), "/nowhere.png"]
     answers = retrieval.find_similar(colour_features, queries, top=101)
     assert [answer.file for answer in answers] == queries
@@ -291,7 +320,10 @@ def test_find_similar_needs_the_run_that_made_the_file(small_run, colours, tmp_p
     for which in ("last", "best"):
         write(run, tmp_path / f"{which}.npz", checkpoint=which)
     go_on(run)
-    with pytest.raises(errors.UserError, match=r"other weights than those of .*run now: last checkpoint, after epoch 30 then and 31 now"):
+    with pytest.raises(
+        errors.UserError,
+        match=r"other weights than those of .*run now: last checkpoint, after epoch 30 then and 31 now",
+    ):
         retrieval.find_similar(tmp_path / "last.npz", [query])
     assert len(retrieval.find_similar(tmp_path / "best.npz", [query])[0].neighbours) == 6  # The best is what it was.
     assert len(retrieval.find_similar(tmp_path / "last.npz", [query], run_path=small_run)[0].neighbours) == 6
@@ -378,8 +410,12 @@ def test_find_similar_finds_images_that_moved_and_images_in_records(small_run, s
     retrieval.find_similar(tmp_path / "f.npz", [query], grid=tmp_path / "gone.png")
     said = capsys.readouterr().err
     assert "does not exist" in said and said.count("Not drawn") == 6
-    retrieval.find_similar(tmp_path / "f.npz", [query], grid=tmp_path / "g.png", data_dir=str(squares) if kind == "records" else
-                          small_run.read_config().data.directory)
+    retrieval.find_similar(
+        tmp_path / "f.npz",
+        [query],
+        grid=tmp_path / "g.png",
+        data_dir=str(squares) if kind == "records" else small_run.read_config().data.directory,
+    )
     assert "does not hold the images that" in capsys.readouterr().err
 
 

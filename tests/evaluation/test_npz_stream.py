@@ -35,8 +35,14 @@ def test_write_is_what_numpy_reads_without_pickle(path):
 def test_reader_reads_what_numpy_writes(tmp_path):
     np.savez(tmp_path / "a.npz", **ARRAYS)
     with npz_stream.Reader(tmp_path / "a.npz") as file:
-        np.testing.assert_array_equal(np.concatenate([block for _, block in file.blocks("features")]), ARRAYS["features"])
-        assert file.text("layer") == "fc7" and file.whole("epoch", "i", 0) == 8 and file.whole("classes", "U", 1).shape == (0,)
+        np.testing.assert_array_equal(
+            np.concatenate([block for _, block in file.blocks("features")]), ARRAYS["features"]
+        )
+        assert (
+            file.text("layer") == "fc7"
+            and file.whole("epoch", "i", 0) == 8
+            and file.whole("classes", "U", 1).shape == (0,)
+        )
 
 
 @pytest.mark.parametrize("block_bytes", [1, 160, 161, 100_000, 1 << 30])
@@ -91,7 +97,10 @@ HOSTILE = {
     "pickle": (pickle.dumps(Evil()), "damaged, or no .npz"),
     "objects": (npz({"a": OBJECTS.getvalue()}), "no array of numbers"),
     "compressed": (npz({"a": npy(floats("(1000000,)"), bytes(4_000_000))}, zipfile.ZIP_DEFLATED), "'a' is compressed"),
-    "vast": (npz({"a": npy(floats("(1000000000000, 4096)"), bytes(99))}), r"declared as \(1000000000000, 4096\), 16,3.* and has 99"),
+    "vast": (
+        npz({"a": npy(floats("(1000000000000, 4096)"), bytes(99))}),
+        r"declared as \(1000000000000, 4096\), 16,3.* and has 99",
+    ),
     "short": (npz({"a": npy(floats("(25,)"), bytes(99))}), "100 bytes, and has 99"),
     "long": (npz({"a": npy(floats("(24,)"), bytes(99))}), "96 bytes, and has 99"),
     "negative": (npz({"a": npy(floats("(-1, -1)"), bytes(4))}), "no array of numbers"),
@@ -102,7 +111,10 @@ HOSTILE = {
     "version": (npz({"a": npy(floats("(1,)"), bytes(4), b"\3\0")}), "no array of numbers"),
     "no header": (npz({"a": b"\x93NUMPY\1\0\xff\xff"}), "no array of numbers"),
     "foreign": (npz({"weights": npy(floats("(1,)"), bytes(4))}), "has no array 'a'; it has weights"),
-    "another kind": (npz({"a": npy(floats("(1,)", "<i4"), bytes(4))}), "must have 1 dimensions of kind 'f'; it is int32"),
+    "another kind": (
+        npz({"a": npy(floats("(1,)", "<i4"), bytes(4))}),
+        "must have 1 dimensions of kind 'f'; it is int32",
+    ),
     "another rank": (npz({"a": npy(floats("(1, 1)"), bytes(4))}), r"it is float32 \(1, 1\)"),
 }
 
@@ -113,7 +125,10 @@ def test_reader_refuses_what_is_no_such_file_in_a_line_and_in_little_memory(tmp_
     (tmp_path / "a.npz").write_bytes(content)
     tracemalloc.start()
     try:
-        with pytest.raises(npz_stream.ArrayFileError, match=message) as caught, npz_stream.Reader(tmp_path / "a.npz") as file:
+        with (
+            pytest.raises(npz_stream.ArrayFileError, match=message) as caught,
+            npz_stream.Reader(tmp_path / "a.npz") as file,
+        ):
             file.shape("a", "f", 1)
         assert tracemalloc.get_traced_memory()[1] < 3e6
     finally:
@@ -131,7 +146,10 @@ def test_reader_refuses_a_size_beyond_the_end_of_the_file(tmp_path):
     vast = npz({"a": npy(floats("(250000000,)"), bytes(100))})
     size = int.from_bytes(vast[vast.index(b"PK\1\2") + 24:][:4], "little") - 100 + 1_000_000_000
     (tmp_path / "a.npz").write_bytes(declaring(declaring(vast, 20, size), 24, size))
-    with pytest.raises(npz_stream.ArrayFileError, match="truncated or damaged"), npz_stream.Reader(tmp_path / "a.npz") as file:
+    with (
+        pytest.raises(npz_stream.ArrayFileError, match="truncated or damaged"),
+        npz_stream.Reader(tmp_path / "a.npz") as file,
+    ):
         file.whole("a", "f", 1)
 
 

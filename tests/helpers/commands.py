@@ -1,4 +1,4 @@
-"""Runs commands as a user types them, in the tests' own process: what a start of Python and TensorFlow takes is saved."""
+"""Runs commands as a user types them, in the tests' own process, which saves a start of Python and TensorFlow."""
 
 import contextlib
 import io

@@ -112,7 +112,9 @@ def test_a_tf_config_that_says_nothing_usable_is_refused(monkeypatch, stated, me
     monkeypatch.delenv("TF_CONFIG", raising=False)
     if stated:
         monkeypatch.setenv("TF_CONFIG", stated if isinstance(stated, str) else json.dumps(stated))
-    with pytest.raises(errors.UserError, match=rf"needs TF_CONFIG(.|\n)*{message}(.|\n)*python train.py --strategy=multi_worker"):
+    with pytest.raises(
+        errors.UserError, match=rf"needs TF_CONFIG(.|\n)*{message}(.|\n)*python train.py --strategy=multi_worker"
+    ):
         distribution.make_placement("multi_worker")
 
 

@@ -12,7 +12,9 @@ def factor_of(recipe, progress, divisions=0):
     return schedules.SCHEDULES[recipe.schedule](recipe, progress, divisions)
 
 
-@pytest.mark.parametrize(("progress", "factor"), [(0, 1), (24.99 / 91, 1), (25 / 91, .1), (50.9 / 91, .1), (51 / 91, .01), (.9, .001)])
+@pytest.mark.parametrize(
+    ("progress", "factor"), [(0, 1), (24.99 / 91, 1), (25 / 91, 0.1), (50.9 / 91, 0.1), (51 / 91, 0.01), (0.9, 0.001)]
+)
 def test_rate_factor_of_the_authors_steps(progress, factor):
     assert factor_of(architectures.ORIGINAL2012.recipe, progress) == pytest.approx(factor, rel=1e-12)
 
@@ -38,7 +40,9 @@ def test_plateau_divides_three_times_and_then_ends():
                     (3, False), (3, False), (4, True)]
 
 
-@pytest.mark.parametrize(("loss", "steps", "stuck"), [(1.609, 100, True), (1.60, 500, True), (1.609, 99, False), (1.5, 500, False)])
+@pytest.mark.parametrize(
+    ("loss", "steps", "stuck"), [(1.609, 100, True), (1.60, 500, True), (1.609, 99, False), (1.5, 500, False)]
+)
 def test_is_stuck_at_ln_classes(loss, steps, stuck):
     assert schedules.is_stuck(loss, math.log(5), steps) is stuck
 

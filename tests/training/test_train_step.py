@@ -40,7 +40,8 @@ def make_step(row, strategy="auto", devices=(), *, precision="float32", jit=Fals
     row = architectures.with_initialization(row, "he")
     recipe = recipes.Recipe(batch_size=batch_size, **({"learning_rate": 0.01} | recipe))
     return train_step.TrainStep(
-        row, recipe, distribution.make_placement(strategy, devices), seed=1, precision=precision, jit=jit, frozen=frozen)
+        row, recipe, distribution.make_placement(strategy, devices), seed=1, precision=precision, jit=jit, frozen=frozen
+    )
 
 
 def make_batches(row, count, batch_size=8, has_noise=False):
@@ -49,7 +50,9 @@ def make_batches(row, count, batch_size=8, has_noise=False):
     images = rng.integers(0, 256, (count, batch_size, row.image_size, row.image_size, 3), "uint8")
     labels = rng.integers(0, 5, (count, batch_size)).astype("int32")
     noise = rng.normal(0, 10, (count, batch_size, 3)).astype("float32")
-    return lambda worker, num_workers: tf.data.Dataset.from_tensor_slices(((images, noise) if has_noise else images, labels))
+    return lambda worker, num_workers: tf.data.Dataset.from_tensor_slices(
+        ((images, noise) if has_noise else images, labels)
+    )
 
 
 def train(step, dataset):
@@ -79,7 +82,10 @@ def graphs_of(step, batch):
     context.context().disable_run_metadata()
     # Keras may have drawn a weight meanwhile.
     graphs = [graph for graph in metadata.partition_graphs if any(n.name.startswith("gradients/") for n in graph.node)]
-    assert [{device(node.device) for node in graph.node} for graph in graphs] in ([{"CPU:0"}, {"CPU:1"}], [{"CPU:1"}, {"CPU:0"}])
+    assert [{device(node.device) for node in graph.node} for graph in graphs] in (
+        [{"CPU:0"}, {"CPU:1"}],
+        [{"CPU:1"}, {"CPU:0"}],
+    )
     return graphs
 
 
@@ -124,14 +130,20 @@ def test_split_computes_each_tower_on_its_device(row):
     norms, dense = sum("lrn" in stage.ops for stage in row.stages), towers - len(convolutions)
     dropouts = sum("dropout" in stage.ops for stage in row.stages)
     expected = {
-        "Conv2D": 2 * (len(convolutions),), "Conv2DBackpropFilter": 2 * (len(convolutions),),
-        "Conv2DBackpropInput": 2 * (len(convolutions) - 1,), "MaxPool": 2 * (pools,), "MaxPoolGrad": 2 * (pools,),
-        "ReluGrad": 2 * (towers,), "StatelessRandomUniformV2": 2 * (dropouts,),
-        "MatMul": (3 * dense + 3, 3 * dense), "SparseSoftmaxCrossEntropyWithLogits": (1, 0),
+        "Conv2D": 2 * (len(convolutions),),
+        "Conv2DBackpropFilter": 2 * (len(convolutions),),
+        "Conv2DBackpropInput": 2 * (len(convolutions) - 1,),
+        "MaxPool": 2 * (pools,),
+        "MaxPoolGrad": 2 * (pools,),
+        "ReluGrad": 2 * (towers,),
+        "StatelessRandomUniformV2": 2 * (dropouts,),
+        "MatMul": (3 * dense + 3, 3 * dense),
+        "SparseSoftmaxCrossEntropyWithLogits": (1, 0),
         # A kernel and a bias for each layer, and their momenta; the dropouts' counters; the optimizer's.
         "AssignVariableOp": (4 * (towers + 1) + dropouts + 1, 4 * towers + dropouts),
         # What XLA compiles: the normalisation, each LRN, the two halves of its gradient, the update of each large weight.
-        "PartitionedCall": (1 + 3 * norms + LARGE_WEIGHTS[row.name], 3 * norms + LARGE_WEIGHTS[row.name])}
+        "PartitionedCall": (1 + 3 * norms + LARGE_WEIGHTS[row.name], 3 * norms + LARGE_WEIGHTS[row.name]),
+    }
     assert {kind: kinds[kind] for kind in expected} == expected
 
     for variable in step.variables:  # Weights and momentum, and the dropouts' counters.
@@ -172,7 +184,9 @@ def test_split_sends_activations_where_the_architecture_says_so_and_nothing_else
 def test_split_is_the_same_network_as_without():
     plain, split = make_step(TOWERS), make_step(TOWERS, "split", TWO)
     assert [layer.name for layer in split.model.layers] == [layer.name for layer in plain.model.layers]
-    assert ([(v.path, v.shape, v.dtype) for v in split.variables] == [(v.path, v.shape, v.dtype) for v in plain.variables])
+    assert [(v.path, v.shape, v.dtype) for v in split.variables] == [
+        (v.path, v.shape, v.dtype) for v in plain.variables
+    ]
     images = worker_process.random_batch(TOWERS, 4)[0]
     np.testing.assert_allclose(split.model(images), plain.model(images), rtol=1e-6)
     batches = make_batches(TOWERS, 1)
@@ -205,7 +219,9 @@ def test_split_refuses_what_it_cannot_do():
         make_step(TOWERS, "split", TWO, jit=True)
     one = dataclasses.replace(TOWERS, stages=(
         *TOWERS.stages[:4], dataclasses.replace(TOWERS.stages[4], towers=1), *TOWERS.stages[5:]))
-    with pytest.raises(errors.UserError, match="towers has not two towers in every stage from conv1 to fc7.*These can: paper"):
+    with pytest.raises(
+        errors.UserError, match="towers has not two towers in every stage from conv1 to fc7.*These can: paper"
+    ):
         make_step(one, "split", TWO)
     with pytest.raises(errors.UserError, match="--strategy=split: caffe has not two towers"):
         make_step(architectures.CAFFE, "split", TWO)

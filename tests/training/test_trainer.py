@@ -118,7 +118,10 @@ def test_train_that_diverges_names_the_step_and_keeps_the_checkpoint(data, tmp_p
     run = tiny_config(epochs=3, learning_rate=1e6)
     with pytest.raises(reporter.TrainingError, match=r"at step \d+.*: the run has diverged.*--learning_rate=3.3e\+05"):
         trainer.train(run, data, tmp_path / "run")
-    assert all(np.isfinite(array).all() for array in (runs.RunDirectory(tmp_path / "run").read_checkpoint() or [{}])[0].values())
+    assert all(
+        np.isfinite(array).all()
+        for array in (runs.RunDirectory(tmp_path / "run").read_checkpoint() or [{}])[0].values()
+    )
 
 
 def spoiled(data, split, places, tmp_path):
@@ -136,7 +139,9 @@ def test_train_names_an_image_that_cannot_be_read(data, tmp_path, is_first):
     batch = input_pipeline.batch_indices(
         data.splits["train"], tiny_config().recipe, seed=3, epoch=0, step=0 if is_first else 3)
     bad_data, [bad] = spoiled(data, "train", batch[:1], tmp_path)
-    with pytest.raises(errors.DataError, match=rf"cannot be read: {bad}: .*\nRemove or replace it.*--on_bad_image=skip"):
+    with pytest.raises(
+        errors.DataError, match=rf"cannot be read: {bad}: .*\nRemove or replace it.*--on_bad_image=skip"
+    ):
         trainer.train(tiny_config(), bad_data, tmp_path / "run")
 
 
@@ -165,10 +170,14 @@ def test_train_skips_what_cannot_be_read_as_if_the_next_image_stood_there(data, 
 @pytest.mark.parametrize("steps", [2, 4])
 def test_train_that_skips_resumes_with_the_same_bits(data, tmp_path, monkeypatch, capsys, steps):
     train = data.splits["train"]
-    places = [input_pipeline.batch_indices(train, tiny_config().recipe, seed=3, epoch=0, step=step)[1] for step in (1, 3)]
+    places = [
+        input_pipeline.batch_indices(train, tiny_config().recipe, seed=3, epoch=0, step=step)[1] for step in (1, 3)
+    ]
     bad_data, _ = spoiled(data, "train", places, tmp_path)
     trainer.train(tiny_config(), bad_data, tmp_path / "whole", on_bad_image="skip")
-    assert not trainer.train(tiny_config(), bad_data, tmp_path / "parts", on_bad_image="skip", on_step_end=signal_after(steps))
+    assert not trainer.train(
+        tiny_config(), bad_data, tmp_path / "parts", on_bad_image="skip", on_step_end=signal_after(steps)
+    )
     trainer.train(tiny_config(), bad_data, tmp_path / "parts", on_bad_image="skip")
     expected = final_arrays(tmp_path / "whole")
     for name, array in final_arrays(tmp_path / "parts").items():
@@ -243,7 +252,9 @@ def test_train_names_the_step_of_a_loss_that_is_not_finite(data, tmp_path, monke
     monkeypatch.setattr(
         train_step.TrainStep, "__call__",
         lambda self, batch, is_stop: train_step.StepResult(tf.constant([math.nan, 0, 0])))
-    with pytest.raises(reporter.TrainingError, match=r"The loss is nan at step 1 \(epoch 1\): the run has diverged. Start"):
+    with pytest.raises(
+        reporter.TrainingError, match=r"The loss is nan at step 1 \(epoch 1\): the run has diverged. Start"
+    ):
         trainer.train(tiny_config(), data, tmp_path / "run")
     assert runs.RunDirectory(tmp_path / "run").steps() == []
 
@@ -358,8 +369,16 @@ def test_train_with_auto_precision_resumes_with_the_runs(data, tmp_path, monkeyp
 @pytest.mark.parametrize("schedule", ["plateau", "steps", "cosine"])
 def test_train_sets_the_rates_of_the_schedule(data, tmp_path, monkeypatch, schedule):
     recipe = dataclasses.replace(
-        architectures.ORIGINAL2012.recipe, batch_size=8, epochs=4, schedule=schedule, learning_rate=1e-3, weight_decay=0,
-        steps=((.5, .1),), bias_steps=(), conv1_steps=((.75, 0.),))
+        architectures.ORIGINAL2012.recipe,
+        batch_size=8,
+        epochs=4,
+        schedule=schedule,
+        learning_rate=1e-3,
+        weight_decay=0,
+        steps=((0.5, 0.1),),
+        bias_steps=(),
+        conv1_steps=((0.75, 0.0),),
+    )
     seen = []
 
     def watch(state, step):
@@ -400,7 +419,13 @@ def test_train_goes_on_from_a_checkpoint_of_any_other_placement(data, tmp_path, 
     run = tiny_config(clip_norm=0.5)
     assert trainer.train(run, data, tmp_path / "plain")
     for strategy, devices in (("split", TWO), ("mirrored", TWO), ("auto", ()), ("split", TWO[::-1])):
-        trainer.train(run, data, tmp_path / "mixed", placement=distribution.make_placement(strategy, devices), on_step_end=signal_after(3))
+        trainer.train(
+            run,
+            data,
+            tmp_path / "mixed",
+            placement=distribution.make_placement(strategy, devices),
+            on_step_end=signal_after(3),
+        )
     assert "is complete" not in capsys.readouterr().out  # The fourth did the last step.
     assert_same_arrays(final_arrays(tmp_path / "mixed"), final_arrays(tmp_path / "plain"), rtol=1e-4, atol=1e-6)
 

@@ -116,7 +116,9 @@ def test_what_starts_anew_has_numbers_that_nothing_had(source, five, tmp_path, m
     flat = np.concatenate([value.ravel() for value in values])
     assert len(np.unique(flat)) >= len(flat) - 3  # Chance makes one pair equal; the same draw would make 600.
     assert not any(first[name.replace("kernel", "bias")].any() for name in new)  # He's rule has biases of zero.
-    assert np.std(first["fc6_a/kernel"]) == pytest.approx(72 ** -.5, rel=.2) and np.std(first["fc8/kernel"]) == pytest.approx(.01, rel=.4)
+    assert np.std(first["fc6_a/kernel"]) == pytest.approx(72**-0.5, rel=0.2) and np.std(
+        first["fc8/kernel"]
+    ) == pytest.approx(0.01, rel=0.4)
     assert same(weights_of(before, CONV), first) == set(weights_of(before, CONV))
     again = start(train_config, five, tmp_path / "again", monkeypatch)
     assert same(first, again) == set(first)
@@ -141,7 +143,9 @@ def test_frozen_weights_do_not_move_by_a_bit_and_the_others_do(source, three, tm
 def test_a_tower_can_be_frozen_alone_and_a_middle_layer_too(source, five, tmp_path):
     trainer.train(tiny_config(source, freeze=("conv1_a", "fc6_b")), five, tmp_path / "run")
     before, after = arrays_of(source), arrays_of(tmp_path / "run")
-    assert same(weights_of(before), after) == {f"{layer}/{kind}" for layer in ("conv1_a", "fc6_b") for kind in ("kernel", "bias")}
+    assert same(weights_of(before), after) == {
+        f"{layer}/{kind}" for layer in ("conv1_a", "fc6_b") for kind in ("kernel", "bias")
+    }
 
 
 @pytest.mark.parametrize("freeze", [CONV, ()])
@@ -202,7 +206,11 @@ def test_the_input_comes_with_the_weights(five, three, tmp_path, monkeypatch):
     train_config = tiny_config(run, initialization="row", learning_rate=0.0, epochs=1)
     trainer.train(train_config, five, tmp_path / "run")
     shutil.rmtree(tmp_path / "source")
-    trainer.train(dataclasses.replace(train_config, recipe=dataclasses.replace(train_config.recipe, epochs=2)), five, tmp_path / "run")
+    trainer.train(
+        dataclasses.replace(train_config, recipe=dataclasses.replace(train_config.recipe, epochs=2)),
+        five,
+        tmp_path / "run",
+    )
     tuned, _, _ = runs.load_model(runs.RunDirectory(tmp_path / "run"))
     images = np.random.default_rng(1).integers(0, 256, (3, 67, 67, 3)).astype("uint8")
     assert np.ptp(tuned(images).numpy()) > 0
@@ -258,7 +266,9 @@ def executed(graph):
 def test_nothing_is_computed_backwards_below_the_lowest_layer_that_learns(
         source, five, tmp_path, freeze, filters, inputs, fused, pools, products):
     train_config = tiny_config(source, freeze=freeze)
-    run_config = run_setup.make_run_config(train_config, five, transfer_learning.find_source(str(source), tmp_path / "run"))
+    run_config = run_setup.make_run_config(
+        train_config, five, transfer_learning.find_source(str(source), tmp_path / "run")
+    )
     step = train_step.TrainStep(run_config.architecture, train_config.recipe, frozen=freeze)
     graph = step._step.get_concrete_function(
         (tf.TensorSpec([8, 67, 67, 3], tf.uint8), tf.TensorSpec([8], tf.int32)), tf.constant(0.0)).graph
@@ -285,8 +295,15 @@ def test_the_rate_of_new_layers_is_a_multiple_and_their_decay_goes_with_it():
     sgd.apply([tf.ones(variable.shape) for variable in model.trainable_variables], model.trainable_variables)
     values = {variable.path: float(variable.numpy().flat[0]) for variable in model.trainable_variables}
     # Caffe: the rate of a weight is lr * lr_mult, and takes gradient and decay alike.
-    assert values == pytest.approx({
-        "fc7_a/kernel": 2 - .1 * (1 + .05 * 2), "fc7_a/bias": 2 - .2, "fc8/kernel": 2 - 1.0 * (1 + .05 * 2), "fc8/bias": 0.0}, abs=1e-6)
+    assert values == pytest.approx(
+        {
+            "fc7_a/kernel": 2 - 0.1 * (1 + 0.05 * 2),
+            "fc7_a/bias": 2 - 0.2,
+            "fc8/kernel": 2 - 1.0 * (1 + 0.05 * 2),
+            "fc8/bias": 0.0,
+        },
+        abs=1e-6,
+    )
 
 
 def test_a_run_multiplies_the_rate_of_its_new_layers_alone(source, three, tmp_path, monkeypatch):
@@ -315,25 +332,43 @@ def test_choose_layers(flags, frozen, new):
 
 
 def test_choose_layers_in_a_row_without_towers():
-    assert transfer_learning.choose_layers(architectures.UNGROUPED, freeze_until="conv2", reinitialize=["fc8"]) == (("conv1", "conv2"), ("fc8",))
+    assert transfer_learning.choose_layers(architectures.UNGROUPED, freeze_until="conv2", reinitialize=["fc8"]) == (
+        ("conv1", "conv2"),
+        ("fc8",),
+    )
 
 
-@pytest.mark.parametrize(("flags", "message"), [
-    ({"freeze": ["conv9"]}, "--freeze=conv9 is no layer of paper. It has: conv1, conv2, .*fc8; towers: conv1_a, .*fc7_b"),
-    ({"reinitialize": ["fc8_a"]}, "--reinitialize=fc8_a is no layer of paper. It has: conv1"),
-    ({"freeze_until": "pool5"}, "--freeze_until=pool5 is no stage of paper. It has: conv1, conv2"),
-    ({"freeze_until": "conv2_a"}, "--freeze_until=conv2_a is no stage"),
-    ({"freeze": ["conv1"], "freeze_until": "conv2"}, "--freeze=conv1 and --freeze_until=conv2 both say .* Give one"),
-    ({"freeze_until": "fc8"}, "All layers of paper would be frozen.* Leave at least fc8 free"),
-    ({"freeze": PAPER_LAYERS}, "All layers of paper would be frozen"),
-    ({"freeze": ["fc7"], "reinitialize": ["fc7_b"]}, r"fc7_b cannot be frozen: it is to start anew \(--reinitialize\)")])
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            {"freeze": ["conv9"]},
+            "--freeze=conv9 is no layer of paper. It has: conv1, conv2, .*fc8; towers: conv1_a, .*fc7_b",
+        ),
+        ({"reinitialize": ["fc8_a"]}, "--reinitialize=fc8_a is no layer of paper. It has: conv1"),
+        ({"freeze_until": "pool5"}, "--freeze_until=pool5 is no stage of paper. It has: conv1, conv2"),
+        ({"freeze_until": "conv2_a"}, "--freeze_until=conv2_a is no stage"),
+        (
+            {"freeze": ["conv1"], "freeze_until": "conv2"},
+            "--freeze=conv1 and --freeze_until=conv2 both say .* Give one",
+        ),
+        ({"freeze_until": "fc8"}, "All layers of paper would be frozen.* Leave at least fc8 free"),
+        ({"freeze": PAPER_LAYERS}, "All layers of paper would be frozen"),
+        (
+            {"freeze": ["fc7"], "reinitialize": ["fc7_b"]},
+            r"fc7_b cannot be frozen: it is to start anew \(--reinitialize\)",
+        ),
+    ],
+)
 def test_choose_layers_refuses(flags, message):
     with pytest.raises(transfer_learning.TransferError, match=message):
         transfer_learning.choose_layers(architectures.PAPER, **flags)
 
 
 def test_a_last_layer_that_must_be_replaced_cannot_be_frozen(source, three, five, tmp_path):
-    with pytest.raises(transfer_learning.TransferError, match="fc8 cannot be frozen: its weights are for the 5 classes of .*here are 3"):
+    with pytest.raises(
+        transfer_learning.TransferError, match="fc8 cannot be frozen: its weights are for the 5 classes of .*here are 3"
+    ):
         trainer.train(tiny_config(source, freeze=("fc8",)), three, tmp_path / "run")
     assert not (tmp_path / "run" / "config.json").exists()
     trainer.train(tiny_config(source, freeze=("fc8",), epochs=1), five, tmp_path / "run")
@@ -346,7 +381,9 @@ def test_check_flags_with_a_source(source, tmp_path, given, message):
     found = transfer_learning.find_source(str(source), tmp_path / "run")
     with pytest.raises(transfer_learning.TransferError, match=message):
         transfer_learning.check_flags(found, given)
-    transfer_learning.check_flags(found, {"architecture": "tiny", "mean": "pixel", "freeze": ["conv1"], "reinitialize": None})
+    transfer_learning.check_flags(
+        found, {"architecture": "tiny", "mean": "pixel", "freeze": ["conv1"], "reinitialize": None}
+    )
 
 
 @pytest.mark.parametrize("name", ["freeze", "freeze_until", "reinitialize", "new_layer_learning_rate_multiplier"])
@@ -357,14 +394,18 @@ def test_check_flags_without_a_source(name):
 
 def test_find_source_says_what_is_wrong(tmp_path, source):
     (tmp_path / "bvlc_alexnet.caffemodel").write_bytes(b"")
-    with pytest.raises(transfer_learning.TransferError, match=r"is a file.*\n  python -m alexnet_tf import_weights --source="):
+    with pytest.raises(
+        transfer_learning.TransferError, match=r"is a file.*\n  python -m alexnet_tf import_weights --source="
+    ):
         transfer_learning.find_source(str(tmp_path / "bvlc_alexnet.caffemodel"), tmp_path / "run")
     with pytest.raises(transfer_learning.TransferError, match="nowhere has no config.json"):
         transfer_learning.find_source(str(tmp_path / "nowhere"), tmp_path / "run")
     shutil.copy(source / "config.json", tmp_path / "config.json")
     with pytest.raises(transfer_learning.TransferError, match="has no checkpoint"):
         transfer_learning.find_source(str(tmp_path), tmp_path / "run")
-    assert transfer_learning.find_source(f"{source}/", tmp_path / "run") == transfer_learning.find_source(str(source), tmp_path / "run")
+    assert transfer_learning.find_source(f"{source}/", tmp_path / "run") == transfer_learning.find_source(
+        str(source), tmp_path / "run"
+    )
 
 
 def test_a_run_says_what_comes_from_where(source, five, three, tmp_path, monkeypatch, capsys):
@@ -372,8 +413,10 @@ def test_a_run_says_what_comes_from_where(source, five, three, tmp_path, monkeyp
           tmp_path / "run", monkeypatch)
     out = capsys.readouterr().out
     # conv1: 2 x (363 x 4 + 4); conv2: 2 x (100 x 4 + 4); fc6: 2 x (72 x 4 + 4); fc8: 8 x 3 + 3.
-    assert (f"Weights: from {source} (last checkpoint, step 20); fc8 is new (3 classes instead of 5), at 10 times the rate; "
-            "frozen: conv1, conv2_b (1,015 of 4,331 parameters learn)") in out
+    assert (
+        f"Weights: from {source} (last checkpoint, step 20); fc8 is new (3 classes instead of 5), at 10 times the rate; "
+        "frozen: conv1, conv2_b (1,015 of 4,331 parameters learn)"
+    ) in out
     assert f"Input: the mean colour and scale of {source}, which its weights were trained with, not those of" in out
     assert "Network: tiny, 4,331 parameters" in out
     renamed = dataclasses.replace(five, class_names=("v", "w", "x", "y", "z"))

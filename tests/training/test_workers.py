@@ -146,7 +146,9 @@ def test_a_job_that_is_stopped_and_killed_ends_with_the_same_bits(make_job, whol
 
     assert [status for status, _ in job.start()] == [0, 0], job.outs
     assert job.steps(0) == whole.steps(0)
-    assert dict(job.steps(1)) == dict(whole.steps(1))  # It may have begun a step that the other one did not live to see.
+    assert dict(job.steps(1)) == dict(
+        whole.steps(1)
+    )  # It may have begun a step that the other one did not live to see.
     (arrays, state), (expected, expected_state) = job.checkpoint(), whole.checkpoint()
     assert arrays.keys() == expected.keys()
     for name, array in expected.items():
@@ -176,5 +178,10 @@ def test_a_worker_that_is_lost_before_the_first_step_is_told_in_a_line(make_job)
 def test_a_batch_that_two_workers_cannot_divide_is_refused(data):
     with pytest.raises(errors.UserError, match="multiple of the number of workers; got 7 and 2"):
         input_pipeline.make_train_dataset(
-            discovery.find_dataset(str(data)).splits["train"], recipes.Recipe(batch_size=7), image_size=67, seed=0, epoch=0,
-            num_workers=2)
+            discovery.find_dataset(str(data)).splits["train"],
+            recipes.Recipe(batch_size=7),
+            image_size=67,
+            seed=0,
+            epoch=0,
+            num_workers=2,
+        )

@@ -135,7 +135,9 @@ def test_imported_caffemodel_computes_what_opencv_computes(row, is_old, narrow_r
     model, run_config, _ = runs.load_model(run)
     images = make_images(227)
     logits = model(images).numpy()
-    assert run_config.train.architecture == row and lines[0].startswith(f"Network: {row} (by its shapes and the order of")
+    assert run_config.train.architecture == row and lines[0].startswith(
+        f"Network: {row} (by its shapes and the order of"
+    )
     assert difference(logits, opencv_logits(deploy_of(row), content, images, CAFFE_MEAN)) < 1e-4
     # The order of pooling and LRN is the only difference of the two, and the comparison sees it.
     other = "caffe" if row == "caffenet" else "caffenet"
@@ -204,10 +206,17 @@ def test_imported_mean_image_is_subtracted_at_its_place(narrow_rows, class_file,
     expected = opencv_logits(deploy(order), caffemodel_bytes(order, weights), images, shown)
     for number, name in enumerate(("mean.binaryproto", "mean.npy")):
         run, lines = imported(
-            tmp_path, f"{number}.caffemodel", caffemodel_bytes(order, weights), classes=class_file, mean=str(tmp_path / name))
+            tmp_path,
+            f"{number}.caffemodel",
+            caffemodel_bytes(order, weights),
+            classes=class_file,
+            mean=str(tmp_path / name),
+        )
         assert "minus a mean image" in lines[1]
         assert difference(runs.load_model(run)[0](images).numpy(), expected) < 1e-4
-    run, _ = imported(tmp_path, "2.caffemodel", caffemodel_bytes(order, weights), classes=class_file, mean="104,117,123")
+    run, _ = imported(
+        tmp_path, "2.caffemodel", caffemodel_bytes(order, weights), classes=class_file, mean="104,117,123"
+    )
     expected = opencv_logits(deploy(order), caffemodel_bytes(order, weights), images, (123, 117, 104))
     assert difference(runs.load_model(run)[0](images).numpy(), expected) < 1e-4
 

@@ -114,7 +114,9 @@ def test_recognise_tells_caffes_two_by_the_layers_order(name):
 
 def test_recognise_refuses_another_lrn_and_says_which():
     layers = layers_of(CAFFE_ORDER["caffe"], lrn_parameters=lrn_field(5e-4, 2.0))
-    with pytest.raises(containers.WeightFileError, match=r"(?s)file: conv1 ReLU LRN\(local_size=5, alpha=0.0005.*k=2\).*--arch"):
+    with pytest.raises(
+        containers.WeightFileError, match=r"(?s)file: conv1 ReLU LRN\(local_size=5, alpha=0.0005.*k=2\).*--arch"
+    ):
         layouts.detect_architecture("caffemodel", entries_of("caffe"), layers=layers)
     row, how = layouts.detect_architecture("caffemodel", entries_of("caffe"), layers=layers, architecture="caffe")
     assert row.name == "caffe" and how.startswith("as you said, though the file's layers are in another order")

@@ -210,7 +210,10 @@ def test_truncated_files_are_refused(part):
 
 def test_read_torch_and_read_npy_say_what_a_foreign_file_is_not():
     for content in (b"<html>404</html>", b"x", bytes(1000), b"PK\3\4" + bytes(50)):
-        assert "torch.save" in refuse(pickled_arrays.read_torch, content)[0] or "zip" in refuse(pickled_arrays.read_torch, content)[0]
+        assert (
+            "torch.save" in refuse(pickled_arrays.read_torch, content)[0]
+            or "zip" in refuse(pickled_arrays.read_torch, content)[0]
+        )
         assert "no .npy file" in refuse(pickled_arrays.read_npy, content)[0]
 
 
