@@ -53,7 +53,7 @@ def lrn_field(alpha=1e-4, k=None):
     return parameters + (b"" if k is None else b"\x2d" + struct.pack("<f", k))
 
 
-def caffemodel_bytes(order, weights, is_old=False, lrn_parameters=lrn_field()):
+def caffemodel_bytes(order, weights, is_old=False, lrn_parameters=None):
     """A .caffemodel of (name, type) in order, as a training leaves it: with its data and loss layers."""
     numbers = {"Convolution": 4, "InnerProduct": 14, "ReLU": 18, "LRN": 15, "Pooling": 17, "Dropout": 6, "Data": 5,
                "SoftmaxWithLoss": 21}
@@ -61,7 +61,7 @@ def caffemodel_bytes(order, weights, is_old=False, lrn_parameters=lrn_field()):
     layers = [("data", "Data"), *((each, kind(each)) for each in order.split()), ("loss", "SoftmaxWithLoss")]
     for name, type_name in layers:
         blobs = b"".join(field(6 if is_old else 7, blob(each, is_old)) for each in weights.get(name, ()))
-        norm = field(18 if is_old else 118, lrn_parameters) if type_name == "LRN" else b""
+        norm = field(18 if is_old else 118, lrn_parameters or lrn_field()) if type_name == "LRN" else b""
         if is_old:
             parts.append(field(2, field(4, name) + number_field(5, numbers[type_name]) + blobs + norm))
         else:

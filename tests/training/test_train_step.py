@@ -141,7 +141,7 @@ def test_split_computes_each_tower_on_its_device(row):
         "SparseSoftmaxCrossEntropyWithLogits": (1, 0),
         # A kernel and a bias for each layer, and their momenta; the dropouts' counters; the optimizer's.
         "AssignVariableOp": (4 * (towers + 1) + dropouts + 1, 4 * towers + dropouts),
-        # What XLA compiles: the normalisation, each LRN, the two halves of its gradient, the update of each large weight.
+        # What XLA compiles: the normalisation, each LRN, both halves of its gradient, the update of each large weight.
         "PartitionedCall": (1 + 3 * norms + LARGE_WEIGHTS[row.name], 3 * norms + LARGE_WEIGHTS[row.name]),
     }
     assert {kind: kinds[kind] for kind in expected} == expected

@@ -245,7 +245,7 @@ def test_a_run_of_imported_weights_is_a_source(five, three, tmp_path, monkeypatc
 
 
 def executed(graph):
-    """Returns the operations of a function's graph that its outputs and its assignments need: the runtime runs no others."""
+    """Returns the operations of a function's graph that its outputs and assignments need: no others are run."""
     found, waiting = set(), [tensor.op for tensor in graph.outputs] + list(graph.control_outputs)
     while waiting:
         operation = waiting.pop()
@@ -255,7 +255,7 @@ def executed(graph):
     return found
 
 
-# Two towers of convolutions, conv1 with LRN, both with pools; fc6 in two towers; fc8. The forward pass has 4 and 3 products.
+# Two towers of convolutions, conv1 with LRN, both with pools; fc6 in two towers; fc8. Forward there are 4 and 3 products.
 @pytest.mark.parametrize(("freeze", "filters", "inputs", "fused", "pools", "products"), [
     ((), 4, 2, 4, 4, 3 + 2 + 4),
     (("conv1_a", "conv1_b"), 2, 0, 0, 2, 3 + 2 + 4),
@@ -275,8 +275,8 @@ def test_nothing_is_computed_backwards_below_the_lowest_layer_that_learns(
     counts = collections.Counter(operation.type for operation in executed(graph))
     assert counts["Conv2DBackpropFilter"] == filters and counts["Conv2DBackpropInput"] == inputs
     assert counts["Conv2D"] == 4
-    # Forward the normalisation and two LRN are fused functions. LRN's gradient is two in each tower; these weights are too
-    # small for a fused update.
+    # Forward the normalisation and two LRN are fused functions. LRN's gradient is two in each tower; these weights are
+    # too small for a fused update.
     assert counts["StatefulPartitionedCall"] + counts["PartitionedCall"] == 3 + fused
     assert counts["MaxPoolGrad"] == pools and counts["MatMul"] == products
     if set(CONV) <= {*freeze}:  # Not even traced, so that it rests on no sgd of graphs.
@@ -414,8 +414,8 @@ def test_a_run_says_what_comes_from_where(source, five, three, tmp_path, monkeyp
     out = capsys.readouterr().out
     # conv1: 2 x (363 x 4 + 4); conv2: 2 x (100 x 4 + 4); fc6: 2 x (72 x 4 + 4); fc8: 8 x 3 + 3.
     assert (
-        f"Weights: from {source} (last checkpoint, step 20); fc8 is new (3 classes instead of 5), at 10 times the rate; "
-        "frozen: conv1, conv2_b (1,015 of 4,331 parameters learn)"
+        f"Weights: from {source} (last checkpoint, step 20); fc8 is new (3 classes instead of 5), at 10 times the "
+        "rate; frozen: conv1, conv2_b (1,015 of 4,331 parameters learn)"
     ) in out
     assert f"Input: the mean colour and scale of {source}, which its weights were trained with, not those of" in out
     assert "Network: tiny, 4,331 parameters" in out

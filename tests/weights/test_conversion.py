@@ -81,9 +81,9 @@ def deploy(order, width=WIDTH, classes=CLASSES):
     for name in order.split():
         top = last if kind(name) in ("ReLU", "Dropout") else name
         parameters = {
-            "Convolution": lambda: "convolution_param {{ {} }}".format(
+            "Convolution": lambda name=name: "convolution_param {{ {} }}".format(
                 "num_output: {} kernel_size: {} stride: {} pad: {} group: {}".format(*CONV[name])),
-            "InnerProduct": lambda: f"inner_product_param {{ num_output: {units[name]} }}",
+            "InnerProduct": lambda name=name: f"inner_product_param {{ num_output: {units[name]} }}",
             "LRN": lambda: "lrn_param { local_size: 5 alpha: 0.0001 beta: 0.75 }",
             "Pooling": lambda: "pooling_param { pool: MAX kernel_size: 3 stride: 2 }"}.get(kind(name), str)()
         text += f'layer {{ name: "{name}" type: "{kind(name)}" bottom: "{last}" top: "{top}" {parameters} }}\n'
