@@ -1,26 +1,29 @@
-"""Asks a TF Serving server what is on an image, over gRPC or REST: the other end of what `export.py` writes.
+"""Asks a TF Serving server to classify an image, over gRPC or REST: the other end of an exported SavedModel.
 
-Works with any server whose default signature takes `image_bytes` and gives `classes` and `scores`.
+Works with any server whose default signature takes `image_bytes` and returns `classes` and `scores`.
 """
 
 import base64
 import http.client
 import json
 import urllib.error
+import urllib.parse
 import urllib.request
+from collections.abc import Iterable
 
 from alexnet_tf import errors
 
 
 class ServingError(errors.UserError):
-    """The server cannot be asked, or not so; the message says why."""
+    """The server cannot be asked; the message says why and what to do."""
 
 
 class ImageRefused(ServingError):
-    """The server is well, and says that an image cannot be read."""
+    """The server works, and answers that an image cannot be read."""
 
 
-def classify(server: str, image_bytes: bytes, *, model: str = "alexnet", timeout: float = 60.0) -> list:
+def classify(
+    server: str, image_bytes: bytes, *, model: str = "alexnet", timeout: float = 60.0) -> list[tuple[str, float]]:
     """Asks a server for an image's classes.
 
     Args:
@@ -34,13 +37,28 @@ def classify(server: str, image_bytes: bytes, *, model: str = "alexnet", timeout
 
     Raises:
         ImageRefused: If the server cannot read the image.
-        ServingError: If there is no such server or model, or its answer is another.
+        ServingError: If there is no such server or model, or its answer has no classes and scores.
     """
-    ask = _ask_rest if server.startswith(("http://", "https://")) else _ask_grpc
+    is_rest = server.startswith(("http://", "https://"))
+    _check_address(server if is_rest else f"//{server}")
+    ask = _ask_rest if is_rest else _ask_grpc
     return ask(server.rstrip("/"), image_bytes, model, timeout)
 
 
-def _ask_grpc(server, image_bytes, model, timeout):
+def _check_address(address: str) -> None:
+    """Checks that an address has a host, and a port that is a number if it has one."""
+    try:
+        parts = urllib.parse.urlsplit(address)
+        is_right = bool(parts.hostname) and (parts.port is None or parts.port > 0) and " " not in address
+    except ValueError:
+        is_right = False
+    if not is_right:
+        raise ServingError(
+            f"--server={address.removeprefix('//')} is no address. gRPC is --server=HOST:8500, REST is "
+            "--server=http://HOST:8501; an IPv6 address stands in brackets, http://[::1]:8501.")
+
+
+def _ask_grpc(server: str, image_bytes: bytes, model: str, timeout: float) -> list[tuple[str, float]]:
     import grpc
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
@@ -58,23 +76,27 @@ def _ask_grpc(server, image_bytes, model, timeout):
     return [(name.decode("utf-8", "replace"), score) for name, score in zip(names, scores, strict=True)]
 
 
-# What the REST interface makes of gRPC's codes.
+# gRPC's codes as the REST interface sends them.
 _HTTP_CODES = {400: "INVALID_ARGUMENT", 404: "NOT_FOUND", 503: "UNAVAILABLE"}
 
 
-def _ask_rest(server, image_bytes, model, timeout):
+def _ask_rest(server: str, image_bytes: bytes, model: str, timeout: float) -> list[tuple[str, float]]:
     body = json.dumps({"instances": [{"image_bytes": {"b64": base64.b64encode(image_bytes).decode()}}]})
-    request = urllib.request.Request(f"{server}/v1/models/{model}:predict", body.encode())
+    request = urllib.request.Request(f"{server}/v1/models/{urllib.parse.quote(model, safe='')}:predict", body.encode())
     try:
         with urllib.request.urlopen(request, timeout=timeout) as response:
             [prediction] = json.load(response)["predictions"]
         return list(zip(prediction["classes"], prediction["scores"], strict=True))
     except urllib.error.HTTPError as error:
         raise _explained(server, _HTTP_CODES.get(error.code, str(error.code)), _message(error.read())) from error
+    except http.client.BadStatusLine as error:
+        raise ServingError(
+            f"{server} does not speak HTTP. If that is the gRPC port, leave http:// out: --server="
+            f"{server.split('//')[1]}; REST has a port of its own, 8501 by default.") from error
     except (OSError, http.client.HTTPException) as error:
         raise _explained(server, "UNAVAILABLE", str(getattr(error, "reason", error))) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise _other_signature(server, "something else") from error
+        raise _other_signature(server, ()) from error
 
 
 def _message(body: bytes) -> str:
@@ -85,13 +107,13 @@ def _message(body: bytes) -> str:
         return body[:500].decode("utf-8", "replace")
 
 
-def _explained(server, code, details) -> ServingError:
+def _explained(server: str, code: str, details: str | None) -> ServingError:
     """Returns what a person can do about an error code of gRPC's."""
     first_line = (details or "").strip().split("\n")[0]
     if code == "INVALID_ARGUMENT" and "signature" not in first_line.lower():
         return ImageRefused(first_line)
     if code == "NOT_FOUND":
-        return ServingError(f"{server} serves no such model: {first_line}. Say its name: --model_name=NAME.")
+        return ServingError(f"{server} serves no such model: {first_line}. Give its name: --model_name=NAME.")
     if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
         return ServingError(
             f"{server} does not answer ({first_line}). Is the server up? gRPC is --server=HOST:8500, REST is "
@@ -99,7 +121,8 @@ def _explained(server, code, details) -> ServingError:
     return ServingError(f"{server}: {code}: {first_line}")
 
 
-def _other_signature(server, got) -> ServingError:
+def _other_signature(server: str, got: Iterable[str]) -> ServingError:
+    names = ", ".join(sorted(got))
     return ServingError(
-        f"{server} answers with {', '.join(got) if not isinstance(got, str) else got}, not with classes and scores: "
-        "the model there was not written by export.py.")
+        f"{server} answers with {names or 'something else'}, not with classes and scores: the model there is "
+        "not an exported SavedModel of this project.")

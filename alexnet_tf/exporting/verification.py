@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from alexnet_tf import atomic_files, errors, shell
-from alexnet_tf.exporting import engines, latency, quiet
+from alexnet_tf.exporting import engines, latency
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +123,8 @@ def _run_apart(name: str, paths: list[str], pixels: np.ndarray, expected: np.nda
     """Runs an engine on files in a process of its own; a file at which it crashes is refused."""
     results: list[Result] = []
     while len(results) < len(paths):
-        with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        context = multiprocessing.get_context("spawn")
+        with concurrent.futures.ProcessPoolExecutor(1, context, initializer=_silence) as pool:
             try:
                 for path in paths[len(results):]:
                     results.append(pool.submit(_run_here, name, path, pixels, expected).result())
@@ -132,15 +133,25 @@ def _run_apart(name: str, paths: list[str], pixels: np.ndarray, expected: np.nda
     return results
 
 
+def _silence() -> None:
+    """Keeps what engines write to standard error off the screen, to the end of their process."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+def _first_words(error: Exception) -> str:
+    """Returns the line of an error that says something: OpenVINO's begin with places in its source."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    telling = [line for line in lines if line and not line.startswith(("Exception from", "Check '"))]
+    return (telling or lines or [type(error).__name__])[0][:120]
+
+
 def _run_here(name: str, path: str, pixels: np.ndarray, expected: np.ndarray) -> Result:
     """Runs in a process of its own: one engine on one file."""
     try:
-        with quiet.quiet_standard_error():
-            predict = engines.ENGINES[name].load(path)
-            got = predict(pixels)
-            milliseconds = latency.milliseconds(lambda: predict(pixels[:1]))
+        predict = engines.ENGINES[name].load(path)
+        got = predict(pixels)
+        milliseconds = latency.milliseconds(lambda: predict(pixels[:1]))
     except Exception as error:  # Whatever an engine raises is its answer.
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        return Result("", "", refusal=lines[0][:120])
+        return Result("", "", refusal=_first_words(error))
     agreement = float((got.argmax(axis=-1) == expected.argmax(axis=-1)).mean())
     return Result("", "", agreement, float(np.abs(got - expected).max()), milliseconds)

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import threading
 import time
+import urllib.parse
 import urllib.request
 
 import grpc
@@ -55,7 +56,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):  # noqa: N802
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        model = self.path.removeprefix("/v1/models/").removesuffix(":predict")
+        model = urllib.parse.unquote(self.path.removeprefix("/v1/models/").removesuffix(":predict"))
         try:
             [key] = request["instances"][0]
             values = [each[key] for each in request["instances"]]
@@ -129,6 +130,31 @@ def test_classify_refuses_an_answer_of_another_kind(servers, monkeypatch):
     other = lambda *_: {"probabilities": tf.zeros([1, 5])}  # noqa: E731
     monkeypatch.setattr(Servicer, "run", other)
     for address in addresses.values():
+        with pytest.raises(serving_client.ServingError, match="not with classes and scores"):
+            serving_client.classify(address, ENCODED[0])
+
+
+@pytest.mark.parametrize("server", ["http://[::1", "http://", "host:port", "", "http://a b:8501", "[::1"])
+def test_an_address_that_is_none_is_refused(server):
+    with pytest.raises(serving_client.ServingError, match="is no address. gRPC is --server=HOST:8500"):
+        serving_client.classify(server, ENCODED[0])
+
+
+def test_rest_to_the_grpc_port_is_named(servers):
+    address = servers[2]["grpc"]
+    with pytest.raises(serving_client.ServingError, match=f"leave http:// out: --server={address}"):
+        serving_client.classify(f"http://{address}", ENCODED[0], timeout=10)
+
+
+@pytest.mark.parametrize("kind", ["grpc", "rest"])
+def test_a_model_name_with_a_space_is_asked_for(servers, kind):
+    with pytest.raises(serving_client.ServingError, match=r"serves no such model: .*my model"):
+        serving_client.classify(servers[2][kind], ENCODED[0], model="my model")
+
+
+def test_an_answer_without_outputs_is_refused(servers, monkeypatch):
+    monkeypatch.setattr(Servicer, "run", lambda *_: {})
+    for address in servers[2].values():
         with pytest.raises(serving_client.ServingError, match="not with classes and scores"):
             serving_client.classify(address, ENCODED[0])
 

@@ -2,7 +2,9 @@
 
 import dataclasses
 import io
+import os
 import pathlib
+import subprocess
 import zipfile
 
 import numpy as np
@@ -19,6 +21,7 @@ from tests.helpers.saved_models import SPLIT, make_model
 
 IMAGES = np.repeat(np.repeat(  # Squares of colour: noise looks like noise.
     np.random.default_rng(0).integers(0, 256, (8, 4, 4, 3)), 17, axis=1), 17, axis=2)[:, :67, :67].astype("uint8")
+OLD_PYTHON = os.environ.get("OLD_TFLITE_PYTHON")
 CLASSES = ("red", "yellow", "green", "blue", "gr\u00fcn \u00fc")
 OPERATORS = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 
@@ -126,6 +129,47 @@ def test_old_runtimes_read_the_default_files_and_per_channel_is_a_choice(files):
     assert version(tflite_inspection.inspect(fine).min_runtime_version) == (2, 17, 0)
     assert fully_connected_version(fine) == 12
     assert fully_connected_version(files[1]["small", "dynamic", "convolution"].read_bytes()) == 9
+
+
+OLD_RUNTIME = """
+import sys
+import numpy as np
+from tflite_runtime.interpreter import Interpreter
+interpreter = Interpreter(sys.argv[1], num_threads=1)
+interpreter.allocate_tensors()
+[taken], [given] = interpreter.get_input_details(), interpreter.get_output_details()
+results = []
+for image in np.load(sys.argv[2]):
+    interpreter.set_tensor(taken["index"], image[None].astype(taken["dtype"]))
+    interpreter.invoke()
+    results.append(interpreter.get_tensor(given["index"])[0])
+np.save(sys.argv[3], results)
+"""
+
+
+def run_old_runtime(path, folder):
+    np.save(folder / "images.npy", IMAGES)
+    command = [OLD_PYTHON, "-c", OLD_RUNTIME, str(path), str(folder / "images.npy"), str(folder / "results.npy")]
+    result = subprocess.run(command, capture_output=True, text=True, env={"PATH": os.environ["PATH"]})
+    return np.load(folder / "results.npy") if result.returncode == 0 else result.stderr
+
+
+@pytest.mark.skipif(not OLD_PYTHON, reason="OLD_TFLITE_PYTHON names no Python with tflite-runtime and numpy < 2")
+@pytest.mark.parametrize("quantization", tflite.LRN_IMPLEMENTATIONS)
+def test_an_old_runtime_computes_the_same(files, tmp_path, quantization):
+    path = files[1]["small", quantization, tflite.LRN_IMPLEMENTATIONS[quantization]]
+    got = run_old_runtime(path, tmp_path)
+    assert not isinstance(got, str), got
+    tolerance = {"float32": 1e-5, "float16": 5e-3, "dynamic": 0.05, "int8": 0.05}[quantization]
+    np.testing.assert_allclose(got, tflite.Runner(path, 1)(IMAGES), rtol=0, atol=tolerance)
+
+
+@pytest.mark.skipif(not OLD_PYTHON, reason="OLD_TFLITE_PYTHON names no Python with tflite-runtime and numpy < 2")
+def test_an_old_runtime_refuses_per_channel_dense_layers(files, tmp_path):
+    path = tmp_path / "fine.tflite"
+    network = alexnet.for_export(files[0]["small"], "convolution")
+    path.write_bytes(tflite.convert(network, "dynamic", CLASSES, per_channel_dense=True))
+    assert "FULLY_CONNECTED" in run_old_runtime(path, tmp_path)
 
 
 def test_inspection_says_what_is_computed_in_floats(files):

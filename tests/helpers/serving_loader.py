@@ -67,8 +67,21 @@ class Loader:
         results = (ctypes.c_void_p * len(fetches))()
         self.tf.TF_SessionRun(
             self.session, None, inputs, values, len(feeds), outputs, results, len(fetches), None, 0, None, self.status)
+        for value, tensor in zip(feeds.values(), values):
+            self._delete(value, ctypes.c_void_p(tensor))
         self._check()
-        return [self._array(ctypes.c_void_p(each)) for each in results]
+        arrays = [self._array(ctypes.c_void_p(each)) for each in results]
+        for each in results:
+            self.tf.TF_DeleteTensor(ctypes.c_void_p(each))
+        return arrays
+
+    def _delete(self, value, tensor):
+        """Frees what `_tensor` allocated: otherwise a long run would grow by its own requests."""
+        if isinstance(value, list):
+            data = self.tf.TF_TensorData(tensor)
+            for index in range(len(value)):
+                self.tf.TF_StringDealloc(ctypes.c_void_p(data + 24 * index))
+        self.tf.TF_DeleteTensor(tensor)
 
     def _output(self, name):
         operation, index = name.split(":")
