@@ -255,7 +255,7 @@ def executed(graph):
     return found
 
 
-# Two towers of convolutions, conv1 with LRN, both with pools; fc6 in two towers; fc8. Forward: 4 and 3.
+# Two towers of convolutions, conv1 with LRN, both with pools; fc6 in two towers; fc8. Forward, 4 and 3 products.
 @pytest.mark.parametrize(("freeze", "filters", "inputs", "fused", "pools", "products"), [
     ((), 4, 2, 4, 4, 3 + 2 + 4),
     (("conv1_a", "conv1_b"), 2, 0, 0, 2, 3 + 2 + 4),
