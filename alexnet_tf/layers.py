@@ -10,6 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from alexnet_tf import xla
+
 
 def on_device(layer: keras.layers.Layer, device: str | None) -> keras.layers.Layer:
     """Makes a layer that is not built yet keep its weights and compute on a device, and returns it.
@@ -42,7 +44,7 @@ class Normalize(keras.layers.Layer):
     Args:
         mean: RGB in [0, 255]: shape [3], or [height, width, 3] for a mean image.
         scale: Factor for each channel, shape [3].
-        fused: Whether XLA makes one pass of it. Exported graphs do without.
+        fused: Whether XLA makes one pass of it, where it works. Exported graphs do without.
     """
 
     def __init__(self, mean, scale, fused=False, **kwargs):
@@ -50,7 +52,9 @@ class Normalize(keras.layers.Layer):
         self.mean = np.asarray(mean, "float32")
         self.scale = np.asarray(scale, "float32")
         self.fused = fused
-        self._compute = tf.function(self._normalize, jit_compile=True, autograph=False) if fused else self._normalize
+        self._compute = self._normalize
+        if fused and xla.is_usable():
+            self._compute = tf.function(self._normalize, jit_compile=True, autograph=False)
 
     def call(self, images):
         return self._compute(images)

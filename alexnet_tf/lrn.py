@@ -6,6 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from alexnet_tf import xla
+
 
 def _power(s: tf.Tensor, beta: float) -> tf.Tensor:
     """Returns s ** -beta; for .75, the value of every source, without the slow general power."""
@@ -60,6 +62,8 @@ def _xla_functions(depth_radius: int, bias: float, alpha: float, beta: float):
 
 
 def _normalize_by_xla(*constants):
+    if not xla.is_usable():
+        return _normalize_builtin(*constants)
     pad, forward, backward = _xla_functions(*constants)
 
     @tf.custom_gradient

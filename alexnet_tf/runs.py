@@ -333,9 +333,11 @@ def load_model(run: RunDirectory, which: str = "last", precision: str | None = N
     Raises:
         errors.RunError: If there is no run or no checkpoint, or they do not fit together.
     """
-    from alexnet_tf import alexnet  # TensorFlow takes seconds, and most of this file does without.
+    from alexnet_tf import alexnet, devices  # TensorFlow takes seconds, and most of this file does without.
 
     run_config = run.existing_config()
+    devices.share_memory()
+    devices.set_numerics(tf32=False)
     model = alexnet.build_model(
         run_config.architecture, mean=run.read_mean(run_config),
         precision=alexnet.inference_policy(precision or run_config.train.precision), lrn_implementation="xla")

@@ -10,5 +10,8 @@
     optimizer          the paper's SGD
     schedules          the learning rate over a run
     distribution       devices, replicas, workers
+    cluster            which processes train together
+    checkpoint_writer  checkpoints written beside the training
+    stop_signal        SIGINT and SIGTERM end a run after a step
     transfer_learning  weights of another run; which layers learn
 """

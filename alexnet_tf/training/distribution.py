@@ -2,26 +2,26 @@
 
 import collections
 import dataclasses
-import json
+import logging
 import math
-import os
-import pathlib
 import re
-import signal
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import errors
+from alexnet_tf.devices import default_precision, gpus, numerics, share_memory, unusable_gpu
+from alexnet_tf.training import cluster
+
+__all__ = ["STRATEGIES", "Placement", "default_precision", "gpus", "make_placement", "num_replicas_for", "several_devices"]
+
+_LOGGER = logging.getLogger(__name__)
 
 STRATEGIES = ("auto", "split", "mirrored", "multi_worker")
 
-_TF_CONFIG = """\
---strategy=multi_worker needs TF_CONFIG, which names all workers and which one this is; the first writes the run. {why} \
-For two, type on the first
-  TF_CONFIG='{{"cluster": {{"worker": ["HOST0:12345", "HOST1:12345"]}}, "task": {{"type": "worker", "index": 0}}}}' \\
-    python train.py --strategy=multi_worker ...
-and the same with "index": 1 on the second."""
+# With fewer images, a GPU's share of a batch does not pay for the exchange of the gradients.
+_MIN_IMAGES_PER_GPU = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,17 +33,31 @@ class Placement:
         towers: The devices of tower a and tower b, or None where a network is not divided.
         worker: Which worker this process is; 0 is the chief, which alone writes.
         num_workers: How many processes there are.
+        devices: The devices of this process, such as "GPU:0"; empty for all GPUs, or the CPU where there is none.
+        is_automatic: Whether nobody asked for these devices, so that fewer may be used.
     """
 
     strategy: tf.distribute.Strategy
     towers: tuple[str, str] | None = None
     worker: int = 0
     num_workers: int = 1
+    devices: tuple[str, ...] = ()
+    is_automatic: bool = False
 
     @property
     def num_replicas(self) -> int:
         """How many copies of the network there are, over all workers."""
         return self.strategy.num_replicas_in_sync
+
+    def for_batch_size(self, batch_size: int) -> "Placement":
+        """Returns the placement itself or, if it was chosen automatically, one on as many GPUs as a batch can keep busy."""
+        count = num_replicas_for(batch_size, self.num_replicas)
+        if not self.is_automatic or count == self.num_replicas:
+            return self
+        _LOGGER.info(
+            f"{count} of {self.num_replicas} GPUs: as many as divide a batch of {batch_size} into shares of at least "
+            f"{_MIN_IMAGES_PER_GPU} images. All: --batch_size={_MIN_IMAGES_PER_GPU * self.num_replicas}")
+        return _on(self.devices[:count])
 
     def check_batch_size(self, batch_size: int) -> None:
         """Refuses a batch that cannot be divided evenly.
@@ -72,9 +86,8 @@ class Placement:
         notes = dict(zip(map(_short_name, self.towers), (" (tower a and fc8)", " (tower b)"))) if self.towers else {}
         lines = ["Devices: " + ", ".join(
             f"{name}{notes.get(name, '')} keeps {size / 1e6:,.0f} MB of weights and momentum" for name, size in sorted(kept.items()))]
-        if gpus():
-            is_on = tf.config.experimental.tensor_float_32_execution_enabled()
-            lines.append("  TF32 is " + ("on (--deterministic turns it off)." if is_on else "off."))
+        if settings := numerics():
+            lines.append(f"  {settings}")
         if self.num_workers > 1:
             lines.append(f"  Worker {self.worker + 1} of {self.num_workers}; worker 1 writes the run.")
         if self.num_replicas > 1:
@@ -89,19 +102,27 @@ class Placement:
         values = np.asarray(values, "float64")
         if self.num_workers == 1:
             return values
+        return self._sum(values)
+
+    def _sum(self, values: np.ndarray) -> np.ndarray:
+        """Returns the sum of what the first replica of each worker contributes: exact, as a share of each would not be."""
         num_local = self.num_replicas // self.num_workers
 
-        @tf.function
-        def add():
-            return self.strategy.run(lambda: tf.distribute.get_replica_context().all_reduce(
-                tf.distribute.ReduceOp.SUM, tf.constant(values / num_local)))
+        def contribute():
+            context = tf.distribute.get_replica_context()
+            is_first = tf.convert_to_tensor(context.replica_id_in_sync_group) % num_local == 0
+            return context.all_reduce(
+                tf.distribute.ReduceOp.SUM, tf.where(is_first, tf.constant(values), tf.zeros_like(values)))
 
-        return self.strategy.experimental_local_results(add())[0].numpy()
+        total = tf.function(lambda: self.strategy.run(contribute))()
+        return self.strategy.experimental_local_results(total)[0].numpy()
 
 
-def gpus() -> list[str]:
-    """Returns the names of this machine's GPUs."""
-    return [f"GPU:{index}" for index in range(len(tf.config.list_physical_devices("GPU")))]
+def num_replicas_for(batch_size: int, num_gpus: int) -> int:
+    """Returns how many of so many GPUs a batch keeps busy: the most that divide it into shares that are large enough."""
+    return max(
+        count for count in range(1, max(1, num_gpus) + 1)
+        if count == 1 or batch_size % count == 0 and batch_size // count >= _MIN_IMAGES_PER_GPU)
 
 
 def several_devices(count: int) -> list[str]:
@@ -109,7 +130,7 @@ def several_devices(count: int) -> list[str]:
     return gpus()[:count] or [f"CPU:{index}" for index in range(count)]
 
 
-def make_placement(strategy: str = "auto", devices=()) -> Placement:
+def make_placement(strategy: str = "auto", devices: Sequence[str] = (), worker_timeout: float = 1800) -> Placement:
     """Decides where to compute. To be called before TensorFlow computes anything.
 
     Args:
@@ -118,6 +139,7 @@ def make_placement(strategy: str = "auto", devices=()) -> Placement:
             several GPUs, and one device otherwise.
         devices: Names such as "GPU:0"; by default all GPUs, for the split the first two. CPUs are made as they are
             named: "CPU:1" is a second one on the same cores.
+        worker_timeout: Seconds to wait for the other workers.
 
     Returns:
         The placement.
@@ -126,6 +148,8 @@ def make_placement(strategy: str = "auto", devices=()) -> Placement:
         UserError: If the devices are not there or not enough, or TF_CONFIG says nothing usable.
     """
     known = gpus()
+    if problem := unusable_gpu():
+        _LOGGER.warning(problem)
     for device in devices:
         if not re.fullmatch(r"[CG]PU:\d{1,3}", device) or device[0] == "G" and device not in known:
             raise errors.UserError(
@@ -142,17 +166,28 @@ def make_placement(strategy: str = "auto", devices=()) -> Placement:
             f"--strategy=split needs two devices, one for each tower; got {', '.join(towers) or 'no GPU'}. "
             "On two CPU devices, which share the cores and are no faster: --devices=CPU:0,CPU:1")
     _make_cpus(devices)
+    share_memory()
     if strategy == "multi_worker":
-        return _multi_worker()
+        return _multi_worker(worker_timeout)
     if strategy == "split":
-        return Placement(tf.distribute.get_strategy(), towers=towers)
-    chosen = list(devices or known)
-    if strategy == "mirrored" or len(chosen) > 1:
-        return Placement(tf.distribute.MirroredStrategy(chosen or ["CPU:0"]))
-    return Placement(tf.distribute.OneDeviceStrategy(chosen[0]) if devices else tf.distribute.get_strategy())
+        return Placement(tf.distribute.get_strategy(), towers=(towers[0], towers[1]), devices=towers)
+    chosen = tuple(devices or known)
+    if strategy == "mirrored" and len(chosen) < 2:
+        return Placement(tf.distribute.MirroredStrategy(list(chosen) or ["CPU:0"]), devices=chosen or ("CPU:0",))
+    return dataclasses.replace(_on(chosen), is_automatic=strategy == "auto" and not devices)
 
 
-def _make_cpus(devices) -> None:
+def _on(devices: tuple[str, ...]) -> Placement:
+    """Returns the placement on some devices, or TensorFlow's default one for none."""
+    if not devices:
+        return Placement(tf.distribute.get_strategy())
+    if len(devices) > 1:
+        return Placement(tf.distribute.MirroredStrategy(list(devices)), devices=devices)
+    # Unlike the default strategy, this one copies batches to its device ahead of time.
+    return Placement(tf.distribute.OneDeviceStrategy(devices[0]), devices=devices)
+
+
+def _make_cpus(devices: Sequence[str]) -> None:
     """Makes the logical CPU devices that are named."""
     count = max((int(name.removeprefix("CPU:")) + 1 for name in devices if name.startswith("CPU:")), default=0)
     [cpu] = tf.config.list_physical_devices("CPU")
@@ -163,46 +198,17 @@ def _make_cpus(devices) -> None:
             raise errors.UserError(f"CPU:{count - 1} cannot be made any more: TensorFlow has begun to compute.") from error
 
 
-def _multi_worker() -> Placement:
+def _multi_worker(timeout: float) -> Placement:
+    members = cluster.from_environment()
+    num_workers = len(members.hosts)
+    _LOGGER.info(f"Waiting until all {num_workers} workers are there.")
     try:
-        stated = json.loads(os.environ["TF_CONFIG"])
-        kind, index = stated["task"]["type"], int(stated["task"]["index"])
-        cluster = {name: list(hosts) for name, hosts in stated["cluster"].items()}
-        cluster[kind][index]  # It must be one of them.
-        if index < 0:
-            raise ValueError(f"there is no {kind} {index}")
-        if not {kind, *cluster} <= {"chief", "worker"}:
-            raise ValueError("only chief and worker are known here")
-    except KeyError as error:
-        raise errors.UserError(_TF_CONFIG.format(why=f"It lacks {error}.")) from error
-    except (ValueError, TypeError, IndexError, AttributeError) as error:
-        raise errors.UserError(_TF_CONFIG.format(why=f"This one cannot be used: {error}.")) from error
-    chiefs = len(cluster.get("chief", ()))
-    num_workers = chiefs + len(cluster.get("worker", ()))
-    print(f"Waiting until all {num_workers} workers are there.", flush=True)
-    handler = signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own would not be called before all are there.
-    try:
-        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        with cluster.watched(members, timeout):
+            strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
-        raise errors.UserError(_TF_CONFIG.format(why=f"With this one the workers did not meet: {error}.")) from error
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    return Placement(strategy, worker=index + (chiefs if kind == "worker" else 0), num_workers=num_workers)
+        raise cluster.unusable(f"with it the workers did not meet: {error}") from error
+    return Placement(strategy, worker=members.worker, num_workers=num_workers)
 
 
 def _short_name(device: str) -> str:
     return ":".join(device.split(":")[-2:])
-
-
-def default_precision() -> str:
-    """Returns the Keras dtype policy that is fastest here without a loss: mixed_bfloat16 on a CPU that computes in it.
-
-    A GPU, and a CPU that would have to emulate bfloat16, get float32.
-    """
-    if gpus():
-        return "float32"
-    try:
-        words = pathlib.Path("/proc/cpuinfo").read_text().split()
-    except OSError:
-        return "float32"
-    return "mixed_bfloat16" if {"avx512_bf16", "amx_bf16"} & set(words) else "float32"

@@ -8,6 +8,8 @@ import contextlib
 import keras
 import tensorflow as tf
 
+from alexnet_tf import xla
+
 # A weight of more elements gains more by a fused update than the second or so of compiling it costs at the start.
 _WORTH_COMPILING = 100_000
 
@@ -69,7 +71,7 @@ class MomentumSGD(keras.optimizers.SGD):
             decay = self.layer_decays.get(path.rpartition("_")[0], self.kernel_decay)
             rate *= self.conv1_multiplier if is_conv1 else 1.0
         keep = tf.cast(self.conv1_multiplier != 0, variable.dtype) if is_conv1 else tf.constant(1.0)
-        update = _fused_update if variable.shape.num_elements() > _WORTH_COMPILING else _update
+        update = _fused_update if variable.shape.num_elements() > _WORTH_COMPILING and xla.is_usable() else _update
         with tf.device(variable.device):
             new_velocity, new_variable = update(
                 variable.read_value(), tf.convert_to_tensor(velocity), gradient, self._factor, rate, decay, self.momentum, keep)

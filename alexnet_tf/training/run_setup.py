@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -19,6 +20,11 @@ from alexnet_tf.training.reporter import TrainingError
 _LOST_WORKER = (
     tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.InternalError, tf.errors.CancelledError,
     tf.errors.DeadlineExceededError, *input_pipeline.READ_ERRORS)
+
+_ALIKE = "All need the same flags, the same images, the same --precision, and one --workdir that they share"
+
+# Network file systems show new files within a minute.
+_FILE_SYSTEM_SECONDS = 90
 
 
 def make_run_config(train_config: TrainConfig, data: datasets.DataSet, source: PretrainedRun | None = None) -> RunConfig:
@@ -74,13 +80,29 @@ def check_that_workers_agree(placement: distribution.Placement, run: RunDirector
     content = run_config.to_json()
     for name in ("directory", "name"):
         del content["data"][name]
-    digest = hashlib.sha256(json.dumps([content, run.steps()], sort_keys=True).encode()).digest()
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest()
     own = int.from_bytes(digest[:5], "big")  # Exact in float64, as is the sum.
     if placement.total(own) != own * placement.num_workers:
-        raise TrainingError(
-            "The workers were not started alike. All need the same flags, the same images, the same --precision, and one "
-            f"--workdir that they share; this one, worker {placement.worker + 1}, sees {run} "
-            + (f"with a checkpoint of step {run.steps()[0]}." if run.steps() else "without a checkpoint."))
+        raise TrainingError(f"The workers were not started alike. {_ALIKE}; this one, worker {placement.worker + 1}, sees {run}.")
+    if placement.num_workers > 1:
+        _wait_for_checkpoint(placement, run)
+
+
+def _wait_for_checkpoint(placement: distribution.Placement, run: RunDirectory) -> None:
+    """Waits until this worker sees the last checkpoint that the chief sees: a network file system may be late."""
+    def last() -> int:
+        return max(run.steps(), default=-1)
+
+    expected = int(placement.total(last() + 1 if placement.worker == 0 else 0)) - 1
+    deadline = time.monotonic() + _FILE_SYSTEM_SECONDS
+    while last() != expected:
+        if time.monotonic() > deadline:
+            seen = f"a checkpoint of step {last()}" if run.steps() else "no checkpoint"
+            first = f"one of step {expected}" if expected >= 0 else "none"
+            raise TrainingError(
+                f"The workers do not see the same run. {_ALIKE}; this one, worker {placement.worker + 1}, sees {run} with "
+                f"{seen}, and the first worker {first}.")
+        time.sleep(0.5)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import checkpoints, runs
+from alexnet_tf import checkpoints, devices, runs, xla
 from alexnet_tf.data import datasets, input_pipeline
 from alexnet_tf.evaluation import metrics
 from alexnet_tf.run_config import MEAN_IMAGE, RunConfig, TrainConfig
@@ -62,11 +62,11 @@ def train(
     """
     if train_config.jit and train_config.deterministic:
         raise TrainingError("--jit does not go with --deterministic: XLA has no max-pooling gradient that is.")
-    placement = placement or distribution.make_placement()
+    if train_config.jit and not xla.is_usable():
+        raise TrainingError("--jit needs XLA, which cannot be used here. Leave it out.")
+    placement = (placement or distribution.make_placement()).for_batch_size(train_config.recipe.batch_size)
     keras.utils.set_random_seed(train_config.seed)
-    if train_config.deterministic:
-        tf.config.experimental.enable_op_determinism()
-        tf.config.experimental.enable_tensor_float_32_execution(False)
+    devices.set_numerics(tf32=True, deterministic=train_config.deterministic)
     run = runs.RunDirectory(path)
     is_chief = placement.worker == 0
     with (
@@ -74,7 +74,7 @@ def train(
         run_setup.lost_workers_reported(placement)):
         if train_config.precision == "auto":
             begun = run.read_config()
-            precision = begun.train.precision if begun else distribution.default_precision()
+            precision = begun.train.precision if begun else devices.default_precision(placement.devices)
             train_config = dataclasses.replace(train_config, precision=precision)
         run_config = run_setup.make_run_config(
             train_config, data, transfer_learning.find_source(train_config.init_from, run))

@@ -1,15 +1,18 @@
 """Tests of `distribution`."""
 
 import json
-import pathlib
+import os
+import subprocess
+import sys
+import types
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import errors
-from alexnet_tf.training import distribution
+from alexnet_tf import devices, errors
+from alexnet_tf.training import cluster, distribution
 
 TWO = ("CPU:0", "CPU:1")
 
@@ -19,26 +22,7 @@ def two_gpus(monkeypatch):
     """Has TensorFlow say that there are two GPUs; nothing can be placed on them."""
     real = tf.config.list_physical_devices
     monkeypatch.setattr(
-        distribution.tf.config, "list_physical_devices", lambda kind: ["a", "b"] if kind == "GPU" else real(kind))
-
-
-@pytest.mark.parametrize(("cpuinfo", "precision"), [
-    ("flags : fpu avx512f avx512_bf16", "mixed_bfloat16"), ("flags : amx_bf16", "mixed_bfloat16"),
-    ("flags : fpu avx2 avx512f", "float32"), (None, "float32")])
-def test_default_precision_is_bfloat16_where_the_cpu_computes_in_it(monkeypatch, cpuinfo, precision):
-    def read_text(path):
-        if cpuinfo is None:
-            raise OSError
-        return cpuinfo
-
-    monkeypatch.setattr(distribution.tf.config, "list_physical_devices", lambda kind: [])
-    monkeypatch.setattr(pathlib.Path, "read_text", read_text)
-    assert distribution.default_precision() == precision
-
-
-def test_default_precision_on_a_gpu_is_float32(monkeypatch):
-    monkeypatch.setattr(distribution.tf.config, "list_physical_devices", lambda kind: ["a GPU"])
-    assert distribution.default_precision() == "float32"
+        tf.config, "list_physical_devices", lambda kind: ["a", "b"] if kind == "GPU" else real(kind))
 
 
 def test_auto_on_one_cpu_is_tensorflows_default_and_a_named_device_is_that_one():
@@ -128,6 +112,28 @@ def test_a_tf_config_says_which_worker_this_is(monkeypatch, cluster, kind, index
     assert (placement.worker, placement.num_workers) == (worker, num_workers)
 
 
+@pytest.mark.parametrize(("nodes", "per_node", "rank", "hosts"), [
+    ("gpu[1-2]", "1(x2)", 1, ("gpu1:12345", "gpu2:12345")),
+    ("gpu07,login3", "2,1", 2, ("gpu07:12345", "gpu07:12346", "login3:12345"))])
+def test_slurm_names_the_cluster(monkeypatch, nodes, per_node, rank, hosts):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    for name, value in (("PROCID", rank), ("STEP_NUM_TASKS", len(hosts)), ("STEP_NODELIST", nodes),
+                        ("STEP_TASKS_PER_NODE", per_node)):
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    try:
+        assert cluster.from_environment() == cluster.Cluster(hosts, rank)
+    finally:
+        del os.environ["TF_CONFIG"]
+
+
+def test_a_wait_for_workers_that_takes_too_long_ends_and_names_them():
+    code = ("import time; from alexnet_tf.training import cluster\n"
+            "with cluster.watched(cluster.Cluster(('127.0.0.1:1', '127.0.0.1:2'), 0), 1): time.sleep(60)")
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == -9
+    assert "did not meet within --worker_timeout=1 seconds: no answer from worker 2 (127.0.0.1:2)" in result.stderr
+
+
 def test_workers_that_do_not_meet_are_told_in_a_line(monkeypatch):
     def fail():
         raise tf.errors.UnknownError(None, None, "Could not start gRPC server")
@@ -169,11 +175,46 @@ def test_summary_of_mirrored_counts_every_copy_and_gives_the_linear_rule_as_advi
 def test_summary_says_on_a_gpu_whether_tf32_is_on(two_gpus):
     before = tf.config.experimental.tensor_float_32_execution_enabled()
     try:
-        for is_on, line in ((True, "  TF32 is on (--deterministic turns it off)."), (False, "  TF32 is off.")):
-            tf.config.experimental.enable_tensor_float_32_execution(is_on)
-            assert distribution.Placement(tf.distribute.get_strategy()).summary([], 8).splitlines()[1] == line
+        for is_on in (True, False):
+            devices.set_numerics(tf32=is_on)
+            line = distribution.Placement(tf.distribute.get_strategy()).summary([], 8).splitlines()[1]
+            assert line.startswith(f"  TF32 is {'on' if is_on else 'off'}"), line
     finally:
         tf.config.experimental.enable_tensor_float_32_execution(before)
+
+
+@pytest.mark.parametrize(("batch_size", "num_gpus", "count"), [
+    (128, 1, 1), (128, 2, 2), (128, 3, 2), (128, 8, 2), (256, 3, 2), (256, 5, 4), (256, 6, 4), (256, 7, 4), (256, 8, 4),
+    (384, 6, 6), (320, 5, 5), (448, 7, 7), (384, 7, 6), (64, 2, 1), (100, 3, 1), (127, 8, 1), (128, 0, 1)])
+def test_as_many_gpus_as_a_batch_keeps_busy(batch_size, num_gpus, count):
+    assert distribution.num_replicas_for(batch_size, num_gpus) == count
+
+
+def test_only_a_placement_that_nobody_asked_for_is_made_smaller(two_gpus, monkeypatch):
+    monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda devices: types.SimpleNamespace(num_replicas_in_sync=len(devices)))
+    monkeypatch.setattr(tf.distribute, "OneDeviceStrategy", lambda device: types.SimpleNamespace(num_replicas_in_sync=1))
+    assert distribution.make_placement().for_batch_size(128).devices == ("GPU:0", "GPU:1")
+    assert distribution.make_placement().for_batch_size(64).devices == ("GPU:0",)
+    assert distribution.make_placement("mirrored").for_batch_size(64).devices == ("GPU:0", "GPU:1")
+    assert distribution.make_placement(devices=["GPU:0", "GPU:1"]).for_batch_size(64).devices == ("GPU:0", "GPU:1")
+
+
+SEVEN = """
+import numpy as np, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 7)
+from alexnet_tf.training.distribution import Placement
+values = np.array([0.1, 1 / 3, 1e6 + 0.7, 2.0 ** 40 - 1])
+for count in (3, 5, 6, 7):
+    reduction = tf.distribute.ReductionToOneDevice()  # One process knows one size of a group of collectives.
+    placement = Placement(tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(count)], reduction))
+    assert placement._sum(values).tobytes() == values.tobytes(), count
+"""
+
+
+def test_a_sum_over_workers_is_exact_with_any_number_of_replicas():
+    result = subprocess.run([sys.executable, "-c", SEVEN], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
 
 
 def test_total_of_one_process_is_its_own():

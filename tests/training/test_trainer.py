@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import architectures, errors, recipes, runs
+from alexnet_tf import architectures, devices, errors, recipes, runs
 from alexnet_tf.data import datasets, discovery, input_pipeline, tfrecords
 from alexnet_tf.evaluation import metrics
 from alexnet_tf.exporting import saved_model
@@ -359,9 +359,9 @@ def test_train_stopped_in_the_validation_goes_on_there(data, tmp_path, monkeypat
 
 def test_train_with_auto_precision_resumes_with_the_runs(data, tmp_path, monkeypatch):
     run = dataclasses.replace(tiny_config(epochs=1), precision="auto")
-    monkeypatch.setattr(distribution, "default_precision", lambda: "mixed_bfloat16")
+    monkeypatch.setattr(devices, "default_precision", lambda devices: "mixed_bfloat16")
     trainer.train(run, data, tmp_path / "run")
-    monkeypatch.setattr(distribution, "default_precision", lambda: "float32")
+    monkeypatch.setattr(devices, "default_precision", lambda devices: "float32")
     assert trainer.train(run, data, tmp_path / "run") is True
     assert runs.RunDirectory(tmp_path / "run").read_config().train.precision == "mixed_bfloat16"
 

@@ -1,0 +1,62 @@
+"""Whether XLA works here. Where it does not, the same numbers come from ordinary operations, more slowly.
+
+XLA is in the official builds for CPUs and NVIDIA GPUs, but some GPUs are newer than it knows, Apple's have none, and parts of
+the CUDA toolkit may be missing. It can end the process instead of raising an exception, so a machine with a GPU tries it in a
+process of its own, once.
+"""
+
+import functools
+import logging
+import os
+import subprocess
+import sys
+
+_LOGGER = logging.getLogger(__name__)
+
+# "0": XLA is not used; "1": it is, without a trial. Processes that this one starts inherit the answer.
+VARIABLE = "ALEXNET_TF_XLA"
+
+_TRIAL = """
+import tensorflow as tf
+for gpu in tf.config.list_physical_devices("GPU"):
+    tf.config.experimental.set_memory_growth(gpu, True)
+with tf.device("GPU:0"):
+    value = tf.function(lambda x: tf.sqrt(x * 2 + 2), jit_compile=True)(tf.ones([64, 64]))
+assert abs(float(tf.reduce_sum(value)) - 64 * 64 * 2) < 1
+"""
+
+_TRIAL_SECONDS = 180
+
+
+@functools.cache
+def is_usable() -> bool:
+    """Returns whether XLA works on the devices of this machine; says so in a line where it does not."""
+    if VARIABLE in os.environ:
+        return os.environ[VARIABLE] != "0"
+    why = _failure()
+    os.environ[VARIABLE] = "0" if why else "1"
+    if why:
+        _LOGGER.warning(
+            f"XLA cannot be used here ({why}): the same numbers are computed without it, more slowly. {VARIABLE}=1 uses it anyway.")
+    return not why
+
+
+def _failure() -> str:
+    """Returns why XLA does not work, or nothing."""
+    import tensorflow as tf
+
+    if tf.config.list_physical_devices("GPU"):
+        try:
+            trial = subprocess.run(
+                [sys.executable, "-c", _TRIAL], capture_output=True, text=True, timeout=_TRIAL_SECONDS, check=False)
+        except subprocess.TimeoutExpired:
+            return f"it took more than {_TRIAL_SECONDS} seconds"
+        if trial.returncode:
+            lines = [line for line in trial.stderr.splitlines() if "Error" in line or "error" in line]
+            return lines[-1].strip() if lines else f"its trial ended with status {trial.returncode}"
+        return ""
+    try:
+        tf.function(lambda x: x * 2, jit_compile=True, autograph=False)(tf.constant(1.0))
+    except tf.errors.OpError as error:
+        return error.message.splitlines()[0]
+    return ""
