@@ -418,12 +418,12 @@ def test_train_goes_on_from_a_checkpoint_of_any_other_placement(data, tmp_path, 
     monkeypatch.setitem(architectures.ARCHITECTURES, "tiny", dataclasses.replace(TINY, dropout_rate=0.0))
     run = tiny_config(clip_norm=0.5)
     assert trainer.train(run, data, tmp_path / "plain")
-    for strategy, devices in (("split", TWO), ("mirrored", TWO), ("auto", ()), ("split", TWO[::-1])):
+    for strategy, names in (("split", TWO), ("mirrored", TWO), ("auto", ()), ("split", TWO[::-1])):
         trainer.train(
             run,
             data,
             tmp_path / "mixed",
-            placement=distribution.make_placement(strategy, devices),
+            placement=distribution.make_placement(strategy, names),
             on_step_end=signal_after(3),
         )
     assert "is complete" not in capsys.readouterr().out  # The fourth did the last step.
