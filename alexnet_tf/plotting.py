@@ -29,7 +29,12 @@ def kernels_picture(model, columns: int = 16, zoom: int = 3) -> np.ndarray:
     """
     kernels = [weight.numpy() for weight in model.weights
                if weight.path.startswith("conv1") and weight.path.endswith("kernel")]
-    kernels = np.concatenate([np.moveaxis(kernel, -1, 0) for kernel in kernels])
+    return kernels_image(np.concatenate(kernels, axis=-1), columns, zoom)
+
+
+def kernels_image(kernels: np.ndarray, columns: int = 16, zoom: int = 3) -> np.ndarray:
+    """Draws kernels [height, width, 3, n] as `kernels_picture` does."""
+    kernels = np.moveaxis(kernels, -1, 0)
     largest = np.abs(kernels).max(axis=(1, 2, 3), keepdims=True)
     images = np.round(127.5 + 127.5 * kernels / np.maximum(largest, 1e-12)).astype("uint8")
     return grid(images.repeat(zoom, axis=1).repeat(zoom, axis=2), columns, border=2)

@@ -6,8 +6,11 @@ from alexnet_tf.cifar_architectures import CIFAR_ARCHITECTURES
 
 # Derived by hand from the layer files: parameters at the author's input size, and at the other one.
 PARAMETERS = {
-    "layers-19pct": (89_578, 24, 85_098), "layers-18pct": (89_578, 24, 85_098),
-    "conv-local-13pct": (1_116_490, 32, 1_901_386), "conv-local-11pct": (2_112_970, 32, 3_672_906)}
+    "layers-19pct": (89_578, 24, 85_098),
+    "layers-18pct": (89_578, 24, 85_098),
+    "conv-local-13pct": (1_116_490, 32, 1_901_386),
+    "conv-local-11pct": (2_112_970, 32, 3_672_906),
+}
 
 
 @pytest.mark.parametrize("name", CIFAR_ARCHITECTURES)
@@ -21,7 +24,8 @@ def test_parameters_and_shapes_are_the_authors(name):
     assert model.count_params() == own
     assert model.output_shape == (None, 10)
     assert [shapes.size for shapes in architecture.tower_shapes().values()] == (
-        [32, 16, 8, 1] if "local" not in name else [24, 12, 6, 6, 1])
+        [32, 16, 8, 1] if "local" not in name else [24, 12, 6, 6, 1]
+    )
     for stage, shapes in architecture.tower_shapes().items():
         assert tuple(model.get_layer(stage).kernel.shape) == shapes.kernel
 

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from alexnet_tf import errors, recipes, runs
 from alexnet_tf.architectures import Architecture
+from alexnet_tf.data import preprocessing
 from alexnet_tf.evaluation import metrics
 from alexnet_tf.experiments import cifar_data
 from alexnet_tf.training import schedules
@@ -32,7 +33,7 @@ class Trial:
 
     Attributes:
         name: Its directory's name; says what distinguishes it from the experiment's other trials.
-        architecture: The network. Its image size decides about windows: 32 is the whole image, below are random windows.
+        architecture: The network. An image size of 32 means whole images, a smaller one random windows.
         recipe: Batch size, rates and schedule; "plateau" is not for this loop.
         seed: Of the weights, the dropout, and the order and windows of the images.
         precision: Keras dtype policy.
@@ -49,8 +50,13 @@ class Trial:
     def settings(self) -> dict:
         """Returns all that decides about the result, but for the number of epochs; as JSON."""
         recipe = dataclasses.replace(self.recipe, epochs=recipes.Recipe().epochs)
-        return {"architecture": _described(self.architecture), "recipe": _described(recipe), "seed": self.seed,
-                "precision": self.precision, "layer_decays": [list(each) for each in self.layer_decays]}
+        return {
+            "architecture": _described(self.architecture),
+            "recipe": _described(recipe),
+            "seed": self.seed,
+            "precision": self.precision,
+            "layer_decays": [list(each) for each in self.layer_decays],
+        }
 
 
 def _described(value: object) -> object:
@@ -59,8 +65,11 @@ def _described(value: object) -> object:
         return [_described(each) for each in value]
     if not dataclasses.is_dataclass(value):
         return value
-    changed = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)
-               if getattr(value, field.name) != field.default}
+    changed = {
+        field.name: getattr(value, field.name)
+        for field in dataclasses.fields(value)
+        if getattr(value, field.name) != field.default
+    }
     return {name: _described(each) for name, each in changed.items()}
 
 
@@ -69,7 +78,7 @@ class Epoch:
     """What an epoch of a trial found.
 
     Attributes:
-        train_errors: Fractions in [0, 1] of the examples classified wrongly before the update, for each part of the epoch.
+        train_errors: Fractions in [0, 1] of examples classified wrongly before the update, by part of the epoch.
         train_loss: Mean cross-entropy over the epoch, in nats.
         test_error: Fraction of the test images, after the epoch; None if it was not measured.
         seconds: Wall time.
@@ -104,7 +113,7 @@ class Curve:
         return (np.arange(len(values)) + 0.5) / PARTS, values
 
     def epochs_to(self, error: float) -> float | None:
-        """Returns when the training error falls below a value, in epochs, between points linearly; None if it does not."""
+        """Returns when the training error falls below a value, in epochs, interpolated; None if it does not."""
         times, values = self.points()
         below = np.flatnonzero(values < error)
         if not len(below):
@@ -116,8 +125,14 @@ class Curve:
 
 
 def run_trial(
-    trial: Trial, images: cifar_data.CifarImages, directory: str | pathlib.Path, epochs: int, *,
-    stop_below: float = 0.0, test_every: int = 1) -> Curve:
+    trial: Trial,
+    images: cifar_data.CifarImages,
+    directory: str | pathlib.Path,
+    epochs: int,
+    *,
+    stop_below: float = 0.0,
+    test_every: int = 1,
+) -> Curve:
     """Trains until a number of epochs is done, or the training error is low enough; goes on from the last checkpoint.
 
     Args:
@@ -139,8 +154,13 @@ def run_trial(
     if _is_over(curve, epochs, stop_below):
         return curve
     step = TrainStep(
-        trial.architecture, trial.recipe, mean=images.mean_image(trial.architecture.image_size), seed=trial.seed,
-        precision=trial.precision, layer_decays=dict(trial.layer_decays))
+        trial.architecture,
+        trial.recipe,
+        mean=images.mean_image(trial.architecture.image_size),
+        seed=trial.seed,
+        precision=trial.precision,
+        layer_decays=dict(trial.layer_decays),
+    )
     if checkpoint := run.read_checkpoint():
         runs.restore(step.variables, checkpoint[0])
     predict = metrics.make_predictor(step.model)
@@ -148,9 +168,14 @@ def run_trial(
         while not _is_over(curve, epochs, stop_below):
             curve = _run_epoch(trial, images, step, curve, epochs)
             number = len(curve.epochs)
-            if test_every and not curve.has_diverged and (number % test_every == 0 or _is_over(curve, epochs, stop_below)):
+            if (
+                test_every
+                and not curve.has_diverged
+                and (number % test_every == 0 or _is_over(curve, epochs, stop_below))
+            ):
                 test = metrics.evaluate(
-                    predict, cifar_data.evaluation_batches(images.test, trial.architecture.image_size), 10).top1_error
+                    predict, cifar_data.evaluation_batches(images.test, trial.architecture.image_size), 10
+                ).top1_error
                 curve = Curve((*curve.epochs[:-1], dataclasses.replace(curve.epochs[-1], test_error=test)))
             arrays = {variable.path: variable.numpy() for variable in step.variables}
             run.write_checkpoint(number, arrays, {"settings": trial.settings(), **dataclasses.asdict(curve)})
@@ -170,10 +195,13 @@ def read_curve(trial: Trial, directory: str | pathlib.Path) -> Curve:
         return Curve()
     state = checkpoint[1]
     if state["settings"] != trial.settings():
-        raise errors.RunError(f"{run} holds a trial with other settings. Use another --output, or remove that directory.")
+        raise errors.RunError(
+            f"{run} holds a trial with other settings. Use another --output, or remove that directory."
+        )
     return Curve(
         tuple(Epoch(**epoch | {"train_errors": tuple(epoch["train_errors"])}) for epoch in state["epochs"]),
-        state["has_diverged"])
+        state["has_diverged"],
+    )
 
 
 def _is_over(curve: Curve, epochs: int, stop_below: float) -> bool:
@@ -187,11 +215,20 @@ def _run_epoch(trial: Trial, images: cifar_data.CifarImages, step: TrainStep, cu
     begin, batch_size = time.perf_counter(), trial.recipe.batch_size
     steps, epoch = len(images.train.labels) // batch_size, len(curve.epochs)
     batches = cifar_data.train_batches(
-        images.train, batch_size, trial.architecture.image_size, seed=trial.seed, epoch=epoch)
+        images.train, batch_size, trial.architecture.image_size, seed=trial.seed, epoch=epoch
+    )
+    generator, pca = (
+        np.random.default_rng([trial.seed, epoch, 1]),
+        images.colour_pca() if trial.recipe.colour_noise else None,
+    )
     losses, wrong = [], []
     for index, (pixels, labels) in enumerate(batches):
         step.set_rates(schedules.rates(trial.recipe, epoch * steps + index, epochs * steps))
-        result = step((tf.constant(pixels), tf.constant(labels)))
+        batch = tf.constant(pixels)
+        if pca:
+            normals = tf.constant(generator.normal(size=(batch_size, 3)), tf.float32)
+            batch = batch, preprocessing.colour_noise(normals, *pca)
+        result = step((batch, tf.constant(labels)))
         if not np.isfinite(result.loss):
             return Curve(curve.epochs, has_diverged=True)
         losses.append(result.loss)
@@ -206,5 +243,7 @@ def _report(trial: Trial, curve: Curve) -> None:
         return
     last = curve.epochs[-1]
     test = "" if last.test_error is None else f", test error {last.test_error:.1%}"
-    _LOG.info(f"{trial.name}: epoch {len(curve.epochs)}, training error {np.mean(last.train_errors):.1%}{test}, "
-              f"{last.seconds:.0f} s")
+    _LOG.info(
+        f"{trial.name}: epoch {len(curve.epochs)}, training error {np.mean(last.train_errors):.1%}{test}, "
+        f"{last.seconds:.0f} s"
+    )

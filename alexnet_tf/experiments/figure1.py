@@ -1,8 +1,8 @@
 """Figure 1: how much sooner a network with ReLU reaches 25 % training error on CIFAR-10 than its twin with tanh.
 
 Section 3.1. The paper's networks are not published. Here they are cuda-convnet's, in two sizes, started in two ways;
-within a pair only the activation differs. Nothing regularises: whole images, no decay, no dropout. As in the paper, each
-network gets its own learning rate: the one of three with the lowest training error after a few epochs with seed 0.
+within a pair only the activation differs. Nothing regularises: whole images, no decay, no dropout. As in the paper,
+each network gets its own learning rate: that of three with the lowest training error after a few epochs with seed 0.
 """
 
 import dataclasses
@@ -35,20 +35,24 @@ class Start:
 
 def _scaled(architecture: Architecture, activation: str) -> Architecture:
     """Returns the network on pixels of unit variance, with kernels that keep the signal's size."""
-    gain = {"relu": 2 ** 0.5, "tanh": 1.0}[activation]
-    stages = tuple(
-        dataclasses.replace(stage, kernel=Init("normal_fan_in", gain)) for stage in architecture.stages[:-1])
+    gain = {"relu": 2**0.5, "tanh": 1.0}[activation]
+    stages = tuple(dataclasses.replace(stage, kernel=Init("normal_fan_in", gain)) for stage in architecture.stages[:-1])
     return dataclasses.replace(
-        architecture, stages=(*stages, architecture.stages[-1]), scale=(1 / architectures.PIXEL_STDEV,) * 3)
+        architecture, stages=(*stages, architecture.stages[-1]), scale=(1 / architectures.PIXEL_STDEV,) * 3
+    )
 
 
 STARTS = {
     "author": Start(
-        "the author's: pixels as they are, conv1 N(0, 1e-4), others N(0, .01)", (.0003, .001, .003),
-        lambda architecture, activation: architecture),
+        "the author's: pixels as they are, conv1 N(0, 1e-4), others N(0, .01)",
+        (0.0003, 0.001, 0.003),
+        lambda architecture, activation: architecture,
+    ),
     "scaled": Start(
         "scaled: pixels of unit variance, kernels N(0, g / sqrt(inputs)), g 1.41 for ReLU and 1 for tanh",
-        (.003, .01, .03), _scaled),
+        (0.003, 0.01, 0.03),
+        _scaled,
+    ),
 }
 
 
@@ -65,23 +69,38 @@ class Budget:
     """
 
     pairs: tuple[tuple[str, str], ...] = (
-        ("layers-19pct", "author"), ("layers-19pct", "scaled"), ("conv-local-13pct", "author"))
+        ("layers-19pct", "author"),
+        ("layers-19pct", "scaled"),
+        ("conv-local-13pct", "author"),
+    )
     seeds: int = 3
     search_epochs: int = 3
     epochs: int = 40
     batch_size: int = 128
 
 
+# To see that everything works, in about a minute.
+QUICK = Budget(pairs=(("layers-19pct", "scaled"),), seeds=1, search_epochs=1, epochs=3, batch_size=32)
+
+
 def make_trial(
-    name: str, start: str, activation: str, learning_rate: float, seed: int, batch_size: int, precision: str,
+    name: str,
+    start: str,
+    activation: str,
+    learning_rate: float,
+    seed: int,
+    batch_size: int,
+    precision: str,
 ) -> cifar_training.Trial:
     """Returns the trial of a network of a pair."""
     architecture = cifar_architectures.with_image_size(
-        cifar_architectures.CIFAR_ARCHITECTURES[name], cifar_data.IMAGE_SIZE)
+        cifar_architectures.CIFAR_ARCHITECTURES[name], cifar_data.IMAGE_SIZE
+    )
     architecture = STARTS[start].apply(cifar_architectures.with_activation(architecture, activation), activation)
     recipe = dataclasses.replace(architecture.recipe, learning_rate=learning_rate, batch_size=batch_size)
     return cifar_training.Trial(
-        f"{name}-{start}-{activation}-rate{learning_rate:g}-seed{seed}", architecture, recipe, seed, precision)
+        f"{name}-{start}-{activation}-rate{learning_rate:g}-seed{seed}", architecture, recipe, seed, precision
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,8 +126,7 @@ class Network:
         return [curve.epochs_to(THRESHOLD) for curve in self.curves.values()]
 
 
-def train(
-    budget: Budget, images: cifar_data.CifarImages, directory: str, precision: str) -> Iterator[list[Network]]:
+def train(budget: Budget, images: cifar_data.CifarImages, directory: str, precision: str) -> Iterator[list[Network]]:
     """Trains everything, one seed of all pairs after the other.
 
     Yields:
@@ -123,7 +141,8 @@ def train(
                 def run(rate: float, seed: int, epochs: int, pair=pair, activation=activation) -> cifar_training.Curve:
                     trial = make_trial(*pair, activation, rate, seed, budget.batch_size, precision)
                     return cifar_training.run_trial(
-                        trial, images, directory, epochs, stop_below=THRESHOLD, test_every=0)
+                        trial, images, directory, epochs, stop_below=THRESHOLD, test_every=0
+                    )
 
                 if key not in networks:
                     networks[key] = _search(pair, activation, budget, run)

@@ -79,7 +79,9 @@ def percent(value: float) -> str:
     return f"{value:.1%}".replace("%", " %")
 
 
-def write(result: Result, directory: str | pathlib.Path, name: str, *, title: str, command: str, seconds: float) -> None:
+def write(
+    result: Result, directory: str | pathlib.Path, name: str, *, title: str, command: str, seconds: float
+) -> None:
     """Writes NAME.md, NAME.json and each picture as PNG and SVG; each file whole or not at all.
 
     Args:
@@ -94,8 +96,13 @@ def write(result: Result, directory: str | pathlib.Path, name: str, *, title: st
     facts = {"command": command, "seconds": round(seconds, 1), "machine": machine(), "date": time.strftime("%Y-%m-%d")}
     for picture, content in result.pictures.items():
         _write_picture(directory / f"{name}-{picture}", content)
-    content = {"experiment": name, **facts, "findings": [dataclasses.asdict(each) for each in result.findings],
-               "tables": [dataclasses.asdict(each) for each in result.tables], "notes": list(result.notes)}
+    content = {
+        "experiment": name,
+        **facts,
+        "findings": [dataclasses.asdict(each) for each in result.findings],
+        "tables": [dataclasses.asdict(each) for each in result.tables],
+        "notes": list(result.notes),
+    }
     _write_text(directory / f"{name}.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
     _write_text(directory / f"{name}.md", markdown(result, name, title, facts))
 
@@ -104,9 +111,15 @@ def markdown(result: Result, name: str, title: str, facts: dict) -> str:
     """Returns a result as Markdown."""
     parts = [f"# {title}"]
     if result.findings:
-        parts.append(_markdown_table(
-            ("the paper's claim", "paper", "here", ""),
-            [(each.claim, each.paper, each.ours, each.verdict and f"**{each.verdict}**") for each in result.findings]))
+        parts.append(
+            _markdown_table(
+                ("the paper's claim", "paper", "here", ""),
+                [
+                    (each.claim, each.paper, each.ours, each.verdict and f"**{each.verdict}**")
+                    for each in result.findings
+                ],
+            )
+        )
     parts += [f"![{picture}]({name}-{picture}.png)" for picture in result.pictures]
     for table in result.tables:
         parts += [f"**{table.title}**", _markdown_table(table.columns, table.rows)]

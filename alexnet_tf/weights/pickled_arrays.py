@@ -17,8 +17,8 @@ def read_npy(content: bytes) -> np.ndarray | dict:
         content: The file's bytes. Pickles of Python 2 are understood.
 
     Returns:
-        The array, or {"conv1[0]": array, "conv1[1]": array, ...} of {"conv1": [array, array], ...}; where there are
-        dictionaries inside, as caffe-tensorflow writes them, weights are 0 and biases 1.
+        The array, or {"conv1[0]": array, "conv1[1]": array, ...} of {"conv1": [array, array], ...}, or {"[0]": array, ...}
+        of [array, ...]; where there are dictionaries inside, as caffe-tensorflow writes them, weights are 0 and biases 1.
 
     Raises:
         WeightFileError: If the file is damaged or holds anything else.
@@ -36,10 +36,11 @@ def read_npy(content: bytes) -> np.ndarray | dict:
     if not dtype.hasobject:
         raise containers.WeightFileError(f"It holds {dtype}, not floating-point numbers.")
     pickled = restricted_pickle.unpickle(file)
-    if not isinstance(pickled, restricted_pickle.PickledArray) or not isinstance(pickled.value, dict):
+    if not isinstance(pickled, restricted_pickle.PickledArray) or not isinstance(pickled.value, dict | list):
         raise containers.WeightFileError("It holds no dictionary of arrays.")
+    layers = {"": pickled.value} if isinstance(pickled.value, list) else pickled.value
     entries = {}
-    for layer, values in pickled.value.items():
+    for layer, values in layers.items():
         if isinstance(values, dict):
             positions = {"weights": 0, "biases": 1}
             values = {positions.get(restricted_pickle.text(key), restricted_pickle.text(key)): value for key, value in values.items()}

@@ -27,10 +27,10 @@ class PickledArray:
 
     def set_state(self, state):
         _, shape, dtype, is_fortran, content = state
-        if isinstance(content, list):  # An array of objects: np.save's way to write a dictionary.
-            if shape != () or len(content) != 1:
+        if isinstance(content, list):  # An array of objects: np.save's way to write a dictionary, or a list of arrays.
+            if shape not in ((), (len(content),)) or not content:
                 raise containers.WeightFileError("An array of objects is no dictionary of arrays.")
-            [self.value] = content
+            self.value = content if shape else content[0]
         else:
             shape = shape[::-1] if is_fortran else shape
             value = containers.array_of(content, dtype.name, shape, "An array")

@@ -1,0 +1,279 @@
+"""Networks that differ in one thing, on CIFAR-10: LRN, pooling, towers, dropout, colour noise, depth."""
+
+import dataclasses
+import statistics
+from collections.abc import Iterator
+
+from alexnet_tf import architectures, cifar_architectures
+from alexnet_tf.architectures import LRN, Architecture, Init, Pool, Stage
+from alexnet_tf.experiments import cifar_data, cifar_training, report
+from alexnet_tf.recipes import Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """A network of a comparison.
+
+    Attributes:
+        name: Short, for file names and tables.
+        architecture: The network.
+        recipe: How it learns; the number of epochs is the budget's.
+        layer_decays: As in `cifar_training.Trial`.
+        claim: What the paper says of the difference to the comparison's first network; None for that one.
+        paper: The paper's numbers.
+        should_be_worse: Whether the paper's test error is higher than the first network's.
+    """
+
+    name: str
+    architecture: Architecture
+    recipe: Recipe
+    layer_decays: tuple[tuple[str, float], ...] = ()
+    claim: str | None = None
+    paper: str = ""
+    should_be_worse: bool = True
+
+
+# The author's schedule: a constant rate, then 10 epochs each at a tenth and a hundredth of it.
+FULL_EPOCHS = 520
+_STEPS = ((500 / 520, 0.1), (510 / 520, 0.01))
+
+# The same in short: the last two sixths of the run.
+_SHORT_STEPS = ((4 / 6, 0.1), (5 / 6, 0.01))
+
+
+def lrn_variants(is_full: bool = False) -> tuple[Variant, ...]:
+    """Returns the author's network without LRN, the same with LRN, and his network of the 11 %.
+
+    Args:
+        is_full: Whether the schedule is the author's; else it is in proportion to the epochs.
+    """
+    without, eleven = cifar_architectures.CONV_LOCAL_13PCT, cifar_architectures.CONV_LOCAL_11PCT
+    recipe = dataclasses.replace(without.recipe, steps=_STEPS if is_full else _SHORT_STEPS)
+    decays = {name: tuple(cifar_architectures.DECAYS[name].items()) for name in (without.name, eleven.name)}
+    return (
+        Variant("without LRN", without, recipe, decays[without.name]),
+        Variant(
+            "with LRN",
+            cifar_architectures.with_lrn(without),
+            recipe,
+            decays[without.name],
+            "LRN lowers the test error (LRN alone)",
+            "not published",
+            should_be_worse=False,
+        ),
+        Variant(
+            "conv-local-11pct",
+            eleven,
+            recipe,
+            decays[eleven.name],
+            "LRN lowers the test error (the author's networks, which differ in more than LRN)",
+            "13 % without, 11 % with",
+            should_be_worse=False,
+        ),
+    )
+
+
+_HE = Init("normal_fan_in", 2**0.5)
+
+# AlexNet's order of layers at CIFAR-10's size: ours, for the ablations.
+SMALL_ALEXNET = Architecture(
+    name="small-alexnet",
+    source="AlexNet's layers for windows of 24 pixels",
+    image_size=24,
+    recipe=Recipe(),
+    mean=(125.0, 123.0, 114.0),
+    scale=(1 / architectures.PIXEL_STDEV,) * 3,
+    lrn=LRN(depth_radius=2, bias=1.0, alpha=2e-4),
+    stages=(
+        Stage(
+            "conv1", 32, 5, padding=(2, 2), towers=2, ops=("relu", "lrn", "pool"), pool=Pool(padding="same"), kernel=_HE
+        ),
+        Stage(
+            "conv2",
+            64,
+            5,
+            padding=(2, 2),
+            towers=2,
+            input_towers="own",
+            ops=("relu", "pool"),
+            pool=Pool(padding="same"),
+            kernel=_HE,
+        ),
+        Stage("conv3", 96, 3, padding=(1, 1), towers=2, kernel=_HE),
+        Stage("conv4", 96, 3, padding=(1, 1), towers=2, input_towers="own", kernel=_HE),
+        Stage("conv5", 64, 3, padding=(1, 1), towers=2, input_towers="own", kernel=_HE),
+        Stage("fc6", 256, ops=("relu", "dropout"), kernel=Init("normal_fan_in", 1.0)),
+        Stage("fc7", 256, ops=("relu", "dropout"), kernel=Init("normal_fan_in", 1.0)),
+        Stage("fc8", 10, ops=()),
+    ),
+)
+
+_RECIPE = Recipe(learning_rate=0.01, weight_decay=5e-4, schedule="cosine", warmup_steps=100, clip_norm=5.0)
+
+
+def _each(architecture: Architecture, is_changed, **changes) -> Architecture:
+    """Returns an architecture with changes in the stages that a predicate selects."""
+    return dataclasses.replace(
+        architecture,
+        stages=tuple(
+            dataclasses.replace(stage, **changes) if is_changed(stage) else stage for stage in architecture.stages
+        ),
+    )
+
+
+def ablation_variants(is_full: bool = False) -> tuple[Variant, ...]:
+    """Returns a small AlexNet, and it with one thing changed at a time."""
+    base = SMALL_ALEXNET
+    without_conv4 = dataclasses.replace(base, stages=tuple(stage for stage in base.stages if stage.name != "conv4"))
+    return (
+        Variant("small AlexNet", base, _RECIPE),
+        Variant(
+            "plain pooling",
+            _each(base, lambda stage: "pool" in stage.ops, pool=Pool(2, 2)),
+            _RECIPE,
+            claim="overlapping pooling is better than 2 x 2",
+            paper="0.4 % top-1, 0.3 % top-5",
+        ),
+        Variant(
+            "one tower",
+            _each(base, lambda stage: stage.towers == 2, towers=1, input_towers="both"),
+            _RECIPE,
+            claim="two towers are better than one (the paper's has half the kernels, this one all connections)",
+            paper="1.7 % top-1, 1.2 % top-5",
+        ),
+        Variant(
+            "no dropout",
+            dataclasses.replace(base, dropout_rate=0.0),
+            _RECIPE,
+            claim="without dropout the network overfits substantially",
+            paper="no number",
+        ),
+        Variant(
+            "no colour noise",
+            base,
+            dataclasses.replace(_RECIPE, colour_noise=False),
+            claim="colour noise lowers the error",
+            paper="over 1 % top-1",
+        ),
+        Variant("no conv4", without_conv4, _RECIPE, claim="removing a middle layer costs", paper="about 2 % top-1"),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A variant and its curves.
+
+    Attributes:
+        variant: The network.
+        curves: By seed.
+    """
+
+    variant: Variant
+    curves: dict[int, cifar_training.Curve]
+
+    def test_errors(self) -> list[float]:
+        """Returns the test error after the last epoch, for each seed; 0.9, guessing, where the loss was not finite."""
+        return [0.9 if curve.has_diverged else curve.epochs[-1].test_error for curve in self.curves.values()]
+
+    def train_errors(self) -> list[float]:
+        """Returns the training error in the last epoch, for each seed."""
+        return [
+            0.9 if curve.has_diverged else statistics.fmean(curve.epochs[-1].train_errors)
+            for curve in self.curves.values()
+        ]
+
+
+def train(
+    variants: tuple[Variant, ...],
+    images: cifar_data.CifarImages,
+    directory: str,
+    *,
+    seeds: int,
+    epochs: int,
+    batch_size: int,
+    precision: str,
+) -> Iterator[list[Trained]]:
+    """Trains every variant once for each seed, one seed of all variants after the other.
+
+    Yields:
+        All variants that have a result, after each network.
+    """
+    trained = {variant.name: Trained(variant, {}) for variant in variants}
+    for seed in range(seeds):
+        for variant in variants:
+            trial = cifar_training.Trial(
+                f"{variant.name.replace(' ', '-')}-epochs{epochs}-seed{seed}",
+                variant.architecture,
+                dataclasses.replace(variant.recipe, batch_size=batch_size),
+                seed,
+                precision,
+                variant.layer_decays,
+            )
+            curve = cifar_training.run_trial(trial, images, directory, epochs, test_every=max(1, epochs // 20))
+            each = trained[variant.name]
+            trained[variant.name] = dataclasses.replace(each, curves=each.curves | {seed: curve})
+            yield [each for each in trained.values() if each.curves]
+
+
+def result(networks: list[Trained], epochs: int, *, is_real: bool = True) -> report.Result:
+    """Compares each network with the first."""
+    base, *others = networks
+    findings = [_finding(base, each, is_real) for each in others]
+    rows = [
+        (
+            each.variant.name,
+            len(each.curves),
+            report.mean_and_spread(each.test_errors(), report.percent),
+            report.mean_and_spread(each.train_errors(), report.percent),
+        )
+        for each in networks
+    ]
+    return report.Result(
+        tuple(findings),
+        (
+            report.Table(
+                f"After {epochs} epochs",
+                ("network", "seeds", "test error", "training error, while training"),
+                tuple(rows),
+            ),
+        ),
+        {"curves": _draw(networks)},
+        (
+            "A verdict needs means that differ by more than the larger of the two spreads between seeds, and by "
+            "more than 0.5 %; a smaller difference is called not seen. The training error is that before each update, "
+            "with dropout and random windows; the test error is that of nine windows averaged.",
+        ),
+    )
+
+
+def _finding(base: Trained, other: Trained, is_real: bool) -> report.Finding:
+    before, after = base.test_errors(), other.test_errors()
+    difference = statistics.fmean(after) - statistics.fmean(before)
+    spread = max(max(values) - min(values) for values in (before, after))
+    verdict = report.NOT_SEEN
+    if abs(difference) > max(spread, 0.005) and (difference > 0) == other.variant.should_be_worse:
+        verdict = report.SAME_DIRECTION
+    ours = (
+        f"{other.variant.name} {report.mean_and_spread(after, report.percent)}, "
+        f"{base.variant.name} {report.mean_and_spread(before, report.percent)}"
+    )
+    return report.Finding(other.variant.claim or "", other.variant.paper, ours, verdict if is_real else None)
+
+
+def _draw(networks: list[Trained]):
+    """Draws test errors (solid) and training errors (dotted) over the epochs, for the first seed."""
+    figure = report.new_figure(7, 4.5)
+    axes = figure.add_subplot()
+    for number, each in enumerate(networks):
+        curve = next(iter(each.curves.values()))
+        tests = [(epoch, row.test_error) for epoch, row in enumerate(curve.epochs, 1) if row.test_error is not None]
+        times, errors = curve.points()
+        axes.plot(times, errors, ":", color=f"C{number}", linewidth=1)
+        if tests:
+            axes.plot(*zip(*tests), "-", color=f"C{number}", label=each.variant.name)
+    axes.set_xlabel("epochs")
+    axes.set_ylabel("error: test solid, training dotted")
+    axes.set_ylim(0, None)
+    axes.legend(fontsize=8)
+    axes.grid(alpha=0.3)
+    return figure

@@ -1,0 +1,123 @@
+"""Figure 3: conv1's kernels, and whether one tower is colour-blind and the other is not.
+
+Section 6.1. The number behind the words is how coloured a kernel is: its standard deviation over red, green and blue,
+averaged over its pixels, relative to its standard deviation over all values. A grey kernel has 0.
+"""
+
+import numpy as np
+
+from alexnet_tf import errors, plotting, runs
+from alexnet_tf.experiments import report
+from alexnet_tf.weights import containers, pickled_arrays
+
+_CLAIM = "conv1's kernels specialise: largely colour-agnostic on one GPU, largely colour-specific on the other"
+
+# Random divisions into two halves that the towers' difference is compared with.
+_DIVISIONS = 10_000
+
+# Below this share of random divisions a difference is not chance.
+_SIGNIFICANT = 0.01
+
+
+def colourfulness(kernels: np.ndarray) -> np.ndarray:
+    """Returns how coloured each kernel is, float64 [n].
+
+    Args:
+        kernels: [height, width, 3, n], in any order of the colours.
+    """
+    kernels = kernels.astype("float64")
+    return kernels.std(axis=2).mean(axis=(0, 1)) / np.maximum(kernels.std(axis=(0, 1, 2)), 1e-12)
+
+
+def chance_of_difference(values: np.ndarray, seed: int = 0) -> float:
+    """Returns the share of random divisions into halves whose means differ as much as those of the two halves given.
+
+    Args:
+        values: [n], those of the first tower before those of the second.
+        seed: Of the random divisions.
+    """
+    half = len(values) // 2
+    difference = abs(values[:half].mean() - values[half:].mean())
+    shuffled = np.random.default_rng(seed).permuted(np.tile(values, (_DIVISIONS, 1)), axis=1)
+    differences = np.abs(shuffled[:, :half].mean(axis=1) - shuffled[:, half:].mean(axis=1))
+    return float((differences >= difference - 1e-12).mean())
+
+
+def read_kernels(path: str) -> np.ndarray:
+    """Reads conv1's kernels from an .npy file: an array, or an object array whose first element is one.
+
+    Returns:
+        float32 [height, width, 3, n].
+
+    Raises:
+        errors.UserError: If there are no such kernels.
+    """
+    entries = pickled_arrays.read_npy(containers.read_bytes(path))
+    for array in entries.values() if isinstance(entries, dict) else [entries]:
+        if np.ndim(array) == 4 and array.shape[2] == 3:
+            return np.asarray(array, "float32")
+    raise errors.UserError(f"{path} holds no kernels [height, width, 3, filters].")
+
+
+def load_kernels(workdir: str) -> np.ndarray:
+    """Returns conv1's kernels of a run or an import, as `kernels_of` does."""
+    return kernels_of(runs.load_model(runs.RunDirectory(workdir))[0])
+
+
+def kernels_of(model) -> np.ndarray:
+    """Returns conv1's kernels of a network, the first tower's before the second's, float32 [height, width, 3, n]."""
+    kernels = [
+        variable.numpy()
+        for variable in model.weights
+        if variable.path.startswith("conv1") and variable.path.endswith("kernel")
+    ]
+    return np.concatenate(kernels, axis=-1)
+
+
+def describe(sources: dict[str, np.ndarray], *, is_real: bool = True) -> report.Result:
+    """Measures and draws the kernels of several networks.
+
+    Args:
+        sources: Name -> kernels [height, width, 3, n], RGB, the first tower's before the second's.
+        is_real: Whether the kernels were learned, so that a verdict can be given.
+    """
+    rows, findings, pictures = [], [], {}
+    for name, kernels in sources.items():
+        values = colourfulness(kernels)
+        half = len(values) // 2
+        first, second, chance = values[:half].mean(), values[half:].mean(), chance_of_difference(values)
+        ratio = max(first, second) / max(min(first, second), 1e-12)
+        verdict = report.NOT_SEEN
+        if chance < _SIGNIFICANT:
+            verdict = report.REPRODUCED if ratio >= 2 else report.SAME_DIRECTION
+        findings.append(
+            report.Finding(
+                f"{_CLAIM} ({name})", "seen in every run", f"{first:.2f} and {second:.2f}", verdict if is_real else None
+            )
+        )
+        rows.append((name, len(values), float(first), float(second), float(ratio), f"{chance:.4f}"))
+        pictures[_file_name(name)] = plotting.kernels_image(kernels)
+    columns = ("conv1 of", "kernels", "first half", "second half", "ratio", "as large by chance")
+    return report.Result(
+        tuple(findings),
+        (report.Table("How coloured the kernels are", columns, tuple(rows)),),
+        pictures,
+        (
+            "Colourfulness is a kernel's standard deviation over its three colours, averaged over its pixels, relative "
+            "to its standard deviation over all its values. The last column is the share of 10,000 random divisions "
+            "into two halves whose means differ at least as much. *Reproduced*: below 1 % and twice as coloured; *same "
+            "direction*: below 1 %.",
+        ),
+    )
+
+
+def _file_name(name: str) -> str:
+    return "".join(character if character.isalnum() else "-" for character in name.lower())
+
+
+def random_kernels(filters: int = 96, seed: int = 0) -> np.ndarray:
+    """Returns kernels of which the first half is coloured and the second nearly grey, float32 [11, 11, 3, filters]."""
+    generator = np.random.default_rng(seed)
+    kernels = generator.normal(size=(11, 11, 3, filters))
+    kernels[..., filters // 2 :] = 0.1 * kernels[..., filters // 2 :] + generator.normal(size=(11, 11, 1, filters // 2))
+    return kernels.astype("float32")

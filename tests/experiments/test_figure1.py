@@ -1,0 +1,43 @@
+import dataclasses
+
+import pytest
+
+from alexnet_tf.experiments import figure1, figure1_report, report
+from alexnet_tf.experiments.cifar_training import Curve, Epoch
+
+
+@pytest.mark.parametrize("start", figure1.STARTS)
+@pytest.mark.parametrize("name", ["layers-19pct", "conv-local-13pct"])
+def test_twins_differ_in_the_activation_and_the_gain_of_their_start(name, start):
+    relu, tanh = (figure1.make_trial(name, start, each, 0.01, 0, 128, "float32") for each in figure1.ACTIVATIONS)
+    assert relu.recipe == tanh.recipe and relu.recipe.weight_decay == 0 and not relu.layer_decays
+    assert relu.architecture.image_size == 32 and relu.architecture.scale == tanh.architecture.scale
+    for first, second in zip(relu.architecture.stages, tanh.architecture.stages):
+        changed = {"ops": second.ops} | ({"kernel": second.kernel} if start == "scaled" else {})
+        assert dataclasses.replace(first, **changed) == second
+        assert tuple("tanh" if each == "relu" else each for each in first.ops) == second.ops
+
+
+def curve(*errors):
+    return Curve(tuple(Epoch((error,) * 4, 1.0, None, 1.0) for error in errors))
+
+
+def network(activation, *curves):
+    return figure1.Network(("layers-19pct", "author"), activation, {0.01: 0.5}, 0.01, dict(enumerate(curves)))
+
+
+@pytest.mark.parametrize(
+    ("tanh", "ours", "verdict"),
+    [
+        (curve(*[0.5] * 12, 0.2), "5.8 times", report.REPRODUCED),
+        (curve(*[0.5] * 4, 0.2), "2.0 times", report.SAME_DIRECTION),
+        (curve(0.5, 0.5, 0.2), "1.0 times", report.NOT_SEEN),
+        (curve(*[0.5] * 20), "over 9.6 times", report.REPRODUCED),
+    ],
+)
+def test_ratio_and_verdict(tanh, ours, verdict):
+    networks = [network("relu", curve(0.5, 0.5, 0.2)), network("tanh", tanh)]
+    result = figure1_report.result(networks, figure1.Budget(epochs=20))
+    [finding] = result.findings
+    assert finding.ours.startswith(ours) and finding.verdict == verdict
+    assert "not reached" in str(result.tables[0].rows) if "over" in ours else True

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+
+from alexnet_tf import alexnet, errors
+from alexnet_tf.experiments import figure3, report
+from tests.helpers.networks import TINY
+
+
+def test_colourfulness_of_grey_is_zero_and_knows_no_scale_nor_order():
+    generator = np.random.default_rng(0)
+    kernels = generator.normal(size=(11, 11, 3, 4))
+    kernels[..., 0] = kernels[:, :, :1, 0]
+    values = figure3.colourfulness(kernels)
+    assert values[0] < 1e-12 and (values[1:] > 0.5).all()
+    np.testing.assert_allclose(figure3.colourfulness(-7 * kernels[:, :, ::-1]), values)
+    opposite = np.zeros((1, 1, 3, 1))
+    opposite[0, 0, :, 0] = [1, 0, -1]
+    assert figure3.colourfulness(opposite)[0] == pytest.approx(1)
+
+
+def test_chance_tells_two_towers_from_one():
+    generator = np.random.default_rng(0)
+    assert figure3.chance_of_difference(generator.normal(size=96)) > 0.01
+    assert figure3.chance_of_difference(np.concatenate([generator.normal(size=48), generator.normal(2, 1, 48)])) < 0.001
+
+
+def test_specialised_kernels_are_recognised_and_others_are_not():
+    result = figure3.describe(
+        {"Specialised": figure3.random_kernels(), "alike": np.random.default_rng(0).normal(size=(11, 11, 3, 96))}
+    )
+    assert [finding.verdict for finding in result.findings] == [report.REPRODUCED, report.NOT_SEEN]
+    assert {name: picture.shape for name, picture in result.pictures.items()} == dict.fromkeys(
+        ("specialised", "alike"), (6 * 35 + 2, 16 * 35 + 2, 3)
+    )
+
+
+def test_kernels_of_towers_come_in_order():
+    model = alexnet.build_model(TINY)
+    kernels = figure3.kernels_of(model)
+    np.testing.assert_array_equal(kernels[..., :4], model.get_layer("conv1_a").kernel)
+    np.testing.assert_array_equal(kernels[..., 4:], model.get_layer("conv1_b").kernel)
+
+
+def test_kernels_are_read_alone_or_with_their_bias(tmp_path):
+    kernels = figure3.random_kernels(8)
+    pair = np.empty(2, object)
+    pair[:] = [kernels, np.zeros(8, "float32")]
+    for name, content in (("bare.npy", kernels), ("pair.npy", pair)):
+        np.save(tmp_path / name, content, allow_pickle=True)
+        np.testing.assert_array_equal(figure3.read_kernels(str(tmp_path / name)), kernels)
+    np.save(tmp_path / "other.npy", np.zeros((3, 3), "float32"))
+    with pytest.raises(errors.UserError, match="holds no kernels"):
+        figure3.read_kernels(str(tmp_path / "other.npy"))
