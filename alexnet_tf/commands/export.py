@@ -20,8 +20,8 @@ _QUANTIZATION = flags.DEFINE_list(
     "quantization", list(options.LRN_IMPLEMENTATIONS), "Which .tflite files; int8 needs images, of any kind.")
 _LRN = flags.DEFINE_enum(
     "lrn", "auto", ["auto", "builtin", "convolution"],
-    "How the .tflite files compute LRN: TensorFlow Lite's own op, or a 1 x 1 convolution that GPU delegates accept too. "
-    "'auto' is the faster on a CPU for each quantization.")
+    "How the .tflite files compute LRN: TensorFlow Lite's own op, or a 1 x 1 convolution that GPU delegates accept "
+    "too. 'auto' is the faster on a CPU for each quantization.")
 _DENSE_QUANTIZATION = flags.DEFINE_enum(
     "dense_quantization", "per_tensor", list(options.DENSE_QUANTIZATIONS),
     "Scales of the dense layers' 8-bit weights in .tflite files: one for each layer, which runtimes from 2.4 on read, "

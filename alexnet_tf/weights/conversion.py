@@ -9,7 +9,7 @@ import pathlib
 
 import numpy as np
 
-from alexnet_tf import architectures, errors, runs
+from alexnet_tf import architectures, atomic_files, errors, runs
 from alexnet_tf.run_config import MEAN_IMAGE, ImportedFile, RunConfig, RunData, TrainConfig
 from alexnet_tf.weights import caffemodel, containers, formats, layouts, pickled_arrays
 
@@ -155,7 +155,7 @@ def export_run(path, file_format: str, output, *, which: str = "last") -> list[s
     Args:
         path: The run's directory.
         file_format: One of `formats.WRITTEN`.
-        output: The file. Beside a .caffemodel appear its .prototxt, and a mean image as .binaryproto.
+        output: The file. Beside a .caffemodel appear its .prototxt, its .classes.txt, and a mean image as .binaryproto.
         which: "last" or "best" checkpoint.
 
     Returns:
@@ -188,7 +188,16 @@ def export_run(path, file_format: str, output, *, which: str = "last") -> list[s
         lines.append(
             f"The file does not say that it is {row.name}; readers take it for {chosen.layout.default}, unless told.")
     files = chosen.write(output, formats.Network(row, layouts.to_file(row, chosen.layout, arrays), mean, lines))
+    if file_format == "caffemodel":  # It has no place for them.
+        files.append(_write_class_names(run, output.with_suffix(".classes.txt")))
     return [*(f"Written: {file}" for file in files), *lines]
+
+
+def _write_class_names(run: runs.RunDirectory, path: pathlib.Path) -> pathlib.Path:
+    """Writes a run's class names, one a line in the order of the logits, as `--classes` reads them."""
+    content = "".join(f"{name}\n" for name in run.class_names()).encode("utf-8", "surrogateescape")
+    atomic_files.atomic_write(path, lambda file: file.write(content))
+    return path
 
 
 def _formats_of(row):

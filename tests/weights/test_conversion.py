@@ -385,15 +385,17 @@ def test_exported_caffemodel_computes_the_same_in_opencv(row, initialization, na
     assert difference(logits, model(images).numpy()) < 1e-4
 
 
-def test_export_of_a_run_with_a_mean_image_writes_it(narrow_rows, class_file, tmp_path):
+def test_export_of_a_run_with_a_mean_image_writes_it(narrow_rows, tmp_path):
     run, _, _ = make_run(tmp_path / "run", "caffe")
     mean = np.random.default_rng(0).uniform(90, 130, (227, 227, 3)).astype("float32")
     run.write_mean_image(mean)
     run.write_config(dataclasses.replace(run.read_config(), mean=MEAN_IMAGE), run.class_names())
     conversion.export_run(run.path, "caffemodel", tmp_path / "a.caffemodel")
     again = tmp_path / "again"
-    conversion.import_run(tmp_path / "a.caffemodel", again, classes=class_file, mean=str(tmp_path / "a.binaryproto"))
+    classes = str(tmp_path / "a.classes.txt")
+    conversion.import_run(tmp_path / "a.caffemodel", again, classes=classes, mean=str(tmp_path / "a.binaryproto"))
     again = runs.RunDirectory(again)
+    assert again.class_names() == run.class_names()
     assert np.array_equal(again.read_mean(again.read_config()), mean)
 
 
