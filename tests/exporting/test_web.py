@@ -1,5 +1,6 @@
 """Tests of `web` and `web_server`: the page's files, and the page itself in a headless Chromium."""
 
+import base64
 import json
 import os
 import shutil
@@ -21,7 +22,15 @@ DRIVER = shutil.which("chromedriver")
 LITERT_JS = os.environ.get("LITERT_JS")  # A node_modules folder with @litertjs/core.
 CHROME_FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --window-size=1200,900").split()
+    "--disable-component-update --disable-sync --window-size=1200,900 --use-fake-device-for-media-stream "
+    "--use-fake-ui-for-media-stream").split()
+HAND_OVER = """
+const bytes = Uint8Array.from(atob(arguments[1]), (each) => each.charCodeAt(0));
+const transfer = new DataTransfer();
+transfer.items.add(new File([bytes], "a.jpg", {type: "image/jpeg"}));
+dispatchEvent(arguments[0] === "drop" ? new DragEvent("drop", {dataTransfer: transfer, cancelable: true})
+  : new ClipboardEvent("paste", {clipboardData: transfer}));
+"""
 
 
 @pytest.fixture
@@ -174,3 +183,29 @@ def test_the_page_in_a_browser(run, serve, browser, tmp_path):
     browser.find_element("id", "file").send_keys(str(broken))
     assert "broken.jpg is not an image" in wait_for(browser, "document.getElementById('message').textContent")
     assert requested_hosts(browser) == {address.split("/")[2]}
+
+
+def test_the_page_takes_images_in_every_way(run, serve, browser):
+    export_page(run, LITERT_JS)
+    browser.get(serve(run))
+    wait_for(browser, "document.body.dataset.ready")
+    encoded = base64.b64encode(picture(1, size=(300, 420))).decode()
+    answers = []
+    for way in ("drop", "paste"):
+        browser.execute_script("delete document.body.dataset.probabilities")
+        browser.execute_script(HAND_OVER, way, encoded)
+        answers.append(wait_for(browser, "document.body.dataset.probabilities"))
+    assert answers[0] == answers[1]
+    browser.execute_script("document.activeElement.blur()")
+    focused = []
+    for _ in range(2):  # With the keyboard alone.
+        browser.switch_to.active_element.send_keys("\ue004")  # Tab.
+        focused.append(browser.switch_to.active_element.get_attribute("id"))
+    assert focused == ["choose", "camera"]
+    browser.execute_script("delete document.body.dataset.probabilities")
+    browser.switch_to.active_element.send_keys(" ")
+    wait_for(browser, "document.body.dataset.probabilities")
+    assert browser.switch_to.active_element.text == "Stop the camera"
+    browser.switch_to.active_element.send_keys(" ")
+    assert browser.switch_to.active_element.text == "Use the camera"
+    assert browser.find_element("id", "message").text == ""
