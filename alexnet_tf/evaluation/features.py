@@ -21,6 +21,7 @@ import pathlib
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -75,7 +76,8 @@ def layers_of(model: keras.Model, architecture: architectures.Architecture) -> d
     return stages | {name: layers for name, layers in meanings.items() if name not in stages}
 
 
-def make_extractor(model: keras.Model, architecture: architectures.Architecture, layer: str):
+def make_extractor(model: keras.Model, architecture: architectures.Architecture, layer: str) -> tuple[
+        Callable[[tf.Tensor], tf.Tensor], tuple[str, ...], tuple[int, ...]]:
     """Returns (function from images uint8 [batch, size, size, 3] to float32 [batch, width], the layers it shows, their shape).
 
     Raises:
@@ -97,7 +99,9 @@ def make_extractor(model: keras.Model, architecture: architectures.Architecture,
     return extract, known[layer], part.output.shape[1:]
 
 
-def write_features(path, output, request: FeatureOptions, say=print) -> None:
+def write_features(
+        path: str | os.PathLike, output: str | os.PathLike, request: FeatureOptions,
+        say: Callable[[str], None] = print) -> None:
     """Writes the activations of a layer for every image of a set; the file appears whole or not at all.
 
     In memory are the network, a few batches and the images' names. On the disk, while it is written, the file takes
@@ -124,9 +128,10 @@ def write_features(path, output, request: FeatureOptions, say=print) -> None:
     say(f"{request.layer} of {run} ({architecture.name}, {request.checkpoint} checkpoint, after epoch {state['epoch']}): "
         f"{' and '.join(layers)}, {' x '.join(map(str, shape))} numbers an image")
     say(f"{source.pop('title')}: {len(split):,} images")
+    skipped: dict[int, str] = {}
     batches = input_pipeline.evaluation_batches(
         split, batch_size=request.batch_size, image_size=architecture.image_size, resize=run_config.train.recipe.resize,
-        on_bad_image=request.on_bad_image, skipped=(skipped := {}))
+        on_bad_image=request.on_bad_image, skipped=skipped)
     start = time.monotonic()
     with _scratch(output, 2 * len(split) * width * 4) as rows:
         labels = _extract_all(extract, batches, rows, len(split))
@@ -181,16 +186,16 @@ def _scratch(output, size: int):
 
 def _extract_all(extract, batches, rows, num_images: int) -> np.ndarray:
     """Writes the activations of all batches to a file and returns the labels, int32 [n]."""
-    labels = [np.zeros(0, "int32")]
+    found = [np.zeros(0, "int32")]
     with tqdm.tqdm(total=num_images, unit="image", disable=None) as bar:
         for images, batch_labels in batches:
             values = extract(images[:, 0]).numpy()
             if not np.isfinite(values).all():
                 raise errors.UserError("The network gives values that are no numbers: the run has diverged.")
             rows.write(values)
-            labels.append(batch_labels.numpy())
+            found.append(batch_labels.numpy())
             bar.update(len(values))
-    labels = np.concatenate(labels)
+    labels = np.concatenate(found)
     if not len(labels):
         raise errors.UserError("None of the images could be read: there is nothing to write.")
     return labels
@@ -209,10 +214,10 @@ def _names(split, indices) -> npz_stream.Stream:
     return npz_stream.Stream(dtype, (len(indices),), parts)
 
 
-def digest_weights(model) -> str:
+def digest_weights(model: keras.Model) -> str:
     """Returns the SHA-256 of a model's weights."""
     digest = hashlib.sha256()
     for variable in model.trainable_variables:
         digest.update(variable.path.encode())
-        digest.update(np.ascontiguousarray(variable.numpy()))
+        digest.update(np.ascontiguousarray(variable.numpy()).data)
     return digest.hexdigest()

@@ -1,6 +1,7 @@
 """How wrong a model is on a split: sums over every example, divided once."""
 
 import dataclasses
+from collections.abc import Callable, Iterable
 
 import keras
 import numpy as np
@@ -28,7 +29,7 @@ class Evaluation:
     confusion: np.ndarray
 
 
-def make_predictor(model):
+def make_predictor(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
     """Returns the function: images [batch, crops, size, size, 3] -> log-probabilities float32 [batch, classes].
 
     Over several crops it is the logarithm of the mean of the softmax outputs (Section 4.1).
@@ -50,7 +51,9 @@ def make_predictor(model):
     return predict
 
 
-def evaluate(predict, dataset, num_classes: int, total=np.asarray) -> Evaluation:
+def evaluate(
+        predict: Callable[[tf.Tensor], tf.Tensor], dataset: Iterable[tuple[tf.Tensor, tf.Tensor]], num_classes: int,
+        total: Callable[[np.ndarray], np.ndarray] = np.asarray) -> Evaluation:
     """Counts the errors of a predictor over every batch of a data set.
 
     A tie goes to the class with the lower number; an example whose output is not a number is wrong.

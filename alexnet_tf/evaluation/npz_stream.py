@@ -11,6 +11,8 @@ import os
 import re
 import typing
 import zipfile
+from collections.abc import Iterator
+from typing import BinaryIO
 
 import numpy as np
 
@@ -46,7 +48,7 @@ class Stream:
     parts: typing.Iterable
 
 
-def write(file, members: dict) -> None:
+def write(file: BinaryIO, members: dict) -> None:
     """Writes an uncompressed .npz; of a `Stream` no more than a part is in memory.
 
     Args:
@@ -154,7 +156,7 @@ class Reader(contextlib.AbstractContextManager):
         """Returns a text."""
         return self.whole(name, "U", 0).item()
 
-    def blocks(self, name: str):
+    def blocks(self, name: str) -> Iterator[tuple[int, np.ndarray]]:
         """Yields (number of the first row, some rows) until all were read; what was damaged on the disk is an error."""
         with self._member(name) as (member, dtype, shape):
             row_bytes = dtype.itemsize * math.prod(shape[1:])
@@ -163,9 +165,10 @@ class Reader(contextlib.AbstractContextManager):
                 block = member.read(min(rows, shape[0] - first) * row_bytes)
                 yield first, np.frombuffer(block, dtype).reshape(-1, *shape[1:])
 
-    def values(self, name: str, indices) -> dict:
+    def values(self, name: str, indices: Sequence[int] | np.ndarray) -> dict[int, typing.Any]:
         """Returns {index: value} for some places of an array of one dimension."""
-        wanted, found = np.unique(indices), {}
+        wanted = np.unique(indices)
+        found: dict[int, typing.Any] = {}
         for first, block in self.blocks(name):
             here = wanted[(wanted >= first) & (wanted < first + len(block))]
             found |= {int(index): block[index - first].item() for index in here}

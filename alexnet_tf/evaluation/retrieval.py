@@ -6,6 +6,7 @@ import os
 import pathlib
 import sys
 import warnings
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -54,7 +55,8 @@ class QueryResult:
 
 
 def find_similar(
-    path, images, *, top: int = 6, run_path=None, grid=None, data_dir: str | None = None) -> list[QueryResult]:
+    path: str | os.PathLike, images: Sequence[str], *, top: int = 6, run_path: str | None = None,
+    grid: str | None = None, data_dir: str | None = None) -> list[QueryResult]:
     """Finds the images of a set that are nearest to each query by the Euclidean distance of their features (Figure 4).
 
     The queries' features are computed with the run that made the set's. In memory are the network, the queries and a
@@ -100,7 +102,8 @@ def find_similar(
     return answers
 
 
-def nearest(blocks, queries: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+def nearest(
+        blocks: Iterable[tuple[int, np.ndarray]], queries: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
     """Finds the nearest rows of a matrix that is given in blocks; only one of them is in memory.
 
     Args:

@@ -6,6 +6,8 @@ Only the part of caffe.proto that weights and their order need is here. What a n
 
 import dataclasses
 import functools
+from collections.abc import Iterable
+from typing import BinaryIO
 
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
@@ -192,7 +194,7 @@ def _without_ones(blob, ndim):
     return blob
 
 
-def write_caffemodel(file, name: str, layers) -> None:
+def write_caffemodel(file: BinaryIO, name: str, layers: Iterable[Layer]) -> None:
     """Writes a .caffemodel: what Caffe's tools need to find the weights of a deploy.prototxt, and the layers' order."""
     net = _message_class("NetParameter")(name=name)
     for layer in layers:
@@ -215,7 +217,7 @@ def read_mean(content: bytes) -> np.ndarray:
     return _without_ones(_blob_array(_parse("BlobProto", content, ".binaryproto"), "The mean"), 3)
 
 
-def write_mean(file, mean: np.ndarray) -> None:
+def write_mean(file: BinaryIO, mean: np.ndarray) -> None:
     """Writes a .binaryproto: float32 [channels, height, width], BGR, in the older shape, which every Caffe reads."""
     channels, height, width = mean.shape
     file.write(_message_class("BlobProto")(

@@ -7,11 +7,15 @@ names and shapes mean is in `weights`; pickles are in `pickles`, Caffe's files i
 import io
 import json
 import math
+import os
 import pathlib
 import struct
 import zipfile
+from collections.abc import Sequence
+from typing import BinaryIO
 
 import numpy as np
+import numpy.typing  # noqa: F401
 
 from alexnet_tf import errors
 
@@ -26,7 +30,7 @@ class WeightFileError(errors.UserError):
     """A weight file cannot be read or written; the message says why."""
 
 
-def read_bytes(path) -> bytes:
+def read_bytes(path: str | os.PathLike) -> bytes:
     """Returns a file's content.
 
     Raises:
@@ -45,7 +49,8 @@ def read_bytes(path) -> bytes:
     return content
 
 
-def array_of(content, dtype, shape, what: str, offset: int = 0) -> np.ndarray:
+def array_of(
+        content: bytes, dtype: np.typing.DTypeLike, shape: Sequence[int], what: str, offset: int = 0) -> np.ndarray:
     """Returns bytes as an array that shares their memory.
 
     Args:
@@ -123,7 +128,7 @@ def read_safetensors(content: bytes) -> tuple[dict, dict]:
     return arrays, metadata
 
 
-def write_safetensors(file, arrays: dict, metadata: dict) -> None:
+def write_safetensors(file: BinaryIO, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
     """Writes arrays with texts about them."""
     import safetensors.numpy
 

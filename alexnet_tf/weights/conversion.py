@@ -5,7 +5,9 @@ An imported run lacks its images and its momentum. Everything else is as trainin
 
 import dataclasses
 import hashlib
+import os
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -25,7 +27,7 @@ def imagenet_classes() -> tuple[list[str], list[str]]:
     return [line.split()[0] for line in lines], lines
 
 
-def read_mean(mean: str, image_size: int):
+def read_mean(mean: str, image_size: int) -> list[float] | np.ndarray:
     """Returns a mean that a person gives, as the first layer subtracts it.
 
     Args:
@@ -40,6 +42,7 @@ def read_mean(mean: str, image_size: int):
     Raises:
         WeightFileError: If it is neither.
     """
+    array: np.ndarray | dict
     if not mean.lower().endswith((".binaryproto", ".npy")):
         try:
             array = np.array([float(each) for each in mean.split(",")])
@@ -47,7 +50,8 @@ def read_mean(mean: str, image_size: int):
             raise containers.WeightFileError(f"--mean={mean} is neither B,G,R nor a .binaryproto or .npy file.") from error
     else:
         content = containers.read_bytes(mean)
-        array = caffemodel.read_mean(content) if mean.lower().endswith(".binaryproto") else pickled_arrays.read_npy(content)
+        is_proto = mean.lower().endswith(".binaryproto")
+        array = caffemodel.read_mean(content) if is_proto else pickled_arrays.read_npy(content)
     if isinstance(array, dict) or array.shape[:1] != (3,) or array.ndim not in (1, 3) or not np.isfinite(array).all():
         raise containers.WeightFileError(f"--mean={mean} is no mean: three numbers, or [3, height, width], are.")
     if array.ndim == 1:
@@ -79,7 +83,8 @@ def _read_classes(path, count: int) -> tuple[list[str], list[str]]:
 
 
 def import_run(
-    source, path, *, architecture: str | None = None, classes=None, mean: str | None = None,
+    source: str | os.PathLike, path: str | os.PathLike, *, architecture: str | None = None,
+    classes: str | os.PathLike | None = None, mean: str | None = None,
     allow_nan: bool = False) -> list[str]:
     """Makes a run of a weight file.
 
@@ -122,13 +127,14 @@ def import_run(
             pathlib.Path(source).name, hashlib.sha256(content).hexdigest()))
         run.write_checkpoint(0, arrays | layouts.dropout_counts(row), {"epoch": 0})
         if run_config.mean == MEAN_IMAGE:
-            run.write_mean_image(subtracted)
+            run.write_mean_image(np.asarray(subtracted, "float32"))
         run.write_config(run_config, names)
     return _report(row, how, arrays, run_config, names)
 
 
 def make_run_config(
-    architecture: architectures.Architecture, mean, scale, classes, source: ImportedFile) -> RunConfig:
+    architecture: architectures.Architecture, mean: Sequence[float] | np.ndarray, scale: Sequence[float],
+    classes: Sequence[str], source: ImportedFile) -> RunConfig:
     """Returns the config of an imported run."""
     return RunConfig(
         train=TrainConfig(
@@ -149,7 +155,8 @@ def _report(row, how, arrays, run_config, names):
         f"Classes: {len(names)}: {names[0]} ... {names[-1]}"]
 
 
-def export_run(path, file_format: str, output, *, which: str = "last") -> list[str]:
+def export_run(
+        path: str | os.PathLike, file_format: str, output: str | os.PathLike, *, which: str = "last") -> list[str]:
     """Writes a run's weights for another engine.
 
     Args:
@@ -178,6 +185,7 @@ def export_run(path, file_format: str, output, *, which: str = "last") -> list[s
         raise errors.RunError(f"The checkpoint of {run} does not fit {row.name}: {'; '.join(problems)}.")
     output = pathlib.Path(output).expanduser()
     chosen, shown = formats.FORMATS[file_format], row
+    assert chosen.layout and chosen.write  # It is one of formats.WRITTEN.
     if not chosen.has_scale and row.scale != (1.0, 1.0, 1.0):
         _fold_scale(arrays, row)
         shown = dataclasses.replace(row, scale=(1.0,) * 3)

@@ -109,7 +109,8 @@ class WeightFormat:
 def _read_caffemodel(content: bytes) -> WeightFile:
     """Reads a .caffemodel; without a layer that scales the input, it is not scaled."""
     layers = caffemodel.read_caffemodel(content)
-    entries, scale = {}, (1.0, 1.0, 1.0)
+    entries: dict[str, np.ndarray] = {}
+    scale: tuple[float, ...] = (1.0, 1.0, 1.0)
     for layer in layers:
         if layer.type == "Scale" and layer.name == "scale" and [blob.shape for blob in layer.blobs] == [(3,)]:
             scale = tuple(float(factor) for factor in layer.blobs[0][::-1])

@@ -7,7 +7,7 @@ own names on the other. A file's bytes are for `weight_files`, `pickles` and `ca
 import numpy as np
 
 from alexnet_tf import architectures
-from alexnet_tf.weights import containers, prototxt
+from alexnet_tf.weights import caffemodel, containers, prototxt
 from alexnet_tf.weights.formats import FORMATS, WRITTEN, Layout
 
 
@@ -18,7 +18,9 @@ def unsupported_reason(row: architectures.Architecture, file_format: str) -> str
         row: Any.
         file_format: One of `formats.WRITTEN`.
     """
-    rows = FORMATS[file_format].layout.rows
+    layout = FORMATS[file_format].layout
+    assert layout  # It is one of formats.WRITTEN.
+    rows = layout.rows
     if rows is None:
         reason = prototxt.unsupported_reason(row)
     elif row.name not in rows:
@@ -46,7 +48,7 @@ def variable_shapes(row: architectures.Architecture) -> dict[str, tuple[int, ...
     return shapes
 
 
-def dropout_counts(row: architectures.Architecture) -> dict[str, np.ndarray]:
+def dropout_counts(row: architectures.Architecture) -> dict[str, np.int64]:
     """Returns the other variables of the model, at their start: how often each dropout layer has drawn."""
     return {f"{name}_dropout/iteration": np.int64(0)
             for stage in row.stages if "dropout" in stage.ops for name in stage.layer_names}
@@ -153,7 +155,9 @@ def _listing(names, limit: int = 24) -> str:
         f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
-def detect_architecture(file_format: str, entries: dict, *, layers=None, architecture: str | None = None):
+def detect_architecture(
+        file_format: str, entries: dict[str, np.ndarray], *, layers: list[caffemodel.Layer] | None = None,
+        architecture: str | None = None) -> tuple[architectures.Architecture, str]:
     """Finds the row that a file's arrays belong to, by names and shapes, and in a .caffemodel by the layers' order.
 
     Args:

@@ -4,6 +4,7 @@ import io
 import pickle
 import struct
 import zipfile
+from typing import BinaryIO
 
 import numpy as np
 
@@ -55,9 +56,9 @@ def read_npy(content: bytes) -> np.ndarray | dict:
     return entries
 
 
-def write_npy(file, entries: dict) -> None:
+def write_npy(file: BinaryIO, entries: dict[str, np.ndarray]) -> None:
     """Writes arrays named "conv1[0]", "conv1[1]", ... as {"conv1": [array, array], ...}; the inverse of `read_npy`."""
-    layers = {}
+    layers: dict[str, list[np.ndarray]] = {}
     for name, array in entries.items():
         layers.setdefault(name[:-3], []).append(array)
     np.save(file, np.array(layers, dtype=object), allow_pickle=True)
@@ -134,7 +135,7 @@ def _state(tensors):
     return tensors
 
 
-def write_torch(file, arrays: dict) -> None:
+def write_torch(file: BinaryIO, arrays: dict[str, np.ndarray]) -> None:
     """Writes float32 arrays as torch.save writes a state dictionary, without PyTorch."""
     text = lambda value: pickle.BINUNICODE + struct.pack("<I", len(value)) + value.encode("ascii")  # noqa: E731
     number = lambda value: pickle.BININT + struct.pack("<i", value)  # noqa: E731

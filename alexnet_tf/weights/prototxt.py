@@ -1,5 +1,7 @@
 """A row of the table as Caffe's layers: what deploy.prototxt says, and how a network is known by its layers' order."""
 
+from collections.abc import Iterable
+
 from alexnet_tf import architectures
 from alexnet_tf.weights import caffemodel
 
@@ -73,7 +75,7 @@ def _lrn_parameters(lrn: architectures.LRN) -> dict:
     return {"local_size": size, "alpha": lrn.alpha * size / lrn.bias, "beta": lrn.beta}  # Caffe divides alpha by n.
 
 
-def layer_signature(layers) -> list[str]:
+def layer_signature(layers: Iterable[caffemodel.Layer]) -> list[str]:
     """Returns what a network does, in order, as words: weight layers by name, LRN and Power with their constants.
 
     Left out is what makes no difference to the logits: data, dropout, losses.
@@ -91,7 +93,7 @@ def layer_signature(layers) -> list[str]:
     return words
 
 
-def prototxt(row: architectures.Architecture, comments) -> str:
+def prototxt(row: architectures.Architecture, comments: Iterable[str]) -> str:
     """Returns a deploy.prototxt of a row for one image.
 
     Args:

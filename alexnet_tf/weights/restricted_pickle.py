@@ -7,6 +7,7 @@ each of them, and refuses the rest: nothing a file names is imported, run, or al
 import io
 import math
 import pickletools
+import typing
 
 import numpy as np
 
@@ -14,7 +15,12 @@ from alexnet_tf import errors
 from alexnet_tf.weights import containers
 
 
-def text(name) -> str:
+def text(name: object) -> str:
+    """Returns a name of a pickle, which Python 2 wrote as bytes.
+
+    Raises:
+        WeightFileError: If it is no name.
+    """
     if not isinstance(name, str | bytes):
         raise containers.WeightFileError("It has something else where a name should be.")
     return name.decode("latin1") if isinstance(name, bytes) else name
@@ -25,7 +31,8 @@ class PickledArray:
 
     value = None
 
-    def set_state(self, state):
+    def set_state(self, state: tuple) -> None:
+        """Takes what the pickle\'s BUILD operation gives."""
         _, shape, dtype, is_fortran, content = state
         if isinstance(content, list):  # An array of objects: np.save's way to write a dictionary, or a list of arrays.
             if shape not in ((), (len(content),)) or not content:
@@ -46,7 +53,8 @@ class PickledDType:
             raise containers.WeightFileError(
                 f"Arrays of dtype {self.name[:20]!r} are no weights: float16, float32 and float64 are read.")
 
-    def set_state(self, state):
+    def set_state(self, state: tuple) -> None:
+        """Takes what the pickle\'s BUILD operation gives."""
         if state[1] in (">", b">"):
             self.name = ">" + self.name
 
@@ -54,7 +62,8 @@ class PickledDType:
 class PickledDictionary(dict):
     """An OrderedDict of a pickle; the attributes that PyTorch hangs on it are dropped."""
 
-    def set_state(self, state):
+    def set_state(self, state: tuple) -> None:
+        """Takes what the pickle\'s BUILD operation gives."""
         pass
 
 
@@ -95,7 +104,7 @@ def _first(*_):  # _reconstruct's arguments are a type, a shape of zero and a le
     return PickledArray()
 
 
-_KNOWN = {
+_KNOWN: dict[str, typing.Any] = {
     "numpy.core.multiarray _reconstruct": _first, "numpy._core.multiarray _reconstruct": _first,
     "numpy ndarray": PickledArray, "numpy dtype": PickledDType, "_codecs encode": _encode, "collections OrderedDict": PickledDictionary,
     "torch._utils _rebuild_tensor": PickledTensor, "torch._utils _rebuild_tensor_v2": PickledTensor,
@@ -109,7 +118,7 @@ _MAX_OPERATIONS = 20_000
 _PUSH_ARGUMENT = set("INT BININT BININT1 BININT2 LONG1 BINFLOAT STRING BINUNICODE SHORT_BINUNICODE BINUNICODE8 "
                      "BINBYTES SHORT_BINBYTES BINBYTES8".split())
 _PUSH_PYTHON_2_BYTES = {"BINSTRING", "SHORT_BINSTRING"}
-_PUSH_NEW = {"NONE": lambda: None, "NEWTRUE": lambda: True, "NEWFALSE": lambda: False, "EMPTY_TUPLE": tuple,
+_PUSH_NEW: dict[str, typing.Callable[[], object]] = {"NONE": lambda: None, "NEWTRUE": lambda: True, "NEWFALSE": lambda: False, "EMPTY_TUPLE": tuple,
              "EMPTY_LIST": list, "EMPTY_DICT": dict}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _IGNORED = {"PROTO", "FRAME", "STOP"}
