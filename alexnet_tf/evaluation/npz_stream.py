@@ -11,7 +11,7 @@ import os
 import re
 import typing
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 import numpy as np
