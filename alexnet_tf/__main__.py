@@ -26,7 +26,7 @@ def _show(name: str, names: list[str]) -> None:
         width = max(map(len, names))
         print("Usage: python -m alexnet_tf COMMAND [--flag=value] ...\n")
         print("\n".join(f"  {each:{width}}  {_describe(each)}" for each in names))
-        print("\nStart with: python -m alexnet_tf train\nA command's examples and flags: python -m alexnet_tf train --help")
+        print("\nStart with: python -m alexnet_tf train\nExamples and flags: python -m alexnet_tf train --help")
     else:
         close = difflib.get_close_matches(name, names, 1)
         hint = f" Did you mean {close[0]}?" if close else ""

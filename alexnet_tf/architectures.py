@@ -7,6 +7,7 @@ file" is `layers-145.cfg` of the cuda-convnet tree that the Computer History Mus
 
 import dataclasses
 import math
+import typing
 
 from alexnet_tf import recipes
 
@@ -237,7 +238,7 @@ class Architecture:
         return shapes
 
 
-def _each(architecture: Architecture, **changes) -> tuple[Stage, ...]:
+def _each(architecture: Architecture, **changes: dict[str, typing.Any]) -> tuple[Stage, ...]:
     """Returns the stages with changed fields: `conv1={"padding": (0, 3)}`."""
     return tuple(dataclasses.replace(s, **changes.get(s.name, {})) for s in architecture.stages)
 
@@ -248,7 +249,7 @@ def with_num_classes(architecture: Architecture, num_classes: int) -> Architectu
     return dataclasses.replace(architecture, stages=architecture.stages[:-1] + (last,))
 
 
-def _normal(std: float, bias: float) -> dict:
+def _normal(std: float, bias: float) -> dict[str, typing.Any]:
     return {"kernel": Init("normal", std), "bias": Init("constant", bias)}
 
 
@@ -326,7 +327,8 @@ PAPER = Architecture(
     image_size=227,
     stages=(
         Stage("conv1", 96, 11, strides=4, towers=2, ops=("relu", "lrn", "pool"), **_normal(.01, 0)),
-        Stage("conv2", 256, 5, padding=(2, 2), towers=2, input_towers="own", ops=("relu", "lrn", "pool"), **_normal(.01, 1)),
+        Stage("conv2", 256, 5, padding=(2, 2), towers=2, input_towers="own", ops=("relu", "lrn", "pool"),
+              **_normal(.01, 1)),
         Stage("conv3", 384, 3, padding=(1, 1), towers=2, **_normal(.01, 0)),
         Stage("conv4", 384, 3, padding=(1, 1), towers=2, input_towers="own", **_normal(.01, 1)),
         Stage("conv5", 256, 3, padding=(1, 1), towers=2, input_towers="own", ops=("relu", "pool"), **_normal(.01, 1)),
@@ -409,7 +411,7 @@ OWT = Architecture(
         bias_steps=((.5, .1),), bias_learning_rate_multiplier=2.0),
 )
 
-_PYTORCH_DEFAULT = {"kernel": Init("uniform_fan_in", 1.0), "bias": Init("uniform_fan_in", 1.0)}
+_PYTORCH_DEFAULT: dict[str, typing.Any] = {"kernel": Init("uniform_fan_in", 1.0), "bias": Init("uniform_fan_in", 1.0)}
 
 TORCHVISION = Architecture(
     name="torchvision",
@@ -452,7 +454,8 @@ FC2048 = dataclasses.replace(
         fc6={"filters": 2048}, fc7={"filters": 2048}))
 
 CONV_FC = dataclasses.replace(
-    UNGROUPED, name="conv_fc", source="a blog's data-flow tables: towers in conv1 and conv2 only, dense layers as convolutions",
+    UNGROUPED, name="conv_fc",
+    source="a blog's data-flow tables: towers in conv1 and conv2 only, dense layers as convolutions",
     stages=_each(
         UNGROUPED,
         conv1={"towers": 2, "ops": ("relu", "pool")}, conv2={"towers": 2, "ops": ("relu", "pool")},

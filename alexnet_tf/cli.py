@@ -17,6 +17,7 @@ import tempfile
 import threading
 import types
 from collections.abc import Callable, Iterator, Sequence
+from typing import TextIO
 
 import absl.logging
 from absl import flags
@@ -74,13 +75,15 @@ def report_mistakes(work: Callable[[], int | None]) -> int:
     Returns:
         The exit status: what the function returned, 0 for None, and 1 if it failed.
     """
-    for stream in (sys.stdout, sys.stderr):  # A file name may not be Unicode; a notebook's streams have no `reconfigure`.
+    # A file name may not be Unicode; a notebook's streams have no `reconfigure`.
+    for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     show_log()
     try:
         if os.name == "nt":
-            raise errors.UserError("alexnet_tf needs Linux or macOS. On Windows, install and run it inside WSL2: wsl --install")
+            raise errors.UserError(
+                "alexnet_tf needs Linux or macOS. On Windows, install and run it inside WSL2: wsl --install")
         status = work()
         sys.stdout.flush()
         return status or 0
@@ -183,7 +186,7 @@ def _standard_error_hidden() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _interrupts_end_at_once(screen: object) -> Iterator[None]:
+def _interrupts_end_at_once(screen: TextIO) -> Iterator[None]:
     """Lets Ctrl-C end the process during imports, where an exception would surface as a long trace from anywhere."""
     def stop(number: int, frame: types.FrameType | None) -> None:
         print("\nStopped.", file=screen, flush=True)
@@ -207,7 +210,8 @@ def check_no_arguments(arguments: Sequence[str]) -> None:
         UserError: If there are any.
     """
     if arguments:
-        raise errors.UserError(f"Unexpected arguments: {' '.join(arguments)}. Flags are written --name=value; see --help.")
+        raise errors.UserError(
+            f"Unexpected arguments: {' '.join(arguments)}. Flags are written --name=value; see --help.")
 
 
 def check_directory(flag: str, path: str | None) -> None:

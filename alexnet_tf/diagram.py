@@ -26,7 +26,8 @@ def draw_diagram(architecture: architectures.Architecture, path: str) -> None:
     import matplotlib
     from matplotlib.figure import Figure
 
-    places, rows = {}, model_summary.layer_rows(architecture)
+    places: dict[str, tuple[int, int]] = {}
+    rows = model_summary.layer_rows(architecture)
     for row in rows:
         above = [places[name.split("[")[0]][1] for name in row.inputs]
         side = {"_a": -1, "_b": 1}.get(next((end for end in ("_a", "_b") if end in row.name), ""), 0)

@@ -7,7 +7,6 @@ imported. They are imported here as soon as Keras is. Standard library only.
 import importlib
 import importlib.abc
 import importlib.machinery
-import importlib.util
 import sys
 import types
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ def register_with_keras() -> None:
 
 
 def _import_layers() -> None:
-    for name in ("layers", "lrn"):
+    for name in ("layers", "lrn", "alexnet"):
         importlib.import_module(f"alexnet_tf.{name}")
 
 
@@ -34,12 +33,12 @@ class _KerasFinder(importlib.abc.MetaPathFinder):
     ) -> importlib.machinery.ModuleSpec | None:
         if fullname != "keras":
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path)
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
 
             def execute_and_register(module: types.ModuleType) -> None:
+                sys.meta_path.remove(self)  # Not before: TensorFlow also looks for Keras without importing it.
                 execute(module)
                 _import_layers()
 

@@ -4,7 +4,9 @@ All of them compute as the primary sources state, under every precision policy. 
 """
 
 import functools
+import typing
 import zlib
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -17,15 +19,15 @@ def on_device(layer: keras.layers.Layer, device: str | None) -> keras.layers.Lay
     """Makes a layer that is not built yet keep its weights and compute on a device, and returns it.
 
     `tf.device` around the functional construction would place nothing: the layer computes when the model is called.
-    Gradients follow where they are taken with `colocate_gradients_with_ops`, as in `steps`.
+    Gradients follow where they are taken with `colocate_gradients_with_ops`, as in `training.train_step`.
 
     Args:
-        layer: Any.
+        layer: Any layer.
         device: As TensorFlow names it; None leaves the layer alone.
     """
-    def under(function):
+    def under(function: Callable[..., typing.Any]) -> Callable[..., typing.Any]:
         @functools.wraps(function)
-        def on_the_device(*args, **kwargs):
+        def on_the_device(*args: typing.Any, **kwargs: typing.Any) -> typing.Any:
             with tf.device(device):
                 return function(*args, **kwargs)
         return on_the_device
@@ -47,7 +49,7 @@ class Normalize(keras.layers.Layer):
         fused: Whether XLA makes one pass of it, where it works. Exported graphs do without.
     """
 
-    def __init__(self, mean, scale, fused=False, **kwargs):
+    def __init__(self, mean: typing.Any, scale: typing.Any, fused: bool = False, **kwargs: typing.Any) -> None:
         super().__init__(autocast=False, **kwargs)
         self.mean = np.asarray(mean, "float32")
         self.scale = np.asarray(scale, "float32")
@@ -56,19 +58,19 @@ class Normalize(keras.layers.Layer):
         if fused and xla.is_usable():
             self._compute = tf.function(self._normalize, jit_compile=True, autograph=False)
 
-    def call(self, images):
+    def call(self, images: tf.Tensor) -> tf.Tensor:
         return self._compute(images)
 
-    def _normalize(self, images):
+    def _normalize(self, images: tf.Tensor) -> tf.Tensor:
         normalized = tf.cast(images, tf.float32) - self.mean
         if not np.all(self.scale == 1):
             normalized *= self.scale
         return tf.cast(normalized, self.compute_dtype)
 
-    def compute_output_spec(self, images):
+    def compute_output_spec(self, images: keras.KerasTensor) -> keras.KerasTensor:
         return keras.KerasTensor(images.shape, dtype=self.compute_dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, typing.Any]:
         return super().get_config() | {"mean": self.mean.tolist(), "scale": self.scale.tolist(), "fused": self.fused}
 
 
@@ -77,8 +79,8 @@ class Dropout(keras.layers.Layer):
     """Zeroes a random part of the activations in training and scales up the rest (Section 4.2).
 
     The mask is a function of (seed, layer name, replica, iteration) alone; only XLA draws other numbers from the same
-    seed. Keras' own draws the same mask on every
-    replica and keeps its state outside the weights, so that a resumed run differs; here the iteration is a weight.
+    seed. Keras' own layer draws the same mask on every replica and does not save its state, so that a resumed run
+    differs; here the iteration is a variable that is saved.
     The paper halves the outputs at test time instead of doubling them in training: the same expectation.
 
     Args:
@@ -86,17 +88,22 @@ class Dropout(keras.layers.Layer):
         seed: Any integer. The same seed gives the same masks.
     """
 
-    def __init__(self, rate, seed=0, **kwargs):
+    def __init__(self, rate: float, seed: int = 0, **kwargs: typing.Any) -> None:
         super().__init__(**kwargs)
         self.rate, self.seed = rate, seed
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         # Each replica counts for itself ("on_read"): they need not meet here, which XLA could not compile.
         self.iteration = keras.Variable(
             name="iteration", shape=(), dtype="int64", initializer="zeros", trainable=False, autocast=False,
             aggregation="only_first_replica", synchronization="on_read")
 
-    def call(self, x, training=False):
+    @property
+    def weights(self) -> list[keras.Variable]:
+        """None: the counter of iterations is state, as a seed generator's, and not counted among the parameters."""
+        return []
+
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         if not training or not self.rate:
             return x
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
@@ -107,10 +114,10 @@ class Dropout(keras.layers.Layer):
         keep = tf.random.stateless_uniform(tf.shape(x), seed, alg="philox") >= self.rate
         return tf.where(keep, x / tf.cast(1 - self.rate, x.dtype), tf.zeros_like(x))
 
-    def compute_output_spec(self, x, training=False):
+    def compute_output_spec(self, x: keras.KerasTensor, training: bool = False) -> keras.KerasTensor:
         return keras.KerasTensor(x.shape, dtype=self.compute_dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, typing.Any]:
         return super().get_config() | {"rate": self.rate, "seed": self.seed}
 
 
@@ -131,14 +138,16 @@ class LocallyConnected2D(keras.layers.Layer):
         bias_initializer: As for `keras.layers.Conv2D`.
     """
 
-    def __init__(self, filters, kernel_size, padding=(0, 0), use_bias=True, kernel_initializer="glorot_uniform",
-                 bias_initializer="zeros", **kwargs):
+    def __init__(
+            self, filters: int, kernel_size: int, padding: tuple[int, int] = (0, 0), use_bias: bool = True,
+            kernel_initializer: typing.Any = "glorot_uniform", bias_initializer: typing.Any = "zeros",
+            **kwargs: typing.Any) -> None:
         super().__init__(**kwargs)
         self.filters, self.kernel_size, self.padding, self.use_bias = filters, kernel_size, tuple(padding), use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         rows, columns = self.compute_output_shape(input_shape)[1:3]
         self.kernel = self.add_weight(
             name="kernel", shape=(rows, columns, self.kernel_size ** 2 * input_shape[-1], self.filters),
@@ -146,7 +155,7 @@ class LocallyConnected2D(keras.layers.Layer):
         self.bias = self.add_weight(
             name="bias", shape=(rows, columns, self.filters), initializer=self.bias_initializer) if self.use_bias else None
 
-    def call(self, x):
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         rows, columns = self.kernel.shape[:2]
         padded = tf.pad(x, [(0, 0), self.padding, self.padding, (0, 0)])
         window = range(self.kernel_size)
@@ -155,11 +164,11 @@ class LocallyConnected2D(keras.layers.Layer):
         result = tf.einsum("brcp,rcpf->brcf", patches, tf.convert_to_tensor(self.kernel))
         return result if self.bias is None else result + tf.convert_to_tensor(self.bias)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: typing.Any) -> tuple[int | None, ...]:
         shrinks = self.kernel_size - 1 - sum(self.padding)
         return (input_shape[0], input_shape[1] - shrinks, input_shape[2] - shrinks, self.filters)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, typing.Any]:
         return super().get_config() | {
             "filters": self.filters, "kernel_size": self.kernel_size, "padding": self.padding, "use_bias": self.use_bias,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),

@@ -1,6 +1,7 @@
 """Local response normalization: the layers and the implementations that compute them."""
 
 import functools
+import typing
 
 import keras
 import numpy as np
@@ -107,15 +108,17 @@ class LocalResponseNormalization(keras.layers.Layer):
         bias: The paper's k.
         alpha: As in the paper's formula: not divided by n (Caffe and PyTorch divide).
         beta: Exponent.
-        implementation: "builtin": `tf.nn.local_response_normalization`. "xla": one fused pass forward and a fast gradient;
-            `train.py`, evaluation and prediction use it. "convolution": a banded 1 x 1 convolution, for hardware
+        implementation: "builtin": `tf.nn.local_response_normalization`. "xla": one fused pass forward and a fast
+            gradient; training, evaluation and prediction use it. "convolution": a banded 1 x 1 convolution, for hardware
             without LRN.
 
     Raises:
         ValueError: If the implementation is not known.
     """
 
-    def __init__(self, depth_radius, bias, alpha, beta, implementation="builtin", **kwargs):
+    def __init__(
+            self, depth_radius: int, bias: float, alpha: float, beta: float, implementation: str = "builtin",
+            **kwargs: typing.Any) -> None:
         super().__init__(autocast=False, **kwargs)
         if implementation not in IMPLEMENTATIONS:
             raise ValueError(f"implementation must be one of {list(IMPLEMENTATIONS)}; got {implementation!r}.")
@@ -123,13 +126,13 @@ class LocalResponseNormalization(keras.layers.Layer):
         self.implementation = implementation
         self._normalize = IMPLEMENTATIONS[implementation](depth_radius, bias, alpha, beta)
 
-    def call(self, x):
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         return self._normalize(x)
 
-    def compute_output_spec(self, x):
+    def compute_output_spec(self, x: keras.KerasTensor) -> keras.KerasTensor:
         return keras.KerasTensor(x.shape, dtype=x.dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, typing.Any]:
         return super().get_config() | {
             "depth_radius": self.depth_radius, "bias": self.bias, "alpha": self.alpha, "beta": self.beta,
             "implementation": self.implementation}
@@ -148,11 +151,11 @@ class SameMapNormalization(keras.layers.Layer):
         beta: Exponent.
     """
 
-    def __init__(self, radius, bias, alpha, beta, **kwargs):
+    def __init__(self, radius: int, bias: float, alpha: float, beta: float, **kwargs: typing.Any) -> None:
         super().__init__(autocast=False, **kwargs)
         self.radius, self.bias, self.alpha, self.beta = radius, bias, alpha, beta
 
-    def call(self, x):
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         size, pad = 2 * self.radius + 1, [self.radius, self.radius]
         x32 = tf.cast(x, tf.float32)
         # Padded by hand: average pooling with padding="SAME" would divide by the clipped area at the border.
@@ -160,9 +163,9 @@ class SameMapNormalization(keras.layers.Layer):
         s = self.bias + self.alpha * size ** 2 * tf.nn.avg_pool2d(squares, size, 1, "VALID")
         return tf.cast(x32 * _power(s, self.beta), x.dtype)
 
-    def compute_output_spec(self, x):
+    def compute_output_spec(self, x: keras.KerasTensor) -> keras.KerasTensor:
         return keras.KerasTensor(x.shape, dtype=x.dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, typing.Any]:
         return super().get_config() | {
             "radius": self.radius, "bias": self.bias, "alpha": self.alpha, "beta": self.beta}

@@ -1,8 +1,16 @@
 """What a run shows while it trains: TensorBoard, the first layer's kernels, the input and the confusion matrix."""
 
+from __future__ import annotations
+
+import typing
+from collections.abc import Sequence
+
 import numpy as np
 
 from alexnet_tf.shell import printable
+
+if typing.TYPE_CHECKING:
+    import keras
 
 # A confusion matrix with more classes than this is not legible.
 MAX_CONFUSION_CLASSES = 50
@@ -19,7 +27,7 @@ def grid(images: np.ndarray, columns: int, border: int) -> np.ndarray:
     return picture
 
 
-def kernels_picture(model, columns: int = 16, zoom: int = 3) -> np.ndarray:
+def kernels_picture(model: keras.Model, columns: int = 16, zoom: int = 3) -> np.ndarray:
     """Draws the kernels of conv1 as the paper's Figure 3: tower a (GPU 1) above, tower b (GPU 2) below.
 
     Each kernel is scaled to the whole range by itself, around grey.
@@ -40,18 +48,18 @@ def kernels_image(kernels: np.ndarray, columns: int = 16, zoom: int = 3) -> np.n
     return grid(images.repeat(zoom, axis=1).repeat(zoom, axis=2), columns, border=2)
 
 
-def confusion_picture(confusion: np.ndarray, class_names) -> np.ndarray:
+def confusion_picture(confusion: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
     """Draws a confusion matrix, int [classes, classes], as uint8 [height, width, 3]."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    classes, class_names = len(class_names), [printable(name) for name in class_names]
+    classes, names = len(class_names), [printable(name) for name in class_names]
     figure = Figure(figsize=(3 + 0.35 * classes, 2.5 + 0.35 * classes), layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.imshow(confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(classes), class_names, rotation=90, parse_math=False)
-    axes.set_yticks(range(classes), class_names, parse_math=False)
+    axes.set_xticks(range(classes), names, rotation=90, parse_math=False)
+    axes.set_yticks(range(classes), names, parse_math=False)
     axes.set_xlabel("predicted")
     axes.set_ylabel("label")
     if classes <= 20:

@@ -102,7 +102,8 @@ def demo(recipe: Recipe, changes: dict) -> Recipe:
 def _replace(recipe, changes):
     recipe = dataclasses.replace(recipe, **changes)
     if recipe.schedule == "steps" and not recipe.steps:
-        raise errors.UserError("schedule=steps needs a row whose source has steps; this one's has none. Use plateau or cosine.")
+        raise errors.UserError(
+            "schedule=steps needs a row whose source has steps; this one's has none. Use plateau or cosine.")
     return recipe
 
 

@@ -1,7 +1,7 @@
 """What a run was started with: the dataclass behind config.json. Standard library only.
 
-config.json holds the fields of `TrainConfig` and of `RunConfig` side by side, as every version of this package has written
-it; a field that a file is too old to have takes its default, which is what all runs had then.
+config.json holds the fields of `TrainConfig` and of `RunConfig` side by side, as every version of this package has
+written it; a field that an older file lacks takes its default, which is what all runs had then.
 """
 
 import dataclasses
@@ -152,6 +152,30 @@ class RunConfig:
             "mean": self.mean, "image_size": self.image_size, "data": self.data,
             **{name: value for name, value in optional.items() if value is not None}})
 
+    def check(self) -> None:
+        """Checks what types alone do not: names that must be known, and numbers of entries.
+
+        Raises:
+            UserError: Says what is wrong.
+        """
+        source_mean = self.source.mean if self.source else self.mean
+        problems = {
+            f"architecture is {self.train.architecture!r}, which is not known.":
+                self.train.architecture not in architectures.ARCHITECTURES,
+            f"initialization is {self.train.initialization!r}, which is not known.":
+                self.train.initialization not in architectures.INITIALIZATION_NAMES,
+            "data.classes is empty.": not self.data.classes,
+            f"image_size is {self.image_size}, which is not usable.": not 1 <= self.image_size <= 10_000,
+            f"mean must be three numbers or {MEAN_IMAGE!r}.":
+                any(mean != MEAN_IMAGE and (isinstance(mean, str) or len(mean) != 3) for mean in (self.mean, source_mean)),
+            "scale must be three numbers.": self.scale is not None and len(self.scale) != 3,
+            "colour_pca must be three standard deviations and three vectors of three numbers.":
+                self.colour_pca is not None and [len(self.colour_pca.stdevs), *map(len, self.colour_pca.vectors)] != [3] * 4,
+        }
+        for problem, is_there in problems.items():
+            if is_there:
+                raise errors.UserError(problem)
+
     @classmethod
     def from_json(cls, content: object) -> "RunConfig":
         """Returns the config that config.json holds.
@@ -160,43 +184,45 @@ class RunConfig:
             UserError: If it is not the config of a run; the message says what is wrong.
         """
         try:
-            content = _typed(dict[str, object], content, "the file")
-            architecture = content.get("architecture", "paper")
-            if architecture not in architectures.ARCHITECTURES:
-                raise errors.UserError(f"architecture is {architecture!r}, which is not known.")
-            mean = content.get("mean")
-            train = {field.name: content[field.name] for field in dataclasses.fields(TrainConfig) if field.name in content}
-            return _typed(cls, {
-                name: content[name] for name in ("data", "image_size", "mean", "scale", "colour_pca", "source", "imported")
-                if name in content} | {"train": train | {"mean": "image" if mean == MEAN_IMAGE else "pixel"}}, "the file")
+            values: dict[str, typing.Any] = _typed(dict[str, object], content, "the file")
+            train = {field.name: values[field.name] for field in dataclasses.fields(TrainConfig) if field.name in values}
+            train["mean"] = "image" if values.get("mean") == MEAN_IMAGE else "pixel"
+            others = {name: values[name] for name in _BESIDE_TRAIN if name in values}
+            run_config: RunConfig = _typed(cls, others | {"train": train}, "the file")
+            run_config.check()
+            return run_config
         except RecursionError as error:
             raise errors.UserError("it is nested too deep.") from error
 
 
-def _plain(value):
+# The fields of `RunConfig` that config.json holds beside those of `TrainConfig`.
+_BESIDE_TRAIN = ("data", "image_size", "mean", "scale", "colour_pca", "source", "imported")
+
+
+def _plain(value: typing.Any) -> typing.Any:
     """Returns a value with dataclasses as dictionaries and tuples as lists."""
-    if dataclasses.is_dataclass(value):
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = dataclasses.asdict(value)
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
     return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
-def _typed(kind, value, name: str):
+def _typed(kind: typing.Any, value: typing.Any, name: str) -> typing.Any:
     """Returns a value of JSON as a type: a dataclass, tuple, dict, union or plain type.
 
     Raises:
         UserError: If it cannot be one.
     """
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(value, dict):
         fields, hints = dataclasses.fields(kind), typing.get_type_hints(kind)
         missing = [field.name for field in fields if field.name not in value and field.default is dataclasses.MISSING
                    and field.default_factory is dataclasses.MISSING]
         if missing:
             raise errors.UserError(f"{name} lacks {', '.join(missing)}.")
-        return kind(**{field.name: _typed(hints[field.name], value[field.name], field.name)
-                       for field in fields if field.name in value})
+        return kind(**{
+            field.name: _typed(hints[field.name], value[field.name], field.name) for field in fields if field.name in value})
     if origin is tuple and isinstance(value, list):
         if len(arguments) == 2 and arguments[1] is Ellipsis:
             return tuple(_typed(arguments[0], each, name) for each in value)
@@ -210,7 +236,7 @@ def _typed(kind, value, name: str):
                 return _typed(each, value, name)
             except errors.UserError:
                 continue
-    if kind is object or kind is type(None) and value is None:
+    if kind is object or (kind is type(None) and value is None):
         return value
     if kind is float and type(value) is int:
         return float(value)

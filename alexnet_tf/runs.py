@@ -151,13 +151,14 @@ class RunDirectory:
         """
         run_config = self.read_config()
         if run_config is None:
-            raise errors.RunError(f"{self} is no run: it has no {CONFIG}. Make one with: python train.py --workdir={self}")
+            raise errors.RunError(
+                f"{self} is no run: it has no {CONFIG}. Make one with: python train.py --workdir={self}")
         return run_config
 
     def write_config(self, run_config: RunConfig, class_names) -> None:
         """Writes config.json and classes.txt; config.json last, so that its presence says that both are there."""
-        lines = "".join(f"{name}\n" for name in class_names)
-        atomic_files.atomic_write(self.path / CLASSES, lambda file: file.write(lines.encode("utf-8", "surrogateescape")))
+        content = "".join(f"{name}\n" for name in class_names).encode("utf-8", "surrogateescape")
+        atomic_files.atomic_write(self.path / CLASSES, lambda file: file.write(content))
         _write_json(self.path / CONFIG, run_config.to_json())
 
     def check_same_config(self, run_config: RunConfig) -> None:
@@ -304,7 +305,8 @@ class RunDirectory:
         """
         checkpoint = self.read_checkpoint(which, is_wanted=is_wanted)
         if checkpoint is None:
-            raise errors.RunError(f"{self} has no checkpoint yet. Go on training: the command that started it resumes it.")
+            raise errors.RunError(
+                f"{self} has no checkpoint yet. Go on training: the command that started it resumes it.")
         return checkpoint
 
     def write_history(self, rows: list[dict]) -> None:

@@ -44,5 +44,8 @@ def printable(text: str, keep: str = "\n\t") -> str:
     """
     return "".join(
         character.encode("unicode_escape").decode()
-        if character not in keep and (unicodedata.category(character) in _UNSAFE_CATEGORIES or character in _BIDIRECTIONAL)
-        else character for character in text)
+        if _is_unsafe(character) and character not in keep else character for character in text)
+
+
+def _is_unsafe(character: str) -> bool:
+    return unicodedata.category(character) in _UNSAFE_CATEGORIES or character in _BIDIRECTIONAL

@@ -13,7 +13,8 @@ def seconds(call: collections.abc.Callable[[], object]) -> float:
 
 
 def median_seconds(
-    call: collections.abc.Callable[[], object], *, calls: int = 5, least_seconds: float = 0.0, warmup_calls: int = 2) -> float:
+    call: collections.abc.Callable[[], object], *, calls: int = 5, least_seconds: float = 0.0,
+    warmup_calls: int = 2) -> float:
     """Returns the median wall time of a call.
 
     Args:
@@ -24,7 +25,8 @@ def median_seconds(
     """
     for _ in range(warmup_calls):
         call()
-    times, start = [], time.perf_counter()
+    times: list[float] = []
+    start = time.perf_counter()
     while len(times) < calls or time.perf_counter() - start < least_seconds:
         times.append(seconds(call))
     return statistics.median(times)

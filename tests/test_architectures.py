@@ -145,7 +145,8 @@ def test_pca_vectors_are_orthonormal():
         for j, b in enumerate(columns):
             assert sum(x * y for x, y in zip(a, b)) == pytest.approx(float(i == j), abs=1e-6)
     # Variances of images in [0, 1], to compare with the constants that other ports print: .2175 .0188 .0045.
-    assert [(s / 255) ** 2 for s in architectures.IMAGENET_PCA_STDEVS] == pytest.approx([.00598, .02116, .22807], abs=1e-5)
+    assert [(s / 255) ** 2 for s in architectures.IMAGENET_PCA_STDEVS] == pytest.approx([.00598, .02116, .22807],
+        abs=1e-5)
 
 
 def test_initialization_names_are_the_choices_of_the_flag():
@@ -227,7 +228,8 @@ def test_adapt_changes_single_fields():
 def test_adapt_refuses_steps_where_the_source_has_none():
     with pytest.raises(ValueError, match="schedule=steps needs a row whose source has steps"):
         recipes.adapt(architectures.PAPER.recipe, "row", 1_281_167, {"schedule": "steps"})
-    assert recipes.adapt(architectures.CAFFE.recipe, "row", 1_281_167, {"schedule": "steps"}) == architectures.CAFFE.recipe
+    assert recipes.adapt(architectures.CAFFE.recipe, "row", 1_281_167,
+        {"schedule": "steps"}) == architectures.CAFFE.recipe
 
 
 def test_adapt_refuses_an_unknown_field():
@@ -275,12 +277,14 @@ def test_adapt_leaves_imagenet_alone(row):
 
 
 def test_initialization_on_imagenet_is_the_rows_but_for_the_papers_text():
-    others = {name: row.initialization for name, row in architectures.ARCHITECTURES.items() if row.initialization != "row"}
+    others = {name: row.initialization for name, row in architectures.ARCHITECTURES.items()
+        if row.initialization != "row"}
     assert others == {name: "original2012" for name in ("paper", "ungrouped", "fc2048", "conv_fc")}
 
 
 def test_adapt_keeps_what_flags_say_and_fits_the_rest_to_it():
-    recipe = recipes.adapt(architectures.PAPER.recipe, "he", 2934, {"epochs": 200, "schedule": "plateau", "learning_rate": 0.1})
+    recipe = recipes.adapt(architectures.PAPER.recipe, "he", 2934,
+        {"epochs": 200, "schedule": "plateau", "learning_rate": 0.1})
     assert (recipe.epochs, recipe.schedule, recipe.learning_rate, recipe.patience) == (200, "plateau", 0.1, 25)
     assert recipes.adapt(architectures.PAPER.recipe, "he", 2934, {"batch_size": 128}).epochs == 62
 

@@ -121,7 +121,8 @@ def test_lrn_equals_its_source_forward_and_backward(implementation, source, poli
     dtype = POLICIES[policy]
     x = activations((1, 2, 2, 9), dtype=dtype)
     upstream = activations(x.shape, std=1, dtype=dtype, seed=1)
-    y, gradient = forward_and_gradient(lrn.LocalResponseNormalization(*arguments, implementation=implementation), x, upstream, jit)
+    y, gradient = forward_and_gradient(lrn.LocalResponseNormalization(*arguments, implementation=implementation), x,
+        upstream, jit)
     assert y.dtype == gradient.dtype == dtype
     np.testing.assert_allclose(float64(y), formula(float64(x)), rtol=ROUNDING[dtype], atol=1e-6)
     expected = numerical_gradient(formula, float64(x), float64(upstream))

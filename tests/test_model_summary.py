@@ -76,7 +76,8 @@ def inputs_of(tensor):
     """Returns the names of the layers that a tensor of a Keras model comes from; joins and halves are resolved."""
     operation, _, index = tensor._keras_history
     is_layer = isinstance(operation, keras.layers.Layer)
-    if is_layer and not isinstance(operation, (keras.layers.Concatenate, keras.layers.Flatten, keras.layers.ZeroPadding2D)):
+    if is_layer and not isinstance(operation, (keras.layers.Concatenate, keras.layers.Flatten,
+            keras.layers.ZeroPadding2D)):
         return (operation.name,)
     names = tuple(name for each in operation._inbound_nodes[0].input_tensors for name in inputs_of(each))
     return names if is_layer else tuple(f"{name}[{'ab'[index]}]" for name in names)
@@ -100,7 +101,8 @@ def test_layer_rows_are_those_of_the_network_that_keras_builds(name):
     # An eighth as wide, which is built in a moment.
     thin = dataclasses.replace(full, stages=tuple(
         dataclasses.replace(stage, filters=stage.filters // 16 * 2) for stage in full.stages))
-    rows = [(row.name, row.inputs, row.shape, row.parameters, row.multiply_adds) for row in model_summary.layer_rows(thin)]
+    rows = [(row.name, row.inputs, row.shape, row.parameters, row.multiply_adds)
+        for row in model_summary.layer_rows(thin)]
     assert rows == list(keras_rows(thin))
 
 

@@ -14,8 +14,10 @@ ROOT = pathlib.Path(__file__).parents[1]
 def test_command_line_is_read_by_a_shell_as_it_was_meant():
     path = "runs/paper-my photos (1) $HOME 'x' \"y\" ; ls"
     line = shell.command_line("evaluate", path, "IMAGE...", workdir=path, data_dir=None, json=True, jit=False)
-    assert shlex.split(line) == ["python", "-m", "alexnet_tf", "evaluate", f"--workdir={path}", "--json", "--nojit", path, "IMAGE..."]
-    output = subprocess.run(["sh", "-c", line.replace("python", "printf '%s\\n'", 1)], capture_output=True, text=True, check=True)
+    assert shlex.split(line) == ["python", "-m", "alexnet_tf", "evaluate", f"--workdir={path}", "--json", "--nojit",
+        path, "IMAGE..."]
+    output = subprocess.run(["sh", "-c", line.replace("python", "printf '%s\\n'", 1)], capture_output=True, text=True,
+        check=True)
     assert output.stdout.splitlines()[3] == f"--workdir={path}"
 
 

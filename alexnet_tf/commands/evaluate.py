@@ -19,7 +19,8 @@ _SPLIT = flags.DEFINE_string("split", None, "Which split; by default the validat
 _CHECKPOINT = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "Which checkpoint.")
 _TEN_CROP = flags.DEFINE_bool("ten_crop", False, "Average over ten crops, as the paper does (Section 4.1).")
 _ON_BAD_IMAGE = flags.DEFINE_enum(
-    "on_bad_image", "fail", ["fail", "skip"], "What to do with an image that cannot be read; it is reported either way.")
+    "on_bad_image", "fail", ["fail", "skip"],
+    "What to do with an image that cannot be read; it is reported either way.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Crops per step.", lower_bound=1)
 _JSON = flags.DEFINE_bool("json", False, "Print one line of JSON.")
 
@@ -40,7 +41,7 @@ def main(arguments: list[str]) -> None:
     if name not in data.splits:
         raise errors.UserError(f"--split={name} is not in {data.directory}; there: {', '.join(data.splits)}.")
     split = data.splits[name]
-    skipped = {}
+    skipped: dict[str, str] = {}
     batches = input_pipeline.evaluation_batches(
         split, batch_size=max(1, _BATCH_SIZE.value // (10 if _TEN_CROP.value else 1)),
         image_size=run_config.image_size, resize=run_config.train.recipe.resize, ten_crop=_TEN_CROP.value,

@@ -1,7 +1,7 @@
 """Turns a weight file of Caffe, NumPy, PyTorch or Keras into a run, which evaluate, predict and export accept.
 
     python -m alexnet_tf import_weights --source=bvlc_alexnet.caffemodel --workdir=RUN
-    python -m alexnet_tf import_weights --source=FILE.pth --workdir=RUN --architecture=caffe --classes=FILE --mean=104,117,123
+    python -m alexnet_tf import_weights --source=FILE.pth --workdir=RUN --architecture=caffe --mean=104,117,123
 
 Next: python -m alexnet_tf predict --workdir=RUN IMAGE...
 """
@@ -22,8 +22,9 @@ _ARCHITECTURE = flags.DEFINE_enum(
 _CLASSES = flags.DEFINE_string(
     "classes", None, "Text with a class name on each line, in the order of the logits. By default ImageNet's 1000.")
 _MEAN = flags.DEFINE_string(
-    "mean", None, "What is subtracted from an image: B,G,R in [0, 255], or a .binaryproto or .npy file, [3, height, width], "
-    "BGR. By default what the file says, or else what networks of its kind were trained with.")
+    "mean", None,
+    "What is subtracted from an image: B,G,R in [0, 255], or a .binaryproto or .npy file, [3, height, width], BGR. "
+    "By default what the file says, or else what networks of its kind were trained with.")
 _ALLOW_NAN = flags.DEFINE_bool("allow_nan", False, "Accept weights that are not finite.")
 
 

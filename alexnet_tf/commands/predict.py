@@ -42,12 +42,13 @@ def main(arguments: list[str]) -> int:
     for path in paths:
         image_bytes, reason = _read(path)
         try:
-            ranked = [] if reason else rank(image_bytes)[:_TOP.value]
+            ranked = rank(image_bytes) if image_bytes else [][:_TOP.value]
         except serving_client.ImageRefused as error:
             reason = str(error)
         if reason:
             unreadable += 1
-            print(json.dumps({"file": path, "error": reason}) if _JSON.value else shell.printable(f"{path}: not read: {reason}"))
+            print(json.dumps({"file": path, "error": reason}) if _JSON.value
+                else shell.printable(f"{path}: not read: {reason}"))
         elif _JSON.value:
             print(json.dumps({"file": path, "classes": [{"name": n, "probability": p} for n, p in ranked]}))
         else:
@@ -61,7 +62,8 @@ def _ask_server() -> Callable[[bytes], list[tuple[str, float]]]:
 
     if _TEN_CROP.value or flags.FLAGS["checkpoint"].present:
         raise errors.UserError("--ten_crop and --checkpoint need --workdir: a server has one network and one crop.")
-    return lambda image_bytes: serving_client.classify(_SERVER.value, image_bytes, model=_MODEL_NAME.value)
+    server = _SERVER.value or ""
+    return lambda image_bytes: serving_client.classify(server, image_bytes, model=_MODEL_NAME.value)
 
 
 def _load_run() -> Callable[[bytes], list[tuple[str, float]]]:

@@ -21,9 +21,11 @@ _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir", None, "Directory of the new data set; it appears when it is complete.", required=True)
 _RESIZE = flags.DEFINE_enum(
     "resize", "paper", ["paper", "caffe"],
-    "'paper' scales the shorter side to 256 and keeps the centre; 'caffe' warps the whole image, as its weights expect.")
+    "'paper' scales the shorter side to 256 and keeps the centre; 'caffe' warps the whole image, as its weights "
+    "expect.")
 _QUALITY = flags.DEFINE_integer("quality", 95, "JPEG quality.", 95, 100)
-_PROCESSES = flags.DEFINE_integer("processes", os.cpu_count(), "Number of worker processes, about 0.5 GB each.", lower_bound=1)
+_PROCESSES = flags.DEFINE_integer("processes", os.cpu_count() or 1, "Number of worker processes, about 0.5 GB each.",
+    lower_bound=1)
 _ON_BAD_IMAGE = flags.DEFINE_enum(
     "on_bad_image", "fail", ["fail", "skip"],
     "What to do with an image that cannot be read; it is reported, and listed in OUT/preparation.json.")
@@ -43,7 +45,8 @@ def main(arguments: list[str]) -> None:
         on_bad_image=_ON_BAD_IMAGE.value, initializer=initialize_process)
     cli.show(f"Prepared: {_OUTPUT_DIR.value}" if is_new else f"{_OUTPUT_DIR.value} is prepared already: nothing to do.")
     for name, split in preparation["splits"].items():
-        cli.show(f"  {name}: {split['images']:,} images in {len(split['files'])} files, {sum(split['sizes']) / 1e6:,.0f} MB; "
+        cli.show(f"  {name}: {split['images']:,} images in {len(split['files'])} files, "
+                 f"{sum(split['sizes']) / 1e6:,.0f} MB; "
               f"{split['rotated']:,} rotated upright as EXIF says; {len(split['skipped']):,} skipped")
     red, green, blue = preparation["statistics"]["mean_pixel"]
     cli.show(f"  mean colour of train: {red:.1f}, {green:.1f}, {blue:.1f}\nNext:\n  "

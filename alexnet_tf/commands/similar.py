@@ -19,7 +19,8 @@ _FEATURES = flags.DEFINE_string("features", None, "The .npz file that `features`
 _TOP = flags.DEFINE_integer("top", 6, "How many images to find for each.", lower_bound=1)
 _GRID = flags.DEFINE_string("grid", None, "Also draw them into this .png or .jpg file, a row for each image.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory, if it is no longer where it was.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "The data set's images for --grid, if they are no longer where they were.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None,
+    "The data set's images for --grid, if they are no longer where they were.")
 _JSON = flags.DEFINE_bool("json", False, "Print one line of JSON for each image.")
 
 
@@ -45,5 +46,6 @@ def main(arguments: list[str]) -> int:
         else:
             width = max(len(each.class_name or "") for each in answer.neighbours)
             cli.show("\n".join([f"{answer.file}:", *(
-                f"  {each.distance:8.2f}  {each.class_name or '':{width}}  {each.file}" for each in answer.neighbours)]))
+                f"  {each.distance:8.2f}  {each.class_name or '':{width}}  {each.file}"
+                for each in answer.neighbours)]))
     return 1 if all(answer.error for answer in answers) else 0

@@ -4,8 +4,8 @@
     python -m alexnet_tf train --data_dir=DIR          class folders (DIR/train/<class>/*.jpg and DIR/val/..., or just
                                                        DIR/<class>/*.jpg), or a TFDS directory (--dataset=NAME)
     python -m alexnet_tf train --data_dir=DIR --architecture=caffe --epochs=90
-    python -m alexnet_tf train --data_dir=DIR --init_from=RUN --freeze_until=conv5    transfer learning, from the weights
-                                                       of a trained run or of import_weights
+    python -m alexnet_tf train --data_dir=DIR --init_from=RUN --freeze_until=conv5
+                                                       transfer learning from a trained run, or one of import_weights
 
 The run is kept in runs/<architecture>-<data set> (runs/<RUN>-to-<data set> in transfer learning), or --workdir. What no
 flag sets is the architecture's recipe. Next: python -m alexnet_tf evaluate --workdir=RUN
@@ -16,7 +16,8 @@ from absl import flags
 from alexnet_tf import architectures, cli, errors, recipes, runs
 from alexnet_tf.training import configure
 
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Class folders or a TFDS directory. By default a small synthetic data set.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None,
+    "Class folders or a TFDS directory. By default a small synthetic data set.")
 _DATASET = flags.DEFINE_string("dataset", None, "Name of the TFDS data set in --data_dir, such as imagenet2012.")
 _DOWNLOAD = flags.DEFINE_bool("download", False, "Let TFDS download and prepare --dataset into --data_dir.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory. Default: runs/<architecture>-<data set>.")
@@ -24,9 +25,11 @@ _ARCHITECTURE = flags.DEFINE_enum("architecture", None, list(architectures.ARCHI
     "Which published AlexNet: by default paper, or that of --init_from.")
 _INITIALIZATION = flags.DEFINE_enum(
     "initialization", "auto", ["auto", *architectures.INITIALIZATION_NAMES],
-    "Initial weights. 'row': as the architecture's source has them; 'he': learns on small data, and is the default there.")
+    "Initial weights. 'row': as the architecture's source has them; 'he': learns on small data, and is the default "
+    "there.")
 _INIT_FROM = flags.DEFINE_string(
-    "init_from", None, "Transfer learning: directory of the run whose weights, architecture and mean are used. The last layer "
+    "init_from", None,
+    "Transfer learning: directory of the run whose weights, architecture and mean are used. The last layer "
     "is replaced where the number of classes differs; the optimizer starts fresh.")
 _FREEZE = flags.DEFINE_list(
     "freeze", None, "Layers of --init_from that do not learn, such as conv1,conv2 (both towers) or conv2_b.")
@@ -42,7 +45,8 @@ flags.DEFINE_float("momentum", None, "Coefficient of the velocity.", 0, 1)
 flags.DEFINE_float("weight_decay", None, "Weight decay of the kernels, as in the paper.", lower_bound=0)
 flags.DEFINE_enum(
     "schedule", None, ["plateau", "steps", "cosine"],
-    "'plateau' divides the rate by 10 when the validation error stops falling; 'steps' is the architecture's own table.")
+    "'plateau' divides the rate by 10 when the validation error stops falling; 'steps' is the architecture's own "
+    "table.")
 flags.DEFINE_integer("patience", None, "Epochs without progress before a division.", lower_bound=1)
 flags.DEFINE_integer("warmup_steps", None, "Steps in which the rate rises from zero.", lower_bound=0)
 flags.DEFINE_float("clip_norm", None, "Largest global norm of the gradient; 0 does not clip.", lower_bound=0)
@@ -54,16 +58,19 @@ flags.DEFINE_float(
     "Learning rate of newly initialised layers over that of the others.", lower_bound=0)
 _MEAN = flags.DEFINE_enum(
     "mean", None, ["pixel", "image"],
-    "What is subtracted: the mean colour (the default), or the paper's mean image (prepared data). With --init_from: its own.")
+    "What is subtracted: the mean colour (the default), or the paper's mean image (prepared data). With --init_from: "
+    "its own.")
 _ON_BAD_IMAGE = flags.DEFINE_enum(
-    "on_bad_image", "fail", ["fail", "skip"], "What to do with an image that cannot be read; it is reported either way.")
+    "on_bad_image", "fail", ["fail", "skip"],
+    "What to do with an image that cannot be read; it is reported either way.")
 _SEED = flags.DEFINE_integer("seed", 0, "Fixes weights, order, augmentation and dropout.", 0, 2 ** 31 - 1)
 _PRECISION = flags.DEFINE_enum(
     "precision", "auto", ["auto", "float32", "mixed_bfloat16", "mixed_float16"],
     "'auto' is mixed_bfloat16 on a CPU that computes with it and on GPUs of compute capability 8.0 and more, mixed_float16 on "
     "GPUs of 7.x, else float32.")
 _JIT = flags.DEFINE_bool(
-    "jit", False, "Compile the whole training step with XLA: three times slower on two CPU cores; not measured on GPUs.")
+    "jit", False,
+    "Compile the whole training step with XLA: three times slower on two CPU cores; not measured on GPUs.")
 _STRATEGY = flags.DEFINE_enum(
     "strategy", "auto", ["auto", "split", "mirrored", "multi_worker"],
     "'split': tower a and tower b on two devices, as in 2012; 'mirrored': each batch over all GPUs; 'multi_worker': over "
@@ -83,8 +90,8 @@ def main(arguments: list[str]) -> int:
     changes = {name: flags.FLAGS[name].value for name in recipes.RECIPE_FLAGS if flags.FLAGS[name].value is not None}
     options = configure.TrainOptions(
         architecture=_ARCHITECTURE.value, initialization=_INITIALIZATION.value, init_from=_INIT_FROM.value,
-        freeze=_FREEZE.value and tuple(_FREEZE.value), freeze_until=_FREEZE_UNTIL.value,
-        reinitialize=_REINITIALIZE.value and tuple(_REINITIALIZE.value), mean=_MEAN.value, seed=_SEED.value,
+        freeze=tuple(_FREEZE.value) if _FREEZE.value else None, freeze_until=_FREEZE_UNTIL.value,
+        reinitialize=tuple(_REINITIALIZE.value) if _REINITIALIZE.value else None, mean=_MEAN.value, seed=_SEED.value,
         precision=_PRECISION.value, jit=_JIT.value, deterministic=_DETERMINISTIC.value,
         recipe_changes=changes)
     configure.check_options(options)
@@ -100,7 +107,7 @@ def main(arguments: list[str]) -> int:
     data = discovery.synthetic_dataset() if is_demo else find(_DATA_DIR.value, _DATASET.value, _DOWNLOAD.value)
     cli.show(data.summary())
     path = _WORKDIR.value or runs.default_path(_ARCHITECTURE.value or "paper", data.name, _INIT_FROM.value)
-    train_config = configure.make_train_config(options, data, path, is_demo=is_demo)
+    train_config = configure.make_train_config(options, data, path, is_demo=not _DATA_DIR.value)
     is_complete = trainer.train(
         train_config, data, path, placement=placement, checkpoint_minutes=_CHECKPOINT_MINUTES.value,
         on_bad_image=_ON_BAD_IMAGE.value)

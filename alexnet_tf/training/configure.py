@@ -68,7 +68,8 @@ def check_options(options: TrainOptions) -> None:
         transfer_learning.check_flags(None, options.transfer_flags())
 
 
-def make_train_config(options: TrainOptions, data: datasets.DataSet, workdir: str, *, is_demo: bool = False) -> TrainConfig:
+def make_train_config(options: TrainOptions, data: datasets.DataSet, workdir: str, *,
+        is_demo: bool = False) -> TrainConfig:
     """Decides everything that options leave open.
 
     Args:
@@ -99,7 +100,8 @@ def make_train_config(options: TrainOptions, data: datasets.DataSet, workdir: st
         recipe = recipes.adapt(architecture.recipe, initialization, num_images, changes)
     if not is_large:
         _LOGGER.info(
-            f"  The architecture's own recipe is for ImageNet; the one below suits {num_images:,} images. Flags override it.")
+            f"  The architecture's own recipe is for ImageNet; the one below suits {num_images:,} images. Flags "
+            f"override it.")
     return TrainConfig(
         architecture=architecture.name, recipe=recipe, initialization=initialization, seed=options.seed,
         deterministic=not options.jit if options.deterministic is None else options.deterministic,

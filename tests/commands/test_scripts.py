@@ -171,9 +171,11 @@ def test_train_in_anothers_place_is_refused(whole, pictures):
     (["-m", "alexnet_tf", "predict", "--workdir=x"], "Give at least one image file"),
     (["-m", "alexnet_tf", "predict", "x.jpg"], "Give either --workdir=RUN, or --server=HOST:PORT"),
     (["-m", "alexnet_tf", "predict", "--server=localhost:1", "--ten_crop", "x.jpg"], "a server has one network"),
-    (["-m", "alexnet_tf", "features", "--workdir=/nowhere/at/all", "--output=x.npz"], "is no run: it has no config.json"),
+    (["-m", "alexnet_tf", "features", "--workdir=/nowhere/at/all", "--output=x.npz"],
+    "is no run: it has no config.json"),
     (["-m", "alexnet_tf", "similar", "--features=x.npz"], "Give at least one image file"),
-    (["-m", "alexnet_tf", "similar", "--features=README.md", "README.md"], "README.md cannot be read: it is damaged, or no .npz"),
+    (["-m", "alexnet_tf", "similar", "--features=README.md", "README.md"],
+    "README.md cannot be read: it is damaged, or no .npz"),
     (["export.py", "--workdir=/nowhere/at/all"], "is no run: it has no config.json"),
     (["export.py", "--workdir=x", "--quantization=int4,int8"],
      "--quantization takes float32, float16, dynamic, int8, separated by commas; got int4.")])
@@ -217,7 +219,8 @@ def test_predict_names_classes_and_goes_on_after_a_bad_file(whole, pictures, tmp
     text.write_text("not an image")
     image = pictures / "val" / "dots" / "a photo 0.JPG"
     status, out, err = call(
-        "-m", "alexnet_tf", "predict", f"--workdir={path}", "--json", str(text), str(tmp_path / "absent.png"), str(image))
+        "-m", "alexnet_tf", "predict", f"--workdir={path}", "--json", str(text), str(tmp_path / "absent.png"),
+        str(image))
     assert status == 0, err
     first, second, third = map(json.loads, out.splitlines())
     assert first["error"].startswith("neither a JPEG nor a PNG image") and first["file"] == str(text)
@@ -228,7 +231,8 @@ def test_predict_names_classes_and_goes_on_after_a_bad_file(whole, pictures, tmp
     assert status == 1 and out.startswith(f"{text}: not read: neither a JPEG nor a PNG")
 
 
-@pytest.mark.parametrize("command", [["train.py"], ["export.py"], ["-m", "alexnet_tf", "evaluate"], ["-m", "alexnet_tf", "predict"],
+@pytest.mark.parametrize("command", [["train.py"], ["export.py"], ["-m", "alexnet_tf", "evaluate"],
+    ["-m", "alexnet_tf", "predict"],
                                      ["-m", "alexnet_tf", "features"], ["-m", "alexnet_tf", "similar"]])
 def test_help_shows_the_flags(command):
     status, out, _ = call_process(*command, "--help")
@@ -255,12 +259,16 @@ def test_features_and_similar_work_on_a_run(whole, pictures, tmp_path):
     status, out, err = call(*similar, "--json", "--top=3", f"--grid={grid}")
     assert status == 0, err
     first, second = map(json.loads, out.splitlines())
-    assert first["file"] == queries[0] and len(first["similar"]) == 3 and set(first["similar"][0]) == {"file", "class_name", "distance"}
-    assert second == {"file": queries[1], "error": "No such file or directory"} and grid.read_bytes().startswith(b"\x89PNG")
+    assert first["file"] == queries[0] and len(first["similar"]) == 3 and set(first["similar"][0]) == {"file",
+        "class_name", "distance"}
+    assert second == {"file": queries[1], "error": "No such file or directory"} and grid.read_bytes(
+        ).startswith(b"\x89PNG")
     status, out, _ = call(*similar)
     lines = out.splitlines()
-    assert status == 0 and lines[0] == f"{queries[0]}:" and len(lines) == 8 and lines[7].endswith("not read: No such file or directory")
-    assert lines[1].split()[0] == f"{first['similar'][0]['distance']:.2f}" and lines[1].endswith(first["similar"][0]["file"])
+    assert status == 0 and lines[0] == f"{queries[0]}:" and len(lines) == 8 and lines[7].endswith(
+        "not read: No such file or directory")
+    assert lines[1].split()[0] == f"{first['similar'][0]['distance']:.2f}" and lines[1].endswith(
+        first["similar"][0]["file"])
     assert call("-m", "alexnet_tf", "similar", f"--features={file}", queries[1])[0] == 1
 
 
@@ -273,7 +281,8 @@ def test_export_writes_what_it_says(whole, monkeypatch):
     assert status == 0, out + err
     assert "exported in float32" in out and "Compared on 10 images of" in out and len(err.splitlines()) <= 3, out + err
     report = json.loads((path / "export" / "report.json").read_text())
-    assert [each["name"] for each in report["artifacts"]] == ["Keras model", "SavedModel", "TFLite dynamic, LRN convolution"]
+    assert [each["name"] for each in report["artifacts"]] == ["Keras model", "SavedModel",
+        "TFLite dynamic, LRN convolution"]
     for each in report["artifacts"]:
         assert f"| {each['name']} " in out and all(value > 0 for value in each["milliseconds"].values())
         assert set(each["milliseconds"]) == {"1", str(os.cpu_count())}

@@ -1,0 +1,165 @@
+"""The Python interface: ordinary Keras models from a name or a run, and a run's predictions.
+
+    import alexnet_tf
+
+    model = alexnet_tf.build_model("paper", num_classes=10)
+    run = alexnet_tf.load_run("runs/paper-demo")
+    run.predict(["photo.jpg"])
+"""
+
+import os
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from alexnet_tf import alexnet, architectures, errors, runs
+from alexnet_tf.data import input_pipeline, preprocessing
+from alexnet_tf.evaluation import metrics
+from alexnet_tf.run_config import RunConfig
+
+
+def build_model(
+        architecture: str | architectures.Architecture = "paper", *, num_classes: int | None = None,
+        initialization: str = "he", weights: str | os.PathLike[str] | None = None, include_top: bool = True,
+        image_size: int | tuple[int, ...] | None = None, seed: int = 0, precision: str | None = None,
+        mean: Any = None) -> alexnet.AlexNet:
+    """Returns an AlexNet as an ordinary Keras model: RGB images [batch, height, width, 3] in [0, 255] to logits.
+
+    It normalises its input itself. The logits have no softmax: compile it with a loss that has `from_logits=True`.
+
+    Args:
+        architecture: Name of a published AlexNet, as `python -m alexnet_tf train --architecture` takes it, or an
+            `architectures.Architecture`, whose own initialisation and scale then stay as they are.
+        num_classes: Number of logits; by default 1000, or the run's.
+        initialization: One of `architectures.INITIALIZATION_NAMES`. "he" learns on small data; "row" is what the
+            source states, which for the paper's text does not.
+        weights: Directory of a run, trained or made by `import_weights`, whose weights, classes and input normalisation
+            are used; its architecture must be `architecture`. With another number of classes the last layer is random.
+        include_top: False ends the network with the features of the convolutions, both towers joined; then images of
+            other sizes are accepted.
+        image_size: Side of the images in pixels, (height, width) or (height, width, 3); by default the architecture's.
+        seed: Fixes the initial weights and the dropout masks.
+        precision: Keras dtype policy, such as "mixed_bfloat16"; by default the global one.
+        mean: What is subtracted from the images; by default the architecture's or the run's.
+
+    Raises:
+        UserError: If the architecture is not known, or the run's is another.
+    """
+    size = image_size if isinstance(image_size, int) or image_size is None else (image_size[0], image_size[1])
+    if weights is not None:
+        return _from_run(
+            runs.RunDirectory(weights), architecture, num_classes, include_top=include_top, image_size=size, seed=seed,
+            precision=precision, mean=mean)
+    if isinstance(architecture, str):
+        architecture = architectures.with_initialization(_find(architecture), initialization)
+    if num_classes is not None:
+        architecture = architectures.with_num_classes(architecture, num_classes)
+    return alexnet.build_model(
+        architecture, include_top=include_top, image_size=size, seed=seed, precision=precision, mean=mean)
+
+
+def _find(name: str) -> architectures.Architecture:
+    """Returns an architecture by its name, in upper or lower case."""
+    try:
+        return architectures.ARCHITECTURES[name.lower()]
+    except KeyError:
+        raise errors.UserError(
+            f"architecture must be one of {', '.join(architectures.ARCHITECTURES)}; got {name!r}.") from None
+
+
+def _from_run(
+        run: runs.RunDirectory, architecture: str | architectures.Architecture, num_classes: int | None, *, mean: Any,
+        **arguments: Any) -> alexnet.AlexNet:
+    """Builds the network of a run, with its weights but for a last layer of another size."""
+    run_config = run.existing_config()
+    own = run_config.architecture
+    name = architecture if isinstance(architecture, str) else architecture.name
+    if name.lower() not in ("paper", own.name):  # "paper" is also what nobody chose.
+        raise errors.UserError(f"weights={str(run)!r} is a run of {own.name}; got architecture={name!r}. Leave it out.")
+    last, arrays = own.stages[-1].layer_names, run.existing_checkpoint()[0]
+    is_same = num_classes in (None, own.num_classes)
+    model = alexnet.build_model(
+        own if is_same else architectures.with_num_classes(own, num_classes or 0),
+        mean=run.read_mean(run_config) if mean is None else mean, **arguments)
+    runs.restore([
+        variable for variable in model.weights if is_same or variable.path.split("/")[0] not in last], arrays)
+    return model
+
+
+class Run:
+    """A run's network and its classes.
+
+    Attributes:
+        model: The Keras model, with the weights of a checkpoint.
+        class_names: In the order of the logits.
+        config: What the run was started with.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], checkpoint: str = "last", precision: str | None = None) -> None:
+        """Loads a run: see `load_run`."""
+        directory = runs.RunDirectory(path)
+        self.model: alexnet.AlexNet
+        self.config: RunConfig
+        self.model, self.config, _ = runs.load_model(directory, checkpoint, precision)
+        self.class_names = directory.class_names()
+        self._predictor = metrics.make_predictor(self.model)
+
+    def predict(self, images: Any, batch_size: int = 128) -> np.ndarray:
+        """Returns the probabilities of the classes, float32 [images, classes].
+
+        Args:
+            images: Paths of JPEG or PNG files, or arrays of RGB in [0, 255], [height, width, 3] each, of any size: one
+                or many. They are scaled and cropped as in evaluation.
+            batch_size: How many are computed at a time.
+
+        Raises:
+            UserError: If a file cannot be read; it is named.
+        """
+        crops, size, resize = [], self.config.image_size, self.config.train.recipe.resize
+        for image in _as_list(images):
+            if isinstance(image, (str, os.PathLike)):
+                crops.append(input_pipeline.evaluation_crops(_read(image), size, resize))
+            else:
+                pixels = np.clip(np.round(np.asarray(image)), 0, 255).astype("uint8")
+                crops.append(preprocessing.center_crop(preprocessing.square_of(tf.constant(pixels), resize), size)[None])
+        batches = [crops[start:start + batch_size] for start in range(0, len(crops), batch_size)]
+        probabilities = [np.exp(self._predictor(tf.stack(batch)).numpy()) for batch in batches]
+        return np.concatenate(probabilities) if probabilities else np.zeros((0, len(self.class_names)), "float32")
+
+    def __repr__(self) -> str:
+        return f"<Run of {self.config.train.architecture}, {len(self.class_names)} classes>"
+
+
+def load_run(path: str | os.PathLike[str], checkpoint: str = "last", precision: str | None = None) -> Run:
+    """Loads a run: its Keras model, its class names, and predictions from files or arrays.
+
+    Args:
+        path: The run's directory.
+        checkpoint: "last" or "best".
+        precision: Keras dtype policy; by default the run's.
+
+    Raises:
+        RunError: If there is no run or no checkpoint, or it cannot be read.
+    """
+    return Run(path, checkpoint, precision)
+
+
+def _as_list(images: Any) -> Iterable[Any]:
+    """Returns one image or many as many."""
+    if isinstance(images, (str, os.PathLike)) or getattr(images, "ndim", None) == 3:
+        return [images]
+    return images
+
+
+def _read(path: str | os.PathLike[str]) -> tf.Tensor:
+    try:
+        image_bytes = pathlib.Path(path).expanduser().read_bytes()
+    except OSError as error:
+        raise errors.UserError(f"{os.fspath(path)} cannot be read: {error.strerror}.") from error
+    reason = preprocessing.why_unreadable(image_bytes)
+    if reason:
+        raise errors.UserError(f"{os.fspath(path)} cannot be read: {reason}.")
+    return tf.constant(image_bytes)

@@ -1,0 +1,176 @@
+"""The Python interface, as a notebook uses it."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import alexnet_tf
+from alexnet_tf import alexnet, architectures
+from tests.helpers.networks import SMALL, TINY
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """A small network under the name that `build_model` takes by default."""
+    monkeypatch.setitem(architectures.ARCHITECTURES, "paper", TINY)
+
+
+def fresh(code):
+    """Runs code in a process of its own, and returns the last line that it prints."""
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2000:]
+    return result.stdout.splitlines()[-1]
+
+
+def tinted(count):
+    """Images of five colours, and their labels."""
+    labels = np.arange(count) % 5
+    colours = np.array([[220, 30, 30], [220, 220, 30], [30, 160, 30], [30, 30, 220], [240, 240, 240]])
+    images = np.random.default_rng(0).normal(colours[labels][:, None, None], 40, (count, 227, 227, 3))
+    return np.clip(images, 0, 255).astype("uint8"), labels
+
+
+def test_the_example_of_the_readme_learns():
+    images, labels = tinted(80)
+    model = alexnet_tf.build_model("paper", num_classes=5)
+    model.compile(
+        optimizer=keras.optimizers.Adam(1e-4), loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"])
+    model.fit(images[:60], labels[:60], batch_size=20, epochs=3, verbose=0)
+    assert model.evaluate(images[60:], labels[60:], verbose=0, return_dict=True)["accuracy"] > 0.8
+
+
+@pytest.mark.usefixtures("tiny")
+def test_build_model_takes_what_people_type():
+    assert alexnet_tf.build_model().output_shape == (None, 5)
+    assert alexnet_tf.build_model("Paper", num_classes=3).output_shape == (None, 3)
+    assert alexnet_tf.build_model("paper", image_size=(67, 67)).input_shape == (None, 67, 67, 3)
+    assert alexnet_tf.build_model("paper", image_size=(67, 67, 3)).input_shape == (None, 67, 67, 3)
+    assert alexnet_tf.build_model(TINY, num_classes=2).output_shape == (None, 2)
+    with pytest.raises(alexnet_tf.UserError, match="architecture must be one of paper, .*; got 'alexnet'"):
+        alexnet_tf.build_model("alexnet")
+
+
+@pytest.mark.usefixtures("tiny")
+def test_build_model_starts_so_that_it_learns_and_as_the_source_when_asked():
+    def kernel(*arguments, **options):
+        return alexnet_tf.build_model(*arguments, **options).get_layer("conv1_a").kernel.numpy()
+
+    # 11 x 11 x 3 inputs, gain sqrt(2).
+    assert kernel().std() == pytest.approx((2 / 363) ** .5, rel=0.1)
+    assert kernel(initialization="row").std() == pytest.approx(0.01, rel=0.1)
+    assert np.array_equal(kernel(TINY), alexnet.build_model(TINY).get_layer("conv1_a").kernel.numpy())
+
+
+def test_summary_counts_no_dropout_counters():
+    lines = []
+    alexnet_tf.build_model("paper").summary(print_fn=lines.append)
+    assert "Total params: 60,965,224" in "\n".join(lines)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_include_top_false_gives_one_output_for_both_towers_at_any_size():
+    model = alexnet_tf.build_model("paper", include_top=False, image_size=(90, 131))
+    whole = alexnet_tf.build_model("paper")
+    assert model.output_shape == (None, 4, 7, 8)
+    assert [v.path for v in model.trainable_variables] == [v.path for v in whole.trainable_variables[:8]]
+    same = alexnet_tf.build_model("paper", include_top=False)
+    images = np.random.default_rng(0).uniform(0, 255, (2, 67, 67, 3)).astype("float32")
+    towers = keras.Model(whole.input, [whole.get_layer(f"conv2_{tower}_pool").output for tower in "ab"])
+    np.testing.assert_allclose(same(images).numpy(), np.concatenate(towers(images), axis=-1), atol=1e-5)
+    with pytest.raises(ValueError, match="needs images of at least 35 pixels; got image_size=34"):
+        alexnet_tf.build_model("paper", include_top=False, image_size=34)
+    with pytest.raises(ValueError, match="include_top=False takes other sizes"):
+        alexnet_tf.build_model("paper", image_size=90)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_stages_name_means_both_towers():
+    model = alexnet_tf.build_model()
+    images = np.random.default_rng(0).uniform(0, 255, (2, 67, 67, 3)).astype("float32")
+    joined = keras.Model(model.input, model.get_layer("fc6_relu").output)(images)
+    towers = keras.Model(model.input, [model.get_layer(f"fc6_{tower}_relu").output for tower in "ab"])(images)
+    assert np.array_equal(joined, np.concatenate(towers, axis=-1))
+    assert model.get_layer("fc6").output.shape == (None, 8) and model.get_layer("fc6_a").units == 4
+    assert model.get_layer("fc8") is model.layers[-1]
+    with pytest.raises(ValueError, match="No such layer: fc9"):
+        model.get_layer("fc9")
+
+
+def test_load_run_predicts_files_and_arrays(small_run, colours, monkeypatch):
+    monkeypatch.setitem(architectures.ARCHITECTURES, "small", SMALL)
+    run = alexnet_tf.load_run(small_run)
+    assert isinstance(run.model, keras.Model) and run.class_names == sorted(run.class_names) and len(
+        run.class_names) == 5
+    paths = sorted((colours / "val" / "red").iterdir())[:3]
+    probabilities = run.predict(paths)
+    assert probabilities.shape == (3, 5) and probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    everything = [(name, path) for name in run.class_names for path in (colours / "val" / name).iterdir()]
+    predicted = run.predict([path for _, path in everything]).argmax(axis=1)
+    assert np.mean([name == run.class_names[index] for (name, _), index in zip(everything, predicted)]) > 0.7
+    arrays = [keras.utils.img_to_array(keras.utils.load_img(path)) for path in paths if path.suffix == ".png"]
+    expected = [row for path, row in zip(paths, probabilities) if path.suffix == ".png"]
+    np.testing.assert_allclose(run.predict(arrays), expected, atol=1e-4)
+    np.testing.assert_allclose(run.predict(arrays[0]), expected[:1], atol=1e-4)
+    np.testing.assert_allclose(run.predict(str(paths[0])), probabilities[:1], atol=1e-5)
+    with pytest.raises(alexnet_tf.UserError, match="nowhere.jpg cannot be read: No such file"):
+        run.predict(["nowhere.jpg"])
+
+
+def test_build_model_takes_the_weights_of_a_run(small_run, monkeypatch):
+    monkeypatch.setitem(architectures.ARCHITECTURES, "small", SMALL)
+    run = alexnet_tf.load_run(small_run)
+    images = np.random.default_rng(0).uniform(0, 255, (2, 67, 67, 3)).astype("float32")
+    model = alexnet_tf.build_model("small", weights=small_run)
+    np.testing.assert_allclose(model(images).numpy(), run.model(images).numpy(), atol=1e-4)
+    other = alexnet_tf.build_model(weights=small_run, num_classes=3)
+    assert other.output_shape == (None, 3)
+    assert np.array_equal(other.get_layer("fc7_a").kernel, model.get_layer("fc7_a").kernel)
+    features = alexnet_tf.build_model(weights=small_run, include_top=False, image_size=100)
+    assert np.array_equal(features.get_layer("conv2_b").kernel, model.get_layer("conv2_b").kernel)
+    with pytest.raises(alexnet_tf.UserError, match="is a run of small; got architecture='caffe'"):
+        alexnet_tf.build_model("caffe", weights=small_run)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_keras_file_loads_in_a_fresh_process(tmp_path):
+    model, images = alexnet_tf.build_model(), np.random.default_rng(0).uniform(0, 255, (1, 67, 67, 3))
+    model.save(tmp_path / "model.keras")
+    np.save(tmp_path / "images.npy", images.astype("float32"))
+    for imports in ("import alexnet_tf, keras", "import keras, alexnet_tf",
+            "import alexnet_tf\nfrom tensorflow import keras"):
+        line = fresh(f"{imports}\nimport json, numpy as np\nmodel = keras.models.load_model({str(tmp_path)!r} + "
+                     f"'/model.keras')\n"
+                     f"print(json.dumps(model(np.load({str(tmp_path)!r} + '/images.npy')).numpy().tolist()))")
+        np.testing.assert_allclose(json.loads(line), model(images).numpy(), atol=1e-5)
+
+
+def test_import_is_light_until_keras_is_asked_for():
+    assert fresh("import sys, alexnet_tf; print('tensorflow' in sys.modules, alexnet_tf.__version__)") == (
+        f"False {alexnet_tf.__version__}")
+
+
+def test_another_backend_is_refused_with_what_to_set(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(alexnet_tf.UserError, match="Keras runs on jax. Set the environment variable "
+                                                   "KERAS_BACKEND=tensorflow"):
+        alexnet.build_model(TINY)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_settings_of_keras_json_change_nothing(monkeypatch):
+    images = np.random.default_rng(0).uniform(0, 255, (2, 67, 67, 3)).astype("float32")
+    expected = alexnet_tf.build_model()(images)
+    keras.config.set_image_data_format("channels_first")
+    try:
+        assert np.array_equal(alexnet_tf.build_model()(images), expected)
+    finally:
+        keras.config.set_image_data_format("channels_last")
