@@ -124,7 +124,8 @@ class Run:
                 crops.append(input_pipeline.evaluation_crops(_read(image), size, resize))
             else:
                 pixels = np.clip(np.round(np.asarray(image)), 0, 255).astype("uint8")
-                crops.append(preprocessing.center_crop(preprocessing.square_of(tf.constant(pixels), resize), size)[None])
+                crops.append(preprocessing.center_crop(preprocessing.square_of(tf.constant(pixels), resize),
+                    size)[None])
         batches = [crops[start:start + batch_size] for start in range(0, len(crops), batch_size)]
         probabilities = [np.exp(self._predictor(tf.stack(batch)).numpy()) for batch in batches]
         return np.concatenate(probabilities) if probabilities else np.zeros((0, len(self.class_names)), "float32")

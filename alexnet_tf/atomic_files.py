@@ -3,15 +3,17 @@
 import contextlib
 import os
 import pathlib
+from collections.abc import Callable
+from typing import BinaryIO
 
 from alexnet_tf import errors
 
 
-def atomic_write(path, write) -> None:
+def atomic_write(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> None:
     """Writes a file whole or not at all.
 
     Args:
-        path: Where the file shall appear.
+        path: Where the file is to appear.
         write: Called with a binary file to fill.
 
     Raises:
@@ -35,7 +37,7 @@ def atomic_write(path, write) -> None:
         raise errors.RunError(f"{path} could not be written: {error.strerror or error}.") from error
 
 
-def synchronize(path) -> None:
+def synchronize(path: str | os.PathLike[str]) -> None:
     """Waits until a file, or a directory's list of names, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

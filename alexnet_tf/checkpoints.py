@@ -1,7 +1,9 @@
 """A checkpoint's file: named arrays and a state, written with a checksum and verified whole before anything is used.
 
-The file is an ordinary .npz, which `numpy.load` reads: a zip archive with a member for each array, and the state as JSON
-in a member of its own. The archive's comment is the SHA-256 of all that stands before it. Files of older versions have no
+The file is an ordinary .npz, which `numpy.load` reads: a zip archive with a member for each array, and the state as
+JSON
+in a member of its own. The archive's comment is the SHA-256 of all that stands before it. Files of older versions have
+no
 comment; their members are verified by the archive's own CRC-32.
 """
 
@@ -13,11 +15,11 @@ import pathlib
 import struct
 import typing
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
-from alexnet_tf import atomic_files
+from alexnet_tf import atomic_files, errors
 
 _STATE = "state.json"
 
@@ -56,7 +58,8 @@ def write(path: str | pathlib.Path, arrays: Mapping[str, np.ndarray], state: dic
 
 
 def read(
-    path: str | pathlib.Path, is_wanted: Callable[[str], bool] = lambda name: True) -> tuple[dict[str, np.ndarray], dict]:
+    path: str | pathlib.Path, is_wanted: Callable[[str], bool] = lambda name: True) -> tuple[dict[str, np.ndarray],
+    dict]:
     """Reads a checkpoint once it is verified.
 
     Args:
@@ -77,7 +80,8 @@ def read(
         state = json.loads(arrays.pop(_STATE).tobytes())
         if not isinstance(state, dict):
             raise ValueError("its state is not a dictionary")
-    except Exception as error:  # A damaged archive can raise anything: its structure is parsed before a checksum is met.
+    # A damaged archive can raise anything: its structure is parsed before a checksum is met.
+    except Exception as error:
         raise DamagedError(str(error) or type(error).__name__) from error
     return arrays, state
 
@@ -123,3 +127,25 @@ def _read_members(archive: zipfile.ZipFile, is_wanted: Callable[[str], bool]) ->
         if stream.tell() != len(content):
             raise ValueError(f"{name} is longer than its header says")
     return arrays
+
+
+def restore(variables: Iterable[typing.Any], arrays: Mapping[str, np.ndarray]) -> None:
+    """Assigns arrays to the variables of the same path; arrays left over belong to something else and are ignored.
+
+    Args:
+        variables: Keras variables.
+        arrays: Arrays by path.
+
+    Raises:
+        RunError: If an array is missing or has another shape; nothing is assigned then.
+    """
+    missing = [v.path for v in variables if v.path not in arrays]
+    differing = [
+        f"{v.path}: {arrays[v.path].shape} in the checkpoint, {tuple(v.shape)} in the network"
+        for v in variables if v.path in arrays and arrays[v.path].shape != tuple(v.shape)]
+    if missing or differing:
+        raise errors.RunError(
+            "The checkpoint does not fit the network. Missing: "
+            f"{', '.join(missing) or 'none'}. Other shapes: {'; '.join(differing) or 'none'}.")
+    for variable in variables:
+        variable.assign(arrays[variable.path])

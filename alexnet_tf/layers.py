@@ -153,7 +153,8 @@ class LocallyConnected2D(keras.layers.Layer):
             name="kernel", shape=(rows, columns, self.kernel_size ** 2 * input_shape[-1], self.filters),
             initializer=self.kernel_initializer)
         self.bias = self.add_weight(
-            name="bias", shape=(rows, columns, self.filters), initializer=self.bias_initializer) if self.use_bias else None
+            name="bias", shape=(rows, columns, self.filters),
+            initializer=self.bias_initializer) if self.use_bias else None
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         rows, columns = self.kernel.shape[:2]
@@ -170,6 +171,7 @@ class LocallyConnected2D(keras.layers.Layer):
 
     def get_config(self) -> dict[str, typing.Any]:
         return super().get_config() | {
-            "filters": self.filters, "kernel_size": self.kernel_size, "padding": self.padding, "use_bias": self.use_bias,
+            "filters": self.filters, "kernel_size": self.kernel_size, "padding": self.padding,
+            "use_bias": self.use_bias,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "bias_initializer": keras.initializers.serialize(self.bias_initializer)}

@@ -109,7 +109,8 @@ class LocalResponseNormalization(keras.layers.Layer):
         alpha: As in the paper's formula: not divided by n (Caffe and PyTorch divide).
         beta: Exponent.
         implementation: "builtin": `tf.nn.local_response_normalization`. "xla": one fused pass forward and a fast
-            gradient; training, evaluation and prediction use it. "convolution": a banded 1 x 1 convolution, for hardware
+            gradient; training, evaluation and prediction use it. "convolution": a banded 1 x 1 convolution, for
+            hardware
             without LRN.
 
     Raises:

@@ -6,6 +6,7 @@ written it; a field that an older file lacks takes its default, which is what al
 
 import dataclasses
 import typing
+from collections.abc import Iterator
 
 from alexnet_tf import architectures, errors, recipes
 
@@ -167,10 +168,12 @@ class RunConfig:
             "data.classes is empty.": not self.data.classes,
             f"image_size is {self.image_size}, which is not usable.": not 1 <= self.image_size <= 10_000,
             f"mean must be three numbers or {MEAN_IMAGE!r}.":
-                any(mean != MEAN_IMAGE and (isinstance(mean, str) or len(mean) != 3) for mean in (self.mean, source_mean)),
+                any(mean != MEAN_IMAGE and (isinstance(mean, str) or len(mean) != 3)
+                for mean in (self.mean, source_mean)),
             "scale must be three numbers.": self.scale is not None and len(self.scale) != 3,
             "colour_pca must be three standard deviations and three vectors of three numbers.":
-                self.colour_pca is not None and [len(self.colour_pca.stdevs), *map(len, self.colour_pca.vectors)] != [3] * 4,
+                self.colour_pca is not None and [len(self.colour_pca.stdevs),
+                *map(len, self.colour_pca.vectors)] != [3] * 4,
         }
         for problem, is_there in problems.items():
             if is_there:
@@ -185,7 +188,8 @@ class RunConfig:
         """
         try:
             values: dict[str, typing.Any] = _typed(dict[str, object], content, "the file")
-            train = {field.name: values[field.name] for field in dataclasses.fields(TrainConfig) if field.name in values}
+            train = {field.name: values[field.name] for field in dataclasses.fields(TrainConfig)
+                if field.name in values}
             train["mean"] = "image" if values.get("mean") == MEAN_IMAGE else "pixel"
             others = {name: values[name] for name in _BESIDE_TRAIN if name in values}
             run_config: RunConfig = _typed(cls, others | {"train": train}, "the file")
@@ -222,7 +226,8 @@ def _typed(kind: typing.Any, value: typing.Any, name: str) -> typing.Any:
         if missing:
             raise errors.UserError(f"{name} lacks {', '.join(missing)}.")
         return kind(**{
-            field.name: _typed(hints[field.name], value[field.name], field.name) for field in fields if field.name in value})
+            field.name: _typed(hints[field.name], value[field.name], field.name) for field in fields
+            if field.name in value})
     if origin is tuple and isinstance(value, list):
         if len(arguments) == 2 and arguments[1] is Ellipsis:
             return tuple(_typed(arguments[0], each, name) for each in value)
@@ -244,3 +249,17 @@ def _typed(kind: typing.Any, value: typing.Any, name: str) -> typing.Any:
         return value
     text = repr(value)
     raise errors.UserError(f"{name} is {text if len(text) < 60 else text[:57] + '...'}, which is not usable.")
+
+
+def differences(before: object, now: object, name: str = "") -> Iterator[str]:
+    """Yields what differs between two config.json, a line each. More epochs, or moved data, are no difference."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in {**before, **now}:
+            yield from differences(before.get(key), now.get(key), f"{name}.{key}" if name else key)
+    elif name not in ("recipe.epochs", "data.directory", "data.name") and before != now:
+        yield f"{name}: {_short(before)} in the run, {_short(now)} now"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) < 80 else text[:77] + "..."

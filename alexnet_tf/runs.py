@@ -15,15 +15,23 @@ import csv
 import fcntl
 import io
 import json
+import logging
 import os
 import pathlib
 import shutil
-import sys
+import typing
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
 from alexnet_tf import atomic_files, checkpoints, errors
+from alexnet_tf import run_config as run_configs
+from alexnet_tf.checkpoints import restore
 from alexnet_tf.run_config import MEAN_IMAGE, RunConfig
+
+if typing.TYPE_CHECKING:
+    from alexnet_tf import alexnet
 
 CONFIG, CLASSES, HISTORY, CHECKPOINTS, BEST = "config.json", "classes.txt", "history.csv", "checkpoints", "best.json"
 
@@ -32,52 +40,17 @@ CONFIG, CLASSES, HISTORY, CHECKPOINTS, BEST = "config.json", "classes.txt", "his
 _MAX_CHECKPOINTS = 3
 
 
-def _write_json(path, value) -> None:
+Arrays = dict[str, np.ndarray]
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def _write_json(path: pathlib.Path, value: object) -> None:
     atomic_files.atomic_write(path, lambda file: file.write((json.dumps(value, indent=2) + "\n").encode()))
 
 
-def _warn(line: str) -> None:
-    print(line, file=sys.stderr)
-
-
-def restore(variables, arrays: dict) -> None:
-    """Assigns arrays to the variables of the same path; arrays left over belong to something else and are ignored.
-
-    Args:
-        variables: Keras variables.
-        arrays: Arrays by path.
-
-    Raises:
-        RunError: If an array is missing or has another shape; nothing is assigned then.
-    """
-    missing = [v.path for v in variables if v.path not in arrays]
-    differing = [
-        f"{v.path}: {arrays[v.path].shape} in the checkpoint, {tuple(v.shape)} in the network"
-        for v in variables if v.path in arrays and arrays[v.path].shape != tuple(v.shape)]
-    if missing or differing:
-        raise errors.RunError(
-            "The checkpoint does not fit the network. Missing: "
-            f"{', '.join(missing) or 'none'}. Other shapes: {'; '.join(differing) or 'none'}.")
-    for variable in variables:
-        variable.assign(arrays[variable.path])
-
-
-def _differences(name: str, before, now):
-    """Yields what differs between two configs, a line each."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in {**before, **now}:
-            yield from _differences(f"{name}.{key}" if name else key, before.get(key), now.get(key))
-    elif name not in ("recipe.epochs", "data.directory", "data.name") and before != now:
-        yield f"{name}: {_short(before)} in the run, {_short(now)} now"
-
-
-def _short(value) -> str:
-    text = repr(value)
-    return text if len(text) < 80 else text[:77] + "..."
-
-
 def default_path(architecture: str, data_name: str, init_from: str | None = None) -> str:
-    """Returns where a run is kept unless it is said: runs/<architecture or source>-<data set>."""
+    """Returns the default directory of a run: runs/<architecture or source>-<data set>."""
     start = f"{os.path.basename(os.path.abspath(init_from))}-to" if init_from else architecture
     return f"runs/{start}-{data_name}"
 
@@ -89,17 +62,17 @@ class RunDirectory:
         path: Where it is, or shall be.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = pathlib.Path(path).expanduser()
 
-    def __fspath__(self):
+    def __fspath__(self) -> str:
         return str(self.path)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return str(self.path)
 
     @contextlib.contextmanager
-    def locked(self, work: str = "training"):
+    def locked(self, work: str = "training") -> Iterator[None]:
         """Holds the directory for this process, so that two processes never write into it.
 
         Args:
@@ -120,7 +93,8 @@ class RunDirectory:
                 raise errors.RunError(
                     f"{self.path} is in use by another {work}. Wait for it, or give another --workdir.") from error
             except OSError as error:
-                _warn(f"The file system of {self.path} has no locks ({error.strerror}): make sure that no other {work} uses it.")
+                _LOGGER.warning(f"The file system of {self.path} has no locks ({error.strerror}): make sure that no "
+                                f"other {work} uses it.")
             self._remove_temporary_files()
             yield
 
@@ -155,7 +129,7 @@ class RunDirectory:
                 f"{self} is no run: it has no {CONFIG}. Make one with: python train.py --workdir={self}")
         return run_config
 
-    def write_config(self, run_config: RunConfig, class_names) -> None:
+    def write_config(self, run_config: RunConfig, class_names: Iterable[str]) -> None:
         """Writes config.json and classes.txt; config.json last, so that its presence says that both are there."""
         content = "".join(f"{name}\n" for name in class_names).encode("utf-8", "surrogateescape")
         atomic_files.atomic_write(self.path / CLASSES, lambda file: file.write(content))
@@ -170,7 +144,7 @@ class RunDirectory:
         old = self.read_config()
         if old is None:
             return
-        differences = list(_differences("", old.to_json(), run_config.to_json()))
+        differences = list(run_configs.differences(old.to_json(), run_config.to_json()))
         if old.data.fingerprint != run_config.data.fingerprint:
             differences.append(f"the images: {old.data.directory} in the run, {run_config.data.directory} now")
         if differences:
@@ -182,7 +156,7 @@ class RunDirectory:
         """Writes what the first layer subtracts, float32 [size, size, 3]."""
         atomic_files.atomic_write(self.path / MEAN_IMAGE, lambda file: np.save(file, mean_image))
 
-    def read_mean(self, run_config: RunConfig):
+    def read_mean(self, run_config: RunConfig) -> np.ndarray | tuple[float, ...] | str:
         """Returns what the first layer subtracts: the mean colour of config.json, or the mean image beside it.
 
         Raises:
@@ -200,8 +174,21 @@ class RunDirectory:
             raise errors.RunError(f"{self.path / MEAN_IMAGE} cannot be read: {error}") from error
 
     def class_names(self) -> list[str]:
-        """Returns the class names in the order of the logits."""
-        return (self.path / CLASSES).read_text(encoding="utf-8", errors="surrogateescape").split("\n")[:-1]
+        """Returns the class names in the order of the logits.
+
+        Raises:
+            RunError: If the file cannot be read, or has another number of names than the run has classes.
+        """
+        path, run_config = self.path / CLASSES, self.read_config()
+        try:
+            names = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")[:-1]
+        except OSError as error:
+            raise errors.RunError(f"{path} cannot be read: {error.strerror}.") from error
+        if run_config and len(names) != len(run_config.data.classes):
+            raise errors.RunError(
+                f"{path} has {len(names)} lines, but the run has {len(run_config.data.classes)} classes. It needs a "
+                "class name on each line, in the order of the logits, as data.classes of config.json has them.")
+        return names
 
     def steps(self) -> list[int]:
         """Returns the steps that checkpoints were written at, the newest first."""
@@ -246,11 +233,13 @@ class RunDirectory:
         free = shutil.disk_usage(self.path).free
         if free < needed:
             raise errors.RunError(
-                f"The disk of --workdir={self} has {free / 1e6:,.0f} MB free; the run needs {needed / 1e6:,.0f} MB: up to "
-                f"{_MAX_CHECKPOINTS} checkpoints of {checkpoint_bytes / 1e6:,.0f} MB, and one more while it is written. Free "
+                f"The disk of --workdir={self} has {free / 1e6:,.0f} MB free; the run needs {needed / 1e6:,.0f} MB: up "
+                f"to "
+                f"{_MAX_CHECKPOINTS} checkpoints of {checkpoint_bytes / 1e6:,.0f} MB, and one more while it is "
+                f"written. Free "
                 "some, or give a --workdir on another disk.")
 
-    def write_checkpoint(self, step: int, arrays: dict, state: dict, best_step: int | None = None) -> None:
+    def write_checkpoint(self, step: int, arrays: Arrays, state: dict[str, Any], best_step: int | None = None) -> None:
         """Writes a checkpoint and removes those that are neither the last two nor the best.
 
         Args:
@@ -271,8 +260,10 @@ class RunDirectory:
         if step is not None and step != self.best_step():
             _write_json(self.path / CHECKPOINTS / BEST, {"step": step})
 
-    def read_checkpoint(self, which: str = "last", *, is_wanted=lambda name: True, say=_warn):
-        """Reads a checkpoint; a last one that cannot be read falls back to the one before, and that is said.
+    def read_checkpoint(
+            self, which: str = "last", *, is_wanted: Callable[[str], bool] = lambda name: True,
+            say: Callable[[str], object] = _LOGGER.warning) -> tuple[Arrays, dict[str, Any]] | None:
+        """Reads a checkpoint; a last one that cannot be read falls back to the one before, with a warning.
 
         Args:
             which: "last" or "best".
@@ -297,7 +288,9 @@ class RunDirectory:
             raise errors.RunError(f"{what} in {self.path / CHECKPOINTS} can{'not' if which == 'best' else ''} be read.")
         return None
 
-    def existing_checkpoint(self, which: str = "last", *, is_wanted=lambda name: True):
+    def existing_checkpoint(
+            self, which: str = "last", *, is_wanted: Callable[[str], bool] = lambda name: True,
+    ) -> tuple[Arrays, dict[str, Any]]:
         """Reads a checkpoint as `read_checkpoint` does.
 
         Raises:
@@ -321,8 +314,10 @@ class RunDirectory:
         return self.path / CHECKPOINTS / f"{step:08d}.npz"
 
 
-def load_model(run: RunDirectory, which: str = "last", precision: str | None = None):
-    """Rebuilds a run's network with the weights of a checkpoint, with no device in it, to learn no more.
+def load_model(
+        run: RunDirectory, which: str = "last", precision: str | None = None,
+) -> "tuple[alexnet.AlexNet, RunConfig, dict[str, Any]]":
+    """Rebuilds a run's network with the weights of a checkpoint, for inference, on whatever device there is.
 
     Args:
         run: The run's directory.

@@ -107,7 +107,7 @@ def main(arguments: list[str]) -> int:
     data = discovery.synthetic_dataset() if is_demo else find(_DATA_DIR.value, _DATASET.value, _DOWNLOAD.value)
     cli.show(data.summary())
     path = _WORKDIR.value or runs.default_path(_ARCHITECTURE.value or "paper", data.name, _INIT_FROM.value)
-    train_config = configure.make_train_config(options, data, path, is_demo=not _DATA_DIR.value)
+    train_config = configure.make_train_config(options, data, path, is_demo=is_demo)
     is_complete = trainer.train(
         train_config, data, path, placement=placement, checkpoint_minutes=_CHECKPOINT_MINUTES.value,
         on_bad_image=_ON_BAD_IMAGE.value)
