@@ -5,8 +5,6 @@
     train_step         one step, compiled, on one device or many
     state              what a checkpoint holds beside the weights
     run_setup          what is settled before the first step
-    checkpoint_writer  writes checkpoints beside the training
-    stop_signal        Ctrl-C and SIGTERM: stop after a checkpoint
     reporter           what is printed
     tensorboard        pictures and scalars of a run
     optimizer          the paper's SGD
