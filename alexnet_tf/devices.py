@@ -27,7 +27,8 @@ def unusable_gpu() -> str | None:
     if not tf.test.is_built_with_cuda():
         return ("An NVIDIA driver is there, but this build of TensorFlow has no support for GPUs: the CPU is used.\n"
                 "  pip install 'tensorflow[and-cuda]'")
-    return ("An NVIDIA driver is there, but TensorFlow finds no GPU that it can use: the CPU is used. CUDA's libraries are "
+    return ("An NVIDIA driver is there, but TensorFlow finds no GPU that it can use: the CPU is used. CUDA's libraries "
+            "are "
             "missing or do not fit:\n  pip install 'tensorflow[and-cuda]'\n"
             "What TensorFlow says: TF_CPP_MIN_LOG_LEVEL=0 before the same command.")
 
@@ -48,7 +49,8 @@ def set_numerics(*, tf32: bool, deterministic: bool = False) -> None:
     """Makes the numeric settings of this process: the only place that makes them.
 
     Args:
-        tf32: Whether a GPU may round the inputs of float32 products to 10 bits: wanted in training, where it is much faster
+        tf32: Whether a GPU may round the inputs of float32 products to 10 bits: wanted in training, where it is much
+            faster
             and as reproducible; not where errors are measured and networks compared.
         deterministic: Whether the same seed gives the same bits.
     """
@@ -73,7 +75,8 @@ def default_precision(devices: Sequence[str] = ()) -> str:
         devices: Such as "GPU:0" or "CPU:0"; by default all GPUs, or the CPU where there is none.
 
     Returns:
-        "mixed_bfloat16" on GPUs from compute capability 8.0 and on CPUs that compute in bfloat16, "mixed_float16", whose
+        "mixed_bfloat16" on GPUs from compute capability 8.0 and on CPUs that compute in bfloat16, "mixed_float16",
+        whose
         loss is scaled, on GPUs of 7.x, and "float32" elsewhere and where devices differ.
     """
     policies = {_policy(device) for device in devices or gpus() or ["CPU:0"]}

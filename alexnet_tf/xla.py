@@ -1,7 +1,9 @@
 """Whether XLA works here. Where it does not, the same numbers come from ordinary operations, more slowly.
 
-XLA is in the official builds for CPUs and NVIDIA GPUs, but some GPUs are newer than it knows, Apple's have none, and parts of
-the CUDA toolkit may be missing. It can end the process instead of raising an exception, so a machine with a GPU tries it in a
+XLA is in the official builds for CPUs and NVIDIA GPUs, but some GPUs are newer than it knows, Apple's have none, and
+parts of
+the CUDA toolkit may be missing. It can end the process instead of raising an exception, so a machine with a GPU tries
+it in a
 process of its own, once.
 """
 
@@ -37,7 +39,8 @@ def is_usable() -> bool:
     os.environ[VARIABLE] = "0" if why else "1"
     if why:
         _LOGGER.warning(
-            f"XLA cannot be used here ({why}): the same numbers are computed without it, more slowly. {VARIABLE}=1 uses it anyway.")
+            f"XLA cannot be used here ({why}): the same numbers are computed without it, more slowly. {VARIABLE}=1 "
+            f"uses it anyway.")
     return not why
 
 

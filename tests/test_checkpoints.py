@@ -40,7 +40,8 @@ def test_numpy_and_other_programs_read_the_file(path):
 
 
 def test_a_file_without_a_checksum_is_read(path):
-    np.savez(path, **arrays(), **{"state.json": np.frombuffer(b'{"epoch": 2, "history": [{"loss": 0.30000000000000004}]}', "uint8")})
+    np.savez(path, **arrays(), **{"state.json": np.frombuffer(
+        b'{"epoch": 2, "history": [{"loss": 0.30000000000000004}]}', "uint8")})
     assert is_whole(checkpoints.read(path))
 
 

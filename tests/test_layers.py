@@ -401,7 +401,8 @@ def test_locally_connected_layer_is_a_loop_over_positions(padding, use_bias):
     expected = np.zeros((2, 3 + sum(padding), 2 + sum(padding), 6))
     for row, column in np.ndindex(expected.shape[1:3]):
         patch = padded[:, row:row + 3, column:column + 3].reshape(2, -1)
-        expected[:, row, column] = patch @ layer.kernel.numpy()[row, column] + (layer.bias.numpy()[row, column] if use_bias else 0)
+        expected[:, row, column] = patch @ layer.kernel.numpy()[row,
+            column] + (layer.bias.numpy()[row, column] if use_bias else 0)
     np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-6)
     assert layer.compute_output_shape(images.shape) == expected.shape
     twin = type(layer).from_config(layer.get_config())

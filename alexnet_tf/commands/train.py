@@ -66,14 +66,16 @@ _ON_BAD_IMAGE = flags.DEFINE_enum(
 _SEED = flags.DEFINE_integer("seed", 0, "Fixes weights, order, augmentation and dropout.", 0, 2 ** 31 - 1)
 _PRECISION = flags.DEFINE_enum(
     "precision", "auto", ["auto", "float32", "mixed_bfloat16", "mixed_float16"],
-    "'auto' is mixed_bfloat16 on a CPU that computes with it and on GPUs of compute capability 8.0 and more, mixed_float16 on "
+    "'auto' is mixed_bfloat16 on a CPU that computes with it and on GPUs of compute capability 8.0 and more, "
+    "mixed_float16 on "
     "GPUs of 7.x, else float32.")
 _JIT = flags.DEFINE_bool(
     "jit", False,
     "Compile the whole training step with XLA: three times slower on two CPU cores; not measured on GPUs.")
 _STRATEGY = flags.DEFINE_enum(
     "strategy", "auto", ["auto", "split", "mirrored", "multi_worker"],
-    "'split': tower a and tower b on two devices, as in 2012; 'mirrored': each batch over all GPUs; 'multi_worker': over "
+    "'split': tower a and tower b on two devices, as in 2012; 'mirrored': each batch over all GPUs; 'multi_worker': "
+    "over "
     "the machines of TF_CONFIG or of a Slurm step; 'auto': mirrored if there are several GPUs. The result is the same.")
 _DEVICES = flags.DEFINE_list("devices", [], "Which devices to use: GPU:0,GPU:1 or CPU:0,CPU:1. All GPUs by default.")
 _WORKER_TIMEOUT = flags.DEFINE_float("worker_timeout", 1800, "Seconds to wait for the other workers.", lower_bound=1)

@@ -48,7 +48,8 @@ def _narrow_paper():
 
 def start_training(*arguments):
     return subprocess.Popen(
-        [sys.executable, "-u", "-c", NARROW_PAPER, *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        [sys.executable, "-u", "-c", NARROW_PAPER, *arguments], cwd=ROOT, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True)
 
 
@@ -191,7 +192,8 @@ def test_train_goes_on_from_the_weights_of_another_run(whole, pictures, tmp_path
         f"--workdir={path}", "--epochs=1", "--batch_size=8", "--new_layer_learning_rate_multiplier=5")
     assert status == 0, out + err
     # fc8 has 128 x 2 + 2 parameters.
-    assert (f"Weights: from {whole[0]} (last checkpoint, step 8); fc8 is new, at 5 times the rate; frozen: conv1, conv2, conv3, "
+    assert (f"Weights: from {whole[0]} (last checkpoint, step 8); fc8 is new, at 5 times the rate; frozen: conv1, "
+            f"conv2, conv3, "
             "conv4, conv5, fc6, fc7 (258 of 3,530,626 parameters learn)") in out
     before, after = (runs.RunDirectory(each).read_checkpoint()[0] for each in (whole[0], path))
     weights = [name for name in before if name.endswith(("/kernel", "/bias"))]
