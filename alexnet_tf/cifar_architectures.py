@@ -7,7 +7,6 @@ readings are here, with ReLU or tanh. Pixels are in [0, 255] minus the mean imag
 """
 
 import dataclasses
-import typing
 
 from alexnet_tf import recipes
 from alexnet_tf.architectures import LRN, Architecture, Init, Pool, Stage
