@@ -150,7 +150,7 @@ class LocallyConnected2D(keras.layers.Layer):
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         rows, columns = self.compute_output_shape(input_shape)[1:3]
         self.kernel = self.add_weight(
-            name="kernel", shape=(rows, columns, self.kernel_size ** 2 * input_shape[-1], self.filters),
+            name="kernel", shape=(rows, columns, self.kernel_size ** 2 * int(input_shape[-1] or 0), self.filters),
             initializer=self.kernel_initializer)
         self.bias = self.add_weight(
             name="bias", shape=(rows, columns, self.filters),

@@ -156,13 +156,13 @@ class RunDirectory:
         """Writes what the first layer subtracts, float32 [size, size, 3]."""
         atomic_files.atomic_write(self.path / MEAN_IMAGE, lambda file: np.save(file, mean_image))
 
-    def read_mean(self, run_config: RunConfig) -> np.ndarray | tuple[float, ...] | str:
+    def read_mean(self, run_config: RunConfig) -> np.ndarray | tuple[float, ...]:
         """Returns what the first layer subtracts: the mean colour of config.json, or the mean image beside it.
 
         Raises:
             RunError: If the mean image cannot be read.
         """
-        if run_config.mean != MEAN_IMAGE:
+        if not isinstance(run_config.mean, str):
             return run_config.mean
         size = run_config.image_size
         try:

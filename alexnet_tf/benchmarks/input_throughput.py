@@ -101,7 +101,7 @@ def _bare_decode(split, image_size, recipe) -> tf.data.Dataset:
         return tf.ensure_shape(image, [image_size, image_size, 3]) if split.is_square else image[0, 0]
 
     dataset = tf.data.Dataset.from_tensor_slices((images, np.array(windows, "int32")))
-    return _batched(dataset.repeat().map(decode, num_parallel_calls=2 * os.cpu_count()), recipe.batch_size)
+    return _batched(dataset.repeat().map(decode, num_parallel_calls=2 * (os.cpu_count() or 1)), recipe.batch_size)
 
 
 def _baseline(split, image_size, batch_size) -> tf.data.Dataset:

@@ -68,7 +68,8 @@ def profile(
         labels: int [batch].
         update: In training, what takes the gradients: dropout is active then, and there are backward passes.
     """
-    values, stages, is_training = {id(model.inputs[0]): images}, [], update is not None
+    values, is_training = {id(model.inputs[0]): images}, update is not None
+    stages: list[StageTime] = []
     counts = multiply_adds(architecture, is_training)
     for name, (part, begin, end) in split_stages(model, architecture).items():
         inputs = [values[id(tensor)] for tensor in begin]
@@ -77,7 +78,7 @@ def profile(
             part.trainable_variables, is_training, wants_inputs=bool(stages))
         values |= zip(map(id, end), outputs, strict=True)
         stages.append(StageTime(name, counts[name], *seconds))
-    if is_training:
+    if update is not None:
         _, *seconds = _time_passes(
             lambda inputs: tf.nn.sparse_softmax_cross_entropy_with_logits(labels, inputs[0]), outputs, [], True, True)
         gradients = [tf.zeros(v.shape, v.dtype) for v in model.trainable_variables]

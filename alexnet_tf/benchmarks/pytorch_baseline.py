@@ -157,7 +157,7 @@ def make_workload(
             if (layout, precision.dtype) not in networks:
                 network = build_network(architecture).train(is_training)
                 load_weights(network, architecture, weights)
-                network = network.to(device, precision.dtype).to(memory_format=memory_format)
+                network = network.to(device, precision.dtype).to(memory_format=memory_format)  # type: ignore[call-overload]
                 networks[layout, precision.dtype] = (
                     network, images.permute(0, 3, 1, 2).contiguous(memory_format=memory_format),
                     make_optimizer(network, architecture.recipe) if is_training else None)
@@ -178,7 +178,7 @@ def make_step(
     autocast = torch.autocast(images.device.type, precision.autocast, enabled=precision.autocast is not None)
 
     def step() -> float:
-        torch.backends.fp32_precision = precision.math
+        torch.backends.fp32_precision = precision.math  # type: ignore[attr-defined]
         if optimizer is None:
             with torch.inference_mode(), autocast:
                 return float(network(images)[0, 0])

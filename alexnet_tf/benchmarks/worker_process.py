@@ -80,9 +80,19 @@ class WorkerProcess(futures.ProcessPoolExecutor):
 
 def end_with_parent() -> None:
     """Ends this process when its parent is gone, and its own helpers before it ends."""
-    threading.Thread(target=lambda: (multiprocessing.parent_process().join(), os._exit(1)), daemon=True).start()
-    # Python would send SIGTERM, which TensorFlow's workers ignore.
-    util.Finalize(None, lambda: [each.kill() for each in multiprocessing.active_children()], exitpriority=1)
+    parent = multiprocessing.parent_process()
+    assert parent  # It is called in a process that this program started.
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    def end_children() -> None:  # Python would send SIGTERM, which TensorFlow's workers ignore.
+        for each in multiprocessing.active_children():
+            each.kill()
+
+    threading.Thread(target=wait, daemon=True).start()
+    util.Finalize(None, end_children, exitpriority=1)
 
 
 def _make_workload(make, arguments):

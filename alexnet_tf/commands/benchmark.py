@@ -12,6 +12,7 @@ Next: python -m alexnet_tf train --data_dir=DIR
 """
 
 import dataclasses
+from typing import Any
 
 from absl import flags
 
@@ -75,9 +76,9 @@ def _input(_: bool) -> str:
     from alexnet_tf.data import discovery
 
     data = discovery.find_dataset(_DATA_DIR.value) if _DATA_DIR.value else discovery.synthetic_dataset()
-    originals = discovery.find_dataset(_ORIGINALS.value or data.source) if _ORIGINALS.value or data.source else data
+    originals = discovery.find_dataset(path) if (path := _ORIGINALS.value or data.source) else data
     architecture = architectures.ARCHITECTURES[_ARCHITECTURE.value]
-    changes = {"batch_size": _BATCH_SIZE.value} | ({"resize": data.resize} if data.resize else {})
+    changes: dict[str, Any] = {"batch_size": _BATCH_SIZE.value} | ({"resize": data.resize} if data.resize else {})
     print(f"{data.summary()}\nThe baseline pipeline reads {originals.directory}.\n", flush=True)
     return report.input_report(input_throughput.benchmark_input(
         data, originals, recipe=dataclasses.replace(architecture.recipe, **changes), image_size=architecture.image_size,

@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
     if bool(_WORKDIR.value) == bool(_SERVER.value):
         raise errors.UserError("Give either --workdir=RUN, or --server=HOST:PORT of a TF Serving server.")
     if _WORKDIR.value:
-        runs.RunDirectory(_WORKDIR.value).existing_config()
+        runs.RunDirectory(_WORKDIR.value or "").existing_config()
     cli.import_tensorflow()
     from alexnet_tf.exporting import serving_client
 
@@ -73,7 +73,7 @@ def _load_run() -> Callable[[bytes], list[tuple[str, float]]]:
     from alexnet_tf.data import input_pipeline
     from alexnet_tf.evaluation import metrics
 
-    run = runs.RunDirectory(_WORKDIR.value)
+    run = runs.RunDirectory(_WORKDIR.value or "")
     model, run_config, _ = runs.load_model(run, _CHECKPOINT.value)
     class_names, predict = run.class_names(), metrics.make_predictor(model)
 

@@ -106,7 +106,7 @@ def main(arguments: list[str]) -> int:
     placement = distribution.make_placement(_STRATEGY.value, _DEVICES.value, _WORKER_TIMEOUT.value)
     is_demo = not _DATA_DIR.value
     find = discovery.find_dataset
-    data = discovery.synthetic_dataset() if is_demo else find(_DATA_DIR.value, _DATASET.value, _DOWNLOAD.value)
+    data = discovery.synthetic_dataset() if is_demo else find(_DATA_DIR.value or "", _DATASET.value, _DOWNLOAD.value)
     cli.show(data.summary())
     path = _WORKDIR.value or runs.default_path(_ARCHITECTURE.value or "paper", data.name, _INIT_FROM.value)
     train_config = configure.make_train_config(options, data, path, is_demo=is_demo)

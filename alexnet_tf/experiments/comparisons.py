@@ -173,7 +173,8 @@ class Trained:
 
     def test_errors(self) -> list[float]:
         """Returns the test error after the last epoch, for each seed; 0.9, guessing, where the loss was not finite."""
-        return [0.9 if curve.has_diverged else curve.epochs[-1].test_error for curve in self.curves.values()]
+        return [  # type: ignore[misc]  # The last epoch is always measured.
+            0.9 if curve.has_diverged else curve.epochs[-1].test_error for curve in self.curves.values()]
 
     def train_errors(self) -> list[float]:
         """Returns the training error in the last epoch, for each seed."""

@@ -139,7 +139,7 @@ def train(budget: Budget, images: cifar_data.CifarImages, directory: str, precis
                 key = (pair, activation)
 
                 def run(rate: float, seed: int, epochs: int, pair=pair, activation=activation) -> cifar_training.Curve:
-                    trial = make_trial(*pair, activation, rate, seed, budget.batch_size, precision)
+                    trial = make_trial(pair[0], pair[1], activation, rate, seed, budget.batch_size, precision)
                     return cifar_training.run_trial(
                         trial, images, directory, epochs, stop_below=THRESHOLD, test_every=0
                     )
@@ -157,4 +157,4 @@ def _search(pair: tuple[str, str], activation: str, budget: Budget, run: Callabl
     rates = STARTS[pair[1]].learning_rates
     curves = {rate: run(rate, 0, budget.search_epochs) for rate in rates}
     errors = {rate: curve.error for rate, curve in curves.items()}
-    return Network(pair, activation, errors, min(errors, key=errors.get), {})
+    return Network(pair, activation, errors, min(errors, key=lambda rate: errors[rate]), {})

@@ -178,7 +178,7 @@ def _write_picture(path: pathlib.Path, content) -> None:
         for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
             buffer = io.BytesIO()
             figure.savefig(buffer, format=ending, dpi=100, metadata=metadata)
-            atomic_files.atomic_write(f"{path}.{ending}", lambda file, buffer=buffer: file.write(buffer.getvalue()))
+            atomic_files.atomic_write(f"{path}.{ending}", lambda file, buffer=buffer: file.write(buffer.getvalue()))  # type: ignore[misc]
 
 
 def _write_text(path: pathlib.Path, text: str) -> None:

@@ -79,7 +79,7 @@ class Placement:
             variables: Keras variables of the network and its optimizer: told by the device that keeps them.
             batch_size: Over all devices.
         """
-        kept = collections.Counter()
+        kept: collections.Counter[str] = collections.Counter()
         for variable in variables:
             for copy in self.strategy.experimental_local_results(variable.value):
                 kept[_short_name(copy.device)] += math.prod(variable.shape) * variable.value.dtype.size

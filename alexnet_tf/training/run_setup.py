@@ -68,6 +68,7 @@ def input_mean(run: RunDirectory, run_config: RunConfig, data: datasets.DataSet)
         return run_config.mean
     if run_config.source:
         return run.read_mean(run_config) if run.steps() else transfer_learning.read_mean_image(run_config.source)
+    assert data.statistics  # `make_run_config` has checked it.
     return preprocessing.center_crop(data.statistics.mean_image, run_config.image_size)
 
 

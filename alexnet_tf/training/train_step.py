@@ -94,8 +94,10 @@ class TrainStep:
                 self._optimizer = keras.optimizers.LossScaleOptimizer(self.sgd, name="loss_scale")
             self._optimizer.build(self.model.trainable_variables)
         if jit:
-            self.differentiate = tf.function(self.differentiate, jit_compile=True, autograph=False)
-        self._step = tf.function(self._step, reduce_retracing=True, autograph=False)
+            self.differentiate = tf.function(self.differentiate,  # type: ignore[method-assign]
+                jit_compile=True, autograph=False)
+        self._step = tf.function(  # type: ignore[method-assign]
+            self._step, reduce_retracing=True, autograph=False)
 
     @property
     def variables(self) -> list[keras.Variable]:

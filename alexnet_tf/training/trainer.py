@@ -227,6 +227,7 @@ class _Trainer:
     def _make_dataset(self) -> Callable[[int, int], tf.data.Dataset]:
         """Returns the function from (worker, number of workers) to the rest of the epoch's batches."""
         recipe, state, pca, first_step = self._recipe, self._state, self._run_config.colour_pca, self._state.step
+        assert pca  # Only an imported run has none.
         is_noisy = recipe.colour_noise and (
             recipe.schedule != "steps" or state.epoch / recipe.epochs < recipe.colour_noise_until)
 

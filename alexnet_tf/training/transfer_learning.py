@@ -140,6 +140,11 @@ def _check_frozen(frozen, new, why):
         raise TransferError(f"{both[0]} cannot be frozen: {why}, and frozen it would stay random. Freeze less.")
 
 
+def _source_of(run_config: RunConfig) -> PretrainedRun:
+    assert run_config.source  # Callers have looked.
+    return run_config.source
+
+
 def new_layers(run_config: RunConfig) -> tuple[str, ...]:
     """Returns the layers of a run that started anew: those that were asked for, and the last if the classes' number differs.
 
@@ -149,7 +154,7 @@ def new_layers(run_config: RunConfig) -> tuple[str, ...]:
     Raises:
         TransferError: If one of them is frozen.
     """
-    classes, source = run_config.data.classes, run_config.source
+    classes, source = run_config.data.classes, _source_of(run_config)
     if len(classes) == len(source.classes):
         return run_config.train.reinitialize
     last = run_config.architecture.stages[-1].layer_names
@@ -183,7 +188,7 @@ def load_weights(network, run_config: RunConfig) -> None:
     Raises:
         errors.RunError: If the source's checkpoint cannot be read or does not fit.
     """
-    source, row, new = run_config.source, run_config.architecture, new_layers(run_config)
+    source, row, new = _source_of(run_config), run_config.architecture, new_layers(run_config)
     layers = [network.get_layer(name) for name in row.layer_names]
     paths = {variable.path for layer in layers for variable in layer.weights}
     arrays, _ = runs.RunDirectory(source.path).existing_checkpoint(is_wanted=paths.__contains__)
@@ -216,12 +221,13 @@ def _input_factor(row, name, initialization):
 
 def read_mean_image(source: PretrainedRun) -> np.ndarray:
     """Returns the source's mean image."""
-    return runs.RunDirectory(source.path).read_mean(runs.RunDirectory(source.path).existing_config())
+    run = runs.RunDirectory(source.path)
+    return np.asarray(run.read_mean(run.existing_config()))
 
 
 def describe(network, run_config: RunConfig) -> str:
     """Says in lines for a person what comes from where and what learns."""
-    source, new, frozen = run_config.source, new_layers(run_config), run_config.train.freeze
+    source, new, frozen = _source_of(run_config), new_layers(run_config), run_config.train.freeze
     row, classes = run_config.architecture, run_config.data.classes
     multiplier = run_config.train.recipe.new_layer_learning_rate_multiplier
     line = f"Weights: from {source.path} (last checkpoint, step {source.step:,})"

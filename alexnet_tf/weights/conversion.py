@@ -125,7 +125,7 @@ def import_run(
     with run.locked():
         run_config = make_run_config(row, subtracted, scale, ids, ImportedFile(
             pathlib.Path(source).name, hashlib.sha256(content).hexdigest()))
-        run.write_checkpoint(0, arrays | layouts.dropout_counts(row), {"epoch": 0})
+        run.write_checkpoint(0, {**arrays, **layouts.dropout_counts(row)}, {"epoch": 0})
         if run_config.mean == MEAN_IMAGE:
             run.write_mean_image(np.asarray(subtracted, "float32"))
         run.write_config(run_config, names)

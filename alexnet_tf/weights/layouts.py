@@ -48,9 +48,9 @@ def variable_shapes(row: architectures.Architecture) -> dict[str, tuple[int, ...
     return shapes
 
 
-def dropout_counts(row: architectures.Architecture) -> dict[str, np.int64]:
+def dropout_counts(row: architectures.Architecture) -> dict[str, np.ndarray]:
     """Returns the other variables of the model, at their start: how often each dropout layer has drawn."""
-    return {f"{name}_dropout/iteration": np.int64(0)
+    return {f"{name}_dropout/iteration": np.array(0, "int64")
             for stage in row.stages if "dropout" in stage.ops for name in stage.layer_names}
 
 
