@@ -140,6 +140,7 @@ def test_build_model_takes_the_weights_of_a_run(small_run, monkeypatch):
         alexnet_tf.build_model("caffe", weights=small_run)
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras' own, when it saves.
 @pytest.mark.usefixtures("tiny")
 def test_a_keras_file_loads_in_a_fresh_process(tmp_path):
     model, images = alexnet_tf.build_model(), np.random.default_rng(0).uniform(0, 255, (1, 67, 67, 3))

@@ -74,9 +74,8 @@ _JIT = flags.DEFINE_bool(
     "Compile the whole training step with XLA: three times slower on two CPU cores; not measured on GPUs.")
 _STRATEGY = flags.DEFINE_enum(
     "strategy", "auto", ["auto", "split", "mirrored", "multi_worker"],
-    "'split': tower a and tower b on two devices, as in 2012; 'mirrored': each batch over all GPUs; 'multi_worker': "
-    "over "
-    "the machines of TF_CONFIG or of a Slurm step; 'auto': mirrored if there are several GPUs. The result is the same.")
+    "'split': tower a and tower b on two devices, as in 2012; 'mirrored': each batch over all GPUs; "
+    "'multi_worker': over the machines of TF_CONFIG or of a Slurm step; 'auto': mirrored if there are several GPUs.")
 _DEVICES = flags.DEFINE_list("devices", [], "Which devices to use: GPU:0,GPU:1 or CPU:0,CPU:1. All GPUs by default.")
 _WORKER_TIMEOUT = flags.DEFINE_float("worker_timeout", 1800, "Seconds to wait for the other workers.", lower_bound=1)
 _DETERMINISTIC = flags.DEFINE_bool(
