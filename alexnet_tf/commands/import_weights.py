@@ -13,7 +13,7 @@ from absl import flags
 from alexnet_tf import architectures, cli, errors, shell
 
 _SOURCE = flags.DEFINE_string(
-    "source", None, "The file: .caffemodel, .npy, .pth, .safetensors, or this project's .weights.h5 or .keras.",
+    "source", None, "The file: .caffemodel, .npy, .npz, .pth, .pth.tar, .safetensors, or this project's .weights.h5 or .keras.",
     required=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the new run.", required=True)
 _ARCHITECTURE = flags.DEFINE_enum(
@@ -27,6 +27,9 @@ _MEAN = flags.DEFINE_string(
     "By default what the file says, or else what networks of its kind were trained with.")
 _ALLOW_NAN = flags.DEFINE_bool("allow_nan", False, "Accept weights that are not finite.")
 
+_PARTIAL = flags.DEFINE_bool(
+    "partial", False, "Accept a file without some layers, such as one of convolutions only; they are initialised at random.")
+
 
 def main(arguments: list[str]) -> None:
     """Imports the file and prints the next commands."""
@@ -38,7 +41,7 @@ def main(arguments: list[str]) -> None:
 
     cli.show("\n".join(conversion.import_run(
         _SOURCE.value, _WORKDIR.value, architecture=_ARCHITECTURE.value, classes=_CLASSES.value, mean=_MEAN.value,
-        allow_nan=_ALLOW_NAN.value)))
+        allow_nan=_ALLOW_NAN.value, partial=_PARTIAL.value)))
     run = _WORKDIR.value
     cli.show("\n  ".join([
         f"Imported: {run}. Next:", shell.command_line("predict", "IMAGE...", workdir=run),

@@ -9,11 +9,13 @@ import json
 import math
 import os
 import pathlib
+import stat
 import struct
 import zipfile
 from collections.abc import Sequence
 from typing import BinaryIO
 
+import ml_dtypes  # noqa: F401  (NumPy then knows bfloat16.)
 import numpy as np
 import numpy.typing  # noqa: F401
 
@@ -24,6 +26,11 @@ MAX_BYTES = 1 << 30
 
 # Of JSON, which takes ten times as much as Python's objects. A mean image in a .keras file has 3 MB.
 _MAX_JSON = 1 << 24
+
+# Of a .safetensors file's header, whose parser takes forty times as much; an AlexNet's has two kilobytes.
+_MAX_HEADER = 1 << 19
+
+_SAFETENSORS_DTYPES = {"F16": "<f2", "BF16": "bfloat16", "F32": "<f4", "F64": "<f8"}
 
 
 class WeightFileError(errors.UserError):
@@ -38,7 +45,10 @@ def read_bytes(path: str | os.PathLike) -> bytes:
     """
     path = pathlib.Path(path).expanduser()
     try:
-        size = path.stat().st_size
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise WeightFileError(f"{path} is not a regular file; directories, pipes and devices are not read.")
+        size = status.st_size
         if size > MAX_BYTES:
             raise WeightFileError(f"{path} has {size:,} bytes; no weights of these networks have over {MAX_BYTES:,}.")
         content = path.read_bytes()
@@ -112,19 +122,20 @@ def read_safetensors(content: bytes) -> tuple[dict, dict]:
         WeightFileError: If it is damaged, or holds anything but floats.
     """
     import safetensors
-    import safetensors.numpy
 
     length = int.from_bytes(content[:8], "little")
-    if length > _MAX_JSON:
+    if length > _MAX_HEADER:
         raise WeightFileError(f"Its header is said to have {length:,} bytes: it is no readable .safetensors file.")
     try:
-        arrays = safetensors.numpy.load(content)
+        members = safetensors.deserialize(content)
         metadata = json.loads(content[8:8 + length]).get("__metadata__", {})
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightFileError(f"It is no readable .safetensors file: {error}") from error
-    for name, array in arrays.items():
-        if array.dtype.kind != "f":
-            raise WeightFileError(f"{name} holds {array.dtype}, not floating-point numbers.")
+    arrays = {}
+    for name, member in members:
+        if member["dtype"] not in _SAFETENSORS_DTYPES:
+            raise WeightFileError(f"{name} holds {member['dtype']}, not floating-point numbers.")
+        arrays[name] = array_of(member["data"], _SAFETENSORS_DTYPES[member["dtype"]], member["shape"], name)
     return arrays, metadata
 
 

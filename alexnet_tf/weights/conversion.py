@@ -66,6 +66,13 @@ def read_mean(mean: str, image_size: int) -> list[float] | np.ndarray:
         array[::-1, top:top + image_size, left:left + image_size].transpose(1, 2, 0), "float32")
 
 
+def _read_lines(path) -> list[str]:
+    try:
+        return containers.read_bytes(path).decode("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise containers.WeightFileError(f"--classes={path} is no text.") from error
+
+
 def _read_classes(path, count: int) -> tuple[list[str], list[str]]:
     """Returns (the classes' names as data sets have them, as people read them), for `count` logits."""
     if path is None:
@@ -73,10 +80,7 @@ def _read_classes(path, count: int) -> tuple[list[str], list[str]]:
             raise containers.WeightFileError(
                 f"It has {count} classes. Name them: --classes=FILE, a line each, in the order of the logits.")
         return imagenet_classes()
-    try:
-        names = containers.read_bytes(path).decode("utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise containers.WeightFileError(f"--classes={path} is no text.") from error
+    names = _read_lines(path)
     if len(names) != count:
         raise containers.WeightFileError(f"--classes={path} has {len(names)} lines; the network has {count} logits.")
     return names, names
@@ -85,16 +89,17 @@ def _read_classes(path, count: int) -> tuple[list[str], list[str]]:
 def import_run(
     source: str | os.PathLike, path: str | os.PathLike, *, architecture: str | None = None,
     classes: str | os.PathLike | None = None, mean: str | None = None,
-    allow_nan: bool = False) -> list[str]:
-    """Makes a run of a weight file.
+    allow_nan: bool = False, partial: bool = False) -> list[str]:
+    """Turns a weight file into a run.
 
     Args:
-        source: The file: .caffemodel, .npy, .pth, .safetensors, .weights.h5 or .keras.
+        source: The file: .caffemodel, .npy, .npz, .pth, .safetensors, .weights.h5 or .keras.
         path: The run's directory, new.
         architecture: Name of the row, where the file does not tell it or is to be overruled.
         classes: File with a class name on each line; by default ImageNet's, if there are 1000 logits.
         mean: See `read_mean`; by default the file's, or else the row's.
         allow_nan: Whether weights may be other than finite numbers.
+        partial: Whether layers may be missing; they are initialised as the architecture's training starts.
 
     Returns:
         What was found and decided, as lines for a person.
@@ -111,14 +116,20 @@ def import_run(
         file_format = formats.format_of(str(source))
         read = formats.FORMATS[file_format].read(content)
         row, how = layouts.detect_architecture(
-            file_format, read.entries, layers=read.layers, architecture=architecture or read.architecture)
+            file_format, read.entries, layers=read.layers, architecture=architecture or read.architecture,
+            partial=partial)
         layout = formats.FORMATS[file_format].layout
+        if partial and classes and not _has_last_layer(row, layout, read.entries):
+            row = architectures.with_num_classes(row, len(_read_lines(classes)))
         arrays = layouts.from_file(row, layout, read.entries) if layout else read.entries
         arrays = {name: np.asarray(array, "float32") for name, array in arrays.items()}
         if not allow_nan:
             layouts.check_finite(arrays)
     except containers.WeightFileError as error:
         raise containers.WeightFileError(f"{source}: {error}") from error
+    missing = [name for name in layouts.variable_shapes(row) if name not in arrays]
+    if missing:
+        arrays |= _initial_arrays(row, missing)
     ids, names = _read_classes(classes, row.num_classes)
     subtracted = read_mean(mean, row.image_size) if mean else row.mean if read.mean is None else read.mean
     scale = tuple(row.scale if read.scale is None else read.scale)
@@ -129,7 +140,7 @@ def import_run(
         if run_config.mean == MEAN_IMAGE:
             run.write_mean_image(np.asarray(subtracted, "float32"))
         run.write_config(run_config, names)
-    return _report(row, how, arrays, run_config, names)
+    return _report(row, how, arrays, run_config, names, missing)
 
 
 def make_run_config(
@@ -143,7 +154,20 @@ def make_run_config(
         scale=tuple(scale), data=RunData(classes=tuple(classes), fingerprint=source.sha256), imported=source)
 
 
-def _report(row, how, arrays, run_config, names):
+def _has_last_layer(row, layout, entries) -> bool:
+    last = row.stages[-1].name
+    return (layout.name("kernel", last) if layout else f"{last}/kernel") in entries
+
+
+def _initial_arrays(row, names) -> dict[str, np.ndarray]:
+    """Returns some variables of a network at the start of its training."""
+    from alexnet_tf import alexnet  # TensorFlow takes seconds, and most imports do without.
+
+    model = alexnet.build_model(row)
+    return {variable.path: variable.numpy() for variable in model.variables if variable.path in set(names)}
+
+
+def _report(row, how, arrays, run_config, names, missing):
     mean = run_config.mean
     mean = "a mean image" if mean == MEAN_IMAGE else "R, G, B = " + ", ".join(f"{each:.3f}" for each in mean)
     factor = "" if set(run_config.scale) == {1.0} else ", then times " + ", ".join(
@@ -152,7 +176,8 @@ def _report(row, how, arrays, run_config, names):
         f"Network: {row.name} ({how}), {sum(array.size for array in arrays.values()):,} parameters",
         f"Input: RGB {row.image_size} x {row.image_size} in [0, 255]; minus {mean}{factor}; images "
         f"{_RESIZED[row.recipe.resize]}, the centre",
-        f"Classes: {len(names)}: {names[0]} ... {names[-1]}"]
+        f"Classes: {len(names)}: {names[0]} ... {names[-1]}",
+        *([f"Not in the file, and initialised at random: {', '.join(missing)}. Train before use."] if missing else [])]
 
 
 def export_run(

@@ -5,6 +5,7 @@ A new format is one entry of `FORMATS`.
 
 import dataclasses
 import pathlib
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -156,12 +157,48 @@ def _read_npy(content: bytes) -> WeightFile:
     entries = pickled_arrays.read_npy(content)
     if not isinstance(entries, dict):
         raise containers.WeightFileError("It holds one array and no dictionary of layers.")
+    if set(entries) == {"[0]", "[1]"}:  # Kernel and bias of one layer, without its name.
+        entries = {f"{_layer_of(entries['[0]'].shape)}{position}": array for position, array in entries.items()}
     return WeightFile(entries)
+
+
+def _layer_of(shape: tuple[int, ...]) -> str:
+    """Returns the convolution of Caffe's AlexNet whose kernel [height, width, in, out] has a shape."""
+    names = [stage.name for stage in architectures.ARCHITECTURES["caffe"].stages
+             if len(shape) == 4 and stage.kernel_size == shape[0] == shape[1] and stage.filters == shape[3]]
+    if len(names) != 1:
+        raise containers.WeightFileError(
+            f"It holds a kernel {shape} and a bias without their layer's name. Save a dictionary: "
+            'np.save(FILE, {"conv1": [kernel, bias]}).')
+    return names[0]
+
+
+def _plain_names(entries: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns arrays by torchvision's names: without what DataParallel, torch.compile and wrappers put before them."""
+    plain = {re.sub(r"(?:^|(?<=\.))(?:module|_orig_mod)\.", "", name): array for name, array in entries.items()}
+    for prefix in ("model.", "net.", "alexnet.", "backbone."):
+        if plain and all(name.startswith(prefix) for name in plain):
+            plain = {name.removeprefix(prefix): array for name, array in plain.items()}
+    return plain if len(plain) == len(entries) else entries
+
+
+def _read_torch(content: bytes) -> WeightFile:
+    return WeightFile(_plain_names(pickled_arrays.read_torch(content)))
+
+
+def _read_npz(content: bytes) -> WeightFile:
+    archive, entries = containers.open_zip(content), {}
+    for name in archive.namelist():
+        array = pickled_arrays.read_npy(containers.read_member(archive, name))
+        if isinstance(array, dict):
+            raise containers.WeightFileError(f"{name[:80]} holds objects, not an array.")
+        entries[name.removesuffix(".npy")] = array
+    return WeightFile(_plain_names(entries))
 
 
 def _read_safetensors(content: bytes) -> WeightFile:
     entries, metadata = containers.read_safetensors(content)
-    return WeightFile(entries, mean=_numbers(metadata, "mean"), scale=_numbers(metadata, "scale"))
+    return WeightFile(_plain_names(entries), mean=_numbers(metadata, "mean"), scale=_numbers(metadata, "scale"))
 
 
 def _write_caffemodel(output: pathlib.Path, network: Network) -> list[pathlib.Path]:
@@ -217,7 +254,8 @@ FORMATS = {
             "{}[0]", "{}[1]", is_channels_first=False, is_bgr=True, default="caffe", rows=("caffe", "caffenet")),
         _write_npy, has_scale=False),
     "torch": WeightFormat(
-        (".pth", ".pt"), lambda content: WeightFile(pickled_arrays.read_torch(content)), _TORCHVISION, _write_torch),
+        (".pth", ".pt", ".pth.tar"), _read_torch, _TORCHVISION, _write_torch),
+    "npz": WeightFormat((".npz",), _read_npz, _TORCHVISION),  # numpy.savez of a state dictionary.
     "safetensors": WeightFormat((".safetensors",), _read_safetensors, _TORCHVISION, _write_safetensors),
     "keras": WeightFormat((".weights.h5", ".keras"), _read_keras),
 }

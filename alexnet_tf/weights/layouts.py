@@ -8,7 +8,7 @@ import numpy as np
 
 from alexnet_tf import architectures
 from alexnet_tf.weights import caffemodel, containers, prototxt
-from alexnet_tf.weights.formats import FORMATS, WRITTEN, Layout
+from alexnet_tf.weights.formats import FORMATS, Layout
 
 
 def unsupported_reason(row: architectures.Architecture, file_format: str) -> str | None:
@@ -82,13 +82,15 @@ def from_file(row: architectures.Architecture, layout: Layout, entries: dict) ->
     Args:
         row: The row, with the file's number of classes.
         layout: The file's.
-        entries: Arrays of the shapes of `file_shapes`, by the file's names.
+        entries: Arrays of the shapes of `file_shapes`, by the file's names; some may be missing, and then are in the result.
 
     Returns:
         float32 arrays of the shapes of `variable_shapes`, by the variable's path.
     """
     arrays, (dense_after_map, channels) = {}, _last_map(row)
     for stage in row.stages:
+        if layout.name("kernel", stage.name) not in entries:
+            continue
         kernel = entries[layout.name("kernel", stage.name)]
         if layout.is_channels_first:
             if stage.name == dense_after_map:
@@ -101,7 +103,7 @@ def from_file(row: architectures.Architecture, layout: Layout, entries: dict) ->
         # A group's filters are consecutive output channels, and so are a tower's (Caffe's conv_layer.cpp).
         for name, part in zip(stage.layer_names, np.split(kernel, stage.towers, axis=-1)):
             arrays[f"{name}/kernel"] = np.ascontiguousarray(part, "float32")
-        if stage.bias:
+        if stage.bias and layout.name("bias", stage.name) in entries:
             bias = entries[layout.name("bias", stage.name)]
             for name, part in zip(stage.layer_names, np.split(bias, stage.towers)):
                 arrays[f"{name}/bias"] = np.ascontiguousarray(part, "float32")
@@ -157,7 +159,7 @@ def _listing(names, limit: int = 24) -> str:
 
 def detect_architecture(
         file_format: str, entries: dict[str, np.ndarray], *, layers: list[caffemodel.Layer] | None = None,
-        architecture: str | None = None) -> tuple[architectures.Architecture, str]:
+        partial: bool = False, architecture: str | None = None) -> tuple[architectures.Architecture, str]:
     """Finds the row that a file's arrays belong to, by names and shapes, and in a .caffemodel by the layers' order.
 
     Args:
@@ -165,6 +167,7 @@ def detect_architecture(
         entries: Arrays by the file's names.
         layers: Of a .caffemodel, in its order.
         architecture: Name of a row, to take no other.
+        partial: Whether arrays may be missing.
 
     Returns:
         (the row with the file's number of classes, a line about how it was found).
@@ -175,12 +178,14 @@ def detect_architecture(
     candidates = [architectures.ARCHITECTURES[architecture]] if architecture else _rows_of(file_format)
     fits = {row.name: (row, differences(_shapes(row, file_format), entries))
             for row in (_with_classes_of(row, file_format, entries) for row in candidates)}
-    fitting = [row for row, problems in fits.values() if not problems]
+    fitting = [row for row, problems in fits.values()
+               if not problems or partial and all(each.startswith("missing: ") for each in problems)]
     if not fitting:
         name, (_, problems) = min(fits.items(), key=lambda item: (len(item[1][1]), sum(map(len, item[1][1]))))
         raise containers.WeightFileError(
             f"It does not fit {'' if architecture else 'any row; the nearest is '}{name}. In the file are\n  "
-            + "\n  ".join(problems) + ("" if architecture else "\nChoose a row yourself: --architecture=ROW."))
+            + "\n  ".join(problems) + ("" if architecture else "\nChoose an architecture yourself: --architecture=NAME.")
+            + _naming_advice(fits[name][0], file_format, entries))
     if architecture:
         return fitting[0], _order_note(fitting[0], layers)
     names = [row.name for row in fitting]
@@ -196,9 +201,19 @@ def detect_architecture(
     raise containers.WeightFileError(f"It fits {', '.join(names)} alike. Say which it is: --architecture=ROW.")
 
 
+def _naming_advice(row, file_format, entries):
+    """Returns what helps where a file has the network's arrays under other names, or lacks some of them."""
+    expected = _shapes(row, file_format)
+    if not expected.keys() & entries.keys():
+        return f"\nIts names are not known; rename its arrays and save them again: {_listing(list(expected))}."
+    if all(name in expected and array.shape == expected[name] for name, array in entries.items()):
+        return "\nTo initialise what is missing at random: --partial."
+    return ""
+
+
 def _rows_of(file_format):
     return [row for row in architectures.ARCHITECTURES.values()
-            if file_format not in WRITTEN or not unsupported_reason(row, file_format)]
+            if FORMATS[file_format].layout is None or not unsupported_reason(row, file_format)]
 
 
 def _shapes(row, file_format):

@@ -87,8 +87,8 @@ def read_torch(content: bytes) -> dict:
     else:
         raise containers.WeightFileError("It is no file of torch.save: neither a zip nor the format before PyTorch 1.6.")
     arrays = {}
-    for name, tensor in tensors.items():
-        if not isinstance(tensor, restricted_pickle.PickledTensor):
+    for name, tensor in _find_weights(tensors).items():
+        if not isinstance(tensor, restricted_pickle.PickledTensor) or tensor.storage.dtype == "<i8":
             raise containers.WeightFileError(
                 f"{restricted_pickle.text(name)[:80]} is no tensor. Save the weights alone: torch.save(model.state_dict(), FILE).")
         arrays[restricted_pickle.text(name)] = tensor.array(storages(tensor.storage))
@@ -114,7 +114,7 @@ def _read_old_torch(content):
     for _ in range(3):  # The magic number, the protocol, and the machine's integers.
         restricted_pickle.unpickle(file)
     tensors, keys = _state(restricted_pickle.unpickle(file)), restricted_pickle.unpickle(file)
-    wanted = {tensor.storage.key: tensor.storage for tensor in tensors.values() if isinstance(tensor, restricted_pickle.PickledTensor)}
+    wanted = {tensor.storage.key: tensor.storage for tensor in _all_tensors(tensors)}
     arrays = {}
     for key in keys if isinstance(keys, list) else ():
         if (key := restricted_pickle.text(key)) not in wanted:
@@ -127,6 +127,32 @@ def _read_old_torch(content):
     if arrays.keys() != wanted.keys():
         raise containers.WeightFileError("It lacks the values of some tensors: truncated or damaged.")
     return tensors, lambda storage: arrays[storage.key]
+
+
+# Where training programs keep a network's weights beside the optimizer, the epoch and the like.
+_WEIGHT_KEYS = ("state_dict", "model_state_dict", "model", "net", "weights")
+
+
+def _find_weights(checkpoint: dict) -> dict:
+    """Returns the state dictionary of a checkpoint; what lies beside it, such as an optimizer, is ignored."""
+    by_name = {restricted_pickle.text(name): value for name, value in checkpoint.items() if not isinstance(name, int)}
+    for key in _WEIGHT_KEYS:
+        if isinstance(by_name.get(key), dict) and by_name[key]:
+            return by_name[key]
+    return checkpoint
+
+
+def _all_tensors(value) -> list:
+    """Returns every tensor in nested dictionaries, lists and tuples, which may hold themselves."""
+    found, pending, seen = [], [value], set()
+    while pending:
+        each = pending.pop()
+        if isinstance(each, restricted_pickle.PickledTensor):
+            found.append(each)
+        elif isinstance(each, dict | list | tuple) and id(each) not in seen:
+            seen.add(id(each))
+            pending.extend(each.values() if isinstance(each, dict) else each)
+    return found
 
 
 def _state(tensors):

@@ -104,11 +104,19 @@ def _first(*_):  # _reconstruct's arguments are a type, a shape of zero and a le
     return PickledArray()
 
 
+def _parameter(tensor, *_):  # A parameter is its tensor; whether it is trained does not matter here.
+    return tensor
+
+
+_DTYPES = ("<f4", "<f2", "<f8", "bfloat16", "<i8")
+
 _KNOWN: dict[str, typing.Any] = {
     "numpy.core.multiarray _reconstruct": _first, "numpy._core.multiarray _reconstruct": _first,
     "numpy ndarray": PickledArray, "numpy dtype": PickledDType, "_codecs encode": _encode, "collections OrderedDict": PickledDictionary,
     "torch._utils _rebuild_tensor": PickledTensor, "torch._utils _rebuild_tensor_v2": PickledTensor,
+    "torch._utils _rebuild_parameter": _parameter,
     "torch FloatStorage": "<f4", "torch HalfStorage": "<f2", "torch DoubleStorage": "<f8",
+    "torch BFloat16Storage": "bfloat16", "torch LongStorage": "<i8",  # Counters beside the weights.
 }
 
 # Arrays need some hundred operations.
@@ -193,7 +201,7 @@ class _Machine:
 
     def _set_items(self, items: list) -> None:
         # The hash of tuples in tuples may take for ever.
-        if not isinstance(self.stack[-1], dict) or not all(isinstance(key, str | bytes) for key in items[::2]):
+        if not isinstance(self.stack[-1], dict) or not all(isinstance(key, str | bytes | int) for key in items[::2]):
             raise containers.WeightFileError("A dictionary's key is no name.")
         self.stack[-1].update(zip(items[::2], items[1::2], strict=True))
 
@@ -231,8 +239,8 @@ class _Machine:
 
     def _do_binpersid(self, _) -> None:
         pid = self.stack.pop()
-        if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage" or pid[1] not in ("<f4", "<f2", "<f8"):
-            raise containers.WeightFileError("A tensor's storage is neither float16, float32 nor float64.")
+        if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage" or pid[1] not in _DTYPES:
+            raise containers.WeightFileError("A tensor's storage is neither float16, bfloat16, float32 nor float64.")
         self.stack.append(Storage(pid[1], text(pid[2]), pid[4]))
 
 
@@ -242,7 +250,7 @@ def _known(module, name):
     if wanted not in _KNOWN:
         raise containers.WeightFileError(
             f"It asks for {text(module)}.{text(name)}, which arrays do not need: such a file can run code. "
-            "Nothing was run.")
+            "Nothing was run. Where you trust it, save the weights alone: torch.save(model.state_dict(), FILE).")
     return _KNOWN[wanted]
 
 

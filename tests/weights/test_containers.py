@@ -25,7 +25,7 @@ def test_read_bytes_names_what_is_wrong(tmp_path):
         file.truncate(1 << 42)
     with pytest.raises(containers.WeightFileError, match="4,398,046,511,104 bytes"):
         containers.read_bytes(tmp_path / "huge")
-    with pytest.raises(containers.WeightFileError, match="Is a directory"):
+    with pytest.raises(containers.WeightFileError, match="not a regular file"):
         containers.read_bytes(tmp_path)
 
 
