@@ -26,8 +26,20 @@ _RECIPE = recipes.Recipe(
 _MAX, _AVERAGE = Pool(padding="same"), Pool(padding="same", kind="average")
 
 # A monotonic activation commutes with max pooling; after it, there is a quarter of the values left to compute.
-_CONV1: dict[str, Any] = {"kernel_size": 5, "padding": (2, 2), "ops": ("pool", "relu"), "pool": _MAX, "kernel": Init("normal", 1e-4)}
-_CONV: dict[str, Any] = {"kernel_size": 5, "padding": (2, 2), "ops": ("relu", "pool"), "pool": _AVERAGE, "kernel": Init("normal", 0.01)}
+_CONV1: dict[str, Any] = {
+    "kernel_size": 5,
+    "padding": (2, 2),
+    "ops": ("pool", "relu"),
+    "pool": _MAX,
+    "kernel": Init("normal", 1e-4),
+}
+_CONV: dict[str, Any] = {
+    "kernel_size": 5,
+    "padding": (2, 2),
+    "ops": ("relu", "pool"),
+    "pool": _AVERAGE,
+    "kernel": Init("normal", 0.01),
+}
 _LOCAL: dict[str, Any] = {"kernel_size": 3, "padding": (1, 1), "is_local": True, "kernel": Init("normal", 0.04)}
 _FC10 = Stage("fc10", 10, ops=(), kernel=Init("normal", 0.01))
 

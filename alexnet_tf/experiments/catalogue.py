@@ -4,7 +4,6 @@ import dataclasses
 import pathlib
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from alexnet_tf import errors
 from alexnet_tf.data import discovery
@@ -103,8 +102,7 @@ def _trials(options: Options) -> str:
 
 def _figure1(options: Options) -> Iterator[report.Result]:
     budget = figure1.QUICK if options.is_quick else figure1.Budget()
-    changes: dict[str, Any] = {"seeds": options.seeds, "epochs": options.epochs}
-    budget = dataclasses.replace(budget, **{key: value for key, value in changes.items() if value})
+    budget = dataclasses.replace(budget, seeds=options.seeds or budget.seeds, epochs=options.epochs or budget.epochs)
     for networks in figure1.train(budget, _cifar(options), _trials(options), options.precision):
         yield figure1_report.result(networks, budget, is_real=not options.is_quick)
 

@@ -173,8 +173,8 @@ class Trained:
 
     def test_errors(self) -> list[float]:
         """Returns the test error after the last epoch, for each seed; 0.9, guessing, where the loss was not finite."""
-        return [  # type: ignore[misc]  # The last epoch is always measured.
-            0.9 if curve.has_diverged else curve.epochs[-1].test_error for curve in self.curves.values()]
+        last = [curve.epochs[-1].test_error for curve in self.curves.values() if not curve.has_diverged]
+        return [error for error in last if error is not None] + [0.9] * (len(self.curves) - len(last))
 
     def train_errors(self) -> list[float]:
         """Returns the training error in the last epoch, for each seed."""

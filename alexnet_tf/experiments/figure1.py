@@ -6,6 +6,7 @@ each network gets its own learning rate: that of three with the lowest training 
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator
 
 from alexnet_tf import architectures, cifar_architectures
@@ -133,28 +134,17 @@ def train(budget: Budget, images: cifar_data.CifarImages, directory: str, precis
         All networks so far, after each that is trained.
     """
     networks: dict[tuple[tuple[str, str], str], Network] = {}
-    for seed in range(budget.seeds):
-        for pair in budget.pairs:
-            for activation in ACTIVATIONS:
-                key = (pair, activation)
 
-                def run(rate: float, seed: int, epochs: int, pair=pair, activation=activation) -> cifar_training.Curve:
-                    trial = make_trial(pair[0], pair[1], activation, rate, seed, budget.batch_size, precision)
-                    return cifar_training.run_trial(
-                        trial, images, directory, epochs, stop_below=THRESHOLD, test_every=0
-                    )
+    def run(pair: tuple[str, str], activation: str, rate: float, seed: int, epochs: int) -> cifar_training.Curve:
+        trial = make_trial(pair[0], pair[1], activation, rate, seed, budget.batch_size, precision)
+        return cifar_training.run_trial(trial, images, directory, epochs, stop_below=THRESHOLD, test_every=0)
 
-                if key not in networks:
-                    networks[key] = _search(pair, activation, budget, run)
-                network = networks[key]
-                curve = run(network.learning_rate, seed, budget.epochs)
-                networks[key] = dataclasses.replace(network, curves=network.curves | {seed: curve})
-                yield [each for each in networks.values() if each.curves]
-
-
-def _search(pair: tuple[str, str], activation: str, budget: Budget, run: Callable) -> Network:
-    """Tries each learning rate for a few epochs, and takes the one with the lowest training error."""
-    rates = STARTS[pair[1]].learning_rates
-    curves = {rate: run(rate, 0, budget.search_epochs) for rate in rates}
-    errors = {rate: curve.error for rate, curve in curves.items()}
-    return Network(pair, activation, errors, min(errors, key=lambda rate: errors[rate]), {})
+    for seed, pair, activation in itertools.product(range(budget.seeds), budget.pairs, ACTIVATIONS):
+        key = (pair, activation)
+        if key not in networks:
+            curves = {rate: run(*key, rate, 0, budget.search_epochs) for rate in STARTS[pair[1]].learning_rates}
+            errors = {rate: curve.error for rate, curve in curves.items()}
+            networks[key] = Network(pair, activation, errors, min(errors, key=lambda rate: errors[rate]), {})
+        curve = run(*key, networks[key].learning_rate, seed, budget.epochs)
+        networks[key] = dataclasses.replace(networks[key], curves=networks[key].curves | {seed: curve})
+        yield list(networks.values())

@@ -95,7 +95,16 @@ def describe(sources: dict[str, np.ndarray], *, is_real: bool = True) -> report.
                 f"{_CLAIM} ({name})", "seen in every run", f"{first:.2f} and {second:.2f}", verdict if is_real else None
             )
         )
-        rows.append((name, len(values), float(first), float(second), float(ratio), f"{chance:.4f}"))
+        rows.append(
+            (
+                name,
+                len(values),
+                float(first),
+                float(second),
+                float(ratio),
+                "under 0.0001" if not chance else f"{chance:.4f}",
+            )
+        )
         pictures[_file_name(name)] = plotting.kernels_image(kernels)
     columns = ("conv1 of", "kernels", "first half", "second half", "ratio", "as large by chance")
     return report.Result(
