@@ -107,6 +107,10 @@ class Curve:
         """Training error in the last part of the last epoch; 1 if nothing was learned or the loss is not finite."""
         return 1.0 if self.has_diverged or not self.epochs else self.epochs[-1].train_errors[-1]
 
+    def first(self, epochs: int) -> "Curve":
+        """Returns the curve as it was after so many epochs."""
+        return Curve(self.epochs[:epochs], self.has_diverged and len(self.epochs) < epochs)
+
     def points(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns the training error over time: (epochs at the middle of each part, errors)."""
         values = np.array([error for epoch in self.epochs for error in epoch.train_errors])

@@ -99,12 +99,16 @@ def _draw(rows: list[tuple]):
     for offset, crops, colour in ((0.2, 1, "tab:blue"), (-0.2, 10, "tab:orange")):
         values = [row[2] for row in rows if row[1] == crops]
         bars = axes.barh(
-            [place + offset for place in range(len(names))], values, 0.38, color=colour, label=f"{crops} crop(s)"
+            [place + offset for place in range(len(names))],
+            values,
+            0.38,
+            color=colour,
+            label="one crop" if crops == 1 else "ten crops",
         )
         axes.bar_label(bars, [report.percent(value) for value in values], padding=3, fontsize=8)
     axes.set_yticks(range(len(names)), names, parse_math=False)
     axes.invert_yaxis()
     axes.set_xlabel("top-1 error")
     axes.margins(x=0.15)
-    axes.legend(fontsize=8)
+    figure.legend(loc="outside upper center", ncols=2, fontsize=8)
     return figure

@@ -143,7 +143,8 @@ def train(budget: Budget, images: cifar_data.CifarImages, directory: str, precis
         key = (pair, activation)
         if key not in networks:
             curves = {rate: run(*key, rate, 0, budget.search_epochs) for rate in STARTS[pair[1]].learning_rates}
-            errors = {rate: curve.error for rate, curve in curves.items()}
+            # The best one has been trained further if this goes on from before.
+            errors = {rate: curve.first(budget.search_epochs).error for rate, curve in curves.items()}
             networks[key] = Network(pair, activation, errors, min(errors, key=lambda rate: errors[rate]), {})
         curve = run(*key, networks[key].learning_rate, seed, budget.epochs)
         networks[key] = dataclasses.replace(networks[key], curves=networks[key].curves | {seed: curve})

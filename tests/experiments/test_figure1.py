@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from alexnet_tf.experiments import figure1, figure1_report, report
+from alexnet_tf.experiments import cifar_data, figure1, figure1_report, report
 from alexnet_tf.experiments.cifar_training import Curve, Epoch
 
 
@@ -41,3 +41,15 @@ def test_ratio_and_verdict(tanh, ours, verdict):
     [finding] = result.findings
     assert finding.ours.startswith(ours) and finding.verdict == verdict
     assert "not reached" in str(result.tables[0].rows) if "over" in ours else True
+
+
+def test_search_is_the_same_after_the_best_was_trained_further(tmp_path):
+    images = cifar_data.synthetic(train=64, test=16)
+    budget = figure1.Budget((("layers-19pct", "scaled"),), seeds=1, search_epochs=1, epochs=1, batch_size=32)
+    *_, before = figure1.train(budget, images, tmp_path, "float32")
+    *_, after = figure1.train(dataclasses.replace(budget, epochs=2), images, tmp_path, "float32")
+    assert [each.search for each in after] == [each.search for each in before]
+    assert all(len(each.curves[0].epochs) == 2 for each in after)
+    *_, again = figure1.train(dataclasses.replace(budget, epochs=2), images, tmp_path, "float32")
+    assert again == after
+    assert [each.search for each in again] == [each.search for each in before]
