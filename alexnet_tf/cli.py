@@ -47,6 +47,7 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
                 print(f"{inspect.getdoc(command)}\n\nFlags:\n{listed}")
                 return 0
             rest = _parse(name, arguments)
+            _check_local_paths(rest)
         return command.main(rest)
 
     return report_mistakes(work)
@@ -201,6 +202,27 @@ def _interrupts_end_at_once(screen: TextIO) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _check_local_paths(arguments: Sequence[str]) -> None:
+    """Refuses `gs://`, `s3://` and the like in any flag or argument but the address of a server."""
+    for flag in flags.FLAGS.flags_by_module_dict().values():
+        for each in flag:
+            if isinstance(each.value, str) and each.name != "server":
+                errors.check_local_path(each.value, f"--{each.name}=")
+    for each in arguments:
+        errors.check_local_path(each, "")
+
+
+def define_data_options() -> list[flags.FlagHolder]:
+    """Defines the flags that say which examples of --data_dir are meant, the fields of `discovery`'s options."""
+    return [flags.DEFINE_string(name, None, text) for name, text in (
+        ("labels", "File of the labels (CSV, TSV, text or JSON lines), where images lie in no class folders. Found by itself if it "
+                   "is called labels.csv or train.csv."),
+        ("image_column", "Name of the --labels column that names the images, or its number from 0."),
+        ("label_column", "Name of the --labels column of the labels, or its number from 0."),
+        ("image_key", "Name of a TFDS data set's image feature."),
+        ("label_key", "Name of a TFDS data set's label feature: a class, a text or an integer."))]
 
 
 def check_no_arguments(arguments: Sequence[str]) -> None:

@@ -63,6 +63,7 @@ class RunDirectory:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        errors.check_local_path(path, "")
         self.path = pathlib.Path(path).expanduser()
 
     def __fspath__(self) -> str:

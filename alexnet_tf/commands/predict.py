@@ -9,7 +9,6 @@ Next: python -m alexnet_tf export --workdir=RUN
 """
 
 import json
-import pathlib
 from collections.abc import Callable
 
 from absl import flags
@@ -88,11 +87,13 @@ def _load_run() -> Callable[[bytes], list[tuple[str, float]]]:
 
 def _read(path: str) -> tuple[bytes | None, str | None]:
     """Returns (the file's bytes, None), or (None, why it is not an image)."""
-    from alexnet_tf.data import preprocessing
+    from alexnet_tf.data import other_formats, preprocessing, reading
 
     try:
-        image_bytes = pathlib.Path(path).read_bytes()
+        image_bytes = other_formats.as_readable(reading.read_file(path))
     except OSError as error:
         return None, error.strerror
+    except other_formats.UnreadableImage as error:
+        return None, str(error)
     reason = preprocessing.why_unreadable(image_bytes)
     return (None, reason) if reason else (image_bytes, None)

@@ -8,11 +8,9 @@ stopped or killed. OUT is a TFDS data set with its mean image and colours.
 Next: python -m alexnet_tf train --data_dir=OUT
 """
 
-import os
-
 from absl import flags
 
-from alexnet_tf import cli, shell
+from alexnet_tf import cli, processors, shell
 
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Images: class folders, a TFDS directory, or ImageNet's tar files.", required=True)
@@ -24,8 +22,9 @@ _RESIZE = flags.DEFINE_enum(
     "'paper' scales the shorter side to 256 and keeps the centre; 'caffe' warps the whole image, as its weights "
     "expect.")
 _QUALITY = flags.DEFINE_integer("quality", 95, "JPEG quality.", 95, 100)
-_PROCESSES = flags.DEFINE_integer("processes", os.cpu_count() or 1, "Number of worker processes, about 0.5 GB each.",
-    lower_bound=1)
+_PROCESSES = flags.DEFINE_integer(
+    "processes", processors.available_cpus(), "Number of worker processes, about 0.5 GB each.", lower_bound=1)
+_OPTIONS = cli.define_data_options()
 _ON_BAD_IMAGE = flags.DEFINE_enum(
     "on_bad_image", "fail", ["fail", "skip"],
     "What to do with an image that cannot be read; it is reported, and listed in OUT/preparation.json.")
@@ -38,7 +37,9 @@ def main(arguments: list[str]) -> None:
     cli.import_tensorflow()
     from alexnet_tf.data import discovery, prepare
 
-    data = discovery.find_dataset(_DATA_DIR.value, _DATASET.value)
+    data = discovery.find_dataset(
+        _DATA_DIR.value, _DATASET.value, for_prepare=True, split_rule=prepare.split_rule_of(_OUTPUT_DIR.value),
+        options={flag.name: flag.value for flag in _OPTIONS})
     cli.show(data.summary())
     preparation, is_new = prepare.prepare(
         data, _OUTPUT_DIR.value, resize=_RESIZE.value, quality=_QUALITY.value, processes=_PROCESSES.value,
@@ -56,6 +57,6 @@ def main(arguments: list[str]) -> None:
 def initialize_process() -> None:
     """Starts a worker process, without TensorFlow's start-up messages."""
     cli.import_tensorflow()
-    from alexnet_tf.data import prepare
+    from alexnet_tf.data import prepare_images
 
-    prepare.set_up_process()
+    prepare_images.set_up_process()

@@ -19,6 +19,7 @@ from alexnet_tf.training import configure
 _DATA_DIR = flags.DEFINE_string("data_dir", None,
     "Class folders or a TFDS directory. By default a small synthetic data set.")
 _DATASET = flags.DEFINE_string("dataset", None, "Name of the TFDS data set in --data_dir, such as imagenet2012.")
+_DATA_OPTIONS = cli.define_data_options()
 _DOWNLOAD = flags.DEFINE_bool("download", False, "Let TFDS download and prepare --dataset into --data_dir.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory. Default: runs/<architecture>-<data set>.")
 _ARCHITECTURE = flags.DEFINE_enum("architecture", None, list(architectures.ARCHITECTURES),
@@ -104,10 +105,11 @@ def main(arguments: list[str]) -> int:
 
     placement = distribution.make_placement(_STRATEGY.value, _DEVICES.value, _WORKER_TIMEOUT.value)
     is_demo = not _DATA_DIR.value
-    find = discovery.find_dataset
-    data = discovery.synthetic_dataset() if is_demo else find(_DATA_DIR.value or "", _DATASET.value, _DOWNLOAD.value)
-    cli.show(data.summary())
+    data = discovery.synthetic_dataset() if is_demo else discovery.find_dataset(
+        _DATA_DIR.value or "", _DATASET.value, _DOWNLOAD.value, options={flag.name: flag.value for flag in _DATA_OPTIONS})
     path = _WORKDIR.value or runs.default_path(_ARCHITECTURE.value or "paper", data.name, _INIT_FROM.value)
+    data = discovery.as_in_run(data, runs.RunDirectory(path).read_config())
+    cli.show(data.summary())
     train_config = configure.make_train_config(options, data, path, is_demo=is_demo)
     is_complete = trainer.train(
         train_config, data, path, placement=placement, checkpoint_minutes=_CHECKPOINT_MINUTES.value,

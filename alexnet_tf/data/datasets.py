@@ -1,18 +1,67 @@
 """What a data set is: its classes, its splits, and how encoded examples are read by index."""
 
 import dataclasses
-import functools
 import hashlib
 import os
-import pathlib
 import typing
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 import tqdm
 
-from alexnet_tf import errors
-from alexnet_tf.data import tfrecords
+from alexnet_tf import errors, shell
+from alexnet_tf.data import image_headers, reading, tfrecords
+
+# Files whose sizes are looked up in one go by a thread.
+_FILES_A_TASK = 2000
+
+
+class ImageSource(typing.Protocol):
+    """Encoded examples by index: `ImageFiles`, `tfrecords.Records` and `pixel_files.PixelArrays`.
+
+    Attributes:
+        labels: int32 [n], -1 for an example without a label; None where they are inside the examples.
+        is_square: Whether each image is known to be a JPEG of 256 x 256 pixels.
+        files: The files that hold the examples.
+    """
+
+    @property
+    def labels(self) -> np.ndarray | None: ...  # noqa: D102
+
+    @property
+    def is_square(self) -> bool: ...  # noqa: D102
+
+    @property
+    def files(self) -> tuple[str, ...]: ...  # noqa: D102
+
+    def __len__(self) -> int: ...
+
+    def subset(self, indices: np.ndarray) -> "ImageSource":
+        """Returns some of the examples."""
+
+    def with_label_order(self, new_labels: np.ndarray) -> "ImageSource":
+        """Returns the same examples with label `new_labels[i]` in place of i."""
+
+    def describe(self, index: int) -> str:
+        """Returns the file of an example, and its place in there, for messages."""
+
+    def image_bytes(self, index: int) -> bytes:
+        """Returns an encoded image; raises OSError if it cannot be read."""
+
+    def label(self, index: int) -> int:
+        """Returns the label of an example."""
+
+    def examples(
+        self, blocks: tf.data.Dataset, function: Callable[..., object], with_headers: bool = False) -> tf.data.Dataset:
+        """Reads examples and applies a function to each: as `reading.read_examples`.
+
+        Args:
+            blocks: As there.
+            function: As there.
+            with_headers: Whether the function gets `image_headers.ordinary_shape`, int32 [2], after the label; (0, 0) where
+                it costs too much to find out.
+        """
 
 
 def report_bad_image(problem: str, on_bad_image: str, count: int, total: int) -> None:
@@ -27,6 +76,7 @@ def report_bad_image(problem: str, on_bad_image: str, count: int, total: int) ->
     Raises:
         DataError: To "fail"; also when more than a tenth of all images, and more than ten, are bad.
     """
+    problem = shell.printable(problem, keep="")
     if on_bad_image == "fail":
         raise errors.DataError(
             f"An image cannot be read: {problem}.\nRemove or replace it, or go on without such images: --on_bad_image=skip.")
@@ -50,17 +100,21 @@ class ImageFiles:
     labels: np.ndarray
     is_square: typing.ClassVar[bool] = False  # Nothing is known of their sizes.
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that hold the examples."""
+        return self.paths
+
     def __len__(self) -> int:
         return len(self.paths)
 
-    @functools.cached_property
-    def _tensors(self):
-        """Paths and labels; made once, for a million paths take 150 MB."""
-        return tf.constant(np.array([os.fsencode(path) for path in self.paths], object)), tf.constant(self.labels)
-
-    def subset(self, indices) -> "ImageFiles":
+    def subset(self, indices: np.ndarray) -> "ImageFiles":
         """Returns some of the examples."""
         return ImageFiles(tuple(self.paths[index] for index in indices), self.labels[indices])
+
+    def with_label_order(self, new_labels: np.ndarray) -> "ImageFiles":
+        """Returns the same examples with label `new_labels[i]` in place of i."""
+        return ImageFiles(self.paths, relabel(self.labels, new_labels))
 
     def describe(self, index: int) -> str:
         """Returns the file of example `index`, for messages."""
@@ -70,23 +124,24 @@ class ImageFiles:
         """Returns the encoded image of example `index`.
 
         Raises:
-            OSError: If the file cannot be read.
+            OSError: If the file cannot be read, is no regular file or too large.
         """
-        return pathlib.Path(self.paths[index]).read_bytes()
+        return reading.read_file(self.paths[index])
 
     def label(self, index: int) -> int:
         """Returns the label of example `index`."""
         return int(self.labels[index])
 
-    def examples(self, blocks: tf.data.Dataset, function) -> tf.data.Dataset:
-        """Reads examples and applies a function to each: as `records.Records.examples`."""
-        paths, labels = self._tensors
+    def examples(
+        self, blocks: tf.data.Dataset, function: Callable[..., object], with_headers: bool = False) -> tf.data.Dataset:
+        """Reads examples and applies a function to each: see `ImageSource`."""
+        header_of = image_headers.ordinary_shape if with_headers else None
+        return reading.read_examples(blocks, self.image_bytes, self.labels, function, header_of)
 
-        @tf.autograph.experimental.do_not_convert
-        def read(index, *others):
-            return function(tf.io.read_file(paths[index]), labels[index], *others)
 
-        return blocks.unbatch().map(read, num_parallel_calls=2 * os.cpu_count())
+def relabel(labels: np.ndarray, new_labels: np.ndarray) -> np.ndarray:
+    """Returns label `new_labels[i]` in place of i, int32; -1, no label, stays."""
+    return np.where(labels < 0, -1, np.asarray(new_labels, "int32")[labels]).astype("int32")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,50 +152,89 @@ class DataSet:
         name: Short name, for the run's directory.
         directory: Where it is.
         class_names: In the order of the labels.
-        splits: "train", the validation split and whatever else is there; each `ImageFiles` or `records.Records`.
+        splits: "train", the validation split and whatever else is there.
         validation: Name of the split that errors are measured on.
         notes: Lines that a person should see before training.
         source: What it was prepared from, where it was prepared.
         resize: How the images were brought to 256 x 256, where they were prepared.
         statistics: What was measured on the training split, where it was prepared.
+        split_rule: How a folder without splits was divided, a key of `class_folders.SPLIT_RULES`; "file_name" also where
+            nothing was divided.
+        options: What else says which examples are meant: fields of `label_files.LabelOptions` and `tfds_datasets.TfdsKeys`.
     """
 
     name: str
     directory: str
     class_names: tuple[str, ...]
-    splits: dict
+    splits: Mapping[str, ImageSource]
     validation: str
     notes: tuple[str, ...] = ()
     source: str | None = None
     resize: str | None = None
     statistics: tfrecords.Statistics | None = None
+    split_rule: str = "file_name"
+    options: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def summary(self) -> str:
         """Returns what was found, for the screen."""
         lines = [f"Data: {self.name} in {self.directory}",
                  f"  {len(self.class_names)} classes: {abbreviate(self.class_names)}"]
-        lines += [f"  {name}: {len(split):,} images" for name, split in self.splits.items()]
-        return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
+        for name, split in self.splits.items():
+            lines.append(f"  {name}: {len(split):,} images{self._class_sizes(split)}")
+        notes = [*self.notes, *_number_note(self.class_names)]
+        return shell.printable("\n".join([*lines, *(f"  {note}" for note in notes)]))
+
+    def _class_sizes(self, split: ImageSource) -> str:
+        """Returns the sizes of the smallest and the largest class, and which have no image, where they differ."""
+        if split.labels is None or not len(split) or (split.labels < 0).all():
+            return ""
+        counts = np.bincount(split.labels[split.labels >= 0], minlength=len(self.class_names))
+        if counts.min() == counts.max():
+            return ""
+        missing = [name for name, count in zip(self.class_names, counts) if not count]
+        smallest, largest = int(np.where(counts, counts, counts.max()).argmin()), int(counts.argmax())
+        text = f"; from {counts[smallest]:,} ({self.class_names[smallest]}) to {counts[largest]:,} ({self.class_names[largest]}) a class"
+        return text + (f"; none of {abbreviate(missing)}" if missing else "")
 
     def fingerprint(self) -> str:
         """Returns a hash of the classes and of which files (names and sizes) are in which split, wherever they lie."""
-        digest = hashlib.sha256("\n".join(self.class_names).encode())
+        digest = hashlib.sha256("\n".join(self.class_names).encode("utf-8", "surrogateescape"))
         for name, split in sorted(self.splits.items()):
             digest.update(f"\n{name} {len(split)}\n".encode())
             if split.labels is not None:
                 digest.update(split.labels.tobytes())
-            files = split.paths if isinstance(split, ImageFiles) else split.files
-            lines = (f"{os.path.basename(path)} {_size(path)}\n" for path in files)
+            lines = (f"{os.path.basename(path)} {size}\n" for path, size in zip(split.files, _sizes(split.files)))
             digest.update("".join(lines).encode("utf-8", "surrogateescape"))
         return digest.hexdigest()[:16]
 
 
-def _size(path) -> int:
+def _number_note(class_names: Sequence[str]) -> list[str]:
+    """Returns a note where classes are numbers that are not their labels."""
+    if all(name.isascii() and name.isdecimal() for name in class_names):
+        for label, name in enumerate(class_names):
+            if int(name) != label:
+                return [f"The classes are numbers, in the order of text: label {label} is class {name!r}."]
+    return []
+
+
+def _sizes(files: Sequence[str]) -> list[int]:
+    """Returns the files' sizes; many are looked up at a time, for on a network file system each takes milliseconds."""
+    tasks = [files[start:start + _FILES_A_TASK] for start in range(0, len(files), _FILES_A_TASK)]
+    results = reading.thread_pool().map(_sizes_of, tasks) if len(tasks) > 1 else map(_sizes_of, tasks)
+    return [size for sizes in results for size in sizes]
+
+
+def _sizes_of(files: Sequence[str]) -> list[int]:
+    return [_size(path) for path in files]
+
+
+def _size(path: str) -> int:
     try:
         return os.path.getsize(path)
     except OSError:  # Told when it is read, as what else may be wrong with it.
         return -1
 
 
-def abbreviate(names, limit: int = 8) -> str:
+def abbreviate(names: Sequence[str], limit: int = 8) -> str:
+    """Returns names joined by commas, of many only the first."""
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

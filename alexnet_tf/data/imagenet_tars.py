@@ -5,9 +5,12 @@ images named by number, whose classes are listed in TFDS's `imagenet2012` builde
 """
 
 import os
+import pathlib
 import re
 import sys
 import tarfile
+import typing
+from collections.abc import Iterator
 
 import numpy as np
 import tqdm
@@ -18,12 +21,12 @@ from alexnet_tf.data import tfrecords
 TRAIN, VALIDATION = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 
 
-def are_in(directory) -> bool:
+def are_in(directory: pathlib.Path) -> bool:
     """Says whether one of the tar files is in a directory."""
     return any((directory / name).is_file() for name in (TRAIN, VALIDATION))
 
 
-def read(directory) -> tuple[tuple[str, ...], dict[str, tfrecords.Records], tuple[str, ...]]:
+def read(directory: pathlib.Path) -> tuple[tuple[str, ...], dict[str, tfrecords.Records], tuple[str, ...]]:
     """Finds every image in the two tar files; reads their headers only, a minute for ImageNet.
 
     Returns:
@@ -54,7 +57,8 @@ def read(directory) -> tuple[tuple[str, ...], dict[str, tfrecords.Records], tupl
     return class_names, splits, notes
 
 
-def _records(path, found, label_of) -> tfrecords.Records:
+def _records(
+    path: pathlib.Path, found: list[tuple[str, int, int]], label_of: dict[str, int]) -> tfrecords.Records:
     ids, offsets, lengths = zip(*found)
     return tfrecords.Records(
         (str(path),), np.zeros(len(found), "int32"), np.array(offsets, "int64"), np.array(lengths, "int64"),
@@ -71,7 +75,7 @@ def name_at(path: str, offset: int) -> str:
         return f"the image at byte {offset}"
 
 
-def _members(path, file, end):
+def _members(path: pathlib.Path, file: typing.BinaryIO, end: int) -> Iterator[tarfile.TarInfo]:
     """Yields the regular files of the tar file from where `file` stands to `end`.
 
     `tarfile` takes a cut between two members, or a damaged header, for the end: so the end's mark is looked for.
@@ -86,7 +90,7 @@ def _members(path, file, end):
                     raise tarfile.ReadError(f"{member.name} goes beyond its end")
                 if member.isreg():
                     yield member
-                archive.members = []  # Else a million of them would stay in memory.
+                archive.members = []  # type: ignore[attr-defined]  # Else a million of them would stay in memory.
             file.seek(archive.offset)
             if archive.offset + tarfile.BLOCKSIZE > end or file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise tarfile.ReadError(f"no member and no end at byte {archive.offset}")
@@ -94,7 +98,7 @@ def _members(path, file, end):
         raise errors.DataError(f"{path} is cut or damaged: {error}. Download it again.") from error
 
 
-def _nested_images(path):
+def _nested_images(path: pathlib.Path) -> Iterator[tuple[str, int, int]]:
     """Yields (WordNet id, offset, length) of each image in a tar file of tar files."""
     with open(path, "rb") as outer, open(path, "rb") as inner:
         with tqdm.tqdm(total=os.path.getsize(path), unit="B", unit_scale=True, desc=f"Looking through {path.name}",
@@ -110,11 +114,9 @@ def _nested_images(path):
                 bar.update(archive.offset_data + archive.size - bar.n)
 
 
-def _numbered_images(path):
+def _numbered_images(path: pathlib.Path) -> Iterator[tuple[str, int, int]]:
     """Yields (WordNet id, offset, length) of each image in the tar file of validation images."""
-    import tensorflow_datasets as tfds
-
-    labels = tfds.core.tfds_path("datasets/imagenet2012/validation_labels.txt").read_text().split()
+    labels = validation_ids()
     with open(path, "rb") as file:
         for member in _members(path, file, os.path.getsize(path)):
             match = re.fullmatch(r"ILSVRC2012_val_(\d{8})\.JPEG", os.path.basename(member.name))
@@ -123,3 +125,10 @@ def _numbered_images(path):
                     f"{path} holds {member.name}; expected ILSVRC2012_val_00000001.JPEG to "
                     f"ILSVRC2012_val_{len(labels):08d}.JPEG.")
             yield labels[int(match[1]) - 1], member.offset_data, member.size
+
+
+def validation_ids() -> list[str]:
+    """Returns the WordNet ids of ImageNet's validation images, in the order of their numbers: TFDS has the list."""
+    import tensorflow_datasets as tfds
+
+    return tfds.core.tfds_path("datasets/imagenet2012/validation_labels.txt").read_text().split()

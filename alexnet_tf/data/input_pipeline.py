@@ -4,20 +4,25 @@ Order and augmentation are a function of (seed, epoch, index) alone: the same on
 resume without reading what went before. What one image goes through is in `preprocessing`; what is on disk in `datasets`.
 """
 
+import concurrent.futures
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
 import numpy as np
 import tensorflow as tf
+import tqdm
 
-from alexnet_tf import errors, recipes
-from alexnet_tf.data import datasets, preprocessing, tfrecords
+from alexnet_tf import errors, processors, recipes
+from alexnet_tf.data import augmentations, datasets, preprocessing, reading, tfrecords
 
 
 def make_train_dataset(
-    split, recipe: recipes.Recipe, *, image_size: int, seed: int, epoch: int, first_step: int = 0,
-    colour_pca=None, skipped=(), worker: int = 0, num_workers: int = 1) -> tf.data.Dataset:
+    split: datasets.ImageSource, recipe: recipes.Recipe, *, image_size: int, seed: int, epoch: int, first_step: int = 0,
+    colour_pca: tuple[tuple[float, ...], tuple[tuple[float, ...], ...]] | None = None, skipped: Iterable[int] = (),
+    worker: int = 0, num_workers: int = 1) -> tf.data.Dataset:
     """Orders, augments and batches the examples of one epoch.
 
     Args:
-        split: Encoded examples by index: `datasets.ImageFiles` or `records.Records`.
+        split: Encoded examples by index.
         recipe: Batch size, crop and resize.
         image_size: Side of the crop in pixels.
         seed: With `epoch`, fixes the order and every pixel.
@@ -42,26 +47,32 @@ def make_train_dataset(
     replacements = None if not skipped else tf.constant(_replacements(len(split), skipped))
 
     @tf.autograph.experimental.do_not_convert
-    def plan(first_place):  # A block of places in the worker's own epoch is one of positions in everybody's.
+    def plan(first_place: tf.Tensor) -> tuple[tf.Tensor, ...]:  # A block of places in the worker's own epoch is one of positions in everybody's.
         position = first_place // share * recipe.batch_size + worker * share + first_place % share
         positions = position + tf.range(block_size, dtype=tf.int64)
         indices = _order(positions, seed, epoch, len(split))
         if replacements is not None:
             indices = tf.gather(replacements, indices)
-        draws = _draws(tf.raw_ops.StatelessRandomUniformV2, block_size, seed, epoch, position)
+        draws = tf.concat([
+            _draws(tf.raw_ops.StatelessRandomUniformV2, block_size, seed, epoch, position, stream)
+            for stream in range(len(augmentations.AUGMENTATIONS))], 1)
         if colour_pca is None:
             return indices, draws
         normals = _draws(tf.raw_ops.StatelessRandomNormalV2, block_size, seed, epoch, position)
-        return indices, draws, preprocessing.colour_noise(normals[:, :3], *colour_pca)
+        return indices, draws, augmentations.colour_noise(normals[:, :3], *colour_pca)
 
     @tf.autograph.experimental.do_not_convert
-    def augment(image_bytes, label, draws, *noise):
+    def augment(image_bytes: tf.Tensor, label: tf.Tensor, *others: tf.Tensor) -> tuple[object, tf.Tensor]:
+        *header, draws = others if colour_pca is None else others[:-1]
+        noise = () if colour_pca is None else others[-1:]
         image = preprocessing.train_image(
-            image_bytes, draws, image_size=image_size, crop=recipe.crop, resize=recipe.resize, is_square=split.is_square)
+            image_bytes, draws, image_size=image_size, crop=recipe.crop, resize=recipe.resize, is_square=split.is_square,
+            header=header[0] if header else None)
         return ((image, *noise) if noise else image), label
 
     blocks = tf.data.Dataset.range(first_step * share, steps * share, block_size).map(plan)
-    return split.examples(blocks, augment).batch(share, drop_remainder=True).prefetch(2).with_options(_options())
+    examples = split.examples(blocks, augment, with_headers=not split.is_square)
+    return examples.batch(share, drop_remainder=True).prefetch(2).with_options(_options())
 
 
 def _block_size(share: int) -> int:
@@ -69,7 +80,7 @@ def _block_size(share: int) -> int:
     return next((size for size in range(tfrecords.BLOCK_SIZE, 7, -1) if share % size == 0), share)
 
 
-def _draws(distribution, count: int, seed: int, epoch: int, position) -> tf.Tensor:
+def _draws(distribution: Callable[..., tf.Tensor], count: int, seed: int, epoch: int, position: tf.Tensor, stream: int = 0) -> tf.Tensor:
     """Draws four numbers for each of some consecutive positions, float32 [count, 4]: the same however they are divided.
 
     Philox counts: a counter gives four numbers, so a position's are those of its own counter. One call for a block costs
@@ -77,11 +88,11 @@ def _draws(distribution, count: int, seed: int, epoch: int, position) -> tf.Tens
     """
     purpose = int(distribution is tf.raw_ops.StatelessRandomNormalV2)
     start = tf.raw_ops.StatelessRandomGetKeyCounter(seed=tf.constant([seed, 2 * epoch + purpose], tf.int64))
-    counter = start.counter + tf.stack([tf.cast(position, tf.uint64), tf.constant(0, tf.uint64)])
+    counter = start.counter + tf.stack([tf.cast(position, tf.uint64), tf.constant(stream, tf.uint64)])
     return distribution(shape=[count, 4], key=start.key, counter=counter, alg=1)
 
 
-def _replacements(num_examples: int, skipped) -> np.ndarray:
+def _replacements(num_examples: int, skipped: Iterable[int]) -> np.ndarray:
     """Returns int64 [num_examples]: each index, and for a skipped one the next that is not."""
     readable = np.ones(num_examples, bool)
     readable[list(skipped)] = False
@@ -91,14 +102,9 @@ def _replacements(num_examples: int, skipped) -> np.ndarray:
     return usable[np.searchsorted(usable, np.arange(num_examples)) % len(usable)].astype("int64")
 
 
-def add_noise(images: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
-    """Adds each image's colour to all its pixels: float32 [batch, height, width, 3], unclipped (Section 4.1)."""
-    return tf.cast(images, tf.float32) + noise[:, None, None]
-
-
 def evaluation_batches(
-    split, *, batch_size: int, image_size: int, resize: str, ten_crop: bool = False, on_bad_image: str = "fail",
-    skipped: dict | None = None):
+    split: datasets.ImageSource, *, batch_size: int, image_size: int, resize: str, ten_crop: bool = False,
+    on_bad_image: str = "fail", skipped: dict[int, str] | None = None) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
     """Yields every example of a split once, in order.
 
     Args:
@@ -121,7 +127,7 @@ def evaluation_batches(
     left = np.array([index for index in range(len(split)) if index not in skipped], "int64")
 
     @tf.autograph.experimental.do_not_convert
-    def crop(image_bytes, label):
+    def crop(image_bytes: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return evaluation_crops(image_bytes, image_size, resize, ten_crop), label
 
     while len(left):
@@ -145,6 +151,8 @@ def _options() -> tf.data.Options:
     options = tf.data.Options()
     options.autotune.enabled = False
     options.threading.max_intra_op_parallelism = 1
+    # Blocks that wait for slow storage must not keep a processor from decoding.
+    options.threading.private_threadpool_size = processors.available_cpus() + reading.PARALLEL_BLOCKS
     return options
 
 
@@ -156,7 +164,7 @@ def evaluation_crops(image_bytes: tf.Tensor, image_size: int, resize: str, ten_c
     return preprocessing.center_crop(square, image_size)[None]
 
 
-def steps_per_epoch(split, batch_size: int) -> int:
+def steps_per_epoch(split: datasets.ImageSource, batch_size: int) -> int:
     """Returns the number of whole batches in a split.
 
     Raises:
@@ -175,7 +183,9 @@ READ_ERRORS = (
     tf.errors.FailedPreconditionError, tf.errors.DataLossError, tf.errors.UnknownError)
 
 
-def bad_images(split, indices, error: Exception, on_bad_image: str, skipped: dict) -> dict[int, str]:
+def bad_images(
+    split: datasets.ImageSource, indices: Iterable[int], error: Exception, on_bad_image: str, skipped: dict[int, str]
+) -> dict[int, str]:
     """Finds which images made a batch fail, and does with them as the flag says.
 
     Args:
@@ -198,13 +208,33 @@ def bad_images(split, indices, error: Exception, on_bad_image: str, skipped: dic
             found[index] = f"{split.describe(index)}: {reason}"
     if not found:
         raise error
+    if on_bad_image == "skip":  # One look at all images costs less than to stop and start again for each bad one.
+        found |= _all_bad_images(split, {*skipped, *found})
     for index, problem in found.items():
         skipped[index] = problem
         datasets.report_bad_image(problem, on_bad_image, len(skipped), len(split))
     return found
 
 
-def why_unreadable(split, index: int) -> str | None:
+def _all_bad_images(split: datasets.ImageSource, known: set[int]) -> dict[int, str]:
+    """Returns {index: "file: reason"} of every further image that cannot be read; decodes all, on all processors."""
+    is_readable = tf.function(preprocessing.decode, input_signature=[tf.TensorSpec([], tf.string)])
+
+    def check(index: int) -> tuple[int, str | None]:
+        try:
+            is_readable(tf.constant(split.image_bytes(index)))
+        except (OSError, tf.errors.OpError):
+            return index, why_unreadable(split, index)
+        return index, None
+
+    left = [index for index in range(len(split)) if index not in known]
+    with concurrent.futures.ThreadPoolExecutor(2 * processors.available_cpus()) as pool:
+        results = tqdm.tqdm(
+            pool.map(check, left), total=len(left), unit="image", desc="Checking images", disable=None, leave=False)
+        return {index: f"{split.describe(index)}: {reason}" for index, reason in results if reason}
+
+
+def why_unreadable(split: datasets.ImageSource, index: int) -> str | None:
     """Returns why example `index` of a split cannot be read, in words for a person, or None if it can."""
     try:
         return preprocessing.why_unreadable(split.image_bytes(index))
@@ -212,14 +242,16 @@ def why_unreadable(split, index: int) -> str | None:
         return str(error.strerror)
 
 
-def batch_indices(split, recipe: recipes.Recipe, *, seed: int, epoch: int, step: int, skipped=()) -> list[int]:
+def batch_indices(
+    split: datasets.ImageSource, recipe: recipes.Recipe, *, seed: int, epoch: int, step: int, skipped: Sequence[int] = ()
+) -> list[int]:
     """Returns which examples make the batch of a step of an epoch (of all workers), in their order."""
     positions = tf.range(step * recipe.batch_size, (step + 1) * recipe.batch_size, dtype=tf.int64)
     indices = _order(positions, seed, epoch, len(split)).numpy()
     return (_replacements(len(split), skipped)[indices] if skipped else indices).tolist()
 
 
-def _order(positions, seed: int, epoch: int, num_examples: int):
+def _order(positions: tf.Tensor, seed: int, epoch: int, num_examples: int) -> tf.Tensor:
     """Returns which examples stand at some positions of an epoch: a bijection that needs no memory."""
     seeds = tf.constant([seed, epoch], tf.int64)
     return tf.random.experimental.index_shuffle(positions, seeds, num_examples - 1)

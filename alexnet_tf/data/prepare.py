@@ -5,31 +5,22 @@ was left out and what was measured; `index.npz` where each image lies. It is mad
 renamed to OUT at the end. What an image goes through is in `preprocessing`, how the output is read in `records`.
 """
 
-import collections
-import concurrent.futures
-import contextlib
-import dataclasses
 import fcntl
-import functools
 import importlib.metadata
-import io
 import itertools
 import json
-import multiprocessing
 import os
 import pathlib
 import re
-import signal
 import sys
-import threading
+import typing
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
-import PIL.Image
-import tensorflow as tf
 import tqdm
 
 from alexnet_tf import architectures, atomic_files, errors
-from alexnet_tf.data import datasets, preprocessing, tfrecords
+from alexnet_tf.data import class_folders, datasets, image_statistics, prepare_images, shards, tfrecords
 
 # A kill costs at most this many images.
 SHARD_IMAGES = 1024
@@ -38,61 +29,13 @@ _CHUNK_IMAGES = 64
 
 _JOB = "job.json"
 
-# EXIF's orientations and what undoes them.
-_ORIENTATION_TAG = 0x0112
-
-_UPRIGHT = {
-    2: PIL.Image.Transpose.FLIP_LEFT_RIGHT, 3: PIL.Image.Transpose.ROTATE_180, 4: PIL.Image.Transpose.FLIP_TOP_BOTTOM,
-    5: PIL.Image.Transpose.TRANSPOSE, 6: PIL.Image.Transpose.ROTATE_270, 7: PIL.Image.Transpose.TRANSVERSE,
-    8: PIL.Image.Transpose.ROTATE_90}
-
-
-@dataclasses.dataclass(frozen=True)
-class _Image:
-    """What became of an image: `jpeg` is None where `problem` says why it cannot be read."""
-
-    name: str
-    label: int = -1
-    jpeg: bytes | None = None
-    is_rotated: bool = False
-    problem: str | None = None
-
-
-@dataclasses.dataclass
-class _Sums:
-    """Exact sums over the pixels of some images: the order in which they come does not matter."""
-
-    images: int = 0
-    pixels: np.ndarray = dataclasses.field(
-        default_factory=lambda: np.zeros((architectures.SQUARE_SIZE, architectures.SQUARE_SIZE, 3), "uint64"))
-    products: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((3, 3), "uint64"))
-
-    def add_image(self, image: np.ndarray):
-        flat = image.reshape(-1, 3).astype("float64")  # Whole numbers below 2^53 are exact.
-        self.add(_Sums(1, image, (flat.T @ flat).astype("uint64")))
-
-    def add(self, other: "_Sums"):
-        self.images += other.images
-        self.pixels += other.pixels
-        self.products += other.products
-
-
-def set_up_process() -> None:
-    """Makes a worker process use one core, and end when its parent is gone, also by SIGKILL."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-
-    def leave_with_parent():
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=leave_with_parent, daemon=True).start()
+# What jobs did that do not say so.
+_OLD_JOB = {"split_rule": "file_name"}
 
 
 def prepare(
-    data: datasets.DataSet, output_dir, *, resize: str = "paper", quality: int = 95, processes: int = 1,
-    on_bad_image: str = "fail", initializer=set_up_process) -> tuple[dict, bool]:
+    data: datasets.DataSet, output_dir: str | os.PathLike[str], *, resize: str = "paper", quality: int = 95, processes: int = 1,
+    on_bad_image: str = "fail", initializer: Callable[[], None] = prepare_images.set_up_process) -> tuple[dict, bool]:
     """Writes every image of a data set as a JPEG of 256 x 256 pixels into TFRecord files that TFDS reads.
 
     EXIF rotation is applied. Large images are scaled down with TensorFlow's antialiased triangle filter, which is the
@@ -115,7 +58,7 @@ def prepare(
     """
     output = pathlib.Path(output_dir).expanduser().resolve()
     job = {"source": data.directory, "fingerprint": data.fingerprint(), "resize": resize, "quality": quality,
-           "images": {name: len(split) for name, split in data.splits.items()}}
+           "images": {name: len(split) for name, split in data.splits.items()}, "split_rule": data.split_rule}
     if (output / tfrecords.PREPARATION).exists():
         preparation = _read_json(output / tfrecords.PREPARATION)
         _check_same_job(preparation.get("job", {}), job, output)
@@ -146,28 +89,38 @@ def prepare(
     return _read_json(output / tfrecords.PREPARATION), True
 
 
-def _kept(directory) -> str:
+def split_rule_of(output_dir: str | os.PathLike[str]) -> str:
+    """Returns how the source was divided of what is in an output directory already, finished or not; else today's rule."""
+    output = pathlib.Path(output_dir).expanduser().resolve()
+    for path in (output / tfrecords.PREPARATION, output.with_name(f"{output.name}.incomplete") / _JOB):
+        if path.is_file():
+            content = _read_json(path)
+            return (_OLD_JOB | content.get("job", content)).get("split_rule", class_folders.SPLIT_RULE)
+    return class_folders.SPLIT_RULE
+
+
+def _kept(directory: pathlib.Path) -> str:
     return f"What is done stays in {directory}: the same command goes on from there."
 
 
-def _read_json(path) -> dict:
+def _read_json(path: pathlib.Path) -> dict:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise errors.DataError(f"{path} is damaged ({error}). Delete {path.parent} and type the command again.") from error
 
 
-def _check_same_job(before: dict, now: dict, directory):
+def _check_same_job(before: dict, now: dict, directory: pathlib.Path) -> None:
     """Refuses to go on with another job's output; a source that was moved is the same."""
     differing = [f"{key}: {before.get(key)} there, {now[key]} now" for key in now
-                 if key != "source" and before.get(key) != now[key]]
+                 if key != "source" and before.get(key, _OLD_JOB.get(key)) != now[key]]
     if differing:
         raise errors.DataError(
             f"{directory} was prepared from other images or in another way:\n  " + "\n  ".join(differing)
             + "\nGive another --output_dir, or delete that directory.")
 
 
-def _shards(data: datasets.DataSet):
+def _shards(data: datasets.DataSet) -> Iterator[tuple[str, str, np.ndarray]]:
     """Yields (split, file name, indices): every example once, classes mixed, the same for ever."""
     name = re.sub(r"\W+", "_", data.name.lower(), flags=re.ASCII).strip("_")
     name = name if name[:1].isalpha() else f"images_{name}"
@@ -178,10 +131,12 @@ def _shards(data: datasets.DataSet):
             yield split, f"{name}-{split}.tfrecord-{number:05d}-of-{len(parts):05d}", indices
 
 
-def _prepare_shards(data, directory, resize, quality, processes, on_bad_image, initializer):
-    shards = list(_shards(data))
-    left = [shard for shard in shards if not _summary_of(directory / shard[1]).exists()]
-    total = sum(len(indices) for _, _, indices in shards)
+def _prepare_shards(
+    data: datasets.DataSet, directory: pathlib.Path, resize: str, quality: int, processes: int, on_bad_image: str,
+    initializer: Callable[[], None]) -> None:
+    every_shard = list(_shards(data))
+    left = [shard for shard in every_shard if not shards.summary_of(directory / shard[1]).exists()]
+    total = sum(len(indices) for _, _, indices in every_shard)
     done = total - sum(len(indices) for _, _, indices in left)
     if done:
         print(f"Going on in {directory}: {done:,} of {total:,} images are done.", flush=True)
@@ -191,7 +146,7 @@ def _prepare_shards(data, directory, resize, quality, processes, on_bad_image, i
     bar = tqdm.tqdm(total=total, initial=done, unit="image", disable=None, file=sys.stdout, desc="Preparing")
     problems = []
 
-    def told(results):
+    def reported(results: Iterable[prepare_images.Result]) -> Iterator[prepare_images.Result]:
         for images, sums in results:
             for image in images:
                 if image.problem:
@@ -200,149 +155,26 @@ def _prepare_shards(data, directory, resize, quality, processes, on_bad_image, i
             bar.update(len(images))
             yield images, sums
 
-    with bar, _processed(chunks, processes, initializer) as results:
+    with bar, prepare_images.processed(chunks, processes, initializer) as results:
         for _, file_name, indices in left:
             part = itertools.islice(results, -(-len(indices) // _CHUNK_IMAGES))
-            _write_shard(directory / file_name, told(part), data.directory)
+            shards.write_shard(directory / file_name, reported(part), data.directory)
 
 
-@contextlib.contextmanager
-def _processed(chunks, processes, initializer):
-    """Gives an iterator over what becomes of the chunks, in order; several processes work a few chunks ahead."""
-    if processes == 1 or len(chunks) < 2:
-        yield map(_prepare_images, chunks)
-        return
-    pool = concurrent.futures.ProcessPoolExecutor(
-        min(processes, len(chunks)), multiprocessing.get_context("spawn"), initializer)
-
-    def results():
-        futures, to_do = collections.deque(), iter(chunks)
-        while True:
-            ahead = itertools.islice(to_do, 2 * processes - len(futures))
-            futures.extend(pool.submit(_prepare_images, chunk) for chunk in ahead)
-            if not futures:
-                return
-            yield futures.popleft().result()
-
-    try:
-        yield results()
-    except concurrent.futures.process.BrokenProcessPool as error:
-        raise errors.DataError(
-            "A process was killed, for lack of memory perhaps. What is done is kept: go on with "
-            f"--processes={max(1, processes // 2)}.") from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _prepare_images(chunk) -> tuple[list[_Image], _Sums]:
-    examples, resize, quality, is_train = chunk
-    images, sums = [], _Sums()
-    for index in range(len(examples)):
-        name = examples.describe(index)
-        try:
-            pixels, jpeg, is_rotated = _prepare_image(examples.image_bytes(index), resize, quality)
-            images.append(_Image(name, examples.label(index), jpeg, is_rotated))
-        except (_Unreadable, OSError) as error:
-            images.append(_Image(name, problem=getattr(error, "strerror", None) or str(error)))
-            continue
-        if is_train:
-            sums.add_image(pixels)
-    return images, sums
-
-
-class _Unreadable(Exception):
-    """Says why an image cannot be read."""
-
-
-def _prepare_image(image_bytes: bytes, resize: str, quality: int) -> tuple[np.ndarray, bytes, bool]:
-    """Returns (the square, uint8 [256, 256, 3]; the same as JPEG; whether EXIF had it rotated)."""
-    try:
-        pixels = _square(tf.constant(image_bytes), resize)
-        orientation = _orientation(image_bytes)
-        if orientation in _UPRIGHT:
-            whole = PIL.Image.fromarray(preprocessing.decode(tf.constant(image_bytes)).numpy())
-            pixels = preprocessing.square_of(tf.constant(np.asarray(whole.transpose(_UPRIGHT[orientation]))), resize)
-        jpeg = tf.io.encode_jpeg(pixels, quality=quality, chroma_downsampling=True)
-    except tf.errors.OpError as error:
-        reason = preprocessing.why_unreadable(image_bytes) or preprocessing.DAMAGED
-        raise _Unreadable(reason) from error
-    return pixels.numpy(), jpeg.numpy(), orientation in _UPRIGHT
-
-
-@functools.cache
-def _graph_of_square(resize):
-    return tf.function(
-        lambda image_bytes: preprocessing.square(image_bytes, resize), input_signature=[tf.TensorSpec([], tf.string)])
-
-
-def _square(image_bytes, resize):
-    return _graph_of_square(resize)(image_bytes)
-
-
-def _orientation(image_bytes: bytes) -> int:
-    """Returns EXIF's orientation; 1, upright, where there is none or Pillow cannot read it."""
-    try:
-        with PIL.Image.open(io.BytesIO(image_bytes)) as image:
-            return image.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:  # Whatever a broken header makes of Pillow's readers; the pixels are TensorFlow's.
-        return 1
-
-
-def _write_shard(path, results, source):
-    """Writes a TFRecord file, and beside it what is to be remembered of it; that one last: it says that both are whole."""
-    offsets, lengths, labels, skipped, rotated, sums, position = [], [], [], [], 0, _Sums(), 0
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with tf.io.TFRecordWriter(str(temporary)) as writer:
-            for images, chunk_sums in results:
-                sums.add(chunk_sums)
-                for image in images:
-                    if image.problem:
-                        skipped.append({"file": image.name, "reason": image.problem})
-                        continue
-                    record = _record(image, source)
-                    writer.write(record)
-                    # A record is its length (8 bytes), that number's checksum (4), the data, and its checksum (4).
-                    offsets.append(position + 12 + record.index(image.jpeg))
-                    lengths.append(len(image.jpeg))
-                    labels.append(image.label)
-                    rotated += image.is_rotated
-                    position += len(record) + 16
-    except tf.errors.OpError as error:
-        raise OSError(None, str(error.message), str(path)) from error
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    atomic_files.atomic_write(_summary_of(path), lambda file: np.savez(
-        file, offsets=np.array(offsets, "int64"), lengths=np.array(lengths, "int64"), labels=np.array(labels, "int32"),
-        size=position, rotated=rotated, skipped=json.dumps(skipped), images=sums.images, pixels=sums.pixels,
-        products=sums.products))
-
-
-def _summary_of(path):
-    return path.with_name(f"{path.name}.npz")
-
-
-def _record(image, source) -> bytes:
-    name = os.fsencode(image.name.removeprefix(f"{source}/"))
-    feature = {
-        "image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[image.jpeg])),
-        "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[image.label])),
-        "file_name": tf.train.Feature(bytes_list=tf.train.BytesList(value=[name]))}
-    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(deterministic=True)
-
-
-def _complete(data, directory, job) -> None:
+def _complete(data: datasets.DataSet, directory: pathlib.Path, job: dict) -> None:
     """Joins what is remembered of the shards and adds TFDS's files; preparation.json last: it says that all is there."""
-    arrays, splits, sums = {}, {}, _Sums()
-    for split, shards in itertools.groupby(_shards(data), key=lambda shard: shard[0]):
-        paths = [directory / file_name for _, file_name, _ in shards]
-        summaries = [dict(np.load(_summary_of(path))) for path in paths]
+    arrays: dict[str, typing.Any] = {}
+    splits: dict[str, dict] = {}
+    sums = image_statistics.Sums()
+    for split, shards_of_split in itertools.groupby(_shards(data), key=lambda shard: shard[0]):
+        paths = [directory / file_name for _, file_name, _ in shards_of_split]
+        summaries = [dict(np.load(shards.summary_of(path))) for path in paths]
         counts = [len(summary["offsets"]) for summary in summaries]
         for summary in summaries:
-            sums.add(_Sums(int(summary["images"]), summary["pixels"], summary["products"]))
+            sums.add(image_statistics.Sums(int(summary["images"]), summary["pixels"], summary["products"]))
         arrays[f"{split}/file_of"] = np.repeat(np.arange(len(paths), dtype="int32"), counts)
-        for field in ("offsets", "lengths", "labels"):
+        fields = [field for field in shards.ARRAYS if all(field in summary for summary in summaries)]
+        for field in fields:  # Shards that an older version began with have no checksums.
             arrays[f"{split}/{field}"] = np.concatenate([summary[field] for summary in summaries])
         if not sum(counts):
             raise errors.DataError(f"No image of {split} can be read.")
@@ -351,7 +183,7 @@ def _complete(data, directory, job) -> None:
             "skipped": [each for summary in summaries for each in json.loads(str(summary["skipped"]))],
             "files": [path.name for path in paths], "sizes": [int(summary["size"]) for summary in summaries],
             "shard_lengths": counts}
-    statistics = statistics_of(sums.images, sums.pixels, sums.products)
+    statistics = image_statistics.statistics_of(sums.images, sums.pixels, sums.products)
     arrays["mean_image"] = statistics.mean_image
     measured = {field: getattr(statistics, field) for field in ("mean_pixel", "pca_stdevs", "pca_vectors")}
     preparation = {
@@ -365,25 +197,7 @@ def _complete(data, directory, job) -> None:
     atomic_files.atomic_write(directory / tfrecords.PREPARATION, lambda file: file.write(text.encode()))
 
 
-def statistics_of(num_images: int, pixel_sums: np.ndarray, product_sums: np.ndarray) -> tfrecords.Statistics:
-    """Returns the mean and the components of the colours from sums over images.
-
-    Args:
-        num_images: How many images of 256 x 256 pixels were summed.
-        pixel_sums: uint64 [256, 256, 3], over the images.
-        product_sums: uint64 [3, 3], over all pixels: of each colour times each colour.
-    """
-    mean_image = pixel_sums / num_images
-    mean_pixel = mean_image.mean(axis=(0, 1))
-    covariance = product_sums / (num_images * architectures.SQUARE_SIZE ** 2) - np.outer(mean_pixel, mean_pixel)
-    variances, vectors = np.linalg.eigh(covariance)
-    vectors *= np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(3)])  # eigh leaves the sign to chance.
-    return tfrecords.Statistics(
-        tuple(mean_pixel.tolist()), mean_image.astype("float32"),
-        tuple(np.sqrt(np.maximum(variances, 0)).tolist()), tuple(map(tuple, vectors.tolist())))
-
-
-def _write_tfds_metadata(data, directory, splits):
+def _write_tfds_metadata(data: datasets.DataSet, directory: pathlib.Path, splits: dict[str, dict]) -> None:
     import tensorflow_datasets as tfds
 
     features = tfds.features.FeaturesDict({

@@ -2,74 +2,51 @@
 
 Every image is first seen as a square of 256 x 256 pixels (Section 2): its shorter side is scaled to 256 and the centre
 kept, or, as Caffe did, the whole is warped. Crops are windows of that square, so that an original and a record
-prepared at 256 pixels give the same windows. Pixels are uint8 RGB until something makes them float. EXIF rotation is
-ignored: TensorFlow cannot read it, and every consumer of the network must see the same picture.
+prepared at 256 pixels give the same windows. Pixels are uint8 RGB until something makes them float. An EXIF orientation
+is applied while decoding, in the graph, so that every consumer of the network sees the same picture.
 """
 
 import functools
 import re
+from collections.abc import Callable
 
 import tensorflow as tf
 
 from alexnet_tf import architectures
+from alexnet_tf.data import augmentations
+from alexnet_tf.data.image_headers import (
+    DCT_METHOD,
+    MAX_PIXELS,
+    image_shape,
+    inspect_header,
+    ordinary_shape,
+    stored_window,
+    turn_upright,
+    upright_shape,
+)
 
-# A header that declares more is refused before anything is decoded; a 30,000 x 30,000 image would take 2.7 GB.
-MAX_PIXELS = 100_000_000
+__all__ = [
+    "DAMAGED", "DCT_METHOD", "MAX_PIXELS", "center_crop", "decode", "image_shape", "ordinary_shape", "orientation",
+    "square", "square_of",
+    "ten_crops", "train_image", "why_unreadable"]
 
-# Pillow's, OpenCV's and so Caffe's and torchvision's: the same pixels to the bit, at the same speed. TensorFlow's default
-# differs from them by one grey level on average and 24 at most.
-DCT_METHOD = "INTEGER_ACCURATE"
-
-# What is said of an image that the decoder refuses.
+# The reason given for an image that the decoder refuses.
 DAMAGED = "the image data is cut short, damaged or of an unsupported kind"
-
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-
-
-def image_shape(image_bytes: tf.Tensor) -> tf.Tensor:
-    """Reads height and width from the header of a JPEG or PNG, without decoding it.
-
-    Args:
-        image_bytes: string [], an encoded image.
-
-    Returns:
-        int32 [2]: height and width, in pixels.
-
-    Raises:
-        tf.errors.InvalidArgumentError: If the bytes are neither JPEG nor PNG, the header is broken, or it declares
-            more than `MAX_PIXELS`.
-    """
-    def png_shape():  # IHDR is always the first chunk: big-endian width and height at bytes 16 and 20.
-        length = tf.strings.length(image_bytes)
-        is_png = (tf.strings.substr(image_bytes, 0, 8) == _PNG_SIGNATURE) & (length >= 24)
-        check = tf.debugging.Assert(is_png, ["neither a JPEG nor a PNG image; it has", length, "bytes"])
-        with tf.control_dependencies([check] if check is not None else []):
-            header = tf.strings.substr(image_bytes, 16, 8)
-        return tf.ensure_shape(tf.io.decode_raw(header, tf.int32, False), [2])[::-1]
-
-    shape = tf.cond(tf.io.is_jpeg(image_bytes), lambda: tf.io.extract_jpeg_shape(image_bytes)[:2], png_shape)
-    pixels = tf.reduce_prod(tf.cast(shape, tf.int64))
-    check = tf.debugging.Assert(
-        tf.reduce_all(shape > 0) & (pixels <= MAX_PIXELS),
-        ["the header declares", shape[1], "x", shape[0], f"pixels; at most {MAX_PIXELS:,} are read"])
-    with tf.control_dependencies([check] if check is not None else []):
-        return tf.ensure_shape(tf.identity(shape), [2])
-
-
-def _checked(image_bytes):
-    """Returns (image_bytes, shape), the bytes bound to the header's check: in a graph nothing else orders them."""
-    shape = image_shape(image_bytes)
-    with tf.control_dependencies([shape]):
-        return tf.identity(image_bytes), shape
 
 
 def decode(image_bytes: tf.Tensor) -> tf.Tensor:
-    """Decodes a whole image, uint8 [height, width, 3]; says more than `square` about a file that is damaged anywhere."""
-    image_bytes, shape = _checked(image_bytes)
-    return _decode_window(image_bytes, tf.concat([[0, 0], shape], 0))
+    """Decodes a whole image, uint8 [height, width, 3], upright; finds damage anywhere, where `square` reads a part only."""
+    image_bytes, shape, orientation = inspect_header(image_bytes)
+    window = tf.concat([[0, 0], upright_shape(shape, orientation)], 0)
+    return _decode_window(image_bytes, window, shape, orientation)
 
 
-def _region(shape, resize: str):
+def orientation(image_bytes: tf.Tensor) -> tf.Tensor:
+    """Returns the EXIF orientation of an image, int32 [], 1 to 8; 1 is upright."""
+    return inspect_header(image_bytes)[2]
+
+
+def _region(shape: tf.Tensor, resize: str) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns (begin, extent), float32 [2], of the part of an image that becomes the square."""
     shape = tf.cast(shape, tf.float32)
     if resize == "caffe":
@@ -78,21 +55,38 @@ def _region(shape, resize: str):
     return tf.floor((shape - side) / 2), tf.stack([side, side])
 
 
-def _decode_window(image_bytes, window):
+def _decode_window(image_bytes: tf.Tensor, window: tf.Tensor, shape: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     """Decodes a window [top, left, height, width] (int32 pixels) to uint8; from JPEG without decoding the rest."""
     return tf.cond(
-        tf.io.is_jpeg(image_bytes),
-        lambda: tf.io.decode_and_crop_jpeg(image_bytes, window, channels=3, dct_method=DCT_METHOD),
-        lambda: tf.slice(tf.io.decode_png(image_bytes, channels=3), _with(window[:2], 0), _with(window[2:], 3)))
+        tf.io.is_jpeg(image_bytes), lambda: _decode_jpeg_window(image_bytes, window, shape, orientation),
+        lambda: tf.slice(_decode_png(image_bytes, orientation), _with(window[:2], 0), _with(window[2:], 3)))
 
 
-def _with(pair, third):
+def _decode_png(image_bytes: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    image = tf.io.decode_png(image_bytes, channels=3)
+    return tf.cond(orientation == 1, lambda: image, lambda: turn_upright(image, orientation))
+
+
+def _decode_jpeg_window(
+    image_bytes: tf.Tensor, window: tf.Tensor, shape: tf.Tensor, orientation: tf.Tensor | None, ratio: int = 1) -> tf.Tensor:
+    """Decodes a window of the upright image; `shape` is that of the stored one, and both are scaled by 1 / ratio."""
+    def decoded(window: tf.Tensor) -> tf.Tensor:
+        return tf.io.decode_and_crop_jpeg(image_bytes, window, channels=3, ratio=ratio, dct_method=DCT_METHOD)
+
+    if orientation is None:
+        return decoded(window)
+    return tf.cond(
+        orientation == 1, lambda: decoded(window),
+        lambda: turn_upright(decoded(stored_window(window, shape, orientation)), orientation))
+
+
+def _with(pair: tf.Tensor, third: int) -> tf.Tensor:
     return tf.concat([pair, [third]], 0)
 
 
-def _resize(image, size: int, antialias: bool):
+def _resize(image: tf.Tensor, size: int, antialias: bool) -> tf.Tensor:
     """Resizes to uint8 [size, size, 3], bilinear; an image of that size already is left alone."""
-    def resized():  # Half is added to round: tf.round would be another pass over the pixels.
+    def resized() -> tf.Tensor:  # Half is added to round: tf.round would be another pass over the pixels.
         return tf.cast(tf.image.resize(image, [size, size], antialias=antialias) + 0.5, tf.uint8)
 
     is_done = tf.reduce_all(tf.shape(image)[:2] == size)
@@ -107,14 +101,14 @@ def square(image_bytes: tf.Tensor, resize: str = "paper") -> tf.Tensor:
         resize: "paper": shorter side to 256 and the centre; "caffe": the whole image warped.
 
     Returns:
-        uint8 [256, 256, 3], RGB; antialiased where the image was larger.
+        uint8 [256, 256, 3], RGB, upright; antialiased where the image was larger.
 
     Raises:
         tf.errors.InvalidArgumentError: If the bytes are no readable image.
     """
-    image_bytes, shape = _checked(image_bytes)
-    window = tf.cast(tf.concat(_region(shape, resize), 0), tf.int32)
-    return _resize(_decode_window(image_bytes, window), architectures.SQUARE_SIZE, antialias=True)
+    image_bytes, shape, orientation = inspect_header(image_bytes)
+    window = tf.cast(tf.concat(_region(upright_shape(shape, orientation), resize), 0), tf.int32)
+    return _resize(_decode_window(image_bytes, window, shape, orientation), architectures.SQUARE_SIZE, antialias=True)
 
 
 def square_of(image: tf.Tensor, resize: str = "paper") -> tf.Tensor:
@@ -139,89 +133,76 @@ def ten_crops(square_image: tf.Tensor, size: int) -> tf.Tensor:
 
 def train_image(
     image_bytes: tf.Tensor, draws: tf.Tensor, *, image_size: int, crop: str = "window", resize: str = "paper",
-    is_square: bool = False) -> tf.Tensor:
-    """Decodes a random crop of an image and mirrors it half of the time (Section 4.1).
-
-    The same draws give the same pixels.
+    is_square: bool = False, header: tf.Tensor | None = None) -> tf.Tensor:
+    """Decodes a random crop of an image and augments it. The same draws give the same pixels.
 
     Args:
         image_bytes: string [], JPEG or PNG.
-        draws: float32 [>= 3], uniform in [0, 1): how far down and to the right the window is, and whether it is
-            mirrored (below 0.5).
+        draws: float32 [4 * number of augmentations], uniform in [0, 1): see `augmentations`.
         image_size: Side of the crop in pixels.
-        crop: "window": every offset in the 256 x 256 square, ends included; "random_resized": 8 to 100 % of the
-            image's area at an aspect of 3/4 to 4/3.
+        crop: A key of `augmentations.CROPS`.
         resize: As in `square`.
-        is_square: Whether the image is known to be a JPEG of 256 x 256 pixels, as prepared records are: nothing is
-            looked up or resized then.
+        is_square: Whether the image is known to be a JPEG of 256 x 256 pixels, as prepared records are: its header is
+            not looked at then, and a window is not resized.
+        header: int32 [2], what `ordinary_shape` found, if it was asked.
 
     Returns:
-        uint8 [image_size, image_size, 3], RGB.
+        uint8 [image_size, image_size, 3], RGB, upright.
     """
-    offsets = tf.cast(draws[:2] * (architectures.SQUARE_SIZE - image_size + 1), tf.int32)
     if is_square and crop == "window":
-        window = tf.concat([offsets, [image_size, image_size]], 0)
+        window = tf.concat([augmentations.window_offsets(draws, image_size), [image_size, image_size]], 0)
         image = tf.io.decode_and_crop_jpeg(image_bytes, window, channels=3, dct_method=DCT_METHOD)
         image = tf.ensure_shape(image, [image_size, image_size, 3])
     else:
-        image_bytes, shape = _checked(image_bytes)
-        if crop == "random_resized":
-            begin, extent = _random_resized_window(shape, tf.bitcast(draws[:2], tf.int32))
-        else:
-            region_begin, region = _region(shape, resize)
-            begin = region_begin + tf.cast(offsets, tf.float32) / architectures.SQUARE_SIZE * region
-            extent = region * image_size / architectures.SQUARE_SIZE
-        image = tf.cond(
-            tf.io.is_jpeg(image_bytes), lambda: _crop_jpeg(image_bytes, shape, begin, extent, image_size),
-            lambda: _crop_png(image_bytes, shape, begin, extent, image_size))
-    # tf.reverse is ten times as fast as a slice with a negative step.
-    return tf.cond(draws[2] < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
+        def place(shape: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            return augmentations.CROPS[crop](shape, _region(shape, resize), draws, image_size)
+
+        image = _crop(image_bytes, header, place, image_size)
+    return augmentations.augment(image, draws)
 
 
-def colour_noise(normals: tf.Tensor, stdevs, vectors) -> tf.Tensor:
-    """Returns the colours that are added to all pixels of each image, float32 [n, 3] in grey levels.
+def _crop(
+    image_bytes: tf.Tensor, header: tf.Tensor | None, place: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+    size: int) -> tf.Tensor:
+    """Decodes the window that `place` chooses in an upright image of a shape, and resizes it to [size, size, 3]."""
+    def crop_any() -> tf.Tensor:
+        content, shape, orientation = inspect_header(image_bytes)
+        begin, extent = place(upright_shape(shape, orientation))
+        return tf.cond(
+            tf.io.is_jpeg(content), lambda: _crop_jpeg(content, shape, orientation, begin, extent, size),
+            lambda: _crop_png(content, shape, orientation, begin, extent, size))
 
-    Section 4.1 multiplies the eigenvectors by a * eigenvalue, a ~ N(0, 0.1); the author's code has the eigenvalue's
-    square root, without which the noise would be a thousand grey levels.
-
-    Args:
-        normals: float32 [n, 3], standard normal.
-        stdevs: Standard deviations of the three colour components, in grey levels.
-        vectors: Components as columns, rows R, G, B.
-    """
-    components = 0.1 * normals * tf.constant(stdevs, tf.float32)
-    vectors = tf.constant(vectors, tf.float32)
-    # A matrix product would round differently for another n.
-    return sum(components[:, i:i + 1] * vectors[:, i] for i in range(3))
-
-
-def _random_resized_window(shape, seed):
-    begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
-        _with(shape, 3), tf.zeros([1, 0, 4]), seed, min_object_covered=0.0, aspect_ratio_range=(3 / 4, 4 / 3),
-        area_range=(0.08, 1.0), max_attempts=10, use_image_if_no_bounding_boxes=True)
-    return tf.cast(begin[:2], tf.float32), tf.cast(size[:2], tf.float32)
+    if header is None:
+        return crop_any()
+    return tf.cond(header[0] > 0, lambda: _crop_jpeg(image_bytes, header, None, *place(header), size), crop_any)
 
 
-def _whole_pixels(shape, begin, extent):
+def _whole_pixels(shape: tf.Tensor, begin: tf.Tensor, extent: tf.Tensor) -> tf.Tensor:
     """Returns a window rounded to whole pixels inside an image of `shape`, int32 [4]."""
     extent = tf.clip_by_value(tf.cast(tf.round(extent), tf.int32), 1, shape)
     return tf.concat([tf.minimum(tf.cast(tf.round(begin), tf.int32), shape - extent), extent], 0)
 
 
-def _crop_jpeg(image_bytes, shape, begin, extent, size):
+def _crop_jpeg(
+    image_bytes: tf.Tensor, shape: tf.Tensor, orientation: tf.Tensor | None, begin: tf.Tensor, extent: tf.Tensor,
+    size: int) -> tf.Tensor:
     """Decodes a window and resizes it to [size, size, 3]; the decoder halves large ones, which also antialiases."""
-    def crop(ratio):
-        window = _whole_pixels((shape + ratio - 1) // ratio, begin / ratio, extent / ratio)
-        return tf.io.decode_and_crop_jpeg(image_bytes, window, channels=3, ratio=ratio, dct_method=DCT_METHOD)
+    def crop(ratio: int) -> tf.Tensor:
+        scaled = (shape + ratio - 1) // ratio
+        upright = scaled if orientation is None else upright_shape(scaled, orientation)
+        window = _whole_pixels(upright, begin / ratio, extent / ratio)
+        return _decode_jpeg_window(image_bytes, window, scaled, orientation, ratio)
 
     halvings = tf.reduce_sum(tf.cast(tf.reduce_min(extent) >= [1.999 * size, 3.999 * size, 7.999 * size], tf.int32))
     image = tf.switch_case(halvings, [functools.partial(crop, ratio) for ratio in (1, 2, 4, 8)])
     return _resize(image, size, antialias=False)
 
 
-def _crop_png(image_bytes, shape, begin, extent, size):
-    window = _whole_pixels(shape, begin, extent)
-    return _resize(_decode_window(image_bytes, window), size, antialias=True)
+def _crop_png(
+    image_bytes: tf.Tensor, shape: tf.Tensor, orientation: tf.Tensor, begin: tf.Tensor, extent: tf.Tensor,
+    size: int) -> tf.Tensor:
+    window = _whole_pixels(upright_shape(shape, orientation), begin, extent)
+    return _resize(_decode_window(image_bytes, window, shape, orientation), size, antialias=True)
 
 
 # How files begin that are often named .jpg and are none.
@@ -242,8 +223,11 @@ def why_unreadable(image_bytes: bytes) -> str | None:
         decode(tf.constant(image_bytes))
     except tf.errors.OpError as error:
         # What our own assertions say; what the decoders say is for programmers.
-        _, marker, data = str(error.message or "").partition("Summarized data:")
+        message = str(error.message or "")
+        _, marker, data = message.partition("Summarized data:")
+        if "cut short" in data:
+            return DAMAGED
         if marker:
-            return " ".join(re.sub(r"b'|[\[\]'\"]", " ", data.split("[Op:")[0]).split())
+            return " ".join(re.sub(r"b'|[\[\]'\"]", " ", data.split("[Op:")[0].split("[[")[0]).split())
         return DAMAGED
     return None

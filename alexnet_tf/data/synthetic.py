@@ -13,6 +13,8 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
+from alexnet_tf import processors
+
 CLASSES = ("checks", "dots", "horizontal_stripes", "rings", "vertical_stripes")
 
 SIZE = 256
@@ -41,7 +43,7 @@ def draw(class_name: str, rng: np.random.Generator) -> np.ndarray:
     return np.clip(picture, 0, 255).astype("uint8")
 
 
-def _two_colours(rng):
+def _two_colours(rng: np.random.Generator) -> np.ndarray:
     """Returns two random RGB colours that can be told apart."""
     while True:
         colours = rng.uniform(0, 255, (2, 3))
@@ -49,13 +51,13 @@ def _two_colours(rng):
             return colours
 
 
-def _texture(class_name, x, y, rng):
+def _texture(class_name: str, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Returns a signed height map, positive inside the texture's marks, in pixels."""
     period, angle = rng.uniform(12, 24), rng.normal(0, 0.12)
     u = (x - SIZE / 2) * np.cos(angle) + (y - SIZE / 2) * np.sin(angle) + rng.uniform(0, period)
     v = (y - SIZE / 2) * np.cos(angle) - (x - SIZE / 2) * np.sin(angle) + rng.uniform(0, period)
 
-    def wave(t):  # A triangle wave: the distance to the mark's edge.
+    def wave(t: np.ndarray) -> np.ndarray:  # A triangle wave: the distance to the mark's edge.
         return np.abs((t / period) % 1 - 0.5) * period - period / 4
 
     if class_name == "vertical_stripes":
@@ -70,7 +72,7 @@ def _texture(class_name, x, y, rng):
     return wave(np.hypot(x - center[0], y - center[1]))
 
 
-def _shape(x, y, rng):
+def _shape(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Returns the mask of a disc, a box, a triangle or a many-sided shape, in [0, 1]."""
     sides = rng.choice([3, 4, 5, 6, 60])
     radius = rng.uniform(0.34, 0.5) * SIZE
@@ -80,17 +82,17 @@ def _shape(x, y, rng):
     return _soften(radius * max(edge.min(), 1.1 - 0.1 * sides / 6) ** -0.5 * edge - np.hypot(x - center[0], y - center[1]))
 
 
-def _background(x, y, rng):
+def _background(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Returns a smooth landscape of two colours."""
     first, second = rng.uniform(0, 255, (2, 3))
     height = sum(
         np.sin(rng.uniform(0.2, 3) * 2 * np.pi * x / SIZE + rng.uniform(-3, 3) * 2 * np.pi * y / SIZE + rng.uniform(0, 6))
         for _ in range(3))
-    blend = (0.5 + height / 6)[..., None]
+    blend = np.asarray(0.5 + height / 6)[..., None]
     return first * blend + second * (1 - blend)
 
 
-def _soften(distance):
+def _soften(distance: np.ndarray) -> np.ndarray:
     """Turns a signed distance in pixels into coverage in [0, 1]."""
     return np.clip(distance + 0.5, 0, 1)
 
@@ -109,7 +111,7 @@ def write_all(directory: str, images_per_class: dict[str, int]) -> None:
     jobs = [(split, name, number) for split, count in images_per_class.items() for name in CLASSES
             for number in range(count)]
 
-    def write(job):
+    def write(job: tuple[str, str, int]) -> None:
         split, name, number = job
         picture = draw(name, np.random.default_rng([split == "val", CLASSES.index(name), number]))
         with open(os.path.join(temporary, split, name, f"{number:04d}.jpg"), "wb") as file:
@@ -119,7 +121,7 @@ def write_all(directory: str, images_per_class: dict[str, int]) -> None:
     try:
         for split, name, _ in jobs:
             os.makedirs(os.path.join(temporary, split, name), exist_ok=True)
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        with concurrent.futures.ThreadPoolExecutor(processors.available_cpus()) as pool:
             list(tqdm.tqdm(pool.map(write, jobs), total=len(jobs), unit="image", disable=None))
         os.rename(temporary, directory)
     finally:

@@ -1,9 +1,9 @@
-"""Examples inside larger files, reached by their offsets: TFDS's TFRecords, and those that `prepare` wrote.
+"""Examples inside larger files, reached by their offsets: TFRecords of TFDS, those that `prepare` wrote, tar files.
 
-Which data set is meant is decided in `datasets`; nothing is decoded here.
+Which data set is meant is decided in `discovery`; nothing is decoded here. Where a checksum is known, it is verified with
+every read.
 """
 
-import concurrent.futures
 import dataclasses
 import errno
 import functools
@@ -12,17 +12,20 @@ import os
 import pathlib
 import struct
 import zipfile
+from collections.abc import Callable
 
+import google_crc32c
 import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import errors
+from alexnet_tf.data import image_headers, reading
 
 # What `prepare` adds to TFDS's files: what was done, for a person and for us; and where each image lies.
 PREPARATION, INDEX = "preparation.json", "index.npz"
 
 # Examples that are read at a time.
-BLOCK_SIZE = 32
+BLOCK_SIZE = reading.BLOCK_SIZE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +40,8 @@ class Records:
         parse: Graph function from a record to (image_bytes, label), where the bytes are not the image itself.
         name_at: Function (file, offset) -> the image's name, where it has one.
         is_square: Whether each is a JPEG of 256 x 256 pixels.
+        checksums: uint32 [n], CRC-32C of each example's bytes, where it is known.
+        are_whole_records: Whether each example is the data of a TFRecord, whose checksum follows it.
     """
 
     files: tuple[str, ...]
@@ -44,43 +49,56 @@ class Records:
     offsets: np.ndarray
     lengths: np.ndarray
     labels: np.ndarray | None = None
-    parse: object = None
-    name_at: object = None
+    parse: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]] | None = None
+    name_at: Callable[[str, int], str] | None = None
     is_square: bool = False
+    checksums: np.ndarray | None = None
+    are_whole_records: bool = False
 
     def __len__(self) -> int:
         return len(self.offsets)
 
-    def subset(self, indices) -> "Records":
+    @functools.cached_property
+    def _open_files(self) -> reading.OpenFiles:
+        return reading.OpenFiles()
+
+    def subset(self, indices: np.ndarray) -> "Records":
         """Returns some of the examples."""
-        labels = None if self.labels is None else self.labels[indices]
-        return dataclasses.replace(
-            self, file_of=self.file_of[indices], offsets=self.offsets[indices], lengths=self.lengths[indices],
-            labels=labels)
+        arrays = ("file_of", "offsets", "lengths", "labels", "checksums")
+        chosen = {name: array[indices] for name in arrays if (array := getattr(self, name)) is not None}
+        return dataclasses.replace(self, **chosen)
+
+    def with_label_order(self, new_labels: np.ndarray) -> "Records":
+        """Returns the same examples with label `new_labels[i]` in place of i."""
+        if self.labels is None:
+            return dataclasses.replace(self, parse=Relabelled(self.parse, tuple(map(int, new_labels))))
+        labels = np.where(self.labels < 0, -1, np.asarray(new_labels, "int32")[self.labels]).astype("int32")
+        return dataclasses.replace(self, labels=labels)
 
     def describe(self, index: int) -> str:
         """Returns the file and the place of example `index`, for messages."""
         path, offset = self.files[self.file_of[index]], int(self.offsets[index])
         return f"{path}, {self.name_at(path, offset) if self.name_at else f'the record at byte {offset}'}"
 
-    def _read(self, indices) -> np.ndarray:
-        """Returns the bytes of some examples, an array of objects.
+    def _read(self, index: int) -> bytes:
+        """Returns the bytes of an example.
 
         Raises:
-            OSError: If a file cannot be read or is too short.
+            OSError: If the file cannot be read, is too short, or has other bytes than were written.
         """
-        places = (array[indices].tolist() for array in (self.file_of, self.lengths, self.offsets))
-        blocks = []
-        for number, length, offset in zip(*places):
-            descriptor = os.open(self.files[number], os.O_RDONLY)
-            try:
-                block = os.pread(descriptor, length, offset)
-                if len(block) < length:
-                    raise OSError(errno.EIO, "the file is cut", self.files[number])
-                blocks.append(block)
-            finally:
-                os.close(descriptor)
-        return np.array(blocks, object)
+        path, length = self.files[self.file_of[index]], int(self.lengths[index])
+        if self.are_whole_records:  # The checksum of the data follows it, masked.
+            content = self._open_files.read(path, int(self.offsets[index]), length + 4)
+            content, expected = content[:-4], int.from_bytes(content[-4:], "little")
+            found = masked_checksum(content)
+        else:
+            content = self._open_files.read(path, int(self.offsets[index]), length)
+            if self.checksums is None:
+                return content
+            expected, found = int(self.checksums[index]), google_crc32c.value(content)
+        if found != expected:
+            raise OSError(errno.EIO, "the record is damaged: its checksum differs", path)
+        return content
 
     def image_bytes(self, index: int) -> bytes:
         """Returns the encoded image of example `index`.
@@ -88,7 +106,7 @@ class Records:
         Raises:
             OSError: If its file cannot be read.
         """
-        return self._parsed(index)[0].numpy() if self.parse else self._read([index])[0]
+        return self._parsed(index)[0].numpy() if self.parse else self._read(index)
 
     def label(self, index: int) -> int:
         """Returns the label of example `index`; reads the example if it is in there.
@@ -98,115 +116,50 @@ class Records:
         """
         return int(self._parsed(index)[1] if self.labels is None else self.labels[index])
 
-    def _parsed(self, index):
+    def _parsed(self, index: int) -> tuple[tf.Tensor, tf.Tensor]:
+        assert self.parse is not None
         try:
-            return self.parse(tf.constant(self._read([index])[0]))
+            return self.parse(tf.constant(self._read(index)))
         except (tf.errors.OpError, UnicodeDecodeError) as error:  # The latter if TensorFlow's message quotes the bytes.
             raise OSError(errno.EIO, "the record is damaged", self.files[self.file_of[index]]) from error
 
-    def examples(self, blocks: tf.data.Dataset, function) -> tf.data.Dataset:
-        """Reads examples and applies a function to each, in parallel.
-
-        Args:
-            blocks: (indices int64 [b], others [b, ...]...): which examples, and what goes with each.
-            function: Graph function of (image_bytes string [], label int32 [], others...).
-
-        Returns:
-            What the function returns, in the same order.
-        """
-        labels = tf.constant(np.zeros(len(self), "int32") if self.labels is None else self.labels)
-
-        # Converting functions that have no control flow costs more than tracing them.
-        @tf.autograph.experimental.do_not_convert
-        def read(indices, *others):
-            records = tf.numpy_function(self._read, [indices], tf.string, stateful=False)
-            return tf.ensure_shape(records, [None]), tf.gather(labels, indices), *others
+    def examples(
+        self, blocks: tf.data.Dataset, function: Callable[..., object], with_headers: bool = False) -> tf.data.Dataset:
+        """Reads examples and applies a function to each: see `datasets.ImageSource`."""
+        labels, parse = self.labels, self.parse
+        header_of = image_headers.ordinary_shape if with_headers and not parse else None
 
         @tf.autograph.experimental.do_not_convert
-        def parse_and_apply(record, _, *others):
-            return function(*self.parse(record), *others)
+        def parse_and_apply(record: tf.Tensor, label: tf.Tensor, *others: tf.Tensor) -> object:
+            assert parse is not None
+            image_bytes, inner_label = parse(record)
+            header = [tf.zeros([2], tf.int32)] if with_headers else []
+            return function(image_bytes, inner_label if labels is None else label, *header, *others)
 
-        # One call into Python for a block of examples: one for each would cost a quarter of the speed.
-        examples = blocks.map(read, num_parallel_calls=2).unbatch()
-        return examples.map(parse_and_apply if self.parse else function, num_parallel_calls=2 * os.cpu_count())
-
-
-def prepared(directory: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Returns {name[/config]: newest version's folder} of the TFDS data sets at most three levels down."""
-    found = {}
-    # By the version's form, so that in a folder of a million images none is looked into.
-    version = "[0-9]*.[0-9]*.[0-9]*/dataset_info.json"
-    for pattern in ("dataset_info.json", version, f"*/{version}", f"*/*/{version}"):
-        for path in directory.glob(pattern):
-            try:
-                info = json.loads(path.read_text(encoding="utf-8"))
-                name = "/".join(filter(None, [info["name"], info.get("configName")]))
-                number = [int(part) for part in info.get("version", "0").split(".")]
-            except (OSError, ValueError, KeyError, AttributeError, TypeError):
-                continue  # Another tool's file of that name.
-            found[name] = max(found.get(name, ([], None)), (number, path.parent))
-    return {name: path for name, (_, path) in sorted(found.items())}
-
-
-def supervised_keys(builder) -> tuple[str, str]:
-    """Returns the names of a data set's image and label."""
-    import tensorflow_datasets as tfds
-
-    features = builder.info.features
-    images = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
-    labels = [key for key, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)]
-    supervised = builder.info.supervised_keys or ()
-    image_key = next((key for key in images if key in supervised), next(iter(images), None))
-    label_key = next((key for key in labels if key in supervised), next(iter(labels), None))
-    if image_key is None or label_key is None:
-        raise errors.DataError(
-            f"{builder.name} is no image classification set: an Image and a ClassLabel feature are needed; "
-            f"it has {dict(features)}.")
-    return image_key, label_key
-
-
-def read_split(builder, split: str, image_key: str, label_key: str) -> Records:
-    """Finds the records of a split; reads their headers only."""
-    info = builder.info
-    if info.file_format.value != "tfrecord":
-        raise errors.DataError(
-            f"{builder.data_dir} is stored as {info.file_format.value}; TFRecord files are read. Convert it with "
-            f"tfds.convert_format or prepare it again with file_format='tfrecord'.")
-    files = tuple(str(path) for path in info.splits[split].filepaths)
-    lengths_of_shards = info.splits[split].shard_lengths
-    with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        spans = list(pool.map(_record_spans, files, lengths_of_shards))
-    file_of = np.repeat(np.arange(len(files), dtype="int32"), [len(s) for s in spans])
-    offsets, lengths = np.concatenate(spans).T
-
-    parse = _TfdsParser(str(builder.data_dir), image_key, label_key)
-    return Records(files, file_of, offsets, lengths, parse=parse)
+        known = np.zeros(len(self), "int32") if labels is None else labels
+        return reading.read_examples(blocks, self._read, known, parse_and_apply if parse else function, header_of)
 
 
 @dataclasses.dataclass(frozen=True)
-class _TfdsParser:
-    """Graph function from a record of a TFDS data set to (image_bytes, label); other processes can be given it."""
+class Relabelled:
+    """Graph function from a record to (image_bytes, another label): of data sets whose classes stand in another order."""
 
-    directory: str
-    image_key: str
-    label_key: str
+    parse: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]] | None
+    new_labels: tuple[int, ...]
 
-    def __call__(self, record):
-        import tensorflow_datasets as tfds
-
-        example = _builder(self.directory).info.features.deserialize_example(
-            record, decoders={self.image_key: tfds.decode.SkipDecoding()})
-        return example[self.image_key], tf.cast(example[self.label_key], tf.int32)
+    def __call__(self, record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:  # noqa: D102
+        assert self.parse is not None
+        image_bytes, label = self.parse(record)
+        return image_bytes, tf.where(label < 0, -1, tf.gather(tf.constant(self.new_labels, tf.int32), tf.maximum(label, 0)))
 
 
-@functools.cache
-def _builder(directory):
-    import tensorflow_datasets as tfds
+def masked_checksum(content: bytes) -> int:
+    """Returns the CRC-32C of bytes as TFRecord files store it."""
+    checksum = google_crc32c.value(content)
+    return ((checksum >> 15 | checksum << 17) + 0xa282ead8) & 0xffffffff
 
-    return tfds.builder_from_directory(directory)
 
-
-def _record_spans(path: str, expected: int) -> np.ndarray:
+def record_spans(path: str, expected: int) -> np.ndarray:
     """Returns (offset, length) int64 [n, 2] of the records' data in a TFRecord file, from their headers alone."""
     if not os.path.isfile(path):
         raise errors.DataError(f"{path} is missing. Prepare the data set again.")
@@ -279,14 +232,19 @@ def read_prepared(directory: pathlib.Path) -> tuple[dict, dict[str, Records], St
     return preparation, splits, statistics
 
 
-def _prepared_split(directory, name, split, arrays) -> Records:
+def _prepared_split(directory: pathlib.Path, name: str, split: dict, arrays: dict[str, np.ndarray]) -> Records:
     paths = tuple(str(directory / file) for file in split["files"])
     for path, size in zip(paths, split["sizes"], strict=True):
         found = os.path.getsize(path) if os.path.isfile(path) else None
         if found != size:
             state = "is missing" if found is None else f"has {found:,} bytes instead of {size:,}: it is cut or damaged"
             raise errors.DataError(f"{path} {state}. Prepare the data set again, into an empty directory.")
-    fields = [arrays[f"{name}/{field}"] for field in ("file_of", "offsets", "lengths", "labels")]
-    if {len(field) for field in fields} != {split["images"]}:
-        raise ValueError(f"{name} has {split['images']} images and {len(fields[0])} places")
-    return Records(paths, *fields, is_square=True)
+    fields = {field: arrays[f"{name}/{field}"] for field in ("file_of", "offsets", "lengths", "labels")}
+    images = len(fields["offsets"])
+    checksums = arrays.get(f"{name}/checksums")  # Sets that older versions prepared have none.
+    if {len(field) for field in fields.values()} != {split["images"]}:
+        raise ValueError(f"{name} has {split['images']} images and {images} places")
+    if checksums is not None and len(checksums) != images:
+        raise ValueError(f"{name} has {images} places and {len(checksums)} checksums")
+    return Records(
+        paths, fields["file_of"], fields["offsets"], fields["lengths"], fields["labels"], is_square=True, checksums=checksums)

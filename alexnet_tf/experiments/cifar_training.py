@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from alexnet_tf import errors, recipes, runs
 from alexnet_tf.architectures import Architecture
-from alexnet_tf.data import preprocessing
+from alexnet_tf.data import augmentations
 from alexnet_tf.evaluation import metrics
 from alexnet_tf.experiments import cifar_data
 from alexnet_tf.training import schedules
@@ -231,7 +231,7 @@ def _run_epoch(trial: Trial, images: cifar_data.CifarImages, step: TrainStep, cu
         batch = tf.constant(pixels)
         if pca:
             normals = tf.constant(generator.normal(size=(batch_size, 3)), tf.float32)
-            batch = batch, preprocessing.colour_noise(normals, *pca)
+            batch = batch, augmentations.colour_noise(normals, *pca)
         result = step((batch, tf.constant(labels)))
         if not np.isfinite(result.loss):
             return Curve(curve.epochs, has_diverged=True)

@@ -56,7 +56,7 @@ def make_run_config(train_config: TrainConfig, data: datasets.DataSet, source: P
         data=RunData(
             name=data.name, directory=data.directory, classes=tuple(data.class_names),
             images={name: len(split) for name, split in data.splits.items()}, validation=data.validation,
-            fingerprint=data.fingerprint()))
+            fingerprint=data.fingerprint(), split_rule=data.split_rule, options=dict(data.options)))
     if source:
         transfer_learning.new_layers(run_config)  # Fails where one of them is frozen.
     return run_config

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import alexnet, architectures, errors, recipes
-from alexnet_tf.data import input_pipeline
+from alexnet_tf.data import augmentations
 from alexnet_tf.training import distribution, optimizer, schedules, transfer_learning
 
 
@@ -145,7 +145,7 @@ class TrainStep:
     def _replica_step(self, batch, stop):
         images, labels = batch
         if isinstance(images, tuple):
-            images = input_pipeline.add_noise(*images)
+            images = augmentations.add_noise(*images)
         context = tf.distribute.get_replica_context()
         loss, wrong, gradients = self.differentiate(images, labels)
         if self.placement.num_replicas > 1:

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import checkpoints, devices, runs, xla
-from alexnet_tf.data import datasets, input_pipeline
+from alexnet_tf.data import augmentations, datasets, input_pipeline
 from alexnet_tf.evaluation import metrics
 from alexnet_tf.run_config import MEAN_IMAGE, RunConfig, TrainConfig
 from alexnet_tf.training import distribution, run_setup, schedules, tensorboard, transfer_learning
@@ -239,7 +239,7 @@ class _Trainer:
 
         if self._log and not state.history and not first_step:
             images, _ = next(iter(make_dataset(self._placement.worker, self._placement.num_workers)))
-            self._log.input_pictures(input_pipeline.add_noise(*images) if is_noisy else images)
+            self._log.input_pictures(augmentations.add_noise(*images) if is_noisy else images)
         return make_dataset
 
     def _skip_bad_images(self, error: Exception) -> None:

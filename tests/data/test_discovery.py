@@ -12,7 +12,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from alexnet_tf import errors
-from alexnet_tf.data import datasets, discovery, synthetic, tfrecords
+from alexnet_tf.data import class_folders, datasets, discovery, synthetic, tfrecords
 from alexnet_tf.run_config import RunData
 
 
@@ -99,21 +99,21 @@ NOT_HELD_OUT = ["img_0000.jpg", "img_0001.jpg", "img_0009.jpg", "img_0011.jpg", 
 
 @pytest.mark.parametrize("name", HELD_OUT)
 def test_is_held_out_for_ever(name):
-    assert discovery.is_held_out(name) and discovery.is_held_out(f"/anywhere/else/{name}")
+    assert class_folders.is_held_out(name) and class_folders.is_held_out(f"/anywhere/else/{name}")
 
 
 @pytest.mark.parametrize("name", NOT_HELD_OUT)
 def test_is_not_held_out_for_ever(name):
-    assert not discovery.is_held_out(name) and not discovery.is_held_out(f"/img_0010.jpg/{name}")
+    assert not class_folders.is_held_out(name) and not class_folders.is_held_out(f"/img_0010.jpg/{name}")
 
 
 def test_is_held_out_takes_a_tenth():
-    assert abs(np.mean([discovery.is_held_out(f"{i}.png") for i in range(20_000)]) - 26 / 256) < 0.006
+    assert abs(np.mean([class_folders.is_held_out(f"{i}.png") for i in range(20_000)]) - 26 / 256) < 0.006
 
 
 def test_find_class_folders_splits_by_name_and_adding_files_moves_none(tmp_path):
     touch(tmp_path, *(f"{label}/{name}" for label in "ab" for name in HELD_OUT + NOT_HELD_OUT))
-    data = discovery.find_dataset(str(tmp_path))
+    data = discovery.find_dataset(str(tmp_path), split_rule="file_name")
     assert data.class_names == ("a", "b") and data.validation == "validation"
     for split, names in (("validation", HELD_OUT), ("train", NOT_HELD_OUT)):
         assert names_in(data.splits[split], tmp_path) == [f"{label}/{name}" for label in "ab" for name in sorted(names)]
@@ -121,7 +121,7 @@ def test_find_class_folders_splits_by_name_and_adding_files_moves_none(tmp_path)
     assert "90/10" in data.notes[0]
 
     touch(tmp_path, *(f"a/new {i}.jpg" for i in range(100)), "c/1.png")
-    more = discovery.find_dataset(str(tmp_path))
+    more = discovery.find_dataset(str(tmp_path), split_rule="file_name")
     for split in ("train", "validation"):
         assert set(data.splits[split].paths) < set(more.splits[split].paths)
     assert not set(more.splits["train"].paths) & set(more.splits["validation"].paths)
@@ -245,7 +245,7 @@ def test_find_notes_of_one_folder(tmp_path, is_whole):
     touch(tmp_path, *(f"{name}/{image}" for name in "ab" for image in HELD_OUT + NOT_HELD_OUT), "a/x.txt", "stray.txt")
     (tmp_path / "back").symlink_to("..")
     (tmp_path / "empty").mkdir()
-    split_note = () if is_whole else ("Split 90/10 by a hash of each file's name: the same for ever.",)
+    split_note = () if is_whole else ("Split 90/10 in each class by a hash of class and path: the same for the same files.",)
     assert discovery.find_dataset(str(tmp_path), is_whole=is_whole).notes == (
         *split_note, f"{tmp_path}/back {LINK}",
         f"Left out, being no JPEG or PNG files: 1, such as {tmp_path}/a/x.txt.",
@@ -336,7 +336,7 @@ def test_find_errors_say_what_is_wrong(tmp_path):
     touch(tmp_path, "one/cat/1.jpg")
     assert "at least two class folders with images; got ['cat']" in error_of(tmp_path / "one")
     touch(tmp_path, "few/cat/img_0000.jpg", "few/dog/img_0001.jpg")
-    assert "too few images for a 90/10 split by file name, 'validation' got none" in error_of(tmp_path / "few")
+    assert "too few images for a 90/10 split, 'validation' got none" in error_of(tmp_path / "few")
 
 
 @pytest.mark.parametrize(("files", "text"), [

@@ -6,7 +6,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from alexnet_tf import errors, recipes
-from alexnet_tf.data import datasets, discovery, input_pipeline, preprocessing
+from alexnet_tf.data import augmentations, datasets, discovery, input_pipeline, preprocessing
 
 EXAMPLES = 23
 PLAIN = recipes.Recipe(batch_size=5, colour_noise=False)
@@ -178,7 +178,7 @@ def test_make_train_dataset_draws_the_noise_of_the_paper_anew_for_each_image_and
 def test_add_noise_is_the_same_colour_at_every_pixel_and_is_not_clipped():
     images = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), "uint8")
     noise = np.array([[1.5, -300, 0], [0, 300, 2]], "float32")
-    result = input_pipeline.add_noise(images, noise).numpy()
+    result = augmentations.add_noise(images, noise).numpy()
     np.testing.assert_array_equal(result, images.astype("float32") + noise.reshape(2, 1, 1, 3))
     assert result.min() < -40 and result.max() > 300
 

@@ -22,7 +22,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from alexnet_tf import errors, recipes
-from alexnet_tf.data import datasets, discovery, input_pipeline, prepare, preprocessing, tfrecords
+from alexnet_tf.data import datasets, discovery, image_statistics, input_pipeline, prepare, preprocessing, tfrecords
 from tests.helpers import commands
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -336,7 +336,7 @@ def test_statistics_of_sums_that_float32_could_not_hold():
     pixel_sums[..., 1] += 1
     pixels = images * 65536
     products = np.array([[10_100, 10_050, 10_000], [10_050, 10_400, 10_000], [10_000, 10_000, 10_900]], "uint64") * np.uint64(pixels)
-    statistics = prepare.statistics_of(images, pixel_sums, products)
+    statistics = image_statistics.statistics_of(images, pixel_sums, products)
     np.testing.assert_allclose(statistics.mean_pixel, [100, 100 + 1 / images, 100], rtol=1e-11)
     vectors, stdevs = np.array(statistics.pca_vectors), np.array(statistics.pca_stdevs)
     np.testing.assert_allclose(

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from alexnet_tf import architectures
-from alexnet_tf.data import preprocessing
+from alexnet_tf.data import augmentations, preprocessing
 
 
 def encode(image, kind="png", **options):
@@ -602,7 +602,7 @@ PCA = {"of ImageNet": (architectures.IMAGENET_PCA_STDEVS, architectures.IMAGENET
 @pytest.mark.parametrize("pca", PCA)
 def test_colour_noise_is_the_papers_formula(call, pca):
     stdevs, vectors = PCA[pca]
-    noise = call(lambda n: preprocessing.colour_noise(n, stdevs, vectors), NORMALS[:50])
+    noise = call(lambda n: augmentations.colour_noise(n, stdevs, vectors), NORMALS[:50])
     # Section 4.1: [p1 p2 p3] [a1 l1, a2 l2, a3 l3]^T, a = 0.1 * normal.
     expected = [[sum(0.1 * float(n[k]) * stdevs[k] * vectors[colour][k] for k in range(3)) for colour in range(3)]
                 for n in NORMALS[:50]]
@@ -613,7 +613,7 @@ def test_colour_noise_is_the_papers_formula(call, pca):
 @BOTH_WAYS
 def test_colour_noise_of_an_image_does_not_depend_on_the_others(call):
     def noise(normals):
-        return preprocessing.colour_noise(normals, *PCA["of ImageNet"])
+        return augmentations.colour_noise(normals, *PCA["of ImageNet"])
 
     whole = call(noise, NORMALS[:37])
     for start, stop in ((0, 1), (5, 9), (9, 37)):
@@ -622,7 +622,7 @@ def test_colour_noise_of_an_image_does_not_depend_on_the_others(call):
 
 def test_colour_noise_has_a_tenth_of_the_stdevs_along_the_components():
     p, l = np.array(architectures.IMAGENET_PCA_VECTORS), np.array(architectures.IMAGENET_PCA_STDEVS)
-    noise = preprocessing.colour_noise(NORMALS, architectures.IMAGENET_PCA_STDEVS, architectures.IMAGENET_PCA_VECTORS).numpy()
+    noise = augmentations.colour_noise(NORMALS, architectures.IMAGENET_PCA_STDEVS, architectures.IMAGENET_PCA_VECTORS).numpy()
     np.testing.assert_allclose((noise @ p).std(axis=0), 0.1 * l, rtol=0.02, atol=0)
     np.testing.assert_allclose(
         np.cov(noise.T), p @ np.diag((0.1 * l) ** 2) @ p.T, rtol=0, atol=0.02 * (0.1 * l[2]) ** 2)

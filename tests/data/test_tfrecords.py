@@ -16,7 +16,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from alexnet_tf import errors, recipes
-from alexnet_tf.data import discovery, input_pipeline, prepare, tfrecords
+from alexnet_tf.data import discovery, input_pipeline, prepare, tfds_datasets, tfrecords
 
 CONTENTS = [bytes([65 + i]) * (3 + i * 5 % 17) for i in range(26)]
 LABELS = np.arange(26, dtype="int32") * 7 % 11
@@ -315,7 +315,7 @@ def test_a_foreign_set_is_read_in_order_with_what_goes_along(foreign):
     builder = tfds.builder_from_directory(foreign)
     expected = [(example["image"], int(example["label"])) for example in tfds.as_numpy(builder.as_dataset(
         split="train", decoders={"image": tfds.decode.SkipDecoding()}, shuffle_files=False))]
-    split = tfrecords.read_split(builder, "train", *tfrecords.supervised_keys(builder))
+    split = tfds_datasets.read_split(builder, "train", *tfds_datasets.supervised_keys(builder))
     assert split.labels is None and len(split) == 15
     for block_size in (1, 4, 15):
         contents, labels, others = read(split, range(14, -1, -1), block_size, lambda *each: each, np.arange(15))
@@ -327,7 +327,7 @@ def test_a_foreign_set_is_read_in_order_with_what_goes_along(foreign):
 
 def test_a_foreign_set_can_be_given_to_another_process(foreign):
     builder = tfds.builder_from_directory(foreign)
-    split = tfrecords.read_split(builder, "train", *tfrecords.supervised_keys(builder))
+    split = tfds_datasets.read_split(builder, "train", *tfds_datasets.supervised_keys(builder))
     again = pickle.loads(pickle.dumps(split.subset(np.array([3, 1]))))
     assert [(again.image_bytes(i), again.label(i)) for i in range(2)] == [(split.image_bytes(i), split.label(i)) for i in (3, 1)]
 
@@ -339,6 +339,6 @@ def test_prepared_finds_the_newest_of_each_and_no_others(foreign, tmp_path):
         path.write_text(path.read_text(encoding="utf-8").replace("1.0.0", version), encoding="utf-8")
     (tmp_path / "other/1.0.0").mkdir(parents=True)
     (tmp_path / "other/1.0.0/dataset_info.json").write_text("[1]", encoding="utf-8")
-    assert tfrecords.prepared(tmp_path) == {"foreign": tmp_path / "foreign/1.10.0"}
-    assert tfrecords.prepared(tmp_path / "foreign/1.9.0") == {"foreign": tmp_path / "foreign/1.9.0"}
-    assert tfrecords.prepared(pathlib.Path(tmp_path / "gone")) == {}
+    assert tfds_datasets.prepared(tmp_path) == {"foreign": tmp_path / "foreign/1.10.0"}
+    assert tfds_datasets.prepared(tmp_path / "foreign/1.9.0") == {"foreign": tmp_path / "foreign/1.9.0"}
+    assert tfds_datasets.prepared(pathlib.Path(tmp_path / "gone")) == {}

@@ -1,0 +1,100 @@
+"""How training images vary: random crops, and what is done to a crop. Each kind is a table; a new one is a function and a line.
+
+An augmentation is a pure function of an image and of four uniform numbers that belong to it alone, which depend on
+(seed, epoch, example) only: so the same seed gives the same pixels on any number of threads and after any resume.
+"""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from alexnet_tf import architectures
+
+# Uniform numbers that each augmentation gets for an image.
+DRAWS_PER_AUGMENTATION = 4
+
+
+def window_crop(
+    shape: tf.Tensor, region: tuple[tf.Tensor, tf.Tensor], draws: tf.Tensor, image_size: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns one of the windows of the 256 x 256 square, every offset with the same probability (Section 4.1).
+
+    Args:
+        shape: int32 [2], height and width of the image.
+        region: (begin, extent), float32 [2] each, the part of the image that becomes the square.
+        draws: float32 [4], uniform in [0, 1).
+        image_size: Side of the crop in pixels.
+
+    Returns:
+        (begin, extent), float32 [2] each, in pixels of the image.
+    """
+    begin, extent = region
+    offsets = tf.cast(window_offsets(draws, image_size), tf.float32)
+    return begin + offsets / architectures.SQUARE_SIZE * extent, extent * image_size / architectures.SQUARE_SIZE
+
+
+def window_offsets(draws: tf.Tensor, image_size: int) -> tf.Tensor:
+    """Returns how far down and to the right the window of a square is, int32 [2], ends included."""
+    return tf.cast(draws[:2] * (architectures.SQUARE_SIZE - image_size + 1), tf.int32)
+
+
+def random_resized_crop(
+    shape: tf.Tensor, region: tuple[tf.Tensor, tf.Tensor], draws: tf.Tensor, image_size: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns 8 to 100 % of the image's area at an aspect ratio of 3/4 to 4/3: torchvision's; arguments as `window_crop`."""
+    begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
+        tf.concat([shape, [3]], 0), tf.zeros([1, 0, 4]), tf.bitcast(draws[:2], tf.int32), min_object_covered=0.0,
+        aspect_ratio_range=(3 / 4, 4 / 3), area_range=(0.08, 1.0), max_attempts=10, use_image_if_no_bounding_boxes=True)
+    return tf.cast(begin[:2], tf.float32), tf.cast(size[:2], tf.float32)
+
+
+# The values of `recipes.Recipe.crop`.
+CROPS: dict[str, Callable[..., tuple[tf.Tensor, tf.Tensor]]] = {
+    "window": window_crop,
+    "random_resized": random_resized_crop,
+}
+
+
+def mirror(image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+    """Mirrors an image half of the time (Section 4.1)."""
+    # tf.reverse is ten times as fast as a slice with a negative step.
+    return tf.cond(draws[2] < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
+
+
+# Applied to each training crop, uint8 [size, size, 3], in this order; the first one shares its draws with the crop, which
+# takes two of them.
+AUGMENTATIONS: tuple[Callable[[tf.Tensor, tf.Tensor], tf.Tensor], ...] = (
+    mirror,
+)
+
+
+def augment(image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+    """Applies `AUGMENTATIONS` to a crop.
+
+    Args:
+        image: uint8 [size, size, 3], RGB.
+        draws: float32 [>= DRAWS_PER_AUGMENTATION * number of augmentations], uniform in [0, 1).
+    """
+    for number, function in enumerate(AUGMENTATIONS):
+        image = function(image, draws[number * DRAWS_PER_AUGMENTATION:(number + 1) * DRAWS_PER_AUGMENTATION])
+    return image
+
+
+def colour_noise(normals: tf.Tensor, stdevs: tuple[float, ...], vectors: tuple[tuple[float, ...], ...]) -> tf.Tensor:
+    """Returns the colours that are added to all pixels of each image, float32 [n, 3] in grey levels.
+
+    Section 4.1 multiplies the eigenvectors by a * eigenvalue, a ~ N(0, 0.1); the author's code has the eigenvalue's
+    square root, without which the noise would be a thousand grey levels.
+
+    Args:
+        normals: float32 [n, 3], standard normal.
+        stdevs: Standard deviations of the three colour components, in grey levels.
+        vectors: Components as columns, rows R, G, B.
+    """
+    components = 0.1 * normals * tf.constant(stdevs, tf.float32)
+    matrix = tf.constant(vectors, tf.float32)
+    # A matrix product would round differently for another n.
+    return sum((components[:, i:i + 1] * matrix[:, i] for i in range(1, 3)), components[:, :1] * matrix[:, 0])
+
+
+def add_noise(images: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
+    """Adds each image's colour to all its pixels: float32 [batch, height, width, 3], unclipped (Section 4.1)."""
+    return tf.cast(images, tf.float32) + noise[:, None, None]
