@@ -6,6 +6,7 @@
     layer_profile      multiply-adds, the matmul peak, and the time of each stage
     rounds             interleaved rounds: who is measured when
     worker_process     a workload in a process of its own
+    machine_check      whether everything works on this machine, and what to change
     report             results as text and JSON
     pytorch_baseline   the same network in PyTorch
     openvino_baseline  the same network in OpenVINO

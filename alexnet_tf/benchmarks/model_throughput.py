@@ -188,6 +188,7 @@ def _place(deterministic, devices=0, workers=0):
     if deterministic:
         keras.utils.set_random_seed(0)
         tf.config.experimental.enable_op_determinism()
+        tf.config.experimental.enable_tensor_float_32_execution(False)
     return placement
 
 

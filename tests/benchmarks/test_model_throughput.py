@@ -1,7 +1,6 @@
 """Tests of `model_throughput`: that what is timed is the real step, and who is compared; not how fast it is."""
 
 import dataclasses
-import importlib
 import multiprocessing
 import types
 
@@ -13,32 +12,9 @@ from alexnet_tf import errors, recipes
 from alexnet_tf.benchmarks import baselines, layer_profile, model_throughput, report, rounds, worker_process
 from alexnet_tf.commands import benchmark
 from tests.helpers.networks import TINY
+from tests.helpers.workloads import InThisProcess
 
 PLAIN = {"precision": "float32", "deterministic": False, "num_rounds": 2, "seconds": 0.0}
-
-
-class InThisProcess:
-    """Stands for a `WorkerProcess`: the workload is made and called here."""
-
-    def __init__(self, make, **arguments):
-        module, function = make.split(":")
-        self._workload = getattr(importlib.import_module(module), function)(**arguments)
-        self.names, self.facts = list(self._workload.calls), self._workload.facts
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def call(self, name, *arguments):
-        return self._workload.calls[name](*arguments)
-
-    def peak_memory(self, name):
-        return self._workload.peak_memory(lambda: self.call(name, 0.0))[1]
-
-    def trial(self, name):
-        return lambda seconds: self.call(name, seconds)
 
 
 @pytest.fixture
