@@ -4,7 +4,8 @@ import pathlib
 
 from alexnet_tf import architectures, atomic_files, errors, model_summary
 
-# (fill, edge) by the kind of the box's first layer: Okabe and Ito's hues, which colour-blind people tell apart, made pale.
+# (fill, edge) by the kind of the box's first layer: Okabe and Ito's hues, which colour-blind people tell apart, made
+# pale.
 # The background is transparent and the arrows are grey, so that a picture is legible on white and on black.
 _COLOURS = {
     "input": ("#ececec", "#7f7f7f"), "normalize": ("#ececec", "#7f7f7f"),

@@ -15,9 +15,17 @@ class RunError(UserError):
 
 # Schemes of storage that the operating system does not open, and what makes a folder of it.
 _REMOTE = {
-    "gs": "gcsfuse BUCKET FOLDER", "s3": "mount-s3 BUCKET FOLDER (Mountpoint for Amazon S3)", "s3a": "mount-s3 BUCKET FOLDER",
-    "hdfs": "an NFS gateway or hadoop-fuse-dfs", "az": "blobfuse2 mount FOLDER", "abfs": "blobfuse2 mount FOLDER",
-    "wasb": "blobfuse2 mount FOLDER", "http": "a download", "https": "a download", "ftp": "a download"}
+    "gs": "gcsfuse BUCKET FOLDER",
+    "s3": "mount-s3 BUCKET FOLDER (Mountpoint for Amazon S3)",
+    "s3a": "mount-s3 BUCKET FOLDER",
+    "hdfs": "an NFS gateway or hadoop-fuse-dfs",
+    "az": "blobfuse2 mount FOLDER",
+    "abfs": "blobfuse2 mount FOLDER",
+    "wasb": "blobfuse2 mount FOLDER",
+    "http": "a download",
+    "https": "a download",
+    "ftp": "a download",
+}
 
 
 def check_local_path(path: object, what: str) -> None:
@@ -33,5 +41,6 @@ def check_local_path(path: object, what: str) -> None:
     scheme, separator, rest = str(path).partition(":/")
     if path is not None and separator and scheme.lower() in _REMOTE:
         raise UserError(
-            f"{what}{path}: {scheme}:// is not read directly. Make it a local folder first, with {_REMOTE[scheme.lower()]}, and "
+            f"{what}{path}: {scheme}:// is not read directly. Make it a local folder first, with "
+            f"{_REMOTE[scheme.lower()]}, and "
             f"give that folder.")

@@ -14,7 +14,8 @@ PRECISIONS = {"f32": "float32", "bf16": "bfloat16"}
 
 
 def make_workload(
-    architecture: architectures.Architecture, directory: str, *, batch_size: int, **options: bool) -> worker_process.Workload:
+    architecture: architectures.Architecture, directory: str, *, batch_size: int, **options: bool
+) -> worker_process.Workload:
     """Returns a case for each SavedModel and precision, with one batch at a time and with parallel streams."""
     images, _ = worker_process.random_batch(architecture, batch_size)
     tensor, calls = openvino.Tensor(images, shared_memory=True), {}

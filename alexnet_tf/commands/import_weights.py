@@ -13,7 +13,8 @@ from absl import flags
 from alexnet_tf import architectures, cli, errors, shell
 
 _SOURCE = flags.DEFINE_string(
-    "source", None, "The file: .caffemodel, .npy, .npz, .pth, .pth.tar, .safetensors, or this project's .weights.h5 or .keras.",
+    "source", None, "The file: .caffemodel, .npy, .npz, .pth, .pth.tar, .safetensors, or this project's "
+        ".weights.h5 or .keras.",
     required=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the new run.", required=True)
 _ARCHITECTURE = flags.DEFINE_enum(
@@ -28,7 +29,8 @@ _MEAN = flags.DEFINE_string(
 _ALLOW_NAN = flags.DEFINE_bool("allow_nan", False, "Accept weights that are not finite.")
 
 _PARTIAL = flags.DEFINE_bool(
-    "partial", False, "Accept a file without some layers, such as one of convolutions only; they are initialised at random.")
+    "partial", False, "Accept a file without some layers, such as one of convolutions only; they are initialised "
+        "at random.")
 
 
 def main(arguments: list[str]) -> None:

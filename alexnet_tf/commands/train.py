@@ -105,8 +105,16 @@ def main(arguments: list[str]) -> int:
 
     placement = distribution.make_placement(_STRATEGY.value, _DEVICES.value, _WORKER_TIMEOUT.value)
     is_demo = not _DATA_DIR.value
-    data = discovery.synthetic_dataset() if is_demo else discovery.find_dataset(
-        _DATA_DIR.value or "", _DATASET.value, _DOWNLOAD.value, options={flag.name: flag.value for flag in _DATA_OPTIONS})
+    data = (
+        discovery.synthetic_dataset()
+        if is_demo
+        else discovery.find_dataset(
+            _DATA_DIR.value or "",
+            _DATASET.value,
+            _DOWNLOAD.value,
+            options={flag.name: flag.value for flag in _DATA_OPTIONS},
+        )
+    )
     path = _WORKDIR.value or runs.default_path(_ARCHITECTURE.value or "paper", data.name, _INIT_FROM.value)
     data = discovery.as_in_run(data, runs.RunDirectory(path).read_config())
     cli.show(data.summary())

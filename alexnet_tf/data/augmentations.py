@@ -15,7 +15,8 @@ DRAWS_PER_AUGMENTATION = 4
 
 
 def window_crop(
-    shape: tf.Tensor, region: tuple[tf.Tensor, tf.Tensor], draws: tf.Tensor, image_size: int) -> tuple[tf.Tensor, tf.Tensor]:
+    shape: tf.Tensor, region: tuple[tf.Tensor, tf.Tensor], draws: tf.Tensor, image_size: int
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns one of the windows of the 256 x 256 square, every offset with the same probability (Section 4.1).
 
     Args:
@@ -38,7 +39,8 @@ def window_offsets(draws: tf.Tensor, image_size: int) -> tf.Tensor:
 
 
 def random_resized_crop(
-    shape: tf.Tensor, region: tuple[tf.Tensor, tf.Tensor], draws: tf.Tensor, image_size: int) -> tuple[tf.Tensor, tf.Tensor]:
+    shape: tf.Tensor, region: tuple[tf.Tensor, tf.Tensor], draws: tf.Tensor, image_size: int
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns 8 to 100 % of the image's area at an aspect ratio of 3/4 to 4/3: torchvision's; arguments as `window_crop`."""
     begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
         tf.concat([shape, [3]], 0), tf.zeros([1, 0, 4]), tf.bitcast(draws[:2], tf.int32), min_object_covered=0.0,
@@ -59,7 +61,8 @@ def mirror(image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
     return tf.cond(draws[2] < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
 
 
-# Applied to each training crop, uint8 [size, size, 3], in this order; the first one shares its draws with the crop, which
+# Applied to each training crop, uint8 [size, size, 3], in this order; the first one shares its draws with the crop,
+# which
 # takes two of them.
 AUGMENTATIONS: tuple[Callable[[tf.Tensor, tf.Tensor], tf.Tensor], ...] = (
     mirror,

@@ -1,6 +1,7 @@
 """Class folders: which folders are splits, which are classes, and how images without splits are divided.
 
-A split is a folder whose name has a word for it (`train`, `seg_train`, `training_set`; `val`, `valid`, `validation`, `dev`;
+A split is a folder whose name has a word for it (`train`, `seg_train`, `training_set`; `val`, `valid`, `validation`,
+`dev`;
 `test`), however it is written, also with one more folder around the classes.
 """
 
@@ -21,8 +22,15 @@ CHOSEN_ON_TEST = "No validation split is there: the best checkpoint is chosen on
 
 # The words in a folder's name that make it a split.
 _SPLIT_OF_WORD = {
-    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test",
-    "testing": "test"}
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
 
 # Which of new data sets; older runs keep theirs.
 SPLIT_RULE = "class_and_path"
@@ -72,7 +80,8 @@ def _split_folders(directory: pathlib.Path) -> dict[str, pathlib.Path]:
     for split, each in with_classes.items():
         if len(each) > 1:
             raise errors.DataError(
-                f"{directory} has several folders for one split: {', '.join(each)} all look like {split}. Move the others away, "
+                f"{directory} has several folders for one split: {', '.join(each)} all look like {split}. Move the "
+                "others away, "
                 "or put their class folders together.")
     return {split: inner[each[0]] for split, each in with_classes.items() if each}
 
@@ -108,7 +117,11 @@ def _read_splits(
     _check_classes(class_names, folders["train"])
     splits, notes = {"train": folder_scan.image_files(found["train"], class_names)}, []
     if pathlib.Path(directory / "train") != folders["train"] and folders["train"].name.lower() != "train":
-        notes.append("Splits: " + ", ".join(f"{os.path.relpath(folders[name], directory)} is {name}" for name in ("train", *present)) + ".")
+        notes.append(
+            "Splits: "
+            + ", ".join(f"{os.path.relpath(folders[name], directory)} is {name}" for name in ("train", *present))
+            + "."
+        )
     for name in present:
         unknown = sorted(set(found[name]) - set(class_names))
         if found[name] and not unknown:
@@ -129,10 +142,17 @@ def _read_splits(
 def _is_unlabelled(folder: pathlib.Path) -> bool:
     """Returns whether a folder holds images and no class folders; one folder of its own name or "unknown" is no class."""
     inner = folder_scan.subfolders(folder)
-    if inner and [name.lower() for name in inner] not in ([folder.name.lower()], ["unknown"], ["unlabelled"], ["unlabeled"]):
+    if inner and [name.lower() for name in inner] not in (
+        [folder.name.lower()],
+        ["unknown"],
+        ["unlabelled"],
+        ["unlabeled"],
+    ):
         return False
     where = folder / inner[0] if inner else folder
-    return any(os.path.splitext(entry.name)[1].lower() in folder_scan.IMAGE_ENDINGS for entry in list(os.scandir(where)))
+    return any(
+        os.path.splitext(entry.name)[1].lower() in folder_scan.IMAGE_ENDINGS for entry in list(os.scandir(where))
+    )
 
 
 def _left_out_split(folder: pathlib.Path, found: dict[str, list[str]]) -> str:
@@ -146,7 +166,8 @@ def _unusable_split(folders: dict[str, pathlib.Path], name: str, unknown: list[s
         return (f"{folders[name]} has class folders that {folders['train']} has not: {datasets.abbreviate(unknown)}. "
                 "Both must have the same folder names.")
     return (f"{folders[name]} holds no images in class folders ({', '.join(folder_scan.IMAGE_ENDINGS[:3])}); there: "
-            f"{folder_scan.listing(folders[name])}. Its images have no labels: give them in a file ({name}.csv beside it, with a "
+            f"{folder_scan.listing(folders[name])}. Its images have no labels: give them in a file ({name}.csv "
+            "beside it, with a "
             f"file name and a label in each line), or give --data_dir={folders['train']}, which is then split 90/10.")
 
 
@@ -173,7 +194,8 @@ def _read_classes(
     for name, split in splits.items():
         if not len(split):
             raise errors.DataError(
-                f"{directory}: too few images for a 90/10 split, '{name}' got none. Make folders train and val yourself.")
+                f"{directory}: too few images for a 90/10 split, '{name}' got none. Make folders train and val "
+                "yourself.")
     return datasets.DataSet(
         directory.name, str(directory), class_names, splits, "validation", (note, *scan.notes), split_rule=split_rule)
 
@@ -187,19 +209,24 @@ def _check_no_splits(directory: pathlib.Path, class_names: tuple[str, ...], scan
     like_splits = [name for name in class_names if name.lower() in (*VALIDATION_NAMES, "training")]
     if like_splits:
         raise errors.DataError(
-            f"{directory} has folders that look like splits ({', '.join(like_splits)}) and none called train with class folders "
-            f"beside a validation folder; there: {folder_scan.listing(directory)}. Rename the folders to train and val, or give "
+            f"{directory} has folders that look like splits ({', '.join(like_splits)}) and none called train with "
+            "class folders "
+            f"beside a validation folder; there: {folder_scan.listing(directory)}. Rename the folders to train and "
+            "val, or give "
             f"the folder of the class folders as --data_dir.")
     inner = {name: tuple(each) for name, each in scan.nested.items()}
     alike = [name for name in inner if list(inner.values()).count(inner[name]) > 1]
     if len(alike) > 1 and len(alike) == len(class_names):
         raise errors.DataError(
-            f"{datasets.abbreviate(alike)} in {directory} hold the same class folders ({datasets.abbreviate(inner[alike[0]])}): "
-            "are they splits? Rename them to train and val (and test). If they are classes, move their images together.")
+            f"{datasets.abbreviate(alike)} in {directory} hold the same class folders "
+            f"({datasets.abbreviate(inner[alike[0]])}): "
+            "are they splits? Rename them to train and val (and test). If they are classes, move their images "
+            "together.")
     if len(class_names) == 1 and class_names[0] in inner:
         folder = directory / class_names[0]
         raise errors.DataError(
-            f"{directory} holds one folder only, {class_names[0]}, with {len(inner[class_names[0]])} folders of images in it. Are "
+            f"{directory} holds one folder only, {class_names[0]}, with {len(inner[class_names[0]])} folders of "
+            "images in it. Are "
             f"these the classes? Then type\n  {shell.command_line('train', data_dir=folder)}")
 
 
@@ -236,5 +263,6 @@ def held_out_count(count: int) -> int:
 SPLIT_RULES: dict[str, tuple[Callable[[dict[str, list[str]], pathlib.Path], set[str]], str]] = {
     "file_name": (_held_out_by_file_name, "Split 90/10 by a hash of each file's name: the same for ever."),
     "class_and_path": (
-        _held_out_by_class_and_path, "Split 90/10 in each class by a hash of class and path: the same for the same files."),
+        _held_out_by_class_and_path, "Split 90/10 in each class by a hash of class and path: the same for the same "
+            "files."),
 }

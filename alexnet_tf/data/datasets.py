@@ -59,7 +59,8 @@ class ImageSource(typing.Protocol):
         Args:
             blocks: As there.
             function: As there.
-            with_headers: Whether the function gets `image_headers.ordinary_shape`, int32 [2], after the label; (0, 0) where
+            with_headers: Whether the function gets `image_headers.ordinary_shape`, int32 [2], after the label; (0,
+                0) where
                 it costs too much to find out.
         """
 
@@ -79,7 +80,8 @@ def report_bad_image(problem: str, on_bad_image: str, count: int, total: int) ->
     problem = shell.printable(problem, keep="")
     if on_bad_image == "fail":
         raise errors.DataError(
-            f"An image cannot be read: {problem}.\nRemove or replace it, or go on without such images: --on_bad_image=skip.")
+            f"An image cannot be read: {problem}.\nRemove or replace it, or go on without such images: "
+            "--on_bad_image=skip.")
     if count > max(10, total // 10):
         raise errors.DataError(
             f"{count:,} of {total:,} images cannot be read, the last one: {problem}. That is more than a tenth: "
@@ -158,9 +160,11 @@ class DataSet:
         source: What it was prepared from, where it was prepared.
         resize: How the images were brought to 256 x 256, where they were prepared.
         statistics: What was measured on the training split, where it was prepared.
-        split_rule: How a folder without splits was divided, a key of `class_folders.SPLIT_RULES`; "file_name" also where
+        split_rule: How a folder without splits was divided, a key of `class_folders.SPLIT_RULES`; "file_name" also
+            where
             nothing was divided.
-        options: What else says which examples are meant: fields of `label_files.LabelOptions` and `tfds_datasets.TfdsKeys`.
+        options: What else says which examples are meant: fields of `label_files.LabelOptions` and
+            `tfds_datasets.TfdsKeys`.
     """
 
     name: str

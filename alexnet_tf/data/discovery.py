@@ -1,7 +1,9 @@
 """What is in a data directory: finds the images, their classes and splits, and reads encoded examples by index.
 
-Understood are a TFDS directory (what `prepare` writes is one), class folders with or without splits, images with a file of
-labels, and the files of ImageNet, CIFAR-10 and MNIST. Nothing is decoded here, and nothing is downloaded unless asked for.
+Understood are a TFDS directory (what `prepare` writes is one), class folders with or without splits, images with a file
+of
+labels, and the files of ImageNet, CIFAR-10 and MNIST. Nothing is decoded here, and nothing is downloaded unless asked
+for.
 """
 
 import dataclasses
@@ -39,19 +41,28 @@ into {data_dir}, as they are, then type
 
 
 def find_dataset(
-    data_dir: str, dataset: str | None = None, download: bool = False, *, is_whole: bool = False, for_prepare: bool = False,
-    split_rule: str = class_folders.SPLIT_RULE, options: Mapping[str, str | None] | None = None) -> datasets.DataSet:
+    data_dir: str,
+    dataset: str | None = None,
+    download: bool = False,
+    *,
+    is_whole: bool = False,
+    for_prepare: bool = False,
+    split_rule: str = class_folders.SPLIT_RULE,
+    options: Mapping[str, str | None] | None = None,
+) -> datasets.DataSet:
     """Finds the images in a directory.
 
     Args:
-        data_dir: A TFDS directory, folders of class folders for each split, one folder of class folders, images with a file
+        data_dir: A TFDS directory, folders of class folders for each split, one folder of class folders, images
+            with a file
             of labels, ImageNet's, CIFAR-10's or MNIST's own files.
         dataset: Name of a TFDS data set, where the directory is TFDS's.
         download: Whether TFDS may download and prepare the data set.
         is_whole: Whether one folder of class folders stays one split, "all", to measure on.
         for_prepare: Whether image formats that only `prepare` reads are images too.
         split_rule: How one folder of class folders is divided, a key of `class_folders.SPLIT_RULES`.
-        options: What else says which examples are meant: fields of `label_files.LabelOptions` and `tfds_datasets.TfdsKeys`.
+        options: What else says which examples are meant: fields of `label_files.LabelOptions` and
+            `tfds_datasets.TfdsKeys`.
 
     Returns:
         The data set.
@@ -63,7 +74,9 @@ def find_dataset(
     directory = pathlib.Path(data_dir).expanduser().resolve()
     if download and not dataset:
         raise errors.DataError("--download needs --dataset=NAME, the TFDS data set to fetch.")
-    chosen = _Options(dataset, is_whole, for_prepare, split_rule, {k: v for k, v in (options or {}).items() if v is not None})
+    chosen = _Options(
+        dataset, is_whole, for_prepare, split_rule, {k: v for k, v in (options or {}).items() if v is not None}
+    )
     if dataset and download:
         return _download(directory, dataset, chosen)
     try:
@@ -119,7 +132,8 @@ def _look_into(directory: pathlib.Path, chosen: _Options) -> datasets.DataSet:
 
 
 def load_run_dataset(
-    run_data: RunData, data_dir: str | None = None, dataset: str | None = None, *, any_classes: bool = False) -> datasets.DataSet:
+    run_data: RunData, data_dir: str | None = None, dataset: str | None = None, *, any_classes: bool = False
+) -> datasets.DataSet:
     """Finds the images that a run was trained on, or others with the same classes.
 
     Args:
@@ -138,11 +152,16 @@ def load_run_dataset(
         if where is None:
             raise errors.DataError("The run was imported and has no images. Say where some are: --data_dir=DIR.")
         if data_dir is None and not os.path.isdir(where):
-            raise errors.DataError(f"The run's images are no longer in {run_data.directory}. Say where: --data_dir=DIR.")
+            raise errors.DataError(f"The run's images are no longer in {run_data.directory}. Say where: "
+                "--data_dir=DIR.")
         is_foreign = data_dir is not None and not os.path.realpath(data_dir) == run_data.directory
         data = find_dataset(
-            where, dataset, is_whole=is_foreign, split_rule=class_folders.SPLIT_RULE if is_foreign else run_data.split_rule,
-            options=None if is_foreign else run_data.options)
+            where,
+            dataset,
+            is_whole=is_foreign,
+            split_rule=class_folders.SPLIT_RULE if is_foreign else run_data.split_rule,
+            options=None if is_foreign else run_data.options,
+        )
     if not any_classes and data.class_names != run_data.classes:
         if sorted(data.class_names) == sorted(run_data.classes) and len(set(data.class_names)) == len(data.class_names):
             return _in_order(data, run_data.classes)
@@ -166,8 +185,11 @@ def _in_order(data: datasets.DataSet, class_names: tuple[str, ...]) -> datasets.
     """Returns a data set with its classes in another order: they are matched by their names."""
     new_labels = np.array([class_names.index(name) for name in data.class_names], "int32")
     return dataclasses.replace(
-        data, class_names=class_names, splits={name: split.with_label_order(new_labels) for name, split in data.splits.items()},
-        notes=(*data.notes, "The classes stand in another order than the run's: they are matched by their names."))
+        data,
+        class_names=class_names,
+        splits={name: split.with_label_order(new_labels) for name, split in data.splits.items()},
+        notes=(*data.notes, "The classes stand in another order than the run's: they are matched by their names."),
+    )
 
 
 def _what_is_expected(directory: pathlib.Path, dataset: str | None) -> str:
@@ -240,7 +262,9 @@ def synthetic_dataset(directory: str | None = None, images_per_class: int = 400)
             synthetic.write_all(directory, {"train": images_per_class, "val": images_per_class // 10})
         except OSError as error:
             if not os.path.isdir(directory):  # Else another process was faster.
-                raise errors.DataError(f"The try-out images cannot be written to {directory}: {error.strerror}.") from error
+                raise errors.DataError(
+                    f"The try-out images cannot be written to {directory}: {error.strerror}."
+                ) from error
     data = find_dataset(directory)
     return dataclasses.replace(data, name=SYNTHETIC, notes=(
         "Drawn by this program to try things out: textured shapes, not photographs. What is learned here is no result.",

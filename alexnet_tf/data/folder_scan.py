@@ -16,8 +16,27 @@ IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".jfif", ".jpe")
 
 # Other endings of images: a class that has such files only is not an empty one.
 _UNSUPPORTED_ENDINGS = (
-    ".arw", ".cr2", ".cr3", ".dng", ".eps", ".exr", ".ico", ".jp2", ".jxl", ".nef", ".npy", ".orf", ".pgm", ".ppm", ".psd",
-    ".raf", ".raw", ".rw2", ".svg", ".tga")
+    ".arw",
+    ".cr2",
+    ".cr3",
+    ".dng",
+    ".eps",
+    ".exr",
+    ".ico",
+    ".jp2",
+    ".jxl",
+    ".nef",
+    ".npy",
+    ".orf",
+    ".pgm",
+    ".ppm",
+    ".psd",
+    ".raf",
+    ".raw",
+    ".rw2",
+    ".svg",
+    ".tga",
+)
 
 # Folders that other programs leave behind; hidden ones are none of the data either.
 _JUNK_FOLDERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
@@ -33,7 +52,8 @@ class FolderScan:
         classes: {class name: sorted image files}.
         notes: Lines about what is left out.
         other_formats: {class name: number of images that only `prepare` reads}.
-        nested: {class name: folders inside it that hold its images}, where there are at least two and no image beside them.
+        nested: {class name: folders inside it that hold its images}, where there are at least two and no image
+            beside them.
     """
 
     classes: dict[str, list[str]] = dataclasses.field(default_factory=dict)
@@ -85,11 +105,13 @@ def scan(folder: os.PathLike[str] | str, *, for_prepare: bool = False) -> Folder
     if others:
         result.notes.append(f"Left out, being no JPEG or PNG files: {len(others):,}, such as {min(others)}.")
     if empty:
-        result.notes.append(f"Left out, being class folders without an image: {len(empty):,}: {datasets.abbreviate(empty)}.")
+        result.notes.append(f"Left out, being class folders without an image: {len(empty):,}: "
+            f"{datasets.abbreviate(empty)}.")
     if result.nested:
         name, folders = next(iter(result.nested.items()))
         result.notes.append(
-            f"The images of folders inside a class folder belong to that class: {name} joins {datasets.abbreviate(folders)}"
+            f"The images of folders inside a class folder belong to that class: {name} joins "
+            f"{datasets.abbreviate(folders)}"
             + (f", and so do {len(result.nested) - 1} other classes." if len(result.nested) > 1 else "."))
     return result
 
@@ -156,7 +178,8 @@ def check_class_name(name: str, where: str) -> None:
     if not name.strip() or any(ord(character) < 32 or 127 <= ord(character) < 160 or "\udc80" <= character <= "\udcff"
                                for character in name):
         raise errors.DataError(
-            f"The class name {name!r} ({where!r}) is blank, is not UTF-8, or holds a control character such as a newline. "
+            f"The class name {name!r} ({where!r}) is blank, is not UTF-8, or holds a control character such as a "
+            "newline. "
             "Rename it.")
 
 
@@ -166,7 +189,8 @@ def _check_not_vanished(name: str, path: str, files: Sequence[str]) -> None:
     if images:
         text = ", ".join(f"{count:,} {ending}" for ending, count in sorted(images.items()))
         raise errors.DataError(
-            f"Class {name!r} would be missing: {path} holds no JPEG or PNG image, but {text}. Convert them, or move the "
+            f"Class {name!r} would be missing: {path} holds no JPEG or PNG image, but {text}. Convert them, or "
+            "move the "
             "folder away.")
 
 
@@ -190,7 +214,8 @@ def check_formats(scans: Sequence[FolderScan], directory: os.PathLike[str] | str
     if counts:
         classes = datasets.abbreviate([f"{count:,} of {name}" for name, count in sorted(counts.items())])
         raise errors.DataError(
-            f"{directory} has images that training does not read from their files, such as WebP, BMP, TIFF, GIF or HEIC: "
+            f"{directory} has images that training does not read from their files, such as WebP, BMP, TIFF, GIF or "
+            "HEIC: "
             f"{classes}. Convert all images once and train on the result:\n"
             f"  {other_formats.prepare_command(directory)}")
 

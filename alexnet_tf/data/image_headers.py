@@ -15,7 +15,8 @@ MAX_PIXELS = 100_000_000
 # A progressive JPEG usually has about ten scans, each of which passes over the whole image; a thousand take minutes.
 MAX_SCANS = 32
 
-# Pillow's, OpenCV's and so Caffe's and torchvision's: the same pixels to the bit, at the same speed. TensorFlow's default
+# Pillow's, OpenCV's and so Caffe's and torchvision's: the same pixels to the bit, at the same speed. TensorFlow's
+# default
 # differs from them by one grey level on average and 24 at most.
 DCT_METHOD = "INTEGER_ACCURATE"
 
@@ -85,8 +86,12 @@ def inspect_header(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Ten
     is_plain = tf.cond(
         is_jpeg, lambda: _is_ordinary_jpeg(image_bytes), lambda: _is_ordinary_png(image_bytes))
     image_bytes, orientation = tf.cond(
-        is_plain, lambda: (image_bytes, tf.constant(1)),
-        lambda: tf.cond(is_jpeg, lambda: _inspect_jpeg(image_bytes, shape), lambda: (image_bytes, _png_orientation(image_bytes))))
+        is_plain,
+        lambda: (image_bytes, tf.constant(1)),
+        lambda: tf.cond(
+            is_jpeg, lambda: _inspect_jpeg(image_bytes, shape), lambda: (image_bytes, _png_orientation(image_bytes))
+        ),
+    )
     return image_bytes, shape, orientation
 
 
@@ -94,7 +99,8 @@ def ordinary_shape(image_bytes: bytes) -> tuple[int, int]:
     """Returns height and width of a JPEG for which `inspect_header` finds nothing to do, else (0, 0).
 
     That is one that is upright, has a single scan of all components, its end marker and a permitted size. In Python it
-    takes microseconds and in the graph more than ten times as long: where training reads files anyway, it skips the graph's look.
+    takes microseconds and in the graph more than ten times as long: where training reads files anyway, it skips the
+    graph's look.
     """
     if image_bytes[:3] != b"\xff\xd8\xff" or image_bytes[-2:] != _END_OF_IMAGE:
         return 0, 0

@@ -27,7 +27,11 @@ def find(directory: pathlib.Path) -> datasets.DataSet | None:
                  and (directory / each / "val").is_dir()), None)
     if root is None or folder_scan.subfolders(root / "val"):
         return None
-    numbered = {entry.path: match for entry in list(os.scandir(root / "val")) if (match := _VALIDATION_NAME.fullmatch(entry.name))}
+    numbered = {
+        entry.path: match
+        for entry in list(os.scandir(root / "val"))
+        if (match := _VALIDATION_NAME.fullmatch(entry.name))
+    }
     if not numbered:
         return None
     scan = folder_scan.scan(root / "train")
@@ -40,7 +44,8 @@ def find(directory: pathlib.Path) -> datasets.DataSet | None:
         raise errors.DataError(f"{root / 'val'} holds no image of the {len(class_names)} classes of {root / 'train'}.")
     notes = ["The labels of the numbered validation images are those of ILSVRC2012."]
     if len(labelled) < len(numbered):
-        notes.append(f"{len(numbered) - len(labelled):,} validation images are left out: their classes are not in train.")
+        notes.append(f"{len(numbered) - len(labelled):,} validation images are left out: their classes are not in "
+            "train.")
     if (root / "test").is_dir():
         notes.append(f"{root / 'test'} is left out: its images have no labels.")
     paths, labels = zip(*labelled)

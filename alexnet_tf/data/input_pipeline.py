@@ -1,7 +1,8 @@
 """From examples by index to batches: one pipeline for training, one for evaluation.
 
 Order and augmentation are a function of (seed, epoch, index) alone: the same on any number of threads, and after any
-resume without reading what went before. What one image goes through is in `preprocessing`; what is on disk in `datasets`.
+resume without reading what went before. What one image goes through is in `preprocessing`; what is on disk in
+`datasets`.
 """
 
 import concurrent.futures
@@ -47,7 +48,8 @@ def make_train_dataset(
     replacements = None if not skipped else tf.constant(_replacements(len(split), skipped))
 
     @tf.autograph.experimental.do_not_convert
-    def plan(first_place: tf.Tensor) -> tuple[tf.Tensor, ...]:  # A block of places in the worker's own epoch is one of positions in everybody's.
+    # A block of places in the worker's own epoch is one of positions in everybody's.
+    def plan(first_place: tf.Tensor) -> tuple[tf.Tensor, ...]:
         position = first_place // share * recipe.batch_size + worker * share + first_place % share
         positions = position + tf.range(block_size, dtype=tf.int64)
         indices = _order(positions, seed, epoch, len(split))
@@ -66,8 +68,14 @@ def make_train_dataset(
         *header, draws = others if colour_pca is None else others[:-1]
         noise = () if colour_pca is None else others[-1:]
         image = preprocessing.train_image(
-            image_bytes, draws, image_size=image_size, crop=recipe.crop, resize=recipe.resize, is_square=split.is_square,
-            header=header[0] if header else None)
+            image_bytes,
+            draws,
+            image_size=image_size,
+            crop=recipe.crop,
+            resize=recipe.resize,
+            is_square=split.is_square,
+            header=header[0] if header else None,
+        )
         return ((image, *noise) if noise else image), label
 
     blocks = tf.data.Dataset.range(first_step * share, steps * share, block_size).map(plan)
@@ -80,10 +88,13 @@ def _block_size(share: int) -> int:
     return next((size for size in range(tfrecords.BLOCK_SIZE, 7, -1) if share % size == 0), share)
 
 
-def _draws(distribution: Callable[..., tf.Tensor], count: int, seed: int, epoch: int, position: tf.Tensor, stream: int = 0) -> tf.Tensor:
+def _draws(
+    distribution: Callable[..., tf.Tensor], count: int, seed: int, epoch: int, position: tf.Tensor, stream: int = 0
+) -> tf.Tensor:
     """Draws four numbers for each of some consecutive positions, float32 [count, 4]: the same however they are divided.
 
-    Philox counts: a counter gives four numbers, so a position's are those of its own counter. One call for a block costs
+    Philox counts: a counter gives four numbers, so a position's are those of its own counter. One call for a block
+    costs
     a tenth of one call for each image.
     """
     purpose = int(distribution is tf.raw_ops.StatelessRandomNormalV2)
@@ -243,7 +254,13 @@ def why_unreadable(split: datasets.ImageSource, index: int) -> str | None:
 
 
 def batch_indices(
-    split: datasets.ImageSource, recipe: recipes.Recipe, *, seed: int, epoch: int, step: int, skipped: Sequence[int] = ()
+    split: datasets.ImageSource,
+    recipe: recipes.Recipe,
+    *,
+    seed: int,
+    epoch: int,
+    step: int,
+    skipped: Sequence[int] = (),
 ) -> list[int]:
     """Returns which examples make the batch of a step of an epoch (of all workers), in their order."""
     positions = tf.range(step * recipe.batch_size, (step + 1) * recipe.batch_size, dtype=tf.int64)

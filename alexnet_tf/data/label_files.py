@@ -1,6 +1,7 @@
 """Labels in a file: CSV, TSV, text or JSON lines beside images that lie in no class folders.
 
-Columns are found by looking: the image's is the one whose values name files, with or without folder and ending; the label's
+Columns are found by looking: the image's is the one whose values name files, with or without folder and ending; the
+label's
 is called so, or is the only other one. Which split an image belongs to is said by a file for each split (`train.csv`,
 `val.csv`), by a column `split`, or else by a hash.
 """
@@ -25,7 +26,19 @@ _NAMES = ("labels", "train_labels", "trainlabels", "train", "training", "annotat
 
 _SPLIT_NAMES = {"val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
 
-_LABEL_COLUMNS = ("label", "labels", "class", "class_name", "category", "target", "breed", "species", "level", "diagnosis", "y")
+_LABEL_COLUMNS = (
+    "label",
+    "labels",
+    "class",
+    "class_name",
+    "category",
+    "target",
+    "breed",
+    "species",
+    "level",
+    "diagnosis",
+    "y",
+)
 
 _SPLIT_COLUMNS = ("split", "set", "subset", "partition", "fold")
 
@@ -145,12 +158,17 @@ def _examples(
     """
     rows, header = _rows(path)
     image_column = _column(options.image_column, "image_column", header, path, images.column_of(rows))
-    label_column = _column(options.label_column, "label_column", header, path, _label_column(header, rows, image_column))
-    split_column = next((header.index(name) for name in header if name.lower() in _SPLIT_COLUMNS), None) if header else None
+    label_column = _column(
+        options.label_column, "label_column", header, path, _label_column(header, rows, image_column)
+    )
+    split_column = (
+        next((header.index(name) for name in header if name.lower() in _SPLIT_COLUMNS), None) if header else None
+    )
     examples, missing = [], []
     for row in rows:
         if len(row) <= max(image_column, label_column):
-            raise errors.DataError(f"{path} has a line with {len(row)} columns, {row}; at least {max(image_column, label_column) + 1} "
+            raise errors.DataError(f"{path} has a line with {len(row)} columns, {row}; at least "
+                f"{max(image_column, label_column) + 1} "
                                    "are needed.")
         image = images.find(row[image_column])
         name = row[label_column].strip()
@@ -209,7 +227,8 @@ def _column(
             return int(given)
         raise errors.DataError(f"--{flag}={given}: {there}.")
     if found is None:
-        raise errors.DataError(f"{there}; which one is meant is not clear. Name it: --{flag}=NAME (or its number, from 0).")
+        raise errors.DataError(f"{there}; which one is meant is not clear. Name it: --{flag}=NAME (or its number, "
+            "from 0).")
     return found
 
 
@@ -261,7 +280,9 @@ def _class_order(examples: Sequence[tuple[tuple[str, str], str]]) -> Callable[[s
     return (lambda name: (int(name), name)) if is_numeric else (lambda name: (0, name))
 
 
-def _held_out(examples: Sequence[tuple[tuple[str, str], str]], directory: pathlib.Path) -> list[tuple[tuple[str, str], str]]:
+def _held_out(
+    examples: Sequence[tuple[tuple[str, str], str]], directory: pathlib.Path
+) -> list[tuple[tuple[str, str], str]]:
     """Puts a tenth of each class into "val", by the rule of class folders."""
     classes: dict[str, list[str]] = {}
     for (path, name), _ in examples:

@@ -1,6 +1,7 @@
 """Images that TensorFlow's decoders do not read: WebP, BMP, TIFF, the first frame of a GIF, HEIC and AVIF.
 
-Pillow decodes them (HEIC only with the package `pillow-heif`) and they go on as PNG, upright. `prepare` and `predict` do
+Pillow decodes them (HEIC only with the package `pillow-heif`) and they go on as PNG, upright. `prepare` and `predict`
+do
 so; training reads JPEG and PNG from their files and everything else from what was prepared.
 """
 
@@ -45,7 +46,8 @@ def as_readable(image_bytes: bytes) -> bytes:
         with PIL.Image.open(io.BytesIO(image_bytes)) as image:
             if image.width * image.height > image_headers.MAX_PIXELS:
                 raise UnreadableImage(
-                    f"the header declares {image.width} x {image.height} pixels; at most {image_headers.MAX_PIXELS:,} are read")
+                    f"the header declares {image.width} x {image.height} pixels; at most "
+                    f"{image_headers.MAX_PIXELS:,} are read")
             upright = PIL.ImageOps.exif_transpose(image)
             file = io.BytesIO()
             _rgb(upright).save(file, "png", compress_level=1)

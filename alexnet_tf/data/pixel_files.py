@@ -1,6 +1,7 @@
 """Data sets that come as arrays of pixels: CIFAR-10's batches (Python's and binary) and MNIST's idx files.
 
-The files are read as their authors publish them, also inside `cifar-10-python.tar.gz` and `*.gz`. An image is handed on as
+The files are read as their authors publish them, also inside `cifar-10-python.tar.gz` and `*.gz`. An image is handed on
+as
 PNG, made where it is read, so that everything after that treats it as any other image.
 """
 
@@ -108,7 +109,9 @@ def find(directory: pathlib.Path) -> datasets.DataSet | None:
     return None
 
 
-def _data_set(name: str, directory: pathlib.Path, class_names: tuple[str, ...], splits: dict[str, PixelArrays]) -> datasets.DataSet:
+def _data_set(
+    name: str, directory: pathlib.Path, class_names: tuple[str, ...], splits: dict[str, PixelArrays]
+) -> datasets.DataSet:
     return datasets.DataSet(name, str(directory), class_names, splits, "test", (class_folders.CHOSEN_ON_TEST,))
 
 
@@ -148,8 +151,11 @@ def _cifar_contents(directory: pathlib.Path) -> Callable[[str], tuple[str, bytes
         path = directory / archive
         if path.is_file():
             with tarfile.open(path) as tar:
-                contents = {os.path.splitext(os.path.basename(member.name))[0]: file.read() for member in tar
-                            if (file := tar.extractfile(member)) is not None and "batch" in os.path.basename(member.name)}
+                contents = {
+                    os.path.splitext(os.path.basename(member.name))[0]: file.read()
+                    for member in tar
+                    if (file := tar.extractfile(member)) is not None and "batch" in os.path.basename(member.name)
+                }
             return lambda name: (str(path), contents[name], "binary" in archive)
     return None
 
@@ -187,7 +193,8 @@ def _idx(directory: pathlib.Path) -> datasets.DataSet | None:
         files = tuple(f"{start}-{what}-ubyte" for what in ("images-idx3", "labels-idx1"))
         missing = [name for name in files if name not in names]
         if missing:
-            raise errors.DataError(f"{directory / missing[0]} is missing; MNIST has four files: images and labels of train and t10k.")
+            raise errors.DataError(f"{directory / missing[0]} is missing; MNIST has four files: images and labels "
+                "of train and t10k.")
         paths = tuple(names[name] for name in files)
         images, labels = (_read_idx(path) for path in paths)
         if images.ndim != 3 or labels.shape != images.shape[:1]:

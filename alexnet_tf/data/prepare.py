@@ -34,8 +34,15 @@ _OLD_JOB = {"split_rule": "file_name"}
 
 
 def prepare(
-    data: datasets.DataSet, output_dir: str | os.PathLike[str], *, resize: str = "paper", quality: int = 95, processes: int = 1,
-    on_bad_image: str = "fail", initializer: Callable[[], None] = prepare_images.set_up_process) -> tuple[dict, bool]:
+    data: datasets.DataSet,
+    output_dir: str | os.PathLike[str],
+    *,
+    resize: str = "paper",
+    quality: int = 95,
+    processes: int = 1,
+    on_bad_image: str = "fail",
+    initializer: Callable[[], None] = prepare_images.set_up_process,
+) -> tuple[dict, bool]:
     """Writes every image of a data set as a JPEG of 256 x 256 pixels into TFRecord files that TFDS reads.
 
     EXIF rotation is applied. Large images are scaled down with TensorFlow's antialiased triangle filter, which is the
@@ -107,7 +114,9 @@ def _read_json(path: pathlib.Path) -> dict:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
-        raise errors.DataError(f"{path} is damaged ({error}). Delete {path.parent} and type the command again.") from error
+        raise errors.DataError(
+            f"{path} is damaged ({error}). Delete {path.parent} and type the command again."
+        ) from error
 
 
 def _check_same_job(before: dict, now: dict, directory: pathlib.Path) -> None:
@@ -200,10 +209,15 @@ def _complete(data: datasets.DataSet, directory: pathlib.Path, job: dict) -> Non
 def _write_tfds_metadata(data: datasets.DataSet, directory: pathlib.Path, splits: dict[str, dict]) -> None:
     import tensorflow_datasets as tfds
 
-    features = tfds.features.FeaturesDict({
-        "image": tfds.features.Image(shape=(architectures.SQUARE_SIZE, architectures.SQUARE_SIZE, 3), encoding_format="jpeg"),
-        "label": tfds.features.ClassLabel(names=data.class_names),
-        "file_name": tfds.features.Text()})
+    features = tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(
+                shape=(architectures.SQUARE_SIZE, architectures.SQUARE_SIZE, 3), encoding_format="jpeg"
+            ),
+            "label": tfds.features.ClassLabel(names=data.class_names),
+            "file_name": tfds.features.Text(),
+        }
+    )
     infos = [
         tfds.core.SplitInfo(name=name, shard_lengths=split["shard_lengths"], num_bytes=sum(split["sizes"]))
         for name, split in splits.items()]

@@ -68,7 +68,8 @@ def _decode_png(image_bytes: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
 
 
 def _decode_jpeg_window(
-    image_bytes: tf.Tensor, window: tf.Tensor, shape: tf.Tensor, orientation: tf.Tensor | None, ratio: int = 1) -> tf.Tensor:
+    image_bytes: tf.Tensor, window: tf.Tensor, shape: tf.Tensor, orientation: tf.Tensor | None, ratio: int = 1
+) -> tf.Tensor:
     """Decodes a window of the upright image; `shape` is that of the stored one, and both are scaled by 1 / ratio."""
     def decoded(window: tf.Tensor) -> tf.Tensor:
         return tf.io.decode_and_crop_jpeg(image_bytes, window, channels=3, ratio=ratio, dct_method=DCT_METHOD)

@@ -34,7 +34,11 @@ def write_shard(path: pathlib.Path, results: Iterable[prepare_images.Result], so
                     writer.write(record)
                     # A record is its length (8 bytes), that number's checksum (4), the data, and its checksum (4).
                     values = (
-                        position + 12 + record.index(image.jpeg), len(image.jpeg), image.label, google_crc32c.value(image.jpeg))
+                        position + 12 + record.index(image.jpeg),
+                        len(image.jpeg),
+                        image.label,
+                        google_crc32c.value(image.jpeg),
+                    )
                     for column, value in zip(columns.values(), values, strict=True):
                         column.append(value)
                     rotated += image.is_rotated
@@ -45,9 +49,19 @@ def write_shard(path: pathlib.Path, results: Iterable[prepare_images.Result], so
         os.fsync(file.fileno())
     os.replace(temporary, path)
     arrays: dict[str, typing.Any] = {name: np.array(columns[name], dtype) for name, dtype in ARRAYS.items()}
-    atomic_files.atomic_write(summary_of(path), lambda file: np.savez(
-        file, **arrays, size=position, rotated=rotated, skipped=json.dumps(skipped), images=sums.images, pixels=sums.pixels,
-        products=sums.products))
+    atomic_files.atomic_write(
+        summary_of(path),
+        lambda file: np.savez(
+            file,
+            **arrays,
+            size=position,
+            rotated=rotated,
+            skipped=json.dumps(skipped),
+            images=sums.images,
+            pixels=sums.pixels,
+            products=sums.products,
+        ),
+    )
 
 
 def summary_of(path: pathlib.Path) -> pathlib.Path:

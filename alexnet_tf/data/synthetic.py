@@ -79,15 +79,20 @@ def _shape(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray
     center = rng.uniform(0.4, 0.6, 2) * SIZE
     angle = np.arctan2(y - center[1], x - center[0]) + rng.uniform(0, 2 * np.pi)
     edge = np.cos(np.pi / sides) / np.cos(angle % (2 * np.pi / sides) - np.pi / sides)
-    return _soften(radius * max(edge.min(), 1.1 - 0.1 * sides / 6) ** -0.5 * edge - np.hypot(x - center[0], y - center[1]))
+    return _soften(
+        radius * max(edge.min(), 1.1 - 0.1 * sides / 6) ** -0.5 * edge - np.hypot(x - center[0], y - center[1])
+    )
 
 
 def _background(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Returns a smooth landscape of two colours."""
     first, second = rng.uniform(0, 255, (2, 3))
     height = sum(
-        np.sin(rng.uniform(0.2, 3) * 2 * np.pi * x / SIZE + rng.uniform(-3, 3) * 2 * np.pi * y / SIZE + rng.uniform(0, 6))
-        for _ in range(3))
+        np.sin(
+            rng.uniform(0.2, 3) * 2 * np.pi * x / SIZE + rng.uniform(-3, 3) * 2 * np.pi * y / SIZE + rng.uniform(0, 6)
+        )
+        for _ in range(3)
+    )
     blend = np.asarray(0.5 + height / 6)[..., None]
     return first * blend + second * (1 - blend)
 

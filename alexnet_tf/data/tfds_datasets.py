@@ -73,7 +73,8 @@ def open_dataset(builder: typing.Any, keys: TfdsKeys = TfdsKeys()) -> datasets.D
         splits["train"], splits["validation"] = tfrecords.hold_out(splits["train"])
         validation = "validation"
         notes.append("Only a train split is there: every tenth example is held out." if not others else
-                     f"No split is called {', '.join(class_folders.VALIDATION_NAMES)} (there: {', '.join(others)}): every tenth "
+                     f"No split is called {', '.join(class_folders.VALIDATION_NAMES)} (there: "
+                     f"{', '.join(others)}): every tenth "
                      "example of train is held out.")
     elif validation == "test":
         notes.append(class_folders.CHOSEN_ON_TEST)
@@ -97,14 +98,18 @@ def supervised_keys(builder: typing.Any, keys: TfdsKeys = TfdsKeys()) -> tuple[s
     others = [key for key, feature in features.items() if _may_be_label(feature)]
     image_key = keys.image_key or next((key for key in images if key in supervised), next(iter(images), None))
     label_key = keys.label_key or next(
-        (key for key in (*classes, *others) if key in supervised), next(iter(classes), others[0] if len(others) == 1 else None))
+        (key for key in (*classes, *others) if key in supervised),
+        next(iter(classes), others[0] if len(others) == 1 else None),
+    )
     if image_key is None or label_key is None:
         raise errors.DataError(
-            f"{builder.name} is no image classification set: an Image and a ClassLabel, text or integer feature are needed; "
+            f"{builder.name} is no image classification set: an Image and a ClassLabel, text or integer feature "
+            "are needed; "
             f"it has {dict(features)}. If they are there, name them: --image_key=NAME --label_key=NAME.")
     if image_key not in images or label_key not in (*classes, *others):
         raise errors.DataError(
-            f"{builder.name} has the images {', '.join(images) or 'none'} and the labels {', '.join((*classes, *others)) or 'none'}; "
+            f"{builder.name} has the images {', '.join(images) or 'none'} and the labels "
+            f"{', '.join((*classes, *others)) or 'none'}; "
             f"--image_key={image_key} --label_key={label_key} are not of them.")
     return image_key, label_key
 
@@ -117,11 +122,17 @@ def _may_be_label(feature: typing.Any) -> bool:
         return False
     if isinstance(feature, tfds.features.Text):
         return True
-    is_scalar = getattr(feature, "shape", None) == () and isinstance(feature, (tfds.features.Scalar, tfds.features.Tensor))
-    return is_scalar and (np.issubdtype(feature.np_dtype, np.integer) or feature.np_dtype in (np.object_, np.str_, np.bytes_))
+    is_scalar = getattr(feature, "shape", None) == () and isinstance(
+        feature, (tfds.features.Scalar, tfds.features.Tensor)
+    )
+    return is_scalar and (
+        np.issubdtype(feature.np_dtype, np.integer) or feature.np_dtype in (np.object_, np.str_, np.bytes_)
+    )
 
 
-def _with_found_classes(splits: Mapping[str, tfrecords.Records]) -> tuple[tuple[str, ...], dict[str, tfrecords.Records]]:
+def _with_found_classes(
+    splits: Mapping[str, tfrecords.Records],
+) -> tuple[tuple[str, ...], dict[str, tfrecords.Records]]:
     """Reads every record's label, which is a text or an integer; returns (class names, the splits with labels)."""
     values = {name: _label_values(split) for name, split in splits.items()}
     found = {each for each in values["train"] if each}
@@ -137,7 +148,9 @@ def _with_found_classes(splits: Mapping[str, tfrecords.Records]) -> tuple[tuple[
 
 def _label_values(split: tfrecords.Records) -> list[str]:
     blocks = tf.data.Dataset.range(len(split)).batch(reading.BLOCK_SIZE)
-    examples = split.examples(blocks, lambda _, label: label if label.dtype == tf.string else tf.strings.as_string(label))
+    examples = split.examples(
+        blocks, lambda _, label: label if label.dtype == tf.string else tf.strings.as_string(label)
+    )
     return [value.decode("utf-8", "replace").strip() for value in examples.as_numpy_iterator()]
 
 
@@ -185,10 +198,14 @@ def _builder(directory: str) -> typing.Any:
 
 
 def open_prepared(
-    directory: pathlib.Path, preparation: dict, splits: Mapping[str, tfrecords.Records], statistics: tfrecords.Statistics
+    directory: pathlib.Path,
+    preparation: dict,
+    splits: Mapping[str, tfrecords.Records],
+    statistics: tfrecords.Statistics,
 ) -> datasets.DataSet:
     """Returns what `prepare` wrote, from what `tfrecords.read_prepared` found."""
-    notes = [f"Prepared at {architectures.SQUARE_SIZE} pixels (--resize={preparation['resize']}) from {preparation['source']}; its own "
+    notes = [f"Prepared at {architectures.SQUARE_SIZE} pixels (--resize={preparation['resize']}) from "
+        f"{preparation['source']}; its own "
              "mean and colours are used."]
     if preparation["validation"] == "test":
         notes.append(class_folders.CHOSEN_ON_TEST)

@@ -1,6 +1,7 @@
 """Examples inside larger files, reached by their offsets: TFRecords of TFDS, those that `prepare` wrote, tar files.
 
-Which data set is meant is decided in `discovery`; nothing is decoded here. Where a checksum is known, it is verified with
+Which data set is meant is decided in `discovery`; nothing is decoded here. Where a checksum is known, it is verified
+with
 every read.
 """
 
@@ -150,7 +151,9 @@ class Relabelled:
     def __call__(self, record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:  # noqa: D102
         assert self.parse is not None
         image_bytes, label = self.parse(record)
-        return image_bytes, tf.where(label < 0, -1, tf.gather(tf.constant(self.new_labels, tf.int32), tf.maximum(label, 0)))
+        return image_bytes, tf.where(
+            label < 0, -1, tf.gather(tf.constant(self.new_labels, tf.int32), tf.maximum(label, 0))
+        )
 
 
 def masked_checksum(content: bytes) -> int:
@@ -205,7 +208,8 @@ def read_prepared(directory: pathlib.Path) -> tuple[dict, dict[str, Records], St
     """Reads what `prepare` wrote, without TFDS.
 
     Returns:
-        (preparation.json, the splits, the statistics of the training split), or None if the directory holds no such set.
+        (preparation.json, the splits, the statistics of the training split), or None if the directory holds no such
+        set.
 
     Raises:
         DataError: If a file is missing or has another length than it had.
@@ -219,7 +223,9 @@ def read_prepared(directory: pathlib.Path) -> tuple[dict, dict[str, Records], St
             raise ValueError(f"it lacks {', '.join(sorted(missing))}")
         with open(directory / INDEX, "rb") as file, np.load(file) as index:  # np.load alone leaves a damaged one open.
             arrays = dict(index)
-        splits = {name: _prepared_split(directory, name, split, arrays) for name, split in preparation["splits"].items()}
+        splits = {
+            name: _prepared_split(directory, name, split, arrays) for name, split in preparation["splits"].items()
+        }
         statistics = Statistics(
             mean_image=arrays["mean_image"],
             **{field: preparation["statistics"][field] for field in ("mean_pixel", "pca_stdevs", "pca_vectors")})
@@ -247,4 +253,11 @@ def _prepared_split(directory: pathlib.Path, name: str, split: dict, arrays: dic
     if checksums is not None and len(checksums) != images:
         raise ValueError(f"{name} has {images} places and {len(checksums)} checksums")
     return Records(
-        paths, fields["file_of"], fields["offsets"], fields["lengths"], fields["labels"], is_square=True, checksums=checksums)
+        paths,
+        fields["file_of"],
+        fields["offsets"],
+        fields["lengths"],
+        fields["labels"],
+        is_square=True,
+        checksums=checksums,
+    )

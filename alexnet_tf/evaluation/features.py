@@ -125,7 +125,8 @@ def write_features(
     extract, layers, shape = make_extractor(model, architecture, request.layer)
     split, source = _find_images(run_config.data, request)
     width = math.prod(shape)
-    say(f"{request.layer} of {run} ({architecture.name}, {request.checkpoint} checkpoint, after epoch {state['epoch']}): "
+    say(f"{request.layer} of {run} ({architecture.name}, {request.checkpoint} checkpoint, after epoch "
+        f"{state['epoch']}): "
         f"{' and '.join(layers)}, {' x '.join(map(str, shape))} numbers an image")
     say(f"{source.pop('title')}: {len(split):,} images")
     skipped: dict[int, str] = {}
@@ -146,7 +147,8 @@ def write_features(
             "weights": digest_weights(model), **source}
         atomic_files.atomic_write(output, lambda file: npz_stream.write(file, members))
     left_out = f" ({len(skipped):,} left out)" if skipped else ""
-    say(f"Wrote {output}: {len(labels):,} images{left_out}, {os.path.getsize(output) / 1e6:,.1f} MB, {speed:.0f} images/s")
+    say(f"Wrote {output}: {len(labels):,} images{left_out}, {os.path.getsize(output) / 1e6:,.1f} MB, {speed:.0f} "
+        "images/s")
 
 
 def _find_images(run_data: RunData, request: FeatureOptions):
@@ -154,7 +156,9 @@ def _find_images(run_data: RunData, request: FeatureOptions):
     if request.images:
         if request.data_dir or request.dataset or request.split:
             raise errors.UserError("Give either image files, or --data_dir (with --dataset and --split).")
-        split = datasets.ImageFiles(tuple(map(os.path.abspath, request.images)), np.full(len(request.images), -1, "int32"))
+        split = datasets.ImageFiles(
+            tuple(map(os.path.abspath, request.images)), np.full(len(request.images), -1, "int32")
+        )
         return split, {"title": "Files", "classes": np.array([], "<U1"), "data_dir": "", "split": "", "fingerprint": ""}
     data = discovery.load_run_dataset(run_data, request.data_dir, request.dataset, any_classes=True)
     name = request.split or ("train" if "train" in data.splits else data.validation)

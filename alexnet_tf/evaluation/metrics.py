@@ -19,7 +19,8 @@ class Evaluation:
         loss: Mean cross-entropy, in nats; over ten crops, of their mean probabilities.
         top1_error: Fraction in [0, 1] whose most probable class is wrong.
         top5_error: Fraction whose label is not among the five most probable; None for five classes or fewer.
-        confusion: int64 [classes, classes], rows are labels, columns predictions; outputs that are no number are left out.
+        confusion: int64 [classes, classes], rows are labels, columns predictions; outputs that are no number are
+            left out.
     """
 
     examples: int
@@ -38,7 +39,8 @@ def make_predictor(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
         model: From `alexnet.build_model`.
     """
     size = model.input_shape[1]
-    normalize = model.get_layer("normalize")  # It takes the bytes as they are; the model would make float32 of them first.
+    # It takes the bytes as they are; the model would make float32 of them first.
+    normalize = model.get_layer("normalize")
     network = keras.Model(normalize.output, model.output)
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, size, size, 3], tf.uint8)], autograph=False)
@@ -89,5 +91,9 @@ def evaluate(
     if not examples:
         raise ValueError("There are no examples to evaluate.")
     return Evaluation(
-        examples=int(examples), loss=loss / examples, top1_error=1 - top1 / examples,
-        top5_error=1 - top5 / examples if num_classes > 5 else None, confusion=counts[4:].reshape(confusion.shape).astype("int64"))
+        examples=int(examples),
+        loss=loss / examples,
+        top1_error=1 - top1 / examples,
+        top5_error=1 - top5 / examples if num_classes > 5 else None,
+        confusion=counts[4:].reshape(confusion.shape).astype("int64"),
+    )

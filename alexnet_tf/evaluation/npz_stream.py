@@ -26,7 +26,8 @@ _MAX_WHOLE = 1 << 26
 
 # As NumPy writes it. Others exist (Fortran's order, big-endian, pickled objects) and are refused.
 _HEADER = re.compile(
-    rb"\{'descr': '(<f4|<i4|<i8|<U[1-9]\d{0,5})', 'fortran_order': False, 'shape': \(((?:\d{1,15}, ?)*\d{0,15})\), \} *\n")
+    rb"\{'descr': '(<f4|<i4|<i8|<U[1-9]\d{0,5})', 'fortran_order': False, 'shape': \(((?:\d{1,15}, ?)*\d{0,15})\), "
+    rb"\} *\n")
 
 
 class ArrayFileError(errors.UserError):
@@ -120,7 +121,8 @@ class Reader(contextlib.AbstractContextManager):
                 declared, present = dtype.itemsize * math.prod(shape), info.file_size - member.tell()
                 if declared != present or info.header_offset + info.file_size > self._size:
                     raise ArrayFileError(
-                        f"{self.path}: '{name}' is declared as {shape}, {declared:,} bytes, and has {present:,} in a file "
+                        f"{self.path}: '{name}' is declared as {shape}, {declared:,} bytes, and has {present:,} in "
+                        "a file "
                         f"of {self._size:,}: truncated or damaged.")
                 yield member, dtype, shape
 

@@ -20,8 +20,14 @@ MAX_TILES = 400
 
 # The arrays that `find_similar` needs: NumPy's letter for their kind, and their number of dimensions.
 _MEMBERS = {
-    "features": ("f", 2), "names": ("U", 1), "labels": ("i", 1), "indices": ("i", 1), "classes": ("U", 1), "epoch": ("i", 0),
-    **{name: ("U", 0) for name in ("layer", "workdir", "checkpoint", "weights", "data_dir", "split", "fingerprint")}}
+    "features": ("f", 2),
+    "names": ("U", 1),
+    "labels": ("i", 1),
+    "indices": ("i", 1),
+    "classes": ("U", 1),
+    "epoch": ("i", 0),
+    **{name: ("U", 0) for name in ("layer", "workdir", "checkpoint", "weights", "data_dir", "split", "fingerprint")},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,12 +118,14 @@ def nearest(
         top: How many rows to find for each query.
 
     Returns:
-        (int64 [n, k], float64 [n, k]): which rows, and their Euclidean distances; k is `top`, or the number of rows if that
+        (int64 [n, k], float64 [n, k]): which rows, and their Euclidean distances; k is `top`, or the number of rows if
+        that
         is less.
     """
     places, squares = np.zeros((len(queries), 0), "int64"), np.zeros((len(queries), 0))
     for first, block in blocks:
-        block = block.astype("float64")  # Not |a|^2 - 2ab + |b|^2: the difference of nearly equal numbers would be noise.
+        # Not |a|^2 - 2ab + |b|^2: the difference of nearly equal numbers would be noise.
+        block = block.astype("float64")
         differences = (block - query for query in queries)
         here = np.stack([np.einsum("ij,ij->i", difference, difference) for difference in differences])
         squares = np.concatenate([squares, here], axis=1)
@@ -147,14 +155,20 @@ def _query_features(file, run_path, queries, problems):
     if features.digest_weights(model) != file.text("weights"):
         raise errors.UserError(
             f"{file.path} was written with other weights than those of {run} now: {which} checkpoint, after epoch "
-            f"{file.whole('epoch', 'i', 0)} then and {state['epoch']} now. The run has gone on, or is another one. Write the "
+            f"{file.whole('epoch', 'i', 0)} then and {state['epoch']} now. The run has gone on, or is another one. "
+            "Write the "
             "file again (python -m alexnet_tf features), or give the run that made it: --workdir=RUN.")
     extract, _, shape = features.make_extractor(model, run_config.architecture, layer)
     if (width := file.shape("features", "f", 2)[1]) != math.prod(shape):
         raise npz_stream.ArrayFileError(
             f"{file.path} holds {width:,} numbers an image; {layer} of {run} gives {math.prod(shape):,}.")
     batches = input_pipeline.evaluation_batches(
-        queries, batch_size=32, image_size=run_config.image_size, resize=run_config.train.recipe.resize, skipped=dict(problems))
+        queries,
+        batch_size=32,
+        image_size=run_config.image_size,
+        resize=run_config.train.recipe.resize,
+        skipped=dict(problems),
+    )
     return np.concatenate([extract(images[:, 0]).numpy() for images, _ in batches]), run_config.train.recipe.resize
 
 
@@ -175,7 +189,8 @@ def _check_grid(path, rows: int, top: int):
         raise errors.UserError(f"--grid must be a file that ends in .png or .jpg; got {str(path)!r}.")
     if rows * (1 + top) > MAX_TILES:
         raise errors.UserError(
-            f"--grid draws at most {MAX_TILES} images; got {rows} rows of {1 + top}. Give fewer images, or a lower --top.")
+            f"--grid draws at most {MAX_TILES} images; got {rows} rows of {1 + top}. Give fewer images, or a lower "
+            "--top.")
 
 
 def _stored_images(file, answers, places, data_dir):

@@ -14,7 +14,15 @@ from alexnet_tf import errors
 from alexnet_tf.devices import default_precision, gpus, numerics, share_memory, unusable_gpu
 from alexnet_tf.training import cluster
 
-__all__ = ["STRATEGIES", "Placement", "default_precision", "gpus", "make_placement", "num_replicas_for", "several_devices"]
+__all__ = [
+    "STRATEGIES",
+    "Placement",
+    "default_precision",
+    "gpus",
+    "make_placement",
+    "num_replicas_for",
+    "several_devices",
+]
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -69,7 +77,8 @@ class Placement:
             low = batch_size // self.num_replicas * self.num_replicas
             near = " or ".join(str(size) for size in (low, low + self.num_replicas) if size)
             raise errors.UserError(
-                f"--batch_size is the size over all devices, and must be a multiple of the {self.num_replicas} replicas; "
+                f"--batch_size is the size over all devices, and must be a multiple of the {self.num_replicas} "
+                "replicas; "
                 f"got {batch_size}. Use {near}.")
 
     def summary(self, variables, batch_size: int) -> str:
@@ -84,16 +93,23 @@ class Placement:
             for copy in self.strategy.experimental_local_results(variable.value):
                 kept[_short_name(copy.device)] += math.prod(variable.shape) * variable.value.dtype.size
         notes = dict(zip(map(_short_name, self.towers), (" (tower a and fc8)", " (tower b)"))) if self.towers else {}
-        lines = ["Devices: " + ", ".join(
-            f"{name}{notes.get(name, '')} keeps {size / 1e6:,.0f} MB of weights and momentum" for name, size in sorted(kept.items()))]
+        lines = [
+            "Devices: "
+            + ", ".join(
+                f"{name}{notes.get(name, '')} keeps {size / 1e6:,.0f} MB of weights and momentum"
+                for name, size in sorted(kept.items())
+            )
+        ]
         if settings := numerics():
             lines.append(f"  {settings}")
         if self.num_workers > 1:
             lines.append(f"  Worker {self.worker + 1} of {self.num_workers}; worker 1 writes the run.")
         if self.num_replicas > 1:
             lines.append(
-                f"  A batch of {batch_size} is {batch_size // self.num_replicas} for each of {self.num_replicas} replicas, and "
-                "gives what one device would. A batch k times as large usually wants --learning_rate k times as\n  large "
+                f"  A batch of {batch_size} is {batch_size // self.num_replicas} for each of {self.num_replicas} "
+                "replicas, and "
+                "gives what one device would. A batch k times as large usually wants --learning_rate k times as\n  "
+                "large "
                 "(the linear rule; with --warmup_steps): that is yours to say.")
         return "\n".join(lines)
 
@@ -195,7 +211,9 @@ def _make_cpus(devices: Sequence[str]) -> None:
         try:
             tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
         except RuntimeError as error:
-            raise errors.UserError(f"CPU:{count - 1} cannot be made any more: TensorFlow has begun to compute.") from error
+            raise errors.UserError(
+                f"CPU:{count - 1} cannot be made any more: TensorFlow has begun to compute."
+            ) from error
 
 
 def _multi_worker(timeout: float) -> Placement:

@@ -74,7 +74,15 @@ class MomentumSGD(keras.optimizers.SGD):
         update = _fused_update if variable.shape.num_elements() > _WORTH_COMPILING and xla.is_usable() else _update
         with tf.device(variable.device):
             new_velocity, new_variable = update(
-                variable.read_value(), tf.convert_to_tensor(velocity), gradient, self._factor, rate, decay, self.momentum, keep)
+                variable.read_value(),
+                tf.convert_to_tensor(velocity),
+                gradient,
+                self._factor,
+                rate,
+                decay,
+                self.momentum,
+                keep,
+            )
             self.assign(velocity, new_velocity)
             self.assign(variable, new_variable)
 

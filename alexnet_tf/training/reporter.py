@@ -55,7 +55,10 @@ class Reporter:
         """Prints the network, the recipe, the precision and the devices."""
         config, recipe, architecture = self._config.train, self._recipe, self._config.architecture
         parameters = sum(
-            math.prod(v.shape) for name in alexnet.layer_names(architecture) for v in step.model.get_layer(name).weights)
+            math.prod(v.shape)
+            for name in alexnet.layer_names(architecture)
+            for v in step.model.get_layer(name).weights
+        )
         start = f", initialised {_INITIALIZED.get(config.initialization, f'as {config.initialization} states')}"
         if config.init_from:
             start = f"\n{transfer_learning.describe(step.model, self._config)}"
@@ -112,8 +115,14 @@ class Reporter:
     def validation_bar(self, batches, total: int) -> tqdm.tqdm:
         """Returns the batches of the validation with a progress bar."""
         return tqdm.tqdm(
-            batches, total=total, desc="Validation", unit="batch", leave=False, disable=None if self._is_chief else True,
-            file=sys.stdout)
+            batches,
+            total=total,
+            desc="Validation",
+            unit="batch",
+            leave=False,
+            disable=None if self._is_chief else True,
+            file=sys.stdout,
+        )
 
     def end_epoch(self, state: TrainState, waited: float, *, is_best: bool, has_divided: bool) -> None:
         """Prints an epoch's results.
@@ -151,7 +160,8 @@ class Reporter:
         self._print(
             f"The loss is stuck at {loss:.3f}: guessing gives {self._chance_loss:.3f} "
             f"(ln({classes}) = {math.log(classes):.3f}). The network has learned nothing yet with "
-            f"--initialization={config.initialization} and --learning_rate={self._recipe.learning_rate:g}. Try, in another "
+            f"--initialization={config.initialization} and --learning_rate={self._recipe.learning_rate:g}. Try, in "
+            "another "
             f"--workdir, {advice}.")
 
     def stopped(self, signal_name: str | None) -> None:

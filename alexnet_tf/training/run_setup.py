@@ -27,7 +27,9 @@ _ALIKE = "All need the same flags, the same images, the same --precision, and on
 _FILE_SYSTEM_SECONDS = 90
 
 
-def make_run_config(train_config: TrainConfig, data: datasets.DataSet, source: PretrainedRun | None = None) -> RunConfig:
+def make_run_config(
+    train_config: TrainConfig, data: datasets.DataSet, source: PretrainedRun | None = None
+) -> RunConfig:
     """Returns all that is needed to evaluate, export or resume a run.
 
     Args:
@@ -84,7 +86,8 @@ def check_that_workers_agree(placement: distribution.Placement, run: RunDirector
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest()
     own = int.from_bytes(digest[:5], "big")  # Exact in float64, as is the sum.
     if placement.total(own) != own * placement.num_workers:
-        raise TrainingError(f"The workers were not started alike. {_ALIKE}; this one, worker {placement.worker + 1}, sees {run}.")
+        raise TrainingError(f"The workers were not started alike. {_ALIKE}; this one, worker "
+            f"{placement.worker + 1}, sees {run}.")
     if placement.num_workers > 1:
         _wait_for_checkpoint(placement, run)
 
@@ -101,7 +104,8 @@ def _wait_for_checkpoint(placement: distribution.Placement, run: RunDirectory) -
             seen = f"a checkpoint of step {last()}" if run.steps() else "no checkpoint"
             first = f"one of step {expected}" if expected >= 0 else "none"
             raise TrainingError(
-                f"The workers do not see the same run. {_ALIKE}; this one, worker {placement.worker + 1}, sees {run} with "
+                f"The workers do not see the same run. {_ALIKE}; this one, worker {placement.worker + 1}, sees "
+                f"{run} with "
                 f"{seen}, and the first worker {first}.")
         time.sleep(0.5)
 
@@ -115,7 +119,8 @@ def lost_workers_reported(placement: distribution.Placement) -> Iterator[None]:
         if placement.num_workers == 1:
             raise
         raise TrainingError(
-            "The other workers cannot be reached any more: one has ended, or the network is cut. Start all of them again "
+            "The other workers cannot be reached any more: one has ended, or the network is cut. Start all of them "
+            "again "
             "with the same commands: the run goes on from its last checkpoint, if there is one.\n  TensorFlow says: "
             + (str(error).rpartition("}} ")[2].splitlines() or [type(error).__name__])[0]) from error
 

@@ -43,7 +43,9 @@ class TrainState:
     @classmethod
     def from_json(cls, content: dict) -> "TrainState":
         """Returns the state that a checkpoint holds; JSON has turned the images' indices into strings."""
-        skipped = {split: {int(index): why for index, why in images.items()} for split, images in content["skipped"].items()}
+        skipped = {
+            split: {int(index): why for index, why in images.items()} for split, images in content["skipped"].items()
+        }
         return cls(**content | {"plateau": schedules.Plateau(**content["plateau"]), "skipped": skipped})
 
     def count(self, loss: float, wrong: int) -> None:

@@ -123,7 +123,8 @@ class TrainStep:
             dataset = make_dataset(context.input_pipeline_id, context.num_input_pipelines)
             if context.num_replicas_in_sync > context.num_input_pipelines:
                 dataset = dataset.rebatch(self._batch_size // context.num_replicas_in_sync)
-            if context.num_input_pipelines > 1:  # Else workers ask each other before each step whether all have a batch.
+            # Else workers ask each other before each step whether all have a batch.
+            if context.num_input_pipelines > 1:
                 dataset = dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
             return dataset
 

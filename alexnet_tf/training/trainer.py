@@ -257,7 +257,8 @@ class _Trainer:
         state = self._state
         state.count(result.loss, result.wrong)
         if not math.isfinite(result.loss):
-            raise self._reporter.diverged(f"The loss is {result.loss} at step {self._total_step()} (epoch {state.epoch + 1})")
+            raise self._reporter.diverged(f"The loss is {result.loss} at step {self._total_step()} (epoch "
+                f"{state.epoch + 1})")
         if self._total_step() % _STUCK_STEPS == 0:
             self._reporter.warn_if_stuck(self._reporter.means(state)[0], self._total_step())
         self._reporter.step(state)

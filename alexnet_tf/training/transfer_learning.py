@@ -74,7 +74,8 @@ def check_flags(source: PretrainedRun | None, given: dict) -> None:
         alone = [name for name in _ALONE if name in given]
         if alone:
             raise TransferError(
-                f"--{alone[0]} needs --init_from=RUN: it says what becomes of the weights of another run, and there is none.")
+                f"--{alone[0]} needs --init_from=RUN: it says what becomes of the weights of another run, and "
+                "there is none.")
         return
     if given.get("architecture", source.architecture) != source.architecture:
         raise TransferError(
@@ -114,7 +115,8 @@ def choose_layers(
     new = _resolve(reinitialize, architecture, "reinitialize")
     if len(frozen) == len(architecture.layer_names):
         raise TransferError(
-            f"All layers of {architecture.name} would be frozen, and nothing could learn. Leave at least {stages[-1]} free.")
+            f"All layers of {architecture.name} would be frozen, and nothing could learn. Leave at least "
+            f"{stages[-1]} free.")
     _check_frozen(frozen, new, "it is to start anew (--reinitialize)")
     return frozen, new
 
@@ -129,7 +131,12 @@ def _resolve(names, architecture, flag):
             stages = [stage.name for stage in architecture.stages]
             raise TransferError(
                 f"--{flag}={name} is no layer of {architecture.name}. It has: {', '.join(stages)}"
-                + (f"; towers: {', '.join(layer for layer in known if layer not in stages)}." if set(known) - set(stages) else "."))
+                + (
+                    f"; towers: {', '.join(layer for layer in known if layer not in stages)}."
+                    if set(known) - set(stages)
+                    else "."
+                )
+            )
         meant |= {*(layers or [name])}
     return tuple(layer for layer in known if layer in meant)
 
@@ -160,7 +167,8 @@ def new_layers(run_config: RunConfig) -> tuple[str, ...]:
     last = run_config.architecture.stages[-1].layer_names
     _check_frozen(
         run_config.train.freeze, last,
-        f"its weights are for the {len(source.classes)} classes of {source.path}, here are {len(classes)}, so it starts anew")
+        f"its weights are for the {len(source.classes)} classes of {source.path}, here are {len(classes)}, so it "
+        "starts anew")
     return tuple(dict.fromkeys((*run_config.train.reinitialize, *last)))
 
 
@@ -243,7 +251,8 @@ def describe(network, run_config: RunConfig) -> str:
             [v for name in row.layer_names for v in network.get_layer(name).weights], network.trainable_variables))
         line += f"; frozen: {_by_stage(row, frozen)} ({learning:,} of {total:,} parameters learn)"
     mean = "mean image" if source.mean == MEAN_IMAGE else "mean colour"
-    lines = [line, f"Input: the {mean} and scale of {source.path}, which its weights were trained with, not those of these images"]
+    lines = [line, f"Input: the {mean} and scale of {source.path}, which its weights were trained with, not those "
+        "of these images"]
     if len(classes) == len(source.classes) and list(classes) != list(source.classes) and not new:
         last = row.stages[-1].name
         lines.insert(1, f"{last} is kept: {len(classes)} classes as before, though of other names. "

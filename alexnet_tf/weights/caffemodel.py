@@ -166,7 +166,8 @@ def read_caffemodel(content: bytes) -> list[Layer]:
         WeightFileError: If the file is damaged or holds no weights.
     """
     if content.startswith(b"\x89HDF"):
-        raise containers.WeightFileError("It is an HDF5 snapshot; only the .caffemodel that is a protocol buffer is read.")
+        raise containers.WeightFileError("It is an HDF5 snapshot; only the .caffemodel that is a protocol buffer "
+            "is read.")
     net = _parse("NetParameter", content, ".caffemodel")
     layers = []
     for parsed in net.layer or net.layers:

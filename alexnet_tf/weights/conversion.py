@@ -47,7 +47,9 @@ def read_mean(mean: str, image_size: int) -> list[float] | np.ndarray:
         try:
             array = np.array([float(each) for each in mean.split(",")])
         except ValueError as error:
-            raise containers.WeightFileError(f"--mean={mean} is neither B,G,R nor a .binaryproto or .npy file.") from error
+            raise containers.WeightFileError(
+                f"--mean={mean} is neither B,G,R nor a .binaryproto or .npy file."
+            ) from error
     else:
         content = containers.read_bytes(mean)
         is_proto = mean.lower().endswith(".binaryproto")
@@ -59,7 +61,8 @@ def read_mean(mean: str, image_size: int) -> list[float] | np.ndarray:
     offsets = [(size - image_size) // 2 for size in array.shape[1:]]
     if min(offsets) < 0 or array.shape[1] > architectures.SQUARE_SIZE or array.shape[2] > architectures.SQUARE_SIZE:
         raise containers.WeightFileError(
-            f"--mean={mean} has {array.shape[1]} x {array.shape[2]} pixels; {image_size} to {architectures.SQUARE_SIZE} are "
+            f"--mean={mean} has {array.shape[1]} x {array.shape[2]} pixels; {image_size} to "
+            f"{architectures.SQUARE_SIZE} are "
             "needed.")
     top, left = offsets
     return np.ascontiguousarray(
@@ -149,9 +152,16 @@ def make_run_config(
     """Returns the config of an imported run."""
     return RunConfig(
         train=TrainConfig(
-            architecture=architecture.name, recipe=architecture.recipe, mean="image" if np.ndim(mean) == 3 else "pixel"),
-        image_size=architecture.image_size, mean=MEAN_IMAGE if np.ndim(mean) == 3 else tuple(mean),
-        scale=tuple(scale), data=RunData(classes=tuple(classes), fingerprint=source.sha256), imported=source)
+            architecture=architecture.name,
+            recipe=architecture.recipe,
+            mean="image" if np.ndim(mean) == 3 else "pixel",
+        ),
+        image_size=architecture.image_size,
+        mean=MEAN_IMAGE if np.ndim(mean) == 3 else tuple(mean),
+        scale=tuple(scale),
+        data=RunData(classes=tuple(classes), fingerprint=source.sha256),
+        imported=source,
+    )
 
 
 def _has_last_layer(row, layout, entries) -> bool:

@@ -82,7 +82,8 @@ def from_file(row: architectures.Architecture, layout: Layout, entries: dict) ->
     Args:
         row: The row, with the file's number of classes.
         layout: The file's.
-        entries: Arrays of the shapes of `file_shapes`, by the file's names; some may be missing, and then are in the result.
+        entries: Arrays of the shapes of `file_shapes`, by the file's names; some may be missing, and then are in
+            the result.
 
     Returns:
         float32 arrays of the shapes of `variable_shapes`, by the variable's path.
@@ -184,7 +185,8 @@ def detect_architecture(
         name, (_, problems) = min(fits.items(), key=lambda item: (len(item[1][1]), sum(map(len, item[1][1]))))
         raise containers.WeightFileError(
             f"It does not fit {'' if architecture else 'any row; the nearest is '}{name}. In the file are\n  "
-            + "\n  ".join(problems) + ("" if architecture else "\nChoose an architecture yourself: --architecture=NAME.")
+            + "\n  ".join(problems) + ("" if architecture else "\nChoose an architecture yourself: "
+                "--architecture=NAME.")
             + _naming_advice(fits[name][0], file_format, entries))
     if architecture:
         return fitting[0], _order_note(fitting[0], layers)

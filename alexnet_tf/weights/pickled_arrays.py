@@ -18,8 +18,10 @@ def read_npy(content: bytes) -> np.ndarray | dict:
         content: The file's bytes. Pickles of Python 2 are understood.
 
     Returns:
-        The array, or {"conv1[0]": array, "conv1[1]": array, ...} of {"conv1": [array, array], ...}, or {"[0]": array, ...}
-        of [array, ...]; where there are dictionaries inside, as caffe-tensorflow writes them, weights are 0 and biases 1.
+        The array, or {"conv1[0]": array, "conv1[1]": array, ...} of {"conv1": [array, array], ...}, or {"[0]": array,
+        ...}
+        of [array, ...]; where there are dictionaries inside, as caffe-tensorflow writes them, weights are 0 and biases
+        1.
 
     Raises:
         WeightFileError: If the file is damaged or holds anything else.
@@ -44,7 +46,10 @@ def read_npy(content: bytes) -> np.ndarray | dict:
     for layer, values in layers.items():
         if isinstance(values, dict):
             positions = {"weights": 0, "biases": 1}
-            values = {positions.get(restricted_pickle.text(key), restricted_pickle.text(key)): value for key, value in values.items()}
+            values = {
+                positions.get(restricted_pickle.text(key), restricted_pickle.text(key)): value
+                for key, value in values.items()
+            }
         elif isinstance(values, list | tuple):
             values = dict(enumerate(values))
         else:
@@ -85,12 +90,14 @@ def read_torch(content: bytes) -> dict:
     elif content.startswith(b"PK"):
         tensors, storages = _read_torch_zip(content)
     else:
-        raise containers.WeightFileError("It is no file of torch.save: neither a zip nor the format before PyTorch 1.6.")
+        raise containers.WeightFileError("It is no file of torch.save: neither a zip nor the format before PyTorch "
+            "1.6.")
     arrays = {}
     for name, tensor in _find_weights(tensors).items():
         if not isinstance(tensor, restricted_pickle.PickledTensor) or tensor.storage.dtype == "<i8":
             raise containers.WeightFileError(
-                f"{restricted_pickle.text(name)[:80]} is no tensor. Save the weights alone: torch.save(model.state_dict(), FILE).")
+                f"{restricted_pickle.text(name)[:80]} is no tensor. Save the weights alone: "
+                "torch.save(model.state_dict(), FILE).")
         arrays[restricted_pickle.text(name)] = tensor.array(storages(tensor.storage))
     return arrays
 
@@ -121,7 +128,8 @@ def _read_old_torch(content):
             raise containers.WeightFileError("It holds values that no tensor uses.")
         count = int.from_bytes(file.read(8), "little")
         if count != wanted[key].count:
-            raise containers.WeightFileError(f"A storage says that it has {count:,} values, its tensor another number: damaged.")
+            raise containers.WeightFileError(f"A storage says that it has {count:,} values, its tensor another "
+                "number: damaged.")
         values = file.read(count * np.dtype(wanted[key].dtype).itemsize)
         arrays[key] = containers.array_of(values, wanted[key].dtype, [count], "A storage")
     if arrays.keys() != wanted.keys():
@@ -157,7 +165,8 @@ def _all_tensors(value) -> list:
 
 def _state(tensors):
     if not isinstance(tensors, dict):
-        raise containers.WeightFileError("It holds no dictionary of tensors. Save with torch.save(model.state_dict(), FILE).")
+        raise containers.WeightFileError("It holds no dictionary of tensors. Save with "
+            "torch.save(model.state_dict(), FILE).")
     return tensors
 
 

@@ -111,12 +111,20 @@ def _parameter(tensor, *_):  # A parameter is its tensor; whether it is trained 
 _DTYPES = ("<f4", "<f2", "<f8", "bfloat16", "<i8")
 
 _KNOWN: dict[str, typing.Any] = {
-    "numpy.core.multiarray _reconstruct": _first, "numpy._core.multiarray _reconstruct": _first,
-    "numpy ndarray": PickledArray, "numpy dtype": PickledDType, "_codecs encode": _encode, "collections OrderedDict": PickledDictionary,
-    "torch._utils _rebuild_tensor": PickledTensor, "torch._utils _rebuild_tensor_v2": PickledTensor,
+    "numpy.core.multiarray _reconstruct": _first,
+    "numpy._core.multiarray _reconstruct": _first,
+    "numpy ndarray": PickledArray,
+    "numpy dtype": PickledDType,
+    "_codecs encode": _encode,
+    "collections OrderedDict": PickledDictionary,
+    "torch._utils _rebuild_tensor": PickledTensor,
+    "torch._utils _rebuild_tensor_v2": PickledTensor,
     "torch._utils _rebuild_parameter": _parameter,
-    "torch FloatStorage": "<f4", "torch HalfStorage": "<f2", "torch DoubleStorage": "<f8",
-    "torch BFloat16Storage": "bfloat16", "torch LongStorage": "<i8",  # Counters beside the weights.
+    "torch FloatStorage": "<f4",
+    "torch HalfStorage": "<f2",
+    "torch DoubleStorage": "<f8",
+    "torch BFloat16Storage": "bfloat16",
+    "torch LongStorage": "<i8",  # Counters beside the weights.
 }
 
 # Arrays need some hundred operations.
@@ -126,8 +134,14 @@ _MAX_OPERATIONS = 20_000
 _PUSH_ARGUMENT = set("INT BININT BININT1 BININT2 LONG1 BINFLOAT STRING BINUNICODE SHORT_BINUNICODE BINUNICODE8 "
                      "BINBYTES SHORT_BINBYTES BINBYTES8".split())
 _PUSH_PYTHON_2_BYTES = {"BINSTRING", "SHORT_BINSTRING"}
-_PUSH_NEW: dict[str, typing.Callable[[], object]] = {"NONE": lambda: None, "NEWTRUE": lambda: True, "NEWFALSE": lambda: False, "EMPTY_TUPLE": tuple,
-             "EMPTY_LIST": list, "EMPTY_DICT": dict}
+_PUSH_NEW: dict[str, typing.Callable[[], object]] = {
+    "NONE": lambda: None,
+    "NEWTRUE": lambda: True,
+    "NEWFALSE": lambda: False,
+    "EMPTY_TUPLE": tuple,
+    "EMPTY_LIST": list,
+    "EMPTY_DICT": dict,
+}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _IGNORED = {"PROTO", "FRAME", "STOP"}
 

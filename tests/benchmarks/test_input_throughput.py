@@ -20,7 +20,9 @@ def originals(tmp_path_factory):
             height, width = (300, 420) if number % 2 else (420, 300)
             rows, columns = np.mgrid[0:height, 0:width]
             image = np.stack([rows * 255 // height, columns * 255 // width, np.full_like(rows, 90)], -1).astype("uint8")
-            tf.io.write_file(str(root / split / "ab"[number % 2] / f"{number}.jpg"), tf.io.encode_jpeg(image, quality=95))
+            tf.io.write_file(
+                str(root / split / "ab"[number % 2] / f"{number}.jpg"), tf.io.encode_jpeg(image, quality=95)
+            )
     return discovery.find_dataset(str(root))
 
 
@@ -35,7 +37,14 @@ def prepared(originals, tmp_path_factory):
 def test_benchmark_input_measures_three_cases_in_each_round(source, originals, request, monkeypatch):
     monkeypatch.setattr(rounds, "SETTLE_SECONDS", 0.0)
     result = input_throughput.benchmark_input(
-        request.getfixturevalue(source), originals, recipe=RECIPE, image_size=227, num_images=100, num_rounds=2, seconds=0.02)
+        request.getfixturevalue(source),
+        originals,
+        recipe=RECIPE,
+        image_size=227,
+        num_images=100,
+        num_rounds=2,
+        seconds=0.02,
+    )
     for speed in (result.pipeline, result.decode, result.baseline):
         assert len(speed.rounds) == 2 and all(0 < each < 1e6 for each in speed.rounds)
         assert min(speed.rounds) <= speed.median <= max(speed.rounds)

@@ -58,7 +58,13 @@ def test_measure_compares_inference_with_every_baseline(baseline, quick):
     package = pytest.importorskip(baseline)
     threads = package.get_num_threads() if baseline == "torch" else 0
     result = model_throughput.measure(
-        TINY, is_training=False, batch_size=2, baseline=baseline, is_compiled=False, **PLAIN | {"precision": "mixed_bfloat16"})
+        TINY,
+        is_training=False,
+        batch_size=2,
+        baseline=baseline,
+        is_compiled=False,
+        **PLAIN | {"precision": "mixed_bfloat16"},
+    )
     assert [speed.name for speed in result.ours] == [
         "alexnet_tf, LRN xla", "alexnet_tf, LRN builtin", "alexnet_tf, LRN convolution"]
     assert {len(speed.rounds) for speed in result.baselines} <= {1, 2} and len(result.baselines) >= 8

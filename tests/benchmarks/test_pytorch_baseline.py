@@ -89,7 +89,9 @@ def test_two_training_steps_are_ours(name):
 
 
 def test_biases_have_no_decay_and_their_own_rate():
-    optimizer = pytorch_baseline.make_optimizer(pytorch_baseline.build_network(TINY), recipes.Recipe(bias_learning_rate_multiplier=2.0))
+    optimizer = pytorch_baseline.make_optimizer(
+        pytorch_baseline.build_network(TINY), recipes.Recipe(bias_learning_rate_multiplier=2.0)
+    )
     kernels, biases = optimizer.param_groups
     assert (kernels["weight_decay"], kernels["lr"], kernels["momentum"]) == (5e-4, 0.01, 0.9)
     assert (biases["weight_decay"], biases["lr"], biases["momentum"]) == (0, 0.02, 0.9)

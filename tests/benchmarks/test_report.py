@@ -45,7 +45,14 @@ def test_report_has_medians_ranges_and_shares():
     assert words_after(text, "alexnet_tf, LRN builtin") == ["25.0", "20.0", "-", "30.0", "40.00", "50%", "1,500"]
     assert words_after(text, "alexnet_tf, LRN convolution") == ["40.0", "38.0", "-", "41.0", "25.00", "80%"]
     # 200 GFLOP/s over 4 GFLOP an image.
-    assert words_after(text, "matmul peak: a product of square matrices") == ["50.0", "37.5", "-", "65.0", "20.00", "100%"]
+    assert words_after(text, "matmul peak: a product of square matrices") == [
+        "50.0",
+        "37.5",
+        "-",
+        "65.0",
+        "20.00",
+        "100%",
+    ]
     assert "Matmul peak: 200 GFLOP/s. The network: 4.00 GFLOP an image." in text
     assert "peak memory of a step beyond 466 MiB of weights and momentum." in text
     assert "PyTorch" not in text and "times" not in text
@@ -56,7 +63,8 @@ def test_report_compares_with_the_baselines_best_in_float32_and_in_any_precision
     assert "PyTorch 2.13.0 on cpu, 2 threads; uint8 images" in text
     assert words_after(text, "PyTorch float32, channels_last") == ["20.0", "19.0", "-", "21.0", "50.00", "40%"]
     assert words_after(text, "PyTorch bfloat16 autocast, channels_last") == ["5.0", "one", "round", "200.00", "10%"]
-    assert ("alexnet_tf, LRN convolution is 2.00 times PyTorch's best in float32 (float32, channels_last), and 1.60 times "
+    assert ("alexnet_tf, LRN convolution is 2.00 times PyTorch's best in float32 (float32, channels_last), and "
+        "1.60 times "
             "PyTorch's best in any precision (bfloat16 autocast, contiguous).") in text
     assert "too slow in the warm-up" in text
     assert "too slow" not in report.report(make_result(BASELINES[:3]))

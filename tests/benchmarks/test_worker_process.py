@@ -51,7 +51,9 @@ def _is_running(pid):
 
 def test_workload_is_called_in_a_process_of_its_own(capfd):
     with start(rate=6.0) as process:
-        assert process.names == ["half", "process", "large", "bad", "helpers", "vast", "end"] and process.facts == {"rate": 6.0}
+        assert process.names == ["half", "process", "large", "bad", "helpers", "vast", "end"] and process.facts == {
+            "rate": 6.0
+        }
         assert process.call("half", 1.0) == 3.0
         assert process.call("process") != os.getpid()
         assert 59 * 2**20 < process.peak_memory("large") < 90 * 2**20
@@ -66,7 +68,8 @@ def test_workload_is_called_in_a_process_of_its_own(capfd):
 
 
 def test_process_that_dies_ends_in_one_line():
-    with start() as process, pytest.raises(errors.UserError, match="A process of the benchmark failed. If memory ran out"):
+    with start() as process, pytest.raises(errors.UserError, match="A process of the benchmark failed. If memory "
+        "ran out"):
         process.call("end")
 
 

@@ -253,7 +253,9 @@ def test_the_door_lists_its_commands():
 def test_features_and_similar_work_on_a_run(whole, pictures, tmp_path):
     file, grid = tmp_path / "f.npz", tmp_path / "grid.png"
     status, out, err = call("-m", "alexnet_tf", "features", f"--workdir={whole[0]}", "--layer=fc7", f"--output={file}")
-    assert status == 0 and "fc7_a_relu and fc7_b_relu, 128 numbers an image" in out and "Traceback" not in err, out + err
+    assert status == 0 and "fc7_a_relu and fc7_b_relu, 128 numbers an image" in out and "Traceback" not in err, (
+        out + err
+    )
     with np.load(file) as arrays:
         assert arrays["features"].shape == (32, UNITS) and arrays["classes"].tolist() == list(CLASSES)
     queries = [str(pictures / "val" / "rings" / "a photo 1.JPG"), str(tmp_path / "absent.png")]

@@ -22,11 +22,22 @@ def test_a_new_augmentation_gets_its_own_draws_and_leaves_those_of_the_others(mo
     split = discovery.find_dataset(str(colours)).splits["train"]
 
     def batch():
-        return next(iter(input_pipeline.make_train_dataset(split, recipes.Recipe(batch_size=32), image_size=67, seed=1, epoch=2)))[0]
+        return next(
+            iter(
+                input_pipeline.make_train_dataset(
+                    split, recipes.Recipe(batch_size=32), image_size=67, seed=1, epoch=2
+                )
+            )
+        )[0]
 
     def stamp(image, draws):
-        return tf.concat([tf.cast(draws * 255, tf.uint8)[None, :3, None] + tf.zeros([1, 3, 3], tf.uint8), image[:1, 3:]], 1) \
-            if image.shape[0] == 1 else tf.concat([stamp(image[:1], draws), image[1:]], 0)
+        return (
+            tf.concat(
+                [tf.cast(draws * 255, tf.uint8)[None, :3, None] + tf.zeros([1, 3, 3], tf.uint8), image[:1, 3:]], 1
+            )
+            if image.shape[0] == 1
+            else tf.concat([stamp(image[:1], draws), image[1:]], 0)
+        )
 
     plain = batch().numpy()
     monkeypatch.setattr(augmentations, "AUGMENTATIONS", (augmentations.mirror, stamp))

@@ -65,7 +65,9 @@ def test_two_folders_for_one_split_are_an_error(tmp_path):
 
 def test_folders_of_the_same_class_folders_that_are_not_called_as_splits_are_an_error(tmp_path):
     touch(tmp_path, *images("part1", "part2"))
-    assert "part1, part2" in error_of(tmp_path) and "same class folders (cats, dogs): are they splits?" in error_of(tmp_path)
+    assert "part1, part2" in error_of(tmp_path) and "same class folders (cats, dogs): are they splits?" in error_of(
+        tmp_path
+    )
 
 
 def test_a_class_may_be_called_train(tmp_path):
@@ -101,7 +103,9 @@ def test_a_tenth_of_each_class_is_held_out_by_class_and_path(tmp_path):
     counts = np.bincount(data.splits["validation"].labels, minlength=6).tolist()
     assert counts == [10, 2, 1, 0, 1, 2]
     assert np.bincount(data.splits["train"].labels).tolist() == [90, 18, 1, 1, 13, 13]
-    smallest = sorted((f"a/img_{i:04d}.jpg" for i in range(100)), key=lambda path: hashlib.sha256(path.encode()).digest())[:10]
+    smallest = sorted(
+        (f"a/img_{i:04d}.jpg" for i in range(100)), key=lambda path: hashlib.sha256(path.encode()).digest()
+    )[:10]
     found = {os.path.relpath(path, tmp_path) for path in data.splits["validation"].paths}
     assert {path for path in found if path.startswith("a/")} == set(smallest)
     assert "none of d" in data.summary() and data.split_rule == "class_and_path"
@@ -114,7 +118,9 @@ def test_images_numbered_alike_in_every_class_are_not_held_out_alike(tmp_path):
 
 
 def test_runs_of_older_versions_keep_their_split(tmp_path):
-    data = find(touch(tmp_path, *(f"{name}/img_{i:04d}.jpg" for name in "ab" for i in range(60))), split_rule="file_name")
+    data = find(
+        touch(tmp_path, *(f"{name}/img_{i:04d}.jpg" for name in "ab" for i in range(60))), split_rule="file_name"
+    )
     held_out = {10, 15, 43, 46, 51}
     assert {int(path[-8:-4]) for path in data.splits["validation"].paths} == held_out
     old = run_config.RunData(classes=("a", "b"), name="x", directory=str(tmp_path))
@@ -189,10 +195,20 @@ def test_an_unlabelled_validation_folder_says_what_to_do(tmp_path):
 
 
 def test_classes_that_are_numbers_are_noted(tmp_path):
-    assert "label 2 is class '10'" in find(touch(tmp_path, *images(".", classes=("1", "0", "2", "10"), count=4))).summary()
+    assert (
+        "label 2 is class '10'"
+        in find(touch(tmp_path, *images(".", classes=("1", "0", "2", "10"), count=4))).summary()
+    )
     assert "label" not in find(touch(tmp_path / "x", *images(".", classes=("0", "1", "2"), count=4))).summary()
 
 
 def test_summary_says_how_large_the_classes_are(tmp_path):
-    data = find(touch(tmp_path, *images("train", classes=("a",), count=7), *images("train", classes=("b",), count=2), *images("val", classes="ab")))
+    data = find(
+        touch(
+            tmp_path,
+            *images("train", classes=("a",), count=7),
+            *images("train", classes=("b",), count=2),
+            *images("val", classes="ab"),
+        )
+    )
     assert "  train: 9 images; from 2 (b) to 7 (a) a class\n  val: 2 images" in data.summary()

@@ -216,7 +216,10 @@ def test_find_leaves_out_what_is_no_file(two_classes):
     os.mkfifo(two_classes / "train/a/x.jpg")  # To open it would wait for ever.
     data = discovery.find_dataset(str(two_classes))
     assert len(data.splits["train"]) == 2 and len(data.notes) == 1
-    assert data.notes[0].startswith("Left out, being no JPEG or PNG files: 1") and f"{two_classes}/train/a/x.jpg." in data.notes[0]
+    assert (
+        data.notes[0].startswith("Left out, being no JPEG or PNG files: 1")
+        and f"{two_classes}/train/a/x.jpg." in data.notes[0]
+    )
     os.mkfifo(two_classes / "train/y.jpg")
     assert discovery.find_dataset(str(two_classes)).notes[0].startswith(f"{two_classes}/train/y.jpg is left out")
 
@@ -245,7 +248,8 @@ def test_find_notes_of_one_folder(tmp_path, is_whole):
     touch(tmp_path, *(f"{name}/{image}" for name in "ab" for image in HELD_OUT + NOT_HELD_OUT), "a/x.txt", "stray.txt")
     (tmp_path / "back").symlink_to("..")
     (tmp_path / "empty").mkdir()
-    split_note = () if is_whole else ("Split 90/10 in each class by a hash of class and path: the same for the same files.",)
+    split_note = () if is_whole else ("Split 90/10 in each class by a hash of class and path: the same for the "
+        "same files.",)
     assert discovery.find_dataset(str(tmp_path), is_whole=is_whole).notes == (
         *split_note, f"{tmp_path}/back {LINK}",
         f"Left out, being no JPEG or PNG files: 1, such as {tmp_path}/a/x.txt.",
@@ -374,7 +378,9 @@ def folders(tmp_path):
 def test_fingerprint_is_the_same_after_moving(folders):
     before = discovery.find_dataset(str(folders)).fingerprint()
     moved = folders.rename(folders.parent / "other name")
-    assert discovery.find_dataset(str(moved)).fingerprint() == before == discovery.find_dataset(str(moved)).fingerprint()
+    assert (
+        discovery.find_dataset(str(moved)).fingerprint() == before == discovery.find_dataset(str(moved)).fingerprint()
+    )
     assert len(before) == 16
 
 
@@ -513,7 +519,10 @@ def test_records_of_a_file_that_was_cut_or_is_gone_are_errors(places):
 
 def test_find_tfds_fingerprint_is_the_same_after_moving(toy, tmp_path):
     shutil.copytree(toy, tmp_path / "elsewhere")
-    assert discovery.find_dataset(str(toy)).fingerprint() == discovery.find_dataset(str(tmp_path / "elsewhere")).fingerprint()
+    assert (
+        discovery.find_dataset(str(toy)).fingerprint()
+        == discovery.find_dataset(str(tmp_path / "elsewhere")).fingerprint()
+    )
 
 
 def test_find_tfds_again_in_its_directory(toy):

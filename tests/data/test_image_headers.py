@@ -14,7 +14,9 @@ from alexnet_tf.data import image_headers, preprocessing
 
 def smooth(height, width, seed=0):
     rng = np.random.default_rng(seed)
-    return PIL.Image.fromarray(rng.integers(20, 235, (4, 3, 3), "uint8")).resize((width, height), PIL.Image.Resampling.BICUBIC)
+    return PIL.Image.fromarray(rng.integers(20, 235, (4, 3, 3), "uint8")).resize(
+        (width, height), PIL.Image.Resampling.BICUBIC
+    )
 
 
 def encode(image, **options):
@@ -29,7 +31,13 @@ def exif(orientation, byte_order="II", kind=3, before=0, tag=0x0112):
     entries = [struct.pack(end + "HHII", 0x010e + number, 4, 1, 7) for number in range(before)]
     value = struct.pack(end + "HH", orientation, 0) if kind == 3 else struct.pack(end + "I", orientation)
     entries.append(struct.pack(end + "HHI", tag, kind, 1) + value)
-    return (b"Exif\0\0" + byte_order.encode() + struct.pack(end + "HIH", 42, 8, len(entries)) + b"".join(entries) + bytes(4))
+    return (
+        b"Exif\0\0"
+        + byte_order.encode()
+        + struct.pack(end + "HIH", 42, 8, len(entries))
+        + b"".join(entries)
+        + bytes(4)
+    )
 
 
 def segment(marker, data):
@@ -59,11 +67,14 @@ def square(image_bytes):
 
 ICC = segment(0xe2, b"ICC_PROFILE\0\1\1" + bytes(3000))
 LAYOUTS = {
-    "first": lambda data: ([segment(0xe1, data)], False),
-    "behind JFIF": lambda data: ([segment(0xe1, data)], True),
-    "behind a profile and a comment": lambda data: ([ICC, segment(0xfe, b"a comment"), segment(0xe1, data)], True),
-    "behind fill bytes": lambda data: ([b"\xff\xff\xff", segment(0xe1, data)], True),
-    "before a second one": lambda data: ([segment(0xe1, data), segment(0xe1, b"http://ns.adobe.com/xap/1.0/\0<x/>")], True),
+    "first": lambda data: ([segment(0xE1, data)], False),
+    "behind JFIF": lambda data: ([segment(0xE1, data)], True),
+    "behind a profile and a comment": lambda data: ([ICC, segment(0xFE, b"a comment"), segment(0xE1, data)], True),
+    "behind fill bytes": lambda data: ([b"\xff\xff\xff", segment(0xE1, data)], True),
+    "before a second one": lambda data: (
+        [segment(0xE1, data), segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0<x/>")],
+        True,
+    ),
 }
 
 
@@ -138,7 +149,12 @@ def test_a_png_is_turned_as_its_exif_chunk_says(orientation):
     for size in (256, 100):
         plain = io.BytesIO()
         PIL.Image.fromarray(upright(file.getvalue())).save(plain, "png")
-        np.testing.assert_array_equal(*(preprocessing.train_image(tf.constant(each.getvalue()), draws, image_size=size) for each in (file, plain)))
+        np.testing.assert_array_equal(
+            *(
+                preprocessing.train_image(tf.constant(each.getvalue()), draws, image_size=size)
+                for each in (file, plain)
+            )
+        )
 
 
 @pytest.mark.parametrize("progressive", [False, True])

@@ -277,7 +277,9 @@ def order_of_labels(dataset):
 
 
 def evaluation(split, **options):
-    return list(input_pipeline.evaluation_batches(split, **{"batch_size": 8, "image_size": 32, "resize": "paper"} | options))
+    return list(
+        input_pipeline.evaluation_batches(split, **{"batch_size": 8, "image_size": 32, "resize": "paper"} | options)
+    )
 
 
 @pytest.mark.parametrize("source", ["files", "records"])

@@ -41,7 +41,10 @@ FORMS = {
     "with a folder": lines("images/{image}.jpg,{name}", "path,label\n"),
     "with a folder that is not here": lines("/home/me/data/{image}.jpg,{name}", "path,label\n"),
     "quoted": lines('"{image}.jpg", "{name}"', "file,label\n"),
-    "with BOM and CRLF and empty lines": "\ufeff" + lines("{image}.jpg,{name}", "file,label\n").replace("\n", "\r\n") + "\r\n\r\n"}
+    "with BOM and CRLF and empty lines": "\ufeff"
+    + lines("{image}.jpg,{name}", "file,label\n").replace("\n", "\r\n")
+    + "\r\n\r\n",
+}
 
 
 @pytest.mark.parametrize("folder", ["", "images", "train"])
@@ -73,14 +76,19 @@ def test_a_file_for_each_split(tmp_path):
     (tmp_path / "val.csv").write_text("".join([rows[0], *rows[25:]]))
     (tmp_path / "test.csv").write_text("file\nimg_00.jpg\n")  # Kaggle's: without labels.
     data = discovery.find_dataset(str(tmp_path))
-    assert {name: len(split) for name, split in data.splits.items()} == {"train": 24, "val": 6} and found(data) == CLASS_OF
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 24, "val": 6} and found(
+        data
+    ) == CLASS_OF
 
 
 def test_a_column_of_splits(tmp_path):
     text = "file,label,split\n" + "".join(
         f"{image}.jpg,{name},{'test' if i < 6 else 'train'}\n" for i, (image, name) in enumerate(CLASS_OF.items()))
     data = discovery.find_dataset(make(tmp_path, text))
-    assert {name: len(split) for name, split in data.splits.items()} == {"train": 24, "test": 6} and data.validation == "test"
+    assert {name: len(split) for name, split in data.splits.items()} == {
+        "train": 24,
+        "test": 6,
+    } and data.validation == "test"
 
 
 def test_columns_that_are_asked_for(tmp_path):
@@ -92,7 +100,14 @@ def test_columns_that_are_asked_for(tmp_path):
     again = discovery.load_run_dataset(run_config.RunData(
         data.class_names, data.name, data.directory, split_rule=data.split_rule, options=dict(data.options)))
     assert again.fingerprint() == data.fingerprint()
-    assert found(discovery.find_dataset(str(tmp_path), options={"labels": "mine.csv", "label_column": "2", "image_column": "0"})) == CLASS_OF
+    assert (
+        found(
+            discovery.find_dataset(
+                str(tmp_path), options={"labels": "mine.csv", "label_column": "2", "image_column": "0"}
+            )
+        )
+        == CLASS_OF
+    )
 
 
 @pytest.mark.parametrize(("text", "options", "message"), [

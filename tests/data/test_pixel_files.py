@@ -71,7 +71,9 @@ def test_cifar_is_trained_on_and_prepared(tmp_path):
 
 def test_a_pickle_that_would_call_something_is_refused_and_not_called(tmp_path):
     directory = write_cifar(tmp_path / "cifar", "python")
-    (tmp_path / "cifar" / "data_batch_2").write_bytes(b"cos\nsystem\n(S'touch " + bytes(tmp_path / "called") + b"'\ntR.")
+    (tmp_path / "cifar" / "data_batch_2").write_bytes(
+        b"cos\nsystem\n(S'touch " + bytes(tmp_path / "called") + b"'\ntR."
+    )
     with pytest.raises(errors.DataError, match=r"damaged \(os.system is no part of an array\)"):
         discovery.find_dataset(directory)
     assert not (tmp_path / "called").exists()
@@ -104,7 +106,10 @@ def test_mnist_has_its_pixels_and_classes(tmp_path, name, compress, separator):
             file = name.format(f"{split}-{what}").replace("-idx", f"{separator}idx")
             (tmp_path / file).write_bytes(compress(idx(array)))
     data = discovery.find_dataset(str(tmp_path))
-    assert data.class_names == tuple("0123456789") and {n: len(s) for n, s in data.splits.items()} == {"train": 30, "test": 10}
+    assert data.class_names == tuple("0123456789") and {n: len(s) for n, s in data.splits.items()} == {
+        "train": 30,
+        "test": 10,
+    }
     image = tf.io.decode_png(data.splits["train"].image_bytes(7)).numpy()
     np.testing.assert_array_equal(image[..., 0], arrays["train"][0][7])
     assert data.splits["train"].label(7) == 7 and len(data.fingerprint()) == 16

@@ -68,7 +68,11 @@ def assert_alike(jpeg, image_bytes, resize="paper", name=""):
     difference = decoded(jpeg) - expected
     assert abs(difference.mean()) < 0.25, (name, difference.mean())
     assert np.abs(difference).mean() < lost.mean() + 0.25, (name, np.abs(difference).mean(), lost.mean())
-    assert np.quantile(np.abs(difference), 0.99) <= np.quantile(lost, 0.99) + 1, (name, np.abs(difference).max(), lost.max())
+    assert np.quantile(np.abs(difference), 0.99) <= np.quantile(lost, 0.99) + 1, (
+        name,
+        np.abs(difference).max(),
+        lost.max(),
+    )
 
 
 def write_images(root, images):
@@ -97,8 +101,9 @@ IMAGES = {
     "train/ant/odd.png": encode(smooth(257, 640, 9), "png"),
     "train/cow/0.jpg": encode(smooth(333, 222, 10)),
     "train/cow/1.jpg": encode(smooth(222, 333, 11), progressive=True),
-    "train/cow/upside down.jpg": encode(smooth(200, 300, 12), exif=b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x03\0\0\0"
-                                        b"\0\0\0\0"),
+    "train/cow/upside down.jpg": encode(
+        smooth(200, 300, 12), exif=b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x03\0\0\0\0\0\0\0"
+    ),
     # Validation is brighter: statistics that had it inside would be others.
     "val/ant/0.jpg": encode(smooth(280, 300, 20, 180, 250)),
     "val/bee/0.jpg": encode(smooth(300, 280, 21, 180, 250)),
@@ -133,7 +138,9 @@ def outputs(source, tmp_path_factory):
     for resize in ("paper", "caffe"):
         found[resize] = directory / resize
         preparation, is_new = prepare_all(source, found[resize], resize=resize)
-        assert is_new and json.loads(json.dumps(preparation)) == json.loads((found[resize] / "preparation.json").read_text(encoding="utf-8"))
+        assert is_new and json.loads(json.dumps(preparation)) == json.loads(
+            (found[resize] / "preparation.json").read_text(encoding="utf-8")
+        )
     return found
 
 
@@ -249,7 +256,9 @@ def test_every_record_is_whole_for_tensorflow(output):
 
 
 def test_nothing_else_is_left_in_the_output(output):
-    records_of = {f"my_photos-train.tfrecord-0000{i}-of-00003" for i in range(3)} | {"my_photos-val.tfrecord-00000-of-00001"}
+    records_of = {f"my_photos-train.tfrecord-0000{i}-of-00003" for i in range(3)} | {
+        "my_photos-val.tfrecord-00000-of-00001"
+    }
     assert set(tree(output)) - {"label.labels.txt"} == records_of | {
         "dataset_info.json", "features.json", "preparation.json", "index.npz"}
     assert not output.with_name("paper.incomplete").exists()
@@ -257,7 +266,11 @@ def test_nothing_else_is_left_in_the_output(output):
 
 def test_preparation_says_what_was_done(output, source):
     preparation = json.loads((output / "preparation.json").read_text(encoding="utf-8"))
-    assert (preparation["source"], preparation["resize"], preparation["classes"]) == (str(source), "paper", list(CLASSES))
+    assert (preparation["source"], preparation["resize"], preparation["classes"]) == (
+        str(source),
+        "paper",
+        list(CLASSES),
+    )
     assert preparation["versions"].keys() == {"tensorflow", "pillow"} and preparation["validation"] == "val"
     for name, split in preparation["splits"].items():
         assert split["images"] == len(of_split(name)) and split["skipped"] == []
@@ -268,7 +281,10 @@ def test_preparation_says_what_was_done(output, source):
 @pytest.mark.parametrize(("name", "expected"), [
     ("2024 Photos", "images_2024_photos"), ("a-b.c", "a_b_c"), ("__x__", "x"), ("Ünï", "n"), ("猫", "images")])
 def test_file_names_are_such_that_tfds_takes_them(tmp_path, name, expected):
-    images = {path: encode(np.full((9, 9, 3), 90, "uint8"), "png") for path in ("train/a/1.png", "train/b/1.png", "val/a/1.png")}
+    images = {
+        path: encode(np.full((9, 9, 3), 90, "uint8"), "png")
+        for path in ("train/a/1.png", "train/b/1.png", "val/a/1.png")
+    }
     source = write_images(tmp_path / name, images)
     prepare_all(source, tmp_path / "out")
     assert {path.name.split("-")[0].rstrip("_") for path in (tmp_path / "out").glob("*.tfrecord-*")} == {expected}
@@ -279,11 +295,15 @@ def test_file_names_are_such_that_tfds_takes_them(tmp_path, name, expected):
 def test_training_reads_what_was_prepared(output):
     data = discovery.find_dataset(str(output))
     recipe = recipes.Recipe(batch_size=13)
-    [(images, labels)] = list(input_pipeline.make_train_dataset(data.splits["train"], recipe, image_size=256, seed=1, epoch=0))
+    [(images, labels)] = list(
+        input_pipeline.make_train_dataset(data.splits["train"], recipe, image_size=256, seed=1, epoch=0)
+    )
     squares = {name: pillow_square(image) for name, image in of_split("train").items()}
     seen = []
     for image, label in zip(images.numpy().astype(int), labels.numpy()):
-        seen.append(min(squares, key=lambda name: min(np.abs(image[:, ::way] - squares[name]).mean() for way in (1, -1))))
+        seen.append(
+            min(squares, key=lambda name: min(np.abs(image[:, ::way] - squares[name]).mean() for way in (1, -1)))
+        )
         assert CLASSES[label] == seen[-1].split("/")[1]
     assert sorted(seen) == sorted(squares)
 
@@ -335,7 +355,9 @@ def test_statistics_of_sums_that_float32_could_not_hold():
     pixel_sums = np.full((256, 256, 3), 100 * images, "uint64")
     pixel_sums[..., 1] += 1
     pixels = images * 65536
-    products = np.array([[10_100, 10_050, 10_000], [10_050, 10_400, 10_000], [10_000, 10_000, 10_900]], "uint64") * np.uint64(pixels)
+    products = np.array(
+        [[10_100, 10_050, 10_000], [10_050, 10_400, 10_000], [10_000, 10_000, 10_900]], "uint64"
+    ) * np.uint64(pixels)
     statistics = image_statistics.statistics_of(images, pixel_sums, products)
     np.testing.assert_allclose(statistics.mean_pixel, [100, 100 + 1 / images, 100], rtol=1e-11)
     vectors, stdevs = np.array(statistics.pca_vectors), np.array(statistics.pca_stdevs)
@@ -350,7 +372,9 @@ def test_statistics_of_one_colour_are_finite(tmp_path):
     statistics = discovery.find_dataset(str(tmp_path / "out")).statistics
     assert list(statistics.mean_pixel) == [30, 60, 90]
     np.testing.assert_allclose(statistics.pca_stdevs, 0, atol=1e-4)
-    np.testing.assert_allclose(np.array(statistics.pca_vectors).T @ np.array(statistics.pca_vectors), np.eye(3), atol=1e-9)
+    np.testing.assert_allclose(
+        np.array(statistics.pca_vectors).T @ np.array(statistics.pca_vectors), np.eye(3), atol=1e-9
+    )
 
 
 # EXIF.
@@ -366,7 +390,11 @@ def with_orientation(image, orientation, kind="jpeg"):
 @pytest.mark.parametrize("resize", ["paper", "caffe"])
 def test_exif_orientations_are_applied_and_counted(tmp_path, resize):
     picture = smooth(200, 300, 33)
-    images = {f"train/{kind}/{i}.{kind}": with_orientation(picture, i, kind) for i in range(1, 9) for kind in ("jpeg", "png")}
+    images = {
+        f"train/{kind}/{i}.{kind}": with_orientation(picture, i, kind)
+        for i in range(1, 9)
+        for kind in ("jpeg", "png")
+    }
     images |= {f"val/jpeg/{i}.jpeg": with_orientation(picture, i) for i in (0, 1, 6, 9)}
     images["val/png/none.png"] = encode(picture, "png")
     images["val/png/broken.jpg"] = encode(picture, exif=b"Exif\0\0II*\0\xff\xff\xff\x7f")
@@ -378,7 +406,8 @@ def test_exif_orientations_are_applied_and_counted(tmp_path, resize):
         if name.startswith("train"):
             assert_alike(found[name][0], image, resize, name)
     several = np.stack([found[f"train/jpeg/{i}.jpeg"][1].astype(int) for i in range(1, 9)])
-    assert all(np.abs(several[i] - several[j]).mean() > 5 for i in range(8) for j in range(i))  # All eight are told apart.
+    # All eight are told apart.
+    assert all(np.abs(several[i] - several[j]).mean() > 5 for i in range(8) for j in range(i))
     for name, (jpeg, _, _) in read_with_tfds(tmp_path / "out", "val").items():
         upright = picture if "6." not in name else np.rot90(picture, -1)
         assert_alike(jpeg, encode(upright), resize, name)
@@ -477,7 +506,11 @@ def test_second_time_does_nothing(small, tmp_path):
     first, _ = prepare_all(small / "source", out, 3)
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     second, is_new = prepare_all(small / "source", out, 3, processes=2)
-    assert not is_new and second == json.loads(json.dumps(first)) and {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+    assert (
+        not is_new
+        and second == json.loads(json.dumps(first))
+        and {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+    )
 
 
 def error_of(*arguments, **options):
@@ -499,7 +532,9 @@ def test_another_job_is_refused_with_both_values(small, tmp_path, monkeypatch, i
     where = out if is_complete else tmp_path / "out.incomplete"
     before = tree(where)
     text = error_of(small / "source", out, 3, resize="caffe", quality=97)
-    assert "resize: paper there, caffe now" in text and "quality: 95 there, 97 now" in text and "fingerprint" not in text
+    assert (
+        "resize: paper there, caffe now" in text and "quality: 95 there, 97 now" in text and "fingerprint" not in text
+    )
     assert str(where) in text and "--output_dir" in text
     images = tree(small / "source") | {"train/a/new.png": encode(smooth(9, 9, 0), "png")}
     text = error_of(write_images(tmp_path / "source", images), out, 3)
@@ -563,7 +598,8 @@ def test_two_at_once_are_refused(small, tmp_path, monkeypatch):
 BAD = {
     "train/a/gif.jpg": (b"GIF89a" + bytes(40), "it is a GIF image; JPEG and PNG are read"),
     "train/b/html.jpg": (b"<html>not found</html>", "it is an HTML page or an SVG image"),
-    "train/b/cut.png": (encode(smooth(90, 90, 0), "png")[:900], "the image data is cut short, damaged or of an unsupported kind"),
+    "train/b/cut.png": (encode(smooth(90, 90, 0), "png")[:900], "the image data is cut short, damaged or of an "
+        "unsupported kind"),
     "val/a/empty.jpg": (b"", "the file is empty"),
     "val/b/gone.jpg": (None, "No such file or directory"),
 }
@@ -629,7 +665,10 @@ def test_skipped_images_of_finished_shards_are_listed_after_going_on(small, tmp_
 @pytest.mark.parametrize(("bad", "good", "is_refused"), [(11, 30, True), (10, 5, False), (12, 115, False), (13, 110, True)])
 def test_more_than_a_tenth_of_bad_images_is_refused(tmp_path, bad, good, is_refused):
     image = encode(np.full((3, 3, 3), 9, "uint8"), "png")
-    images = {f"train/{'ab'[i % 2]}/{i}.png": image for i in range(good - 2)} | {"val/a/0.png": image, "val/b/0.png": image}
+    images = {f"train/{'ab'[i % 2]}/{i}.png": image for i in range(good - 2)} | {
+        "val/a/0.png": image,
+        "val/b/0.png": image,
+    }
     images |= {f"train/a/bad {i}.png": b"GIF89a" for i in range(bad)}
     root = write_images(tmp_path / "source", images)
     if is_refused:
@@ -643,7 +682,11 @@ def test_more_than_a_tenth_of_bad_images_is_refused(tmp_path, bad, good, is_refu
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_a_split_of_which_nothing_can_be_read_is_an_error(tmp_path, split):
-    images = {f"{each}/{name}/0.png": encode(np.full((3, 3, 3), 9, "uint8"), "png") for each in ("train", "val") for name in "ab"}
+    images = {
+        f"{each}/{name}/0.png": encode(np.full((3, 3, 3), 9, "uint8"), "png")
+        for each in ("train", "val")
+        for name in "ab"
+    }
     images |= {name: b"" for name in images if name.startswith(split)}
     assert split in error_of(write_images(tmp_path / "source", images), tmp_path / "out", 1024, on_bad_image="skip")
     assert not (tmp_path / "out").exists()
@@ -733,7 +776,9 @@ def sources(tmp_path_factory, source):
                for number, wnid in enumerate(labels[:3])}
     validation = [(f"ILSVRC2012_val_{i + 1:08d}.JPEG", encode(smooth(90, 70, i))) for i in (2, 0, 1)]
     train = [(f"{wnid}.tar", tar_of(members)) for wnid, members in classes.items()]
-    write_images(directory / "tars", {"ILSVRC2012_img_train.tar": tar_of(train), "ILSVRC2012_img_val.tar": tar_of(validation)})
+    write_images(
+        directory / "tars", {"ILSVRC2012_img_train.tar": tar_of(train), "ILSVRC2012_img_val.tar": tar_of(validation)}
+    )
     found["ImageNet"] = directory / "tars", {
         "train": [(image, wnid) for wnid, members in classes.items() for _, image in members],
         "validation": [(image, labels[int(name[15:23]) - 1]) for name, image in validation]}
@@ -800,7 +845,16 @@ def test_a_damaged_record_of_a_foreign_set_is_a_bad_image(sources, tmp_path, byt
 
 
 def command(source, output, *flags):
-    return [sys.executable, "-u", "-m", "alexnet_tf", "prepare", f"--data_dir={source}", f"--output_dir={output}", *flags]
+    return [
+        sys.executable,
+        "-u",
+        "-m",
+        "alexnet_tf",
+        "prepare",
+        f"--data_dir={source}",
+        f"--output_dir={output}",
+        *flags,
+    ]
 
 
 def start(*arguments):
@@ -903,7 +957,8 @@ def test_killed_while_the_workers_start_none_is_left(many, tmp_path):
 def test_a_killed_worker_is_told_with_what_to_do(many, tmp_path):
     process = start(many / "source", tmp_path / "out", "--processes=2")
     partial = tmp_path / "out.incomplete"
-    wait_for(lambda: any(path.stat().st_size for path in partial.glob(".*.tfrecord-*.tmp")), process)  # They are at work.
+    # They are at work.
+    wait_for(lambda: any(path.stat().st_size for path in partial.glob(".*.tfrecord-*.tmp")), process)
     os.kill(children_of(process.pid)[0], signal.SIGKILL)
     try:
         printed = process.communicate(timeout=60)[0]

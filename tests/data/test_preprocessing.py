@@ -622,7 +622,9 @@ def test_colour_noise_of_an_image_does_not_depend_on_the_others(call):
 
 def test_colour_noise_has_a_tenth_of_the_stdevs_along_the_components():
     p, l = np.array(architectures.IMAGENET_PCA_VECTORS), np.array(architectures.IMAGENET_PCA_STDEVS)
-    noise = augmentations.colour_noise(NORMALS, architectures.IMAGENET_PCA_STDEVS, architectures.IMAGENET_PCA_VECTORS).numpy()
+    noise = augmentations.colour_noise(
+        NORMALS, architectures.IMAGENET_PCA_STDEVS, architectures.IMAGENET_PCA_VECTORS
+    ).numpy()
     np.testing.assert_allclose((noise @ p).std(axis=0), 0.1 * l, rtol=0.02, atol=0)
     np.testing.assert_allclose(
         np.cov(noise.T), p @ np.diag((0.1 * l) ** 2) @ p.T, rtol=0, atol=0.02 * (0.1 * l[2]) ** 2)

@@ -44,7 +44,9 @@ def test_open_files_read_ranges_and_keep_few_descriptors(tmp_path):
         (tmp_path / str(number)).write_bytes(b"%03d" % number)
     before = len(os.listdir("/proc/self/fd"))
     files = reading.OpenFiles()
-    assert [files.read(str(tmp_path / str(number)), 1, 2) for number in range(300)] == [b"%02d" % (n % 100) for n in range(300)]
+    assert [files.read(str(tmp_path / str(number)), 1, 2) for number in range(300)] == [
+        b"%02d" % (n % 100) for n in range(300)
+    ]
     assert len(os.listdir("/proc/self/fd")) - before <= 128
     with pytest.raises(OSError, match="the file is cut"):
         files.read(str(tmp_path / "7"), 2, 2)
@@ -67,7 +69,9 @@ def test_slow_reads_wait_together_and_keep_their_order():
         return b"%d" % index
 
     blocks = tf.data.Dataset.range(256).batch(32)
-    found = list(reading.read_examples(blocks, read, np.arange(256, dtype="int32"), lambda content, label: (content, label)))
+    found = list(
+        reading.read_examples(blocks, read, np.arange(256, dtype="int32"), lambda content, label: (content, label))
+    )
     assert [(content.numpy(), int(label)) for content, label in found] == [(b"%d" % i, i) for i in range(256)]
     assert most[0] > 32
 

@@ -80,7 +80,12 @@ def test_examples_read_zero_bytes_and_bytes_that_are_no_text(tmp_path):
     content = bytes(range(256)) + bytes(9)
     (tmp_path / "a").write_bytes(content)
     split = tfrecords.Records(
-        (str(tmp_path / "a"),), np.zeros(3, "int32"), np.array([0, 250, 256]), np.array([256, 15, 9]), np.zeros(3, "int32"))
+        (str(tmp_path / "a"),),
+        np.zeros(3, "int32"),
+        np.array([0, 250, 256]),
+        np.array([256, 15, 9]),
+        np.zeros(3, "int32"),
+    )
     contents, _ = read(split, [0, 1, 2], 3, lambda *each: each)
     assert contents == [content[:256], content[250:], bytes(9)] == [split.image_bytes(i) for i in range(3)]
 
@@ -322,14 +327,19 @@ def test_a_foreign_set_is_read_in_order_with_what_goes_along(foreign):
         assert list(zip(contents, labels)) == expected[::-1] and others == list(range(15))
     assert [(split.image_bytes(i), split.label(i)) for i in range(15)] == expected
     part = split.subset(np.array([7, 2]))
-    assert part.labels is None and [(part.image_bytes(i), part.label(i)) for i in range(2)] == [expected[7], expected[2]]
+    assert part.labels is None and [(part.image_bytes(i), part.label(i)) for i in range(2)] == [
+        expected[7],
+        expected[2],
+    ]
 
 
 def test_a_foreign_set_can_be_given_to_another_process(foreign):
     builder = tfds.builder_from_directory(foreign)
     split = tfds_datasets.read_split(builder, "train", *tfds_datasets.supervised_keys(builder))
     again = pickle.loads(pickle.dumps(split.subset(np.array([3, 1]))))
-    assert [(again.image_bytes(i), again.label(i)) for i in range(2)] == [(split.image_bytes(i), split.label(i)) for i in (3, 1)]
+    assert [(again.image_bytes(i), again.label(i)) for i in range(2)] == [
+        (split.image_bytes(i), split.label(i)) for i in (3, 1)
+    ]
 
 
 def test_prepared_finds_the_newest_of_each_and_no_others(foreign, tmp_path):

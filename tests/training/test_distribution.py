@@ -191,8 +191,12 @@ def test_as_many_gpus_as_a_batch_keeps_busy(batch_size, num_gpus, count):
 
 
 def test_only_a_placement_that_nobody_asked_for_is_made_smaller(two_gpus, monkeypatch):
-    monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda devices: types.SimpleNamespace(num_replicas_in_sync=len(devices)))
-    monkeypatch.setattr(tf.distribute, "OneDeviceStrategy", lambda device: types.SimpleNamespace(num_replicas_in_sync=1))
+    monkeypatch.setattr(
+        tf.distribute, "MirroredStrategy", lambda devices: types.SimpleNamespace(num_replicas_in_sync=len(devices))
+    )
+    monkeypatch.setattr(
+        tf.distribute, "OneDeviceStrategy", lambda device: types.SimpleNamespace(num_replicas_in_sync=1)
+    )
     assert distribution.make_placement().for_batch_size(128).devices == ("GPU:0", "GPU:1")
     assert distribution.make_placement().for_batch_size(64).devices == ("GPU:0",)
     assert distribution.make_placement("mirrored").for_batch_size(64).devices == ("GPU:0", "GPU:1")
