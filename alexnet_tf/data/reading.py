@@ -52,9 +52,9 @@ class _Descriptor:
     def __init__(self, path: str) -> None:
         self.number = open_regular(path)
 
-    def __del__(self) -> None:
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # At exit, the module's names may be gone.
         if hasattr(self, "number"):
-            os.close(self.number)
+            close(self.number)
 
 
 class OpenFiles:
