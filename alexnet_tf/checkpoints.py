@@ -112,7 +112,7 @@ def _digest(file: typing.BinaryIO, size: int) -> bytes:
 
 
 def _read_members(archive: zipfile.ZipFile, is_wanted: Callable[[str], bool]) -> dict[str, np.ndarray]:
-    """Returns the state and the arrays that are wanted, each read to its end, where its CRC-32 is checked, before its use."""
+    """Returns the state and the arrays that are wanted, each read to its end, where its CRC-32 is checked."""
     arrays = {}
     for member in archive.infolist():
         name = member.filename.removesuffix(".npy")

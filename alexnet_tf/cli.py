@@ -207,9 +207,9 @@ def _interrupts_end_at_once(screen: TextIO) -> Iterator[None]:
 def _check_local_paths(arguments: Sequence[str]) -> None:
     """Refuses `gs://`, `s3://` and the like in any flag or argument but the address of a server."""
     for flag in flags.FLAGS.flags_by_module_dict().values():
-        for each in flag:
-            if isinstance(each.value, str) and each.name != "server":
-                errors.check_local_path(each.value, f"--{each.name}=")
+        for defined in flag:
+            if isinstance(defined.value, str) and defined.name != "server":
+                errors.check_local_path(defined.value, f"--{defined.name}=")
     for each in arguments:
         errors.check_local_path(each, "")
 

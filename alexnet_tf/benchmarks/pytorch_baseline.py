@@ -28,6 +28,7 @@ class Normalize(torch.nn.Module):
             self.register_buffer(name, torch.tensor(value, dtype=torch.float32).reshape(3, 1, 1), persistent=False)
 
     def forward(self, images):
+        """Computes the layer on [batch, channels, height, width]."""
         return (images.to(self.mean.dtype) - self.mean) * self.scale
 
 
@@ -43,6 +44,7 @@ class LocalResponseNorm(torch.nn.Module):
         self.constants, self.towers = (size, lrn.alpha * size, lrn.beta, lrn.bias), towers
 
     def forward(self, x):
+        """Computes the layer on [batch, channels, height, width]."""
         y = x.reshape(x.shape[0] * self.towers, -1, *x.shape[2:])
         return functional.local_response_norm(y.float(), *self.constants).reshape(x.shape).to(x.dtype)
 
@@ -55,6 +57,7 @@ class SameMapNorm(torch.nn.Module):
         self.lrn, self.size = lrn, 2 * lrn.depth_radius + 1
 
     def forward(self, x):
+        """Computes the layer on [batch, channels, height, width]."""
         mean = functional.avg_pool2d(x * x, self.size, stride=1, padding=self.lrn.depth_radius)
         return x * (self.lrn.bias + self.lrn.alpha * self.size ** 2 * mean) ** -self.lrn.beta
 

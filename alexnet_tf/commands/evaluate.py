@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> None:
     if name not in data.splits:
         raise errors.UserError(f"--split={name} is not in {data.directory}; there: {', '.join(data.splits)}.")
     split = data.splits[name]
-    skipped: dict[str, str] = {}
+    skipped: dict[int, str] = {}
     batches = input_pipeline.evaluation_batches(
         split, batch_size=max(1, _BATCH_SIZE.value // (10 if _TEN_CROP.value else 1)),
         image_size=run_config.image_size, resize=run_config.train.recipe.resize, ten_crop=_TEN_CROP.value,

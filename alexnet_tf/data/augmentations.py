@@ -1,4 +1,4 @@
-"""How training images vary: random crops, and what is done to a crop. Each kind is a table; a new one is a function and a line.
+"""How training images vary: random crops, and what is done to a crop: a table of each.
 
 An augmentation is a pure function of an image and of four uniform numbers that belong to it alone, which depend on
 (seed, epoch, example) only: so the same seed gives the same pixels on any number of threads and after any resume.
@@ -41,7 +41,7 @@ def window_offsets(draws: tf.Tensor, image_size: int) -> tf.Tensor:
 def random_resized_crop(
     shape: tf.Tensor, region: tuple[tf.Tensor, tf.Tensor], draws: tf.Tensor, image_size: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns 8 to 100 % of the image's area at an aspect ratio of 3/4 to 4/3: torchvision's; arguments as `window_crop`."""
+    """Returns 8 to 100 % of the image's area at an aspect ratio of 3/4 to 4/3, as torchvision does."""
     begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
         tf.concat([shape, [3]], 0), tf.zeros([1, 0, 4]), tf.bitcast(draws[:2], tf.int32), min_object_covered=0.0,
         aspect_ratio_range=(3 / 4, 4 / 3), area_range=(0.08, 1.0), max_attempts=10, use_image_if_no_bounding_boxes=True)

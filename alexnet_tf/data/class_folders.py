@@ -140,7 +140,7 @@ def _read_splits(
 
 
 def _is_unlabelled(folder: pathlib.Path) -> bool:
-    """Returns whether a folder holds images and no class folders; one folder of its own name or "unknown" is no class."""
+    """Returns whether a folder holds images and no class folders; "unknown" is no class."""
     inner = folder_scan.subfolders(folder)
     if inner and [name.lower() for name in inner] not in (
         [folder.name.lower()],

@@ -197,7 +197,8 @@ class DataSet:
             return ""
         missing = [name for name, count in zip(self.class_names, counts) if not count]
         smallest, largest = int(np.where(counts, counts, counts.max()).argmin()), int(counts.argmax())
-        text = f"; from {counts[smallest]:,} ({self.class_names[smallest]}) to {counts[largest]:,} ({self.class_names[largest]}) a class"
+        low, high = self.class_names[smallest], self.class_names[largest]
+        text = f"; from {counts[smallest]:,} ({low}) to {counts[largest]:,} ({high}) a class"
         return text + (f"; none of {abbreviate(missing)}" if missing else "")
 
     def fingerprint(self) -> str:

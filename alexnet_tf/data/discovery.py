@@ -173,7 +173,7 @@ def load_run_dataset(
 
 
 def as_in_run(data: datasets.DataSet, run_config: RunConfig | None) -> datasets.DataSet:
-    """Returns a folder of class folders divided as the run that is to be resumed has it: older versions had another rule."""
+    """Returns a folder of class folders divided as the run to be resumed has it: older versions had another rule."""
     if run_config is None or "class_and_path" not in (data.split_rule, run_config.data.split_rule):
         return data
     if data.split_rule == run_config.data.split_rule or set(data.splits) != {"train", "validation"}:

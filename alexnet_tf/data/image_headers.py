@@ -152,7 +152,7 @@ def _is_ordinary_jpeg(image_bytes: tf.Tensor) -> tf.Tensor:
 
 
 def _is_ordinary_png(image_bytes: tf.Tensor) -> tf.Tensor:
-    """Returns whether the second chunk of a PNG, behind 8 + 25 bytes, is the image's data: then there is no EXIF before it."""
+    """Returns whether the second chunk of a PNG, behind 8 + 25 bytes, is the image's data: no EXIF comes before."""
     return tf.strings.substr(tf.strings.substr(image_bytes, 0, 41), -4, 4) == b"IDAT"
 
 

@@ -6,7 +6,7 @@ resume without reading what went before. What one image goes through is in `prep
 """
 
 import concurrent.futures
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -260,7 +260,7 @@ def batch_indices(
     seed: int,
     epoch: int,
     step: int,
-    skipped: Sequence[int] = (),
+    skipped: Iterable[int] = (),
 ) -> list[int]:
     """Returns which examples make the batch of a step of an epoch (of all workers), in their order."""
     positions = tf.range(step * recipe.batch_size, (step + 1) * recipe.batch_size, dtype=tf.int64)

@@ -92,9 +92,11 @@ def read(directory: pathlib.Path, options: LabelOptions = LabelOptions()) -> dat
         examples += [(each, split) for each, _ in _examples(other, images, options)]
     if all(split == "train" for _, split in examples):
         examples = _held_out(examples, directory)
-        note = f"Labels from {path.name}. Split 90/10 in each class by a hash of class and path: the same for the same files."
+        note = (f"Labels from {path.name}. Split 90/10 in each class by a hash of class and path: the same for the "
+                "same files.")
     else:
-        note = f"Labels from {path.name}; splits as {'its column says' if not _files_of_other_splits(path) else 'files name them'}."
+        where = "files name them" if _files_of_other_splits(path) else "its column says"
+        note = f"Labels from {path.name}; splits as {where}."
     names = sorted({name for (_, name), split in examples if split == "train"}, key=_class_order(examples))
     if len(names) < 2:
         raise errors.DataError(f"{path} must name at least two classes; got {names}.")
@@ -188,7 +190,7 @@ def _examples(
 
 
 def _rows(path: pathlib.Path) -> tuple[list[list[str]], list[str]]:
-    """Returns (rows of text, names of the columns or nothing) of a file; a first line that is like no other is the names."""
+    """Returns (rows of text, names of the columns or nothing); a first line unlike all others is the names."""
     try:
         lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError as error:

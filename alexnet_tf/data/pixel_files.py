@@ -99,7 +99,9 @@ def find(directory: pathlib.Path) -> datasets.DataSet | None:
     for read in (_cifar, _idx):
         try:
             data = read(directory)
-        except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError, AttributeError, struct.error, zlib.error,
+        except (
+                OSError, EOFError, ValueError, KeyError, TypeError, IndexError, AttributeError, struct.error,
+                zlib.error,
                 pickle.UnpicklingError, tarfile.TarError) as error:
             if isinstance(error, errors.UserError):
                 raise

@@ -97,7 +97,7 @@ def prepare(
 
 
 def split_rule_of(output_dir: str | os.PathLike[str]) -> str:
-    """Returns how the source was divided of what is in an output directory already, finished or not; else today's rule."""
+    """Returns how the source was divided for what is in an output directory already; else today's rule."""
     output = pathlib.Path(output_dir).expanduser().resolve()
     for path in (output / tfrecords.PREPARATION, output.with_name(f"{output.name}.incomplete") / _JOB):
         if path.is_file():
@@ -171,7 +171,7 @@ def _prepare_shards(
 
 
 def _complete(data: datasets.DataSet, directory: pathlib.Path, job: dict) -> None:
-    """Joins what is remembered of the shards and adds TFDS's files; preparation.json last: it says that all is there."""
+    """Joins what is remembered of the shards and adds TFDS's files; preparation.json comes last."""
     arrays: dict[str, typing.Any] = {}
     splits: dict[str, dict] = {}
     sums = image_statistics.Sums()

@@ -1,4 +1,4 @@
-"""What becomes of one image in `prepare`: the square as JPEG, and its share of the statistics. Runs in worker processes."""
+"""What becomes of one image in `prepare`: the square as JPEG, and its share of the statistics."""
 
 import collections
 import concurrent.futures

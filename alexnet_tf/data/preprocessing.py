@@ -35,7 +35,7 @@ DAMAGED = "the image data is cut short, damaged or of an unsupported kind"
 
 
 def decode(image_bytes: tf.Tensor) -> tf.Tensor:
-    """Decodes a whole image, uint8 [height, width, 3], upright; finds damage anywhere, where `square` reads a part only."""
+    """Decodes a whole image, uint8 [height, width, 3], upright; finds damage anywhere."""
     image_bytes, shape, orientation = inspect_header(image_bytes)
     window = tf.concat([[0, 0], upright_shape(shape, orientation)], 0)
     return _decode_window(image_bytes, window, shape, orientation)

@@ -18,7 +18,7 @@ ARRAYS = {"offsets": "int64", "lengths": "int64", "labels": "int32", "checksums"
 
 
 def write_shard(path: pathlib.Path, results: Iterable[prepare_images.Result], source: str) -> None:
-    """Writes a TFRecord file, and beside it what is to be remembered of it; that one last: it says that both are whole."""
+    """Writes a TFRecord file, and last, beside it, its summary, which says that both are whole."""
     columns: dict[str, list[int]] = {name: [] for name in ARRAYS}
     skipped, rotated, sums, position = [], 0, image_statistics.Sums(), 0
     temporary = path.with_name(f".{path.name}.tmp")

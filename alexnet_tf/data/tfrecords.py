@@ -143,7 +143,7 @@ class Records:
 
 @dataclasses.dataclass(frozen=True)
 class Relabelled:
-    """Graph function from a record to (image_bytes, another label): of data sets whose classes stand in another order."""
+    """Graph function from a record to (image_bytes, another label), for classes in another order."""
 
     parse: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]] | None
     new_labels: tuple[int, ...]

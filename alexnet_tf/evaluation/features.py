@@ -78,7 +78,7 @@ def layers_of(model: keras.Model, architecture: architectures.Architecture) -> d
 
 def make_extractor(model: keras.Model, architecture: architectures.Architecture, layer: str) -> tuple[
         Callable[[tf.Tensor], tf.Tensor], tuple[str, ...], tuple[int, ...]]:
-    """Returns (function from images uint8 [batch, size, size, 3] to float32 [batch, width], the layers it shows, their shape).
+    """Returns (images uint8 [batch, size, size, 3] -> float32 [batch, width], the layers it shows, their shape).
 
     Raises:
         UserError: If there is no such layer.

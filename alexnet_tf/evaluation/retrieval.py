@@ -194,7 +194,7 @@ def _check_grid(path, rows: int, top: int):
 
 
 def _stored_images(file, answers, places, data_dir):
-    """Returns the encoded images of all neighbours, a row for each answer; None for what is not there, which is told."""
+    """Returns the encoded images of all neighbours, a row for each answer; None, with a warning, for a missing one."""
     names = {neighbour.file for answer in answers for neighbour in answer.neighbours}
     split = None
     if data_dir or file.text("data_dir") and not all(map(os.path.isfile, names)):  # Moved, or inside records.

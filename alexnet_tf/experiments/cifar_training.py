@@ -231,7 +231,7 @@ def _run_epoch(trial: Trial, images: cifar_data.CifarImages, step: TrainStep, cu
         batch = tf.constant(pixels)
         if pca:
             normals = tf.constant(generator.normal(size=(batch_size, 3)), tf.float32)
-            batch = batch, augmentations.colour_noise(normals, *pca)
+            batch = batch, augmentations.colour_noise(normals, *pca)  # type: ignore[arg-type]
         result = step((batch, tf.constant(labels)))
         if not np.isfinite(result.loss):
             return Curve(curve.epochs, has_diverged=True)

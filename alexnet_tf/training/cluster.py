@@ -1,4 +1,4 @@
-"""Which processes train together: the cluster that TF_CONFIG or Slurm names, and the wait until all of its workers are there."""
+"""Which processes train together: the cluster that TF_CONFIG or Slurm names, and the wait for all of its workers."""
 
 import contextlib
 import dataclasses
@@ -14,7 +14,7 @@ import tensorflow as tf
 from alexnet_tf import errors
 
 _HELP = """\
---strategy=multi_worker needs TF_CONFIG, which names all workers and which one this is; the first writes the run. {why} \
+--strategy=multi_worker needs TF_CONFIG, which names all workers and this one; the first writes the run. {why} \
 For two, type on the first
   TF_CONFIG='{{"cluster": {{"worker": ["HOST0:12345", "HOST1:12345"]}}, "task": {{"type": "worker", "index": 0}}}}' \\
     python train.py --strategy=multi_worker ...
@@ -47,8 +47,8 @@ while os.getppid() == parent:
         is_reported = True
         print(f"Still waiting: {missing}.", flush=True)
     elif os.getppid() == parent:
-        print(f"\\nError: The workers did not meet within --worker_timeout={limit:g} seconds: {missing}. Start all of them with "
-              "the same hosts and ports, which each must be able to reach.", file=sys.stderr, flush=True)
+        print(f"\\nError: The workers did not meet within --worker_timeout={limit:g} seconds: {missing}. Start all "
+              "of them with the same hosts and ports, which each must be able to reach.", file=sys.stderr, flush=True)
         os.kill(parent, signal.SIGKILL)
 """
 

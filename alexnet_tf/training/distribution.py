@@ -1,4 +1,4 @@
-"""Where a run computes: one device, two towers on two, copies on many, or many workers. Only this file knows devices' names."""
+"""Where a run computes: one device, two towers on two, copies on many, or many workers."""
 
 import collections
 import dataclasses
@@ -58,7 +58,7 @@ class Placement:
         return self.strategy.num_replicas_in_sync
 
     def for_batch_size(self, batch_size: int) -> "Placement":
-        """Returns the placement itself or, if it was chosen automatically, one on as many GPUs as a batch can keep busy."""
+        """Returns the placement itself or, if chosen automatically, one on as many GPUs as a batch keeps busy."""
         count = num_replicas_for(batch_size, self.num_replicas)
         if not self.is_automatic or count == self.num_replicas:
             return self
@@ -121,7 +121,7 @@ class Placement:
         return self._sum(values)
 
     def _sum(self, values: np.ndarray) -> np.ndarray:
-        """Returns the sum of what the first replica of each worker contributes: exact, as a share of each would not be."""
+        """Returns the sum of what the first replica of each worker contributes, which is exact."""
         num_local = self.num_replicas // self.num_workers
 
         def contribute():
@@ -135,14 +135,14 @@ class Placement:
 
 
 def num_replicas_for(batch_size: int, num_gpus: int) -> int:
-    """Returns how many of so many GPUs a batch keeps busy: the most that divide it into shares that are large enough."""
+    """Returns how many of so many GPUs a batch keeps busy: the most that divide it into large enough shares."""
     return max(
         count for count in range(1, max(1, num_gpus) + 1)
         if count == 1 or batch_size % count == 0 and batch_size // count >= _MIN_IMAGES_PER_GPU)
 
 
 def several_devices(count: int) -> list[str]:
-    """Returns the names of so many devices of this machine: GPUs where there are any, else CPU devices on the same cores."""
+    """Returns the names of so many devices of this machine: GPUs if any, else CPU devices on the same cores."""
     return gpus()[:count] or [f"CPU:{index}" for index in range(count)]
 
 

@@ -42,11 +42,13 @@ class MomentumSGD(keras.optimizers.SGD):
         self.conv1_multiplier = tf.Variable(1.0, trainable=False)
 
     def build(self, variables):
+        """Makes a velocity for each variable."""
         super().build(variables)
         if not self.momentum:  # Keras makes none then.
             self.momentums = self.add_optimizer_variables(variables, "momentum")
 
     def apply(self, gradients, trainable_variables=None):
+        """Bounds the norm of the gradients and updates all variables."""
         trainable_variables = trainable_variables or self._trainable_variables
         self._factor = tf.constant(1.0)
         if self.largest_norm:
@@ -61,6 +63,7 @@ class MomentumSGD(keras.optimizers.SGD):
         return list(grads_and_vars)  # They are summed up already: Keras would do it after their norm was bounded.
 
     def update_step(self, gradient, variable, learning_rate):
+        """Updates one variable and its velocity."""
         velocity = self.momentums[self._get_variable_index(variable)]
         path = velocity.path.removesuffix("_momentum").rpartition("/")[2]
         rate = tf.cast(learning_rate, variable.dtype) * self.layer_multipliers.get(path.rpartition("_")[0], 1.0)

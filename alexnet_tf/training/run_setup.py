@@ -1,4 +1,4 @@
-"""What is settled between the decision to train and the first step: the run's config, its mean, and that workers agree."""
+"""What is settled between the decision to train and the first step: the config, the mean, and that workers agree."""
 
 import contextlib
 import hashlib
@@ -65,7 +65,7 @@ def make_run_config(
 
 
 def input_mean(run: RunDirectory, run_config: RunConfig, data: datasets.DataSet):
-    """Returns what the first layer subtracts: a colour, or float32 [size, size, 3], the run's, its source's or the data's."""
+    """Returns what the first layer subtracts: a colour, or a mean image float32 [size, size, 3]."""
     if run_config.mean != MEAN_IMAGE:
         return run_config.mean
     if run_config.source:

@@ -101,6 +101,7 @@ class TrainStep:
 
     @property
     def variables(self) -> list[keras.Variable]:
+        """All that a step changes: what a checkpoint holds."""
         return [*self.model.variables, *self._optimizer.variables]
 
     def set_rates(self, rates: schedules.Rates) -> None:

@@ -153,7 +153,7 @@ def _source_of(run_config: RunConfig) -> PretrainedRun:
 
 
 def new_layers(run_config: RunConfig) -> tuple[str, ...]:
-    """Returns the layers of a run that started anew: those that were asked for, and the last if the classes' number differs.
+    """Returns the layers of a run that started anew: those asked for, and the last if the number of classes differs.
 
     Args:
         run_config: config.json of a run that has a source.
@@ -220,7 +220,7 @@ def _draw(layer, arrays, factor):
 
 
 def _input_factor(row, name, initialization):
-    """Returns what makes up, in the first layer, for a source whose pixels are not of the size that "he" is meant for."""
+    """Returns the factor on conv1's new kernels for a source whose pixels have another scale than "he" expects."""
     if name not in row.stages[0].layer_names or initialization != "he":
         return 1.0
     own = architectures.with_initialization(architectures.ARCHITECTURES[row.name], "he")

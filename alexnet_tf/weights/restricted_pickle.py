@@ -32,7 +32,7 @@ class PickledArray:
     value = None
 
     def set_state(self, state: tuple) -> None:
-        """Takes what the pickle\'s BUILD operation gives."""
+        """Takes what the pickle's BUILD operation gives."""
         _, shape, dtype, is_fortran, content = state
         if isinstance(content, list):  # An array of objects: np.save's way to write a dictionary, or a list of arrays.
             if shape not in ((), (len(content),)) or not content:
@@ -54,7 +54,7 @@ class PickledDType:
                 f"Arrays of dtype {self.name[:20]!r} are no weights: float16, float32 and float64 are read.")
 
     def set_state(self, state: tuple) -> None:
-        """Takes what the pickle\'s BUILD operation gives."""
+        """Takes what the pickle's BUILD operation gives."""
         if state[1] in (">", b">"):
             self.name = ">" + self.name
 
@@ -63,7 +63,7 @@ class PickledDictionary(dict):
     """An OrderedDict of a pickle; the attributes that PyTorch hangs on it are dropped."""
 
     def set_state(self, state: tuple) -> None:
-        """Takes what the pickle\'s BUILD operation gives."""
+        """Takes what the pickle's BUILD operation gives."""
         pass
 
 

@@ -1,4 +1,4 @@
-"""Tests of `layer_profile`: the count of multiply-adds against arithmetic, and that the stages are the network in parts."""
+"""Tests of `layer_profile`: the count of multiply-adds against arithmetic, and the network's stages."""
 
 import numpy as np
 import pytest

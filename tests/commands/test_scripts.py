@@ -95,7 +95,7 @@ def history(path):
 
 
 def kill_while_writing(process, path):
-    """Kills at the first moment a half-written checkpoint of the process is there; one that was killed before may have left others."""
+    """Kills as soon as a half-written checkpoint of the process is there; others may be from before."""
     deadline = time.monotonic() + 100
     own = f".*.{process.pid}.tmp"
     while process.poll() is None and time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""Tests of `class_folders` and `folder_scan`: which folders are splits, which are classes, and how images are divided."""
+"""Tests of `class_folders` and `folder_scan`: which folders are splits or classes, and the division."""
 
 import hashlib
 import io
@@ -43,7 +43,8 @@ def images(*folders, classes=("cats", "dogs"), count=1):
 
 @pytest.mark.parametrize(("train", "other", "split"), [
     ("seg_train", "seg_test", "test"), ("training_set", "test_set", "test"), ("images_train", "images_val", "val"),
-    ("Training", "Testing", "test"), ("train_images", "validation_images", "val"), ("flowers-train", "flowers-dev", "val"),
+    ("Training", "Testing", "test"), ("train_images", "validation_images", "val"),
+    ("flowers-train", "flowers-dev", "val"),
     ("seg_train/seg_train", "seg_test/seg_test", "test"), ("training_set/training_set", "test_set/test_set", "test")])
 def test_folders_named_as_splits_in_any_way_are_splits(tmp_path, train, other, split):
     data = find(touch(tmp_path, *images(train, count=2), *images(other)))

@@ -115,7 +115,8 @@ def test_training_and_evaluation_see_the_turned_image(orientation, resize):
         assert np.abs(ours - expected).mean() < 1.5
 
 
-@pytest.mark.parametrize(("value", "kind", "tag"), [(0, 3, 0x0112), (9, 3, 0x0112), (6, 3, 0x0113), (6, 4, 0x0112), (65535, 3, 0x0112)])
+@pytest.mark.parametrize(("value", "kind", "tag"), [
+    (0, 3, 0x0112), (9, 3, 0x0112), (6, 3, 0x0113), (6, 4, 0x0112), (65535, 3, 0x0112)])
 @pytest.mark.parametrize("byte_order", ["II", "MM"])
 def test_other_values_and_kinds_of_the_tag(value, kind, tag, byte_order):
     image_bytes = with_segments(encode(smooth(20, 30)), segment(0xe1, exif(value, byte_order, kind, tag=tag)))

@@ -58,7 +58,8 @@ def test_labels_of_every_form(tmp_path, form, folder):
 @pytest.mark.parametrize(("name", "text"), [
     ("labels.txt", lines("{image}.jpg {name}")), ("train.txt", lines("images/{image}.jpg {name}")),
     ("labels.tsv", lines("{image}.jpg\t{name}", "file\tlabel\n")), ("train_labels.csv", FORMS["file and label"]),
-    ("labels.jsonl", "".join(json.dumps({"file_name": f"{i}.jpg", "label": n, "id": 3}) + "\n" for i, n in CLASS_OF.items()))])
+    ("labels.jsonl", "".join(
+        json.dumps({"file_name": f"{i}.jpg", "label": n, "id": 3}) + "\n" for i, n in CLASS_OF.items()))])
 def test_files_of_every_kind(tmp_path, name, text):
     assert found(discovery.find_dataset(make(tmp_path, text, name, "images"))) == CLASS_OF
 
@@ -111,8 +112,10 @@ def test_columns_that_are_asked_for(tmp_path):
 
 
 @pytest.mark.parametrize(("text", "options", "message"), [
-    (lines("{image}.jpg,7,{name}", "picture,a,b\n"), {}, "picture, a, b; which one is meant is not clear. Name it: --label_column="),
-    (lines("{image}.jpg,{name}", "file,label\n"), {"label_column": "breed"}, "--label_column=breed: .* has the columns file, label"),
+    (lines("{image}.jpg,7,{name}", "picture,a,b\n"), {},
+     "picture, a, b; which one is meant is not clear. Name it: --label_column="),
+    (lines("{image}.jpg,{name}", "file,label\n"), {"label_column": "breed"},
+     "--label_column=breed: .* has the columns file, label"),
     (lines("{image}.png,x,{name}", "file,label,l\n").replace("img", "pic"), {}, "Name it: --image_column="),
     ("file,label\nimg_00.jpg,\nimg_01.jpg,a\n", {}, "no label for img_00.jpg"),
     ("file,label\nimg_00.jpg,a\nimg_01.jpg,a\n", {}, "at least two classes"),

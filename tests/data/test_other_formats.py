@@ -54,7 +54,8 @@ def test_jpeg_and_png_stay_as_they_are(kind):
 
 
 @pytest.mark.parametrize("image_bytes", [
-    encode(PICTURE, "webp")[:60], encode(PICTURE, "bmp")[:200], encode(PICTURE, "tiff")[:100], encode(PICTURE, "gif")[:30],
+    encode(PICTURE, "webp")[:60], encode(PICTURE, "bmp")[:200], encode(PICTURE, "tiff")[:100],
+    encode(PICTURE, "gif")[:30],
     b"\0\0\0\x20ftypheic" + bytes(50)])
 def test_what_is_damaged_is_an_error_that_says_what_it_is(image_bytes):
     with pytest.raises(other_formats.UnreadableImage, match="it is a .* image"):

@@ -48,7 +48,8 @@ def write_cifar(directory, kind):
     return str(directory)
 
 
-@pytest.mark.parametrize("kind", ["python", "binary", "python folder", "binary folder", "cifar-10-python.tar.gz", "cifar-10-binary.tar.gz"])
+@pytest.mark.parametrize("kind", [
+    "python", "binary", "python folder", "binary folder", "cifar-10-python.tar.gz", "cifar-10-binary.tar.gz"])
 def test_cifar_has_its_pixels_and_classes(tmp_path, kind):
     data = discovery.find_dataset(write_cifar(tmp_path / "cifar", kind))
     assert data.class_names[0] == "airplane" and data.class_names[9] == "truck" and data.validation == "test"

@@ -1,4 +1,4 @@
-"""Tests of `prepare`: Pillow, NumPy and TFDS say what must come out; it is killed, starved and fed rubbish on the way."""
+"""Tests of `prepare`: Pillow, NumPy and TFDS are the oracles; it is killed, starved and fed rubbish."""
 
 import errno
 import io
@@ -469,7 +469,8 @@ def test_killed_anywhere_and_gone_on_with(small, tmp_path, monkeypatch, module, 
     assert os.listdir(tmp_path) == ["out"]
 
 
-@pytest.mark.parametrize(("module", "name", "place"), [(pathlib.Path, "unlink", 3), (pathlib.Path, "unlink", 7), (os, "rename", 1)])
+@pytest.mark.parametrize(("module", "name", "place"), [
+    (pathlib.Path, "unlink", 3), (pathlib.Path, "unlink", 7), (os, "rename", 1)])
 def test_killed_at_the_end_no_image_is_prepared_again(small, tmp_path, monkeypatch, module, name, place):
     with monkeypatch.context() as patch:
         killed_at(patch, module, name, place)
@@ -662,7 +663,8 @@ def test_skipped_images_of_finished_shards_are_listed_after_going_on(small, tmp_
     assert_same_tree(tmp_path / "out", tmp_path / "whole")
 
 
-@pytest.mark.parametrize(("bad", "good", "is_refused"), [(11, 30, True), (10, 5, False), (12, 115, False), (13, 110, True)])
+@pytest.mark.parametrize(("bad", "good", "is_refused"), [
+    (11, 30, True), (10, 5, False), (12, 115, False), (13, 110, True)])
 def test_more_than_a_tenth_of_bad_images_is_refused(tmp_path, bad, good, is_refused):
     image = encode(np.full((3, 3, 3), 9, "uint8"), "png")
     images = {f"train/{'ab'[i % 2]}/{i}.png": image for i in range(good - 2)} | {
@@ -705,7 +707,8 @@ def test_records_that_were_cut_afterwards_are_named(small, tmp_path):
 # A full disk.
 
 
-@pytest.mark.parametrize("place", [1, 3, 4, 5, 6, 18, 20])  # Job, records, summary, its folder, records, index, preparation.
+# Job, records, summary, its folder, records, index, preparation.
+@pytest.mark.parametrize("place", [1, 3, 4, 5, 6, 18, 20])
 def test_a_full_disk_is_told_and_gone_on_from(small, tmp_path, monkeypatch, place):
     calls, fsync = [], os.fsync
 

@@ -1,5 +1,6 @@
 """Tests of `preprocessing`: Pillow and NumPy are the oracles, coordinate-coded images show where a crop came from."""
 
+import functools
 import io
 import pathlib
 import struct
@@ -177,8 +178,8 @@ def test_why_unreadable_says_it_in_words(name):
 def test_unreadable_images_are_errors(function):
     files = [image_bytes for image_bytes, _ in UNREADABLE.values()]
     dataset = iter(tf.data.Dataset.from_tensor_slices(files).map(function))
-    for name, image_bytes in zip(UNREADABLE, files):
-        for call in (lambda: eagerly(function, image_bytes), lambda: next(dataset)):
+    for image_bytes in files:
+        for call in (functools.partial(eagerly, function, image_bytes), functools.partial(next, dataset)):
             with pytest.raises(tf.errors.InvalidArgumentError):
                 call()
                 pytest.fail(name)
@@ -621,11 +622,11 @@ def test_colour_noise_of_an_image_does_not_depend_on_the_others(call):
 
 
 def test_colour_noise_has_a_tenth_of_the_stdevs_along_the_components():
-    p, l = np.array(architectures.IMAGENET_PCA_VECTORS), np.array(architectures.IMAGENET_PCA_STDEVS)
+    p, stdevs = np.array(architectures.IMAGENET_PCA_VECTORS), np.array(architectures.IMAGENET_PCA_STDEVS)
     noise = augmentations.colour_noise(
         NORMALS, architectures.IMAGENET_PCA_STDEVS, architectures.IMAGENET_PCA_VECTORS
     ).numpy()
-    np.testing.assert_allclose((noise @ p).std(axis=0), 0.1 * l, rtol=0.02, atol=0)
+    np.testing.assert_allclose((noise @ p).std(axis=0), 0.1 * stdevs, rtol=0.02, atol=0)
     np.testing.assert_allclose(
-        np.cov(noise.T), p @ np.diag((0.1 * l) ** 2) @ p.T, rtol=0, atol=0.02 * (0.1 * l[2]) ** 2)
+        np.cov(noise.T), p @ np.diag((0.1 * stdevs) ** 2) @ p.T, rtol=0, atol=0.02 * (0.1 * stdevs[2]) ** 2)
     np.testing.assert_allclose(noise.mean(axis=0), 0, rtol=0, atol=0.3)

@@ -103,7 +103,8 @@ def test_describe_asks_for_the_name(split):
     assert named.describe(4) == f"{split.files[1]}, 1.bin@{split.offsets[4]}"
 
 
-@pytest.mark.parametrize("indices", [np.array([20, 3, 3, 0]), np.arange(26)[::-5], np.array([], "int64"), slice(2, 9, 3)])
+@pytest.mark.parametrize("indices", [
+    np.array([20, 3, 3, 0]), np.arange(26)[::-5], np.array([], "int64"), slice(2, 9, 3)])
 def test_part_has_just_these_in_this_order(split, indices):
     part, chosen = split.subset(indices), np.arange(26)[indices]
     assert [part.image_bytes(i) for i in range(len(part))] == [CONTENTS[i] for i in chosen]

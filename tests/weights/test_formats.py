@@ -28,7 +28,8 @@ def state_dict(count=None):
 
 @pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "old"])
 @pytest.mark.parametrize("wrap", [
-    lambda weights, optimizer: {"state_dict": weights, "optimizer": optimizer, "epoch": 90, "arch": "alexnet", "best": None},
+    lambda weights, optimizer: {"state_dict": weights, "optimizer": optimizer, "epoch": 90, "arch": "alexnet",
+                                "best": None},
     lambda weights, optimizer: {"epoch": 3, "model": weights, "optimizer": optimizer},
     lambda weights, optimizer: {f"module.{name}": each for name, each in weights.items()},
     lambda weights, optimizer: {name.replace("features.", "features.module."): each for name, each in weights.items()},
