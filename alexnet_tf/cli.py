@@ -24,6 +24,8 @@ from absl import flags
 
 from alexnet_tf import errors, shell
 
+flags.disclaim_key_flags()  # Flags that are defined here for several commands are the command's own.
+
 _COMMANDS = "alexnet_tf.commands"
 
 _HELP = {"--help", "-help", "-h", "--helpshort", "--helpfull"}

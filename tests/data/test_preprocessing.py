@@ -178,7 +178,7 @@ def test_why_unreadable_says_it_in_words(name):
 def test_unreadable_images_are_errors(function):
     files = [image_bytes for image_bytes, _ in UNREADABLE.values()]
     dataset = iter(tf.data.Dataset.from_tensor_slices(files).map(function))
-    for image_bytes in files:
+    for name, image_bytes in zip(UNREADABLE, files, strict=True):
         for call in (functools.partial(eagerly, function, image_bytes), functools.partial(next, dataset)):
             with pytest.raises(tf.errors.InvalidArgumentError):
                 call()
