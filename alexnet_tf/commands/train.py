@@ -14,7 +14,7 @@ flag sets is the architecture's recipe. Next: python -m alexnet_tf evaluate --wo
 from absl import flags
 
 from alexnet_tf import architectures, cli, errors, recipes, runs
-from alexnet_tf.training import configure
+from alexnet_tf.training import configure, schedules
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None,
     "Class folders or a TFDS directory. By default a small synthetic data set.")
@@ -45,7 +45,7 @@ flags.DEFINE_float("learning_rate", None, "Initial learning rate of the kernels.
 flags.DEFINE_float("momentum", None, "Coefficient of the velocity.", 0, 1)
 flags.DEFINE_float("weight_decay", None, "Weight decay of the kernels, as in the paper.", lower_bound=0)
 flags.DEFINE_enum(
-    "schedule", None, ["plateau", "steps", "cosine"],
+    "schedule", None, list(schedules.SCHEDULES),
     "'plateau' divides the rate by 10 when the validation error stops falling; 'steps' is the architecture's own "
     "table.")
 flags.DEFINE_integer("patience", None, "Epochs without progress before a division.", lower_bound=1)

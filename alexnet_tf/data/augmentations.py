@@ -61,9 +61,8 @@ def mirror(image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
     return tf.cond(draws[2] < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
 
 
-# Applied to each training crop, uint8 [size, size, 3], in this order; the first one shares its draws with the crop,
-# which
-# takes two of them.
+# Applied to each training crop, uint8 [size, size, 3], in this order; the first one shares its draws with the
+# crop, which takes two of them.
 AUGMENTATIONS: tuple[Callable[[tf.Tensor, tf.Tensor], tf.Tensor], ...] = (
     mirror,
 )
