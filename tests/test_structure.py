@@ -22,7 +22,8 @@ def test_imports_follow_the_contracts_of_pyproject():
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_scripts_are_thin(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 115
+    limit = 90 if path.parent == ROOT else 130  # A command is its flags, which are data, and a library call.
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= limit
 
 
 @pytest.mark.parametrize(
@@ -44,26 +45,15 @@ def test_each_wing_lists_its_files(wing):
     assert sorted(listed) == sorted(path.stem for path in (PACKAGE / wing).glob("[a-z]*.py"))
 
 
-def test_device_names_are_in_two_modules_only():
+def test_device_names_are_in_few_modules():
     for path in PACKAGE.rglob("*.py"):
-        if path.stem not in ("distribution", "devices", "xla", "report") and "commands" not in path.parts:
+        if path.stem not in ("distribution", "devices", "xla", "report", "machine_check") and "commands" not in path.parts:
             text = path.read_text(encoding="utf-8")
             assert '"GPU' not in text and "/cpuinfo" not in text and "CPU:" not in text, path
 
 
 # Tables of data, whose length is not a matter of design.
 _TABLES = {"architectures"}
-
-# What is still to be brought within the limits below; this list only shrinks.
-_TOO_LONG = {"data.prepare"}
-
-_NOT_ANNOTATED: set[str] = {
-    "benchmarks.pytorch_baseline", "benchmarks.worker_process", "data.datasets", "data.imagenet_tars",
-    "data.input_pipeline", "data.prepare", "data.preprocessing", "data.tfrecords", "evaluation.npz_stream",
-    "experiments.figure3", "experiments.report", "exporting.sample_images", "training.distribution",
-    "training.optimizer", "training.reporter", "training.run_setup", "training.tensorboard", "training.train_step",
-    "training.transfer_learning", "weights.restricted_pickle",
-}
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 
@@ -108,11 +98,11 @@ def test_files_and_functions_are_short():
         if len(text.splitlines()) > 350 and name_of(path) not in _TABLES:
             too_long.add(name_of(path))
         too_long |= {f"{name_of(path)}:{name}" for name, node in functions_of(ast.parse(text)) if lines_of(node) > 50}
-    assert too_long <= _TOO_LONG
+    assert not too_long
 
 
 def test_public_functions_are_annotated():
     missing = {
         name_of(path) for path in MODULES for name, node in functions_of(ast.parse(path.read_text(encoding="utf-8")))
         if is_public(name) and not path.stem.startswith("__") and not is_annotated(name, node)}
-    assert missing <= _NOT_ANNOTATED
+    assert not missing

@@ -6,6 +6,7 @@ import os
 import pathlib
 import shutil
 import typing
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -22,12 +23,15 @@ _LAYOUT = layouts.Layout("{}.weight", "{}.bias", is_channels_first=True, is_bgr=
 class Normalize(torch.nn.Module):
     """(images - mean) * scale, of uint8 images."""
 
-    def __init__(self, mean, scale):
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, mean: Sequence[float] | np.ndarray, scale: Sequence[float]):
         super().__init__()
         for name, value in ("mean", mean), ("scale", scale):
             self.register_buffer(name, torch.tensor(value, dtype=torch.float32).reshape(3, 1, 1), persistent=False)
 
-    def forward(self, images):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Computes the layer on [batch, channels, height, width]."""
         return (images.to(self.mean.dtype) - self.mean) * self.scale
 
@@ -43,7 +47,7 @@ class LocalResponseNorm(torch.nn.Module):
         size = 2 * lrn.depth_radius + 1
         self.constants, self.towers = (size, lrn.alpha * size, lrn.beta, lrn.bias), towers
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Computes the layer on [batch, channels, height, width]."""
         y = x.reshape(x.shape[0] * self.towers, -1, *x.shape[2:])
         return functional.local_response_norm(y.float(), *self.constants).reshape(x.shape).to(x.dtype)
@@ -56,7 +60,7 @@ class SameMapNorm(torch.nn.Module):
         super().__init__()
         self.lrn, self.size = lrn, 2 * lrn.depth_radius + 1
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Computes the layer on [batch, channels, height, width]."""
         mean = functional.avg_pool2d(x * x, self.size, stride=1, padding=self.lrn.depth_radius)
         return x * (self.lrn.bias + self.lrn.alpha * self.size ** 2 * mean) ** -self.lrn.beta

@@ -54,7 +54,7 @@ class WorkerProcess(futures.ProcessPoolExecutor):
         UserError: If the function does, or the process dies.
     """
 
-    def __init__(self, make: str, **arguments):
+    def __init__(self, make: str, **arguments: Any):
         super().__init__(1, multiprocessing.get_context("spawn"), end_with_parent)
         try:
             self.names, self.facts = self._ask(_make_workload, make, arguments)

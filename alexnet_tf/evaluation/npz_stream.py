@@ -78,7 +78,7 @@ class Reader(contextlib.AbstractContextManager):
         ArrayFileError: If it is no such file.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | os.PathLike):
         self.path = os.fspath(path)
         with self._refusing("it"), contextlib.ExitStack() as stack:
             file = stack.enter_context(open(self.path, "rb"))

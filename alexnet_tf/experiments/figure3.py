@@ -4,6 +4,8 @@ Section 6.1. The number behind the words is how coloured a kernel is: its standa
 averaged over its pixels, relative to its standard deviation over all values. A grey kernel has 0.
 """
 
+from typing import Any
+
 import numpy as np
 
 from alexnet_tf import errors, plotting, runs
@@ -64,7 +66,7 @@ def load_kernels(workdir: str) -> np.ndarray:
     return kernels_of(runs.load_model(runs.RunDirectory(workdir))[0])
 
 
-def kernels_of(model) -> np.ndarray:
+def kernels_of(model: Any) -> np.ndarray:
     """Returns conv1's kernels of a network, the first tower's before the second's, float32 [height, width, 3, n]."""
     kernels = [
         variable.numpy()

@@ -9,6 +9,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -151,7 +152,7 @@ def machine() -> str:
     return f"{cores} cores of {name}"
 
 
-def new_figure(width: float, height: float):
+def new_figure(width: float, height: float) -> Any:
     """Returns an empty matplotlib Figure of a size in inches, which needs no display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -161,7 +162,7 @@ def new_figure(width: float, height: float):
     return figure
 
 
-def image_figure(image: np.ndarray):
+def image_figure(image: np.ndarray) -> Any:
     """Returns a matplotlib Figure that shows an image uint8 [height, width, 3] pixel by pixel."""
     figure = new_figure(image.shape[1] / 100, image.shape[0] / 100)
     figure.set_layout_engine("none")

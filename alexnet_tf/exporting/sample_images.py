@@ -75,7 +75,8 @@ def _flat_folder(directory: str | None) -> datasets.DataSet | None:
     return datasets.DataSet("images", directory, (), {"images": split}, "images")
 
 
-def take_crops(split, image_size: int, resize: str, limit: int) -> tuple[np.ndarray, np.ndarray | None]:
+def take_crops(
+    split: datasets.ImageSource, image_size: int, resize: str, limit: int) -> tuple[np.ndarray, np.ndarray | None]:
     """Reads images that are spread evenly over a split; those that cannot be read are skipped.
 
     Args:

@@ -5,9 +5,11 @@ import dataclasses
 import logging
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from alexnet_tf import errors
@@ -81,7 +83,7 @@ class Placement:
                 "replicas; "
                 f"got {batch_size}. Use {near}.")
 
-    def summary(self, variables, batch_size: int) -> str:
+    def summary(self, variables: Iterable[keras.Variable], batch_size: int) -> str:
         """Returns what a person should know of the devices before the first step, in lines.
 
         Args:
@@ -113,7 +115,7 @@ class Placement:
                 "(the linear rule; with --warmup_steps): that is yours to say.")
         return "\n".join(lines)
 
-    def total(self, values) -> np.ndarray:
+    def total(self, values: npt.ArrayLike) -> np.ndarray:
         """Returns the sum of all workers' arrays, float64; every worker must call it."""
         values = np.asarray(values, "float64")
         if self.num_workers == 1:

@@ -4,6 +4,8 @@ Knows neither data nor files.
 """
 
 import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -33,21 +35,24 @@ class MomentumSGD(keras.optimizers.SGD):
         conv1_multiplier: A further factor on conv1's kernels; at 0 conv1 gets no update and no decay at all.
     """
 
-    def __init__(self, *args, kernel_decay: float, clip_norm: float = 0.0, layer_multipliers=None, layer_decays=None,
-                 **kwargs):
+    def __init__(
+        self, *args: Any, kernel_decay: float, clip_norm: float = 0.0,
+        layer_multipliers: Mapping[str, float] | None = None, layer_decays: Mapping[str, float] | None = None,
+        **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.kernel_decay, self.largest_norm, self.layer_multipliers = kernel_decay, clip_norm, layer_multipliers or {}
         self.layer_decays = layer_decays or {}
         self.bias_multiplier = tf.Variable(1.0, trainable=False)
         self.conv1_multiplier = tf.Variable(1.0, trainable=False)
 
-    def build(self, variables):
+    def build(self, variables: Sequence[keras.Variable]) -> None:
         """Makes a velocity for each variable."""
         super().build(variables)
         if not self.momentum:  # Keras makes none then.
             self.momentums = self.add_optimizer_variables(variables, "momentum")
 
-    def apply(self, gradients, trainable_variables=None):
+    def apply(
+        self, gradients: Sequence[tf.Tensor], trainable_variables: Sequence[keras.Variable] | None = None) -> None:
         """Bounds the norm of the gradients and updates all variables."""
         trainable_variables = trainable_variables or self._trainable_variables
         self._factor = tf.constant(1.0)
@@ -62,7 +67,7 @@ class MomentumSGD(keras.optimizers.SGD):
     def _all_reduce_sum_gradients(self, grads_and_vars):
         return list(grads_and_vars)  # They are summed up already: Keras would do it after their norm was bounded.
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
         """Updates one variable and its velocity."""
         velocity = self.momentums[self._get_variable_index(variable)]
         path = velocity.path.removesuffix("_momentum").rpartition("/")[2]

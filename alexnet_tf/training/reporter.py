@@ -4,6 +4,7 @@ import logging
 import math
 import sys
 import time
+from collections.abc import Iterable
 
 import tqdm
 
@@ -112,7 +113,7 @@ class Reporter:
         """Returns the mean loss and top-1 error over the current epoch's steps so far."""
         return state.loss_sum / state.step, state.wrong / (state.step * self._recipe.batch_size)
 
-    def validation_bar(self, batches, total: int) -> tqdm.tqdm:
+    def validation_bar(self, batches: Iterable, total: int) -> tqdm.tqdm:
         """Returns the batches of the validation with a progress bar."""
         return tqdm.tqdm(
             batches,

@@ -64,7 +64,9 @@ def make_run_config(
     return run_config
 
 
-def input_mean(run: RunDirectory, run_config: RunConfig, data: datasets.DataSet):
+def input_mean(
+    run: RunDirectory, run_config: RunConfig, data: datasets.DataSet
+) -> np.ndarray | tuple[float, ...] | str:
     """Returns what the first layer subtracts: a colour, or a mean image float32 [size, size, 3]."""
     if run_config.mean != MEAN_IMAGE:
         return run_config.mean
@@ -125,14 +127,14 @@ def lost_workers_reported(placement: distribution.Placement) -> Iterator[None]:
             + (str(error).rpartition("}} ")[2].splitlines() or [type(error).__name__])[0]) from error
 
 
-def chance_loss(split, num_classes: int) -> float:
+def chance_loss(split: datasets.ImageSource, num_classes: int) -> float:
     """Returns the entropy of the classes of a split in nats; of a sample where the labels are inside the records."""
     labels = split.labels
     if labels is None:
-        indices = np.linspace(0, len(split) - 1, min(len(split), 2000)).astype("int64")
-        labels = []
-        for index in indices:
+        sample = []
+        for index in np.linspace(0, len(split) - 1, min(len(split), 2000)).astype("int64"):
             with contextlib.suppress(OSError):  # Reported when it is read in training.
-                labels.append(split.label(index))
+                sample.append(split.label(index))
+        labels = np.array(sample, "int32")
     frequencies = np.bincount(labels, minlength=num_classes) / len(labels)
     return float(-(frequencies[frequencies > 0] * np.log(frequencies[frequencies > 0])).sum())

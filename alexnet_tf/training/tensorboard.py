@@ -1,7 +1,9 @@
 """What a run writes while it trains: pictures, and scalars for TensorBoard."""
 
 import importlib.util
+from collections.abc import Sequence
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -18,14 +20,14 @@ class Log:
         class_names: In the order of the logits.
     """
 
-    def __init__(self, run: runs.RunDirectory, class_names):
+    def __init__(self, run: runs.RunDirectory, class_names: Sequence[str]):
         self.directory, self.class_names, self.writer = run.path, list(class_names), None
         if importlib.util.find_spec("tensorboard"):
             self.writer = tf.summary.create_file_writer(str(run.path / "tensorboard"))
         else:
             print("TensorBoard is not installed (pip install tensorboard): the course is in history.csv only.")
 
-    def epoch(self, row: dict, waited: float, model, confusion: np.ndarray) -> None:
+    def epoch(self, row: dict, waited: float, model: keras.Model, confusion: np.ndarray) -> None:
         """Writes an epoch's figures, the kernels of conv1 and the confusion matrix.
 
         Args:

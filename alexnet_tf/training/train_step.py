@@ -1,6 +1,8 @@
 """One training step: the network under its optimizer, compiled once, on one device or on many."""
 
 import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -69,8 +71,9 @@ class TrainStep:
 
     def __init__(
         self, architecture: architectures.Architecture, recipe: recipes.Recipe,
-        placement: distribution.Placement | None = None, *, mean=None, seed: int = 0, precision: str = "float32",
-        jit: bool = False, frozen=(), layer_multipliers=None, layer_decays=None):
+        placement: distribution.Placement | None = None, *, mean: Any = None, seed: int = 0, precision: str = "float32",
+        jit: bool = False, frozen: Sequence[str] = (), layer_multipliers: Mapping[str, float] | None = None,
+        layer_decays: Mapping[str, float] | None = None):
         self.placement = placement = placement or distribution.make_placement()
         self._strategy, self._batch_size = placement.strategy, recipe.batch_size
         self._rates: schedules.Rates | None = None
@@ -113,7 +116,7 @@ class TrainStep:
         self.sgd.conv1_multiplier.assign(rates.conv1_multiplier)
         self.sgd.learning_rate = rates.kernels
 
-    def batches(self, make_dataset):
+    def batches(self, make_dataset: Callable[[int, int], tf.data.Dataset]) -> Iterator:
         """Returns the iterator over a worker's batches, each divided between its devices.
 
         Args:
@@ -155,11 +158,12 @@ class TrainStep:
         self.update(gradients)
         return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.stack([loss, wrong, stop]))
 
-    def update(self, gradients) -> None:
+    def update(self, gradients: Sequence[tf.Tensor]) -> None:
         """Takes the sum of all replicas' gradients, in the order of the network's trainable variables; in a graph."""
         self._optimizer.apply(gradients, self.model.trainable_variables)
 
-    def differentiate(self, images, labels):
+    def differentiate(
+        self, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
         """Returns this replica's shares of the loss, of the errors and of the gradients; in a graph.
 
         Args:

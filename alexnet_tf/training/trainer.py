@@ -87,7 +87,7 @@ def train(
         if is_chief:
             run.check_disk_space(checkpoints.num_bytes((v.shape, v.dtype) for v in step.variables))
             if run_config.mean == MEAN_IMAGE:
-                run.write_mean_image(mean)
+                run.write_mean_image(np.asarray(mean))
             run.write_config(run_config, data.class_names)
         return _Trainer(run, run_config, data, step, stop, checkpoint_minutes, on_bad_image, on_step_end).run()
 

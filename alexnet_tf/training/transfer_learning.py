@@ -6,8 +6,11 @@ new run's config.json and its first checkpoint, so that nothing but the first st
 """
 
 import math
+import os
 import pathlib
 import zlib
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +28,7 @@ _ALONE = ("freeze", "freeze_until", "reinitialize", "new_layer_learning_rate_mul
 FLAGS = (*_ALONE, "architecture", "mean")
 
 
-def find_source(init_from: str | None, path) -> PretrainedRun | None:
+def find_source(init_from: str | None, path: str | os.PathLike) -> PretrainedRun | None:
     """Returns what a run takes over, or took over when it began.
 
     Args:
@@ -89,8 +92,8 @@ def check_flags(source: PretrainedRun | None, given: dict) -> None:
 
 
 def choose_layers(
-    architecture: architectures.Architecture, *, freeze=None, freeze_until: str | None = None,
-    reinitialize=None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    architecture: architectures.Architecture, *, freeze: Iterable[str] | None = None, freeze_until: str | None = None,
+    reinitialize: Iterable[str] | None = None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Returns (frozen layers, layers that start anew) by their full names, in the network's order.
 
     Args:
@@ -172,18 +175,18 @@ def new_layers(run_config: RunConfig) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*run_config.train.reinitialize, *last)))
 
 
-def first_learning_stage(architecture: architectures.Architecture, frozen) -> str:
+def first_learning_stage(architecture: architectures.Architecture, frozen: Iterable[str]) -> str:
     """Returns the name of the lowest stage that has a layer which is not frozen."""
     return next(stage.name for stage in architecture.stages if set(stage.layer_names) - {*frozen})
 
 
-def freeze(network, frozen) -> None:
+def freeze(network: Any, frozen: Iterable[str]) -> None:
     """Takes layers away from the optimizer: no gradient, no momentum, no decay. Before the network is compiled."""
     for name in frozen:
         network.get_layer(name).trainable = False
 
 
-def load_weights(network, run_config: RunConfig) -> None:
+def load_weights(network: Any, run_config: RunConfig) -> None:
     """Gives a network the weights of its run's source, and new numbers to the layers that start anew.
 
     Those are drawn by the run's initialisation, from a seed of the run's own and of the weights that they replace:
@@ -233,7 +236,7 @@ def read_mean_image(source: PretrainedRun) -> np.ndarray:
     return np.asarray(run.read_mean(run.existing_config()))
 
 
-def describe(network, run_config: RunConfig) -> str:
+def describe(network: Any, run_config: RunConfig) -> str:
     """Says in lines for a person what comes from where and what learns."""
     source, new, frozen = _source_of(run_config), new_layers(run_config), run_config.train.freeze
     row, classes = run_config.architecture, run_config.data.classes

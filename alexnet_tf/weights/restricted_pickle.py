@@ -8,6 +8,7 @@ import io
 import math
 import pickletools
 import typing
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -47,7 +48,7 @@ class PickledArray:
 class PickledDType:
     """A floating-point dtype as a pickle says it."""
 
-    def __init__(self, name, *_):
+    def __init__(self, name: object, *_: object):
         self.name = text(name)
         if self.name not in ("f2", "f4", "f8", "O", "O8"):
             raise containers.WeightFileError(
@@ -70,14 +71,15 @@ class PickledDictionary(dict):
 class Storage:
     """A run of values in a PyTorch file: its bytes are found later, by key."""
 
-    def __init__(self, dtype, key, count):
+    def __init__(self, dtype: str, key: str, count: int):
         self.dtype, self.key, self.count = dtype, key, count
 
 
 class PickledTensor:
     """A view of a storage."""
 
-    def __init__(self, storage, offset, shape, strides, *_):
+    def __init__(
+        self, storage: object, offset: int, shape: Iterable[int], strides: Iterable[int], *_: object):
         if not isinstance(storage, Storage):
             raise containers.WeightFileError("A tensor has no storage.")
         self.storage, self.offset, self.shape, self.strides = storage, offset, tuple(shape), tuple(strides)
