@@ -69,7 +69,8 @@ def is_junk(name: str) -> bool:
 
 def subfolders(folder: os.PathLike[str] | str) -> list[str]:
     """Returns the names of the folders in a folder, sorted, without hidden ones and those of other programs."""
-    return sorted(entry.name for entry in list(os.scandir(folder)) if entry.is_dir() and not is_junk(entry.name))
+    return sorted(
+        entry.name for entry in list(os.scandir(folder)) if os.path.isdir(entry.path) and not is_junk(entry.name))
 
 
 def scan(folder: os.PathLike[str] | str, *, for_prepare: bool = False) -> FolderScan:

@@ -123,7 +123,7 @@ def prepared(images, tmp_path_factory):
         "--on_bad_image=skip",
         "--processes=1",
     )
-    assert status == 0 and "train: 31 images" in out and "9 skipped" in out, out
+    assert status == 0 and "train: 32 images" in out and "8 skipped" in out, out
     return path, out
 
 
@@ -151,9 +151,12 @@ def predicted(images, run):
 def test_a_bad_image_is_named_with_the_reason_by_every_command(name, images, run, prepared, evaluated, predicted):
     line = f"Skipped: {images / 'train' / 'strange' / name}: {BAD[name][1]}\n"
     assert run[1].count(line) == 1
-    assert prepared[1].count(line) == 1
     assert evaluated.count(line) == 1
-    assert predicted[name]["error"] == BAD[name][1]
+    if name == "a gif.jpg":  # Other formats are for `prepare` and `predict`.
+        assert prepared[1].count(line) == 0 and "classes" in predicted[name]
+    else:
+        assert prepared[1].count(line) == 1
+        assert predicted[name]["error"] == BAD[name][1]
 
 
 @pytest.mark.parametrize("name", GOOD)
