@@ -43,7 +43,7 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
     """
     def work() -> int | None:
         with _interrupts_end_at_once(sys.stderr):
-            command = _load(name)
+            command = load_command(name)
             if _HELP & set(arguments):
                 listed = flags.FLAGS.module_help(command.__name__).split(":\n", 1)[1]  # Without the module's name.
                 print(f"{inspect.getdoc(command)}\n\nFlags:\n{listed}")
@@ -68,7 +68,7 @@ def parse_command(name: str, arguments: Sequence[str]) -> list[str]:
     Raises:
         UserError: If a flag is unknown, missing or has a wrong value.
     """
-    _load(name)
+    load_command(name)
     return _parse(name, arguments)
 
 
@@ -100,7 +100,7 @@ def report_mistakes(work: Callable[[], int | None]) -> int:
     return 1
 
 
-def _load(name: str) -> types.ModuleType:
+def load_command(name: str) -> types.ModuleType:
     """Imports a command's module anew, so that a notebook can run several commands, or one twice."""
     for module, defined in flags.FLAGS.flags_by_module_dict().items():
         if module.startswith(_COMMANDS):

@@ -230,7 +230,7 @@ def make_input_workload(architecture: architectures.Architecture, batch_size: in
 
     def run(seconds: float) -> tuple[float, float]:
         with tempfile.TemporaryDirectory() as directory:
-            data = discovery.synthetic_dataset(str(pathlib.Path(directory, "images")), max(8, batch_size))
+            data = discovery.synthetic_dataset(str(pathlib.Path(directory, "images")), max(10, batch_size))
             result = input_throughput.benchmark_input(
                 data, data, recipe=replace(architecture.recipe, batch_size=batch_size),
                 image_size=architecture.image_size, num_images=10_000, num_rounds=1, seconds=seconds)

@@ -5,8 +5,8 @@ import signal
 
 import pytest
 
+from alexnet_tf import cli
 from alexnet_tf.benchmarks import layer_profile, machine_check, rounds, worker_process
-from alexnet_tf.commands import check as command
 from tests.helpers.networks import TINY
 from tests.helpers.workloads import InThisProcess
 
@@ -76,8 +76,6 @@ def test_advice(arguments, advice):
 
 
 def test_command_prints_what_is_checked(monkeypatch, capsys):
-    from absl import flags
-    flags.FLAGS(["check", "--batch_size=3"])
-    monkeypatch.setattr(command.machine_check, "check", lambda *arguments: iter([f"{arguments[1:]}"]))
-    command.main([])
+    monkeypatch.setattr(machine_check, "check", lambda *arguments: iter([f"{arguments[1:]}"]))
+    assert cli.run_command("check", ["--batch_size=3"]) == 0
     assert capsys.readouterr().out.splitlines()[1:] == ["(3, 1.0)"]

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import errors, recipes
+from alexnet_tf import cli, errors, recipes
 from alexnet_tf.benchmarks import baselines, layer_profile, model_throughput, report, rounds, worker_process
-from alexnet_tf.commands import benchmark
 from tests.helpers.networks import TINY
 from tests.helpers.workloads import InThisProcess
 
@@ -125,4 +124,4 @@ def test_a_baselines_case_is_pruned_by_its_own_precision():
 @pytest.mark.parametrize("arguments", [["speed"], []])
 def test_command_names_what_can_be_measured(arguments):
     with pytest.raises(errors.UserError, match="benchmark input, train or infer"):
-        benchmark.main(arguments)
+        cli.load_command("benchmark").main(arguments)

@@ -3,7 +3,6 @@ import json
 import pytest
 
 from alexnet_tf import cli
-from alexnet_tf.commands import reproduce
 from alexnet_tf.experiments import catalogue, cifar_data
 
 
@@ -15,7 +14,7 @@ def few_images(monkeypatch):
 
 
 def test_the_command_knows_every_experiment():
-    assert set(catalogue.EXPERIMENTS) == set(reproduce._NAMES)
+    assert set(catalogue.EXPERIMENTS) == set(cli.load_command("reproduce")._NAMES)
 
 
 @pytest.mark.parametrize("name", catalogue.EXPERIMENTS)

@@ -220,10 +220,10 @@ def test_split_refuses_what_it_cannot_do():
     one = dataclasses.replace(TOWERS, stages=(
         *TOWERS.stages[:4], dataclasses.replace(TOWERS.stages[4], towers=1), *TOWERS.stages[5:]))
     with pytest.raises(
-        errors.UserError, match="towers has not two towers in every stage from conv1 to fc7.*These can: paper"
+        errors.UserError, match="towers does not have two towers in every stage from conv1 to fc7.*These can: paper"
     ):
         make_step(one, "split", TWO)
-    with pytest.raises(errors.UserError, match="--strategy=split: caffe has not two towers"):
+    with pytest.raises(errors.UserError, match="--strategy=split: caffe does not have two towers"):
         make_step(architectures.CAFFE, "split", TWO)
 
 
