@@ -103,7 +103,10 @@ class RunDirectory:
         """Removes what processes that were killed had begun to write."""
         for folder in (self.path, self.path / CHECKPOINTS, self.path / "pictures"):
             for path in folder.glob(".*.tmp"):
-                path.unlink(missing_ok=True)
+                if path.is_dir():  # A version of the SavedModel.
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
 
     def read_config(self) -> RunConfig | None:
         """Returns what the run was started with, or None for a new run.

@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
     for path in paths:
         image_bytes, reason = _read(path)
         try:
-            ranked = rank(image_bytes) if image_bytes else [][:_TOP.value]
+            ranked = rank(image_bytes)[:_TOP.value] if image_bytes else []
         except serving_client.ImageRefused as error:
             reason = str(error)
         if reason:

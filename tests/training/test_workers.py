@@ -118,7 +118,8 @@ def test_only_the_first_worker_writes_and_tells_of_the_run(whole):
     first, second = whole.outs
     assert "Devices: CPU:0 keeps" in first and "Worker 1 of 2; worker 1 writes the run." in first
     assert "A batch of 8 is 4 for each of 2 replicas" in first and "Done: 2 epochs" in first
-    assert second == "Waiting until all 2 workers are there.\n"
+    lines = [line for line in second.splitlines() if "oneDNN" not in line]  # TensorFlow's, on some processors.
+    assert lines == ["Waiting until all 2 workers are there."]
 
 
 def test_a_job_that_is_stopped_and_killed_ends_with_the_same_bits(make_job, whole):
