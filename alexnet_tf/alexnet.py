@@ -172,11 +172,6 @@ def for_export(model: keras.Model, lrn_implementation: str) -> keras.Model:
     return twin
 
 
-def layer_names(architecture: architectures.Architecture) -> list[str]:
-    """Returns the names of the weight layers in order: `conv1_a`, `conv1_b`, ... `fc8`."""
-    return architecture.layer_names
-
-
 def _apply_stage(columns: Columns, stage: architectures.Stage, index: int, build: _Build) -> Columns:
     """Applies one stage to the columns (one tensor, or one for each tower) and returns the new ones."""
     architecture, devices, seed = build.architecture, build.devices, (build.seed, index)

@@ -276,7 +276,7 @@ def test_build_model_has_the_sources_layers_and_shapes(model):
 
 def test_layer_names_are_the_weight_layers_in_order(model):
     expected = [name for name, _, kernel, _ in table(model.name) if kernel]
-    assert alexnet.layer_names(architectures.ARCHITECTURES[model.name]) == expected
+    assert architectures.ARCHITECTURES[model.name].layer_names == expected
     assert {layer.name for layer in weighing_layers(model)} == set(expected)
 
 
@@ -775,7 +775,7 @@ def test_torchvision_row_equals_pytorch():
         nn.Linear(4096, 1000)).eval()
     model = alexnet.build_model(architectures.TORCHVISION, seed=1)
     layers_of_peer = [layer for layer in peer if isinstance(layer, (nn.Conv2d, nn.Linear))]
-    for name, layer in zip(alexnet.layer_names(architectures.TORCHVISION), layers_of_peer, strict=True):
+    for name, layer in zip(architectures.TORCHVISION.layer_names, layers_of_peer, strict=True):
         kernel, bias = (weight.numpy() for weight in model.get_layer(name).weights)
         if name == "fc6":  # Ours flattens rows, columns, channels; PyTorch channels, rows, columns.
             kernel = kernel.reshape(6, 6, 256, 4096).transpose(2, 0, 1, 3).reshape(9216, 4096)

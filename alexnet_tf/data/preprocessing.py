@@ -13,7 +13,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from alexnet_tf import architectures
-from alexnet_tf.data import augmentations
+from alexnet_tf.data import augmentations, other_formats
 from alexnet_tf.data.image_headers import (
     DCT_METHOD,
     MAX_PIXELS,
@@ -206,10 +206,8 @@ def _crop_png(
     return _resize(_decode_window(image_bytes, window, shape, orientation), size, antialias=True)
 
 
-# How files begin that are often named .jpg and are none.
-_OTHER_KINDS = (
-    (rb"GIF8", "a GIF image"), (rb"RIFF....WEBP", "a WebP image"), (rb"BM....\0\0\0\0", "a BMP image"),
-    (rb"II\*\0|MM\0\*", "a TIFF image"), (rb"....ftyp(hei|avi|mif)", "a HEIC or AVIF image"),
+# How other files begin that are often named .jpg; images of other formats are `other_formats.name_of`'s.
+_NO_IMAGES = (
     (rb"(\xef\xbb\xbf)?\s*<", "an HTML page or an SVG image"), (rb"version https://git-lfs", "a pointer of Git LFS"))
 
 
@@ -217,9 +215,10 @@ def why_unreadable(image_bytes: bytes) -> str | None:
     """Returns why an image cannot be read, in words for a person, or None if it can."""
     if not image_bytes:
         return "the file is empty"
-    for beginning, kind in _OTHER_KINDS:
-        if re.match(beginning, image_bytes, re.DOTALL):
-            return f"it is {kind}; JPEG and PNG are read"
+    kind = other_formats.name_of(image_bytes) or next(
+        (kind for beginning, kind in _NO_IMAGES if re.match(beginning, image_bytes, re.DOTALL)), None)
+    if kind:
+        return f"it is {kind}; JPEG and PNG are read"
     try:
         decode(tf.constant(image_bytes))
     except tf.errors.OpError as error:

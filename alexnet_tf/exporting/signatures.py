@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
-from alexnet_tf import alexnet, architectures
+from alexnet_tf import architectures
 from alexnet_tf.data import input_pipeline, preprocessing
 from alexnet_tf.exporting.options import MAX_MEGABYTES, MAX_MEGAPIXELS
 
@@ -86,7 +86,7 @@ def make_signatures(
 
 def _make_forward(network: keras.Model, architecture: architectures.Architecture, images_spec: tf.TensorSpec):
     """Returns the tf.function from images to (fc7 [n, width], logits): traced once, so constants are stored once."""
-    towers = [name for name in alexnet.layer_names(architecture) if name.split("_")[0] == "fc7"]
+    towers = [name for name in architecture.layer_names if name.split("_")[0] == "fc7"]
     fc7 = [network.get_layer(f"{name}_relu").output for name in towers]
     backbone = keras.Model(network.input, {"fc7": fc7, "logits": network.output})
 

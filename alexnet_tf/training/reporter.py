@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import tqdm
 
-from alexnet_tf import alexnet, errors
+from alexnet_tf import errors
 from alexnet_tf.run_config import RunConfig
 from alexnet_tf.runs import RunDirectory
 from alexnet_tf.training import schedules, tensorboard, transfer_learning
@@ -57,7 +57,7 @@ class Reporter:
         config, recipe, architecture = self._config.train, self._recipe, self._config.architecture
         parameters = sum(
             math.prod(v.shape)
-            for name in alexnet.layer_names(architecture)
+            for name in architecture.layer_names
             for v in step.model.get_layer(name).weights
         )
         start = f", initialised {_INITIALIZED.get(config.initialization, f'as {config.initialization} states')}"

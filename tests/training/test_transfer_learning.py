@@ -317,7 +317,7 @@ def test_a_run_multiplies_the_rate_of_its_new_layers_alone(source, three, tmp_pa
     assert moved[1.0] == set(weights_of(first)) and moved[0.0] == moved[1.0] - {"fc8/kernel", "fc8/bias"}
 
 
-PAPER_LAYERS = alexnet.layer_names(architectures.PAPER)
+PAPER_LAYERS = architectures.PAPER.layer_names
 
 
 @pytest.mark.parametrize(("flags", "frozen", "new"), [
