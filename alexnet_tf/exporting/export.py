@@ -63,7 +63,7 @@ def _prepare(
     """Loads the run and the images, and prints what they are; returns the job and the report's notes."""
     run = runs.RunDirectory(path)
     model, run_config, state = runs.load_model(run, options.checkpoint, precision="float32")
-    class_names = _class_names(run, model.output_shape[-1])
+    class_names = tuple(run.class_names())
     precision = run_config.train.precision
     log(f"{run}: {run_config.architecture.name}, {len(class_names)} classes, {options.checkpoint} checkpoint, after "
         f"epoch {state['epoch']}; exported in float32{'' if precision == 'float32' else f' (trained in {precision})'}.")
@@ -82,16 +82,6 @@ def _prepare(
     expected = np.exp(np.concatenate(list(map(_predictor(model), _batches(images.pixels)))))
     return ExportJob(
         run, run_config, model, state["epoch"], class_names, options, images, expected, calibration, log), notes
-
-
-def _class_names(run: runs.RunDirectory, logits: int) -> tuple[str, ...]:
-    """Returns the run's class names, checked against the network."""
-    class_names = tuple(run.class_names())
-    if len(class_names) != logits:
-        raise ExportError(
-            f"{run.path / runs.CLASSES} names {len(class_names)} classes, and the network has {logits} logits. The "
-            "file must have one name a line, in the order of the logits: restore it from config.json.")
-    return class_names
 
 
 def _predictor(model) -> Callable[[np.ndarray], np.ndarray]:

@@ -88,8 +88,9 @@ def check_that_workers_agree(placement: distribution.Placement, run: RunDirector
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest()
     own = int.from_bytes(digest[:5], "big")  # Exact in float64, as is the sum.
     if placement.total(own) != own * placement.num_workers:
-        raise TrainingError(f"The workers were not started alike. {_ALIKE}; this one, worker "
-            f"{placement.worker + 1}, sees {run}.")
+        raise TrainingError(
+            f"The workers were not started alike. {_ALIKE}; this one is worker "
+            f"{placement.worker + 1}, with the run {run}.")
     if placement.num_workers > 1:
         _wait_for_checkpoint(placement, run)
 

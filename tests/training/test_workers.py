@@ -164,7 +164,7 @@ def test_workers_that_were_not_started_alike_are_refused(make_job):
     assert [status for status, _ in job.start({}, {"seed": 4})] == [1, 1]
     for index, out in enumerate(job.outs):
         assert "Error: The workers were not started alike. All need the same flags" in out
-        assert f"this one, worker {index + 1}, sees {job.path / 'run'} without a checkpoint." in out
+        assert f"this one is worker {index + 1}, with the run {job.path / 'run'}." in out
         assert "Traceback" not in out
     assert not (job.path / "run" / "config.json").exists()
 
