@@ -31,6 +31,7 @@ class TrainConfig:
         reinitialize: Names of the layers that do not take the source's weights; the last one is replaced anyway
             where the number of classes differs.
         jit: Whether XLA compiles the step.
+        class_weight: "none", or "balanced": the loss of a class's images counts in inverse proportion to their number.
     """
 
     architecture: str = "paper"
@@ -44,6 +45,7 @@ class TrainConfig:
     freeze: tuple[str, ...] = ()
     reinitialize: tuple[str, ...] = ()
     jit: bool = False
+    class_weight: str = "none"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@
     RUN/mean_image.npy     what the first layer subtracts, where that is a mean image
 
 Each file appears whole or not at all: it is written beside its place, synchronised to the disk and renamed.
-Knows nothing of networks: a checkpoint is named arrays and a state that JSON can hold.
+A checkpoint is named arrays and a state that JSON can hold; only `load_model` knows networks.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ import json
 import logging
 import os
 import pathlib
+import shlex
 import shutil
 import typing
 from collections.abc import Callable, Iterable, Iterator
@@ -27,7 +28,6 @@ import numpy as np
 
 from alexnet_tf import atomic_files, checkpoints, errors
 from alexnet_tf import run_config as run_configs
-from alexnet_tf.checkpoints import restore
 from alexnet_tf.run_config import MEAN_IMAGE, RunConfig
 
 if typing.TYPE_CHECKING:
@@ -35,10 +35,8 @@ if typing.TYPE_CHECKING:
 
 CONFIG, CLASSES, HISTORY, CHECKPOINTS, BEST = "config.json", "classes.txt", "history.csv", "checkpoints", "best.json"
 
-
 # The last two and the best.
 _MAX_CHECKPOINTS = 3
-
 
 Arrays = dict[str, np.ndarray]
 
@@ -151,10 +149,14 @@ class RunDirectory:
         differences = list(run_configs.differences(old.to_json(), run_config.to_json()))
         if old.data.fingerprint != run_config.data.fingerprint:
             differences.append(f"the images: {old.data.directory} in the run, {run_config.data.directory} now")
-        if differences:
-            raise errors.RunError(
-                f"{self} holds a run that was started differently:\n" + "".join(f"  {each}\n" for each in differences)
-                + "Give the same flags to resume it, or another --workdir for a new run.")
+        if not differences:
+            return
+        advice = "Give the same flags to resume it, or another --workdir for a new run."
+        if all(each.startswith("recipe.") for each in differences):
+            advice += (f"\nWith --init_from={shlex.quote(str(self))} and another --workdir, a new run starts from this "
+                       "one's weights under the new settings, with a fresh optimizer and at epoch 1.")
+        lines = "".join(f"  {each}\n" for each in differences)
+        raise errors.RunError(f"{self} holds a run that was started differently:\n{lines}{advice}")
 
     def write_mean_image(self, mean_image: np.ndarray) -> None:
         """Writes what the first layer subtracts, float32 [size, size, 3]."""
@@ -344,5 +346,5 @@ def load_model(
         precision=alexnet.inference_policy(precision or run_config.train.precision), lrn_implementation="xla")
     paths = {variable.path for variable in model.variables}
     arrays, state = run.existing_checkpoint(which, is_wanted=paths.__contains__)
-    restore(model.variables, arrays)
+    checkpoints.restore(model.variables, arrays)
     return model, run_config, state

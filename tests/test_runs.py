@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from alexnet_tf import atomic_files, errors, runs
+from alexnet_tf import atomic_files, checkpoints, errors, runs
 from alexnet_tf.run_config import RunConfig, RunData, TrainConfig
 
 
@@ -179,10 +179,10 @@ def test_restore_names_what_does_not_fit_and_assigns_nothing():
     before = model.get_weights()
     good = {variable.path: np.ones(variable.shape, "float32") for variable in model.variables}
     with pytest.raises(errors.RunError, match=r"Missing: net/fc8/bias.*net/fc8/kernel: \(4, 2\).*\(3, 2\)"):
-        runs.restore(model.variables, {"net/fc8/kernel": np.ones((4, 2), "float32")})
+        checkpoints.restore(model.variables, {"net/fc8/kernel": np.ones((4, 2), "float32")})
     for now, then in zip(model.get_weights(), before, strict=True):
         assert np.array_equal(now, then)
-    runs.restore(model.variables, good)
+    checkpoints.restore(model.variables, good)
     assert all((weight == 1).all() for weight in model.get_weights())
 
 

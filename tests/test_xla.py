@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from alexnet_tf import xla
 from tests.helpers.networks import TINY
-from tests.training.test_train_step import assert_same, make_batches, make_step, train
+from tests.helpers.training_steps import assert_same, make_batches, make_step, train
 
 
 @pytest.fixture(autouse=True)

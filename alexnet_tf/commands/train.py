@@ -57,6 +57,9 @@ flags.DEFINE_bool("colour_noise", None, "Add the paper's PCA colour noise.")
 flags.DEFINE_float(
     "new_layer_learning_rate_multiplier", None,
     "Learning rate of newly initialised layers over that of the others.", lower_bound=0)
+_CLASS_WEIGHT = flags.DEFINE_enum(
+    "class_weight", "none", ["none", "balanced"],
+    "'balanced' weighs the loss of each class in inverse proportion to its number of training images.")
 _MEAN = flags.DEFINE_enum(
     "mean", None, ["pixel", "image"],
     "What is subtracted: the mean colour (the default), or the paper's mean image (prepared data). With --init_from: "
@@ -95,6 +98,7 @@ def main(arguments: list[str]) -> int:
         freeze=tuple(_FREEZE.value) if _FREEZE.value else None, freeze_until=_FREEZE_UNTIL.value,
         reinitialize=tuple(_REINITIALIZE.value) if _REINITIALIZE.value else None, mean=_MEAN.value, seed=_SEED.value,
         precision=_PRECISION.value, jit=_JIT.value, deterministic=_DETERMINISTIC.value,
+        class_weight=_CLASS_WEIGHT.value,
         recipe_changes=changes)
     configure.check_options(options)
     if not _DOWNLOAD.value:

@@ -39,11 +39,14 @@ class Reporter:
         steps: Steps in an epoch.
         chance_loss: Cross-entropy of guessing by the classes' frequencies, in nats.
         is_chief: Whether this process is the first worker.
+        caveat: What limits the meaning of the validation error, or nothing.
     """
 
-    def __init__(self, run: RunDirectory, config: RunConfig, *, steps: int, chance_loss: float, is_chief: bool):
+    def __init__(self, run: RunDirectory, config: RunConfig, *, steps: int, chance_loss: float, is_chief: bool,
+                 caveat: str = ""):
         self._run, self._config, self._recipe = run, config, config.train.recipe
         self._steps, self._chance_loss, self._is_chief = steps, chance_loss, is_chief
+        self._caveat = caveat
         self._bar: tqdm.tqdm | None = None
         self._started = self._printed = 0.0
         self._first_step = 0
@@ -64,12 +67,13 @@ class Reporter:
         if config.init_from:
             start = f"\n{transfer_learning.describe(step.model, self._config)}"
         schedule = recipe.schedule + (f", patience {recipe.patience} epochs" if recipe.schedule == "plateau" else "")
+        warm_up = f", warm-up of {recipe.warmup_steps} steps" if recipe.warmup_steps else ""
         clip = f", gradient norm at most {recipe.clip_norm:g}" if recipe.clip_norm else ""
         self._print(
             f"Network: {architecture.name}, {parameters:,} parameters{start}",
             f"Recipe: batches of {recipe.batch_size}, {recipe.epochs} epochs of {self._steps} steps, rate "
-            f"{recipe.learning_rate:g} ({schedule}), momentum {recipe.momentum:g}, weight decay "
-            f"{recipe.weight_decay:g}{clip}",
+            f"{recipe.learning_rate:g} ({schedule}){warm_up}, momentum {recipe.momentum:g}, weight decay "
+            f"{recipe.weight_decay:g}{clip}{', balanced class weights' if config.class_weight == 'balanced' else ''}",
             f"Precision: {config.precision}{', compiled by XLA' if config.jit else ''}; "
             f"{'' if config.deterministic else 'not '}deterministic",
             step.placement.summary(step.variables, recipe.batch_size))
@@ -172,8 +176,9 @@ class Reporter:
 
     def complete(self, state: TrainState) -> None:
         """Prints the result and the next commands."""
+        caveat = f" ({self._caveat})" if self._caveat else ""
         self._print(
-            f"Done: {state.epoch} epochs, lowest validation error {state.best_error:.4f}. Next:",
+            f"Done: {state.epoch} epochs, lowest validation error {state.best_error:.4f}{caveat}. Next:",
             f"  python -m alexnet_tf evaluate --workdir={self._run} --checkpoint=best",
             f"  python -m alexnet_tf predict --workdir={self._run} IMAGE...",
             f"  python export.py --workdir={self._run}",

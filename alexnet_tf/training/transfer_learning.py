@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_tf import architectures, errors, runs
+from alexnet_tf import architectures, checkpoints, errors, runs
 from alexnet_tf.run_config import MEAN_IMAGE, PretrainedRun, RunConfig
 
 
@@ -203,7 +203,7 @@ def load_weights(network: Any, run_config: RunConfig) -> None:
     layers = [network.get_layer(name) for name in row.layer_names]
     paths = {variable.path for layer in layers for variable in layer.weights}
     arrays, _ = runs.RunDirectory(source.path).existing_checkpoint(is_wanted=paths.__contains__)
-    runs.restore([v for layer in layers if layer.name not in new for v in layer.weights], arrays)
+    checkpoints.restore([v for layer in layers if layer.name not in new for v in layer.weights], arrays)
     for layer in layers:
         if layer.name in new:
             _draw(layer, arrays, _input_factor(row, layer.name, run_config.train.initialization))
