@@ -1,8 +1,8 @@
 """The networks and their training recipes as data: what every published AlexNet is, and how it learns.
 
 A variant is a row of `ARCHITECTURES`; `alexnet.build_model` walks it. Nothing here imports TensorFlow.
-Sources: "the paper" is Krizhevsky, Sutskever, Hinton, NIPS 2012; "the author's
-file" is `layers-145.cfg` of the cuda-convnet tree that the Computer History Museum released; Caffe is BVLC/caffe.
+Sources: "the paper" is Krizhevsky, Sutskever, Hinton, NIPS 2012; "the author's file" is `layers-145.cfg` of the
+cuda-convnet tree that the Computer History Museum released; Caffe is BVLC/caffe.
 """
 
 import dataclasses
@@ -146,8 +146,8 @@ class Stage:
                 f"{self.name}: ops may be relu, lrn, same_map_lrn, pool, dropout and tanh; got {sorted(unknown)}.")
         if self.is_local and (not self.kernel_size or self.strides != 1):
             raise ValueError(
-                f"{self.name}: a local stage needs a kernel_size and strides of 1; "
-                f"got kernel_size={self.kernel_size}, strides={self.strides}.")
+                f"{self.name}: a local stage needs a kernel_size and strides of 1; got kernel_size={self.kernel_size}, "
+                f"strides={self.strides}.")
 
     @property
     def layer_names(self) -> tuple[str, ...]:

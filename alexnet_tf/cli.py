@@ -220,8 +220,7 @@ def define_data_options() -> list[flags.FlagHolder]:
     """Defines the flags that say which examples of --data_dir are meant, the fields of `discovery`'s options."""
     return [flags.DEFINE_string(name, None, text) for name, text in (
         ("labels", "File of the labels (CSV, TSV, text or JSON lines), where images lie in no class folders. Found "
-            "by itself if it "
-                   "is called labels.csv or train.csv."),
+            "by itself if it is called labels.csv or train.csv."),
         ("image_column", "Name of the --labels column that names the images, or its number from 0."),
         ("label_column", "Name of the --labels column of the labels, or its number from 0."),
         ("image_key", "Name of a TFDS data set's image feature."),

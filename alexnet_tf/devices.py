@@ -27,9 +27,8 @@ def unusable_gpu() -> str | None:
     if not tf.test.is_built_with_cuda():
         return ("An NVIDIA driver is there, but this build of TensorFlow has no support for GPUs: the CPU is used.\n"
                 "  pip install 'tensorflow[and-cuda]'")
-    return ("An NVIDIA driver is there, but TensorFlow finds no GPU that it can use: the CPU is used. CUDA's libraries "
-            "are "
-            "missing or do not fit:\n  pip install 'tensorflow[and-cuda]'\n"
+    return ("An NVIDIA driver is there, but TensorFlow finds no GPU that it can use: the CPU is used. CUDA's "
+            "libraries are missing or do not fit:\n  pip install 'tensorflow[and-cuda]'\n"
             "What TensorFlow says: TF_CPP_MIN_LOG_LEVEL=0 before the same command.")
 
 
@@ -50,8 +49,7 @@ def set_numerics(*, tf32: bool, deterministic: bool = False) -> None:
 
     Args:
         tf32: Whether a GPU may round the inputs of float32 products to 10 bits: wanted in training, where it is much
-            faster
-            and as reproducible; not where errors are measured and networks compared.
+            faster and as reproducible; not where errors are measured and networks compared.
         deterministic: Whether the same seed gives the same bits.
     """
     tf.config.experimental.enable_tensor_float_32_execution(tf32 and bool(gpus()))
@@ -76,8 +74,7 @@ def default_precision(devices: Sequence[str] = ()) -> str:
 
     Returns:
         "mixed_bfloat16" on GPUs from compute capability 8.0 and on CPUs that compute in bfloat16, "mixed_float16",
-        whose
-        loss is scaled, on GPUs of 7.x, and "float32" elsewhere and where devices differ.
+        whose loss is scaled, on GPUs of 7.x, and "float32" elsewhere and where devices differ.
     """
     policies = {_policy(device) for device in devices or gpus() or ["CPU:0"]}
     return policies.pop() if len(policies) == 1 else "float32"

@@ -42,5 +42,4 @@ def check_local_path(path: object, what: str) -> None:
     if path is not None and separator and scheme.lower() in _REMOTE:
         raise UserError(
             f"{what}{path}: {scheme}:// is not read directly. Make it a local folder first, with "
-            f"{_REMOTE[scheme.lower()]}, and "
-            f"give that folder.")
+            f"{_REMOTE[scheme.lower()]}, and give that folder.")

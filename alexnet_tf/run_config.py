@@ -72,9 +72,8 @@ class RunData:
         images: Number of images by split.
         validation: Split that errors are measured on.
         fingerprint: Hash of the classes and files.
-        split_rule: How one folder of class folders was divided, a key of `data.class_folders.SPLIT_RULES`; the
-            default is
-            the rule of older versions, and stands also where nothing was divided.
+        split_rule: How one folder of class folders was divided, a key of `data.class_folders.SPLIT_RULES`; the default
+            is the rule of older versions, and stands also where nothing was divided.
         options: What else says which examples are meant, such as the file of the labels.
     """
 

@@ -240,10 +240,8 @@ class RunDirectory:
         if free < needed:
             raise errors.RunError(
                 f"The disk of --workdir={self} has {free / 1e6:,.0f} MB free; the run needs {needed / 1e6:,.0f} MB: up "
-                f"to "
-                f"{_MAX_CHECKPOINTS} checkpoints of {checkpoint_bytes / 1e6:,.0f} MB, and one more while it is "
-                f"written. Free "
-                "some, or give a --workdir on another disk.")
+                f"to {_MAX_CHECKPOINTS} checkpoints of {checkpoint_bytes / 1e6:,.0f} MB, and one more while it is "
+                "written. Free some, or give a --workdir on another disk.")
 
     def write_checkpoint(self, step: int, arrays: Arrays, state: dict[str, Any], best_step: int | None = None) -> None:
         """Writes a checkpoint and removes those that are neither the last two nor the best.

@@ -1,10 +1,8 @@
 """Whether XLA works here. Where it does not, the same numbers come from ordinary operations, more slowly.
 
 XLA is in the official builds for CPUs and NVIDIA GPUs, but some GPUs are newer than it knows, Apple's have none, and
-parts of
-the CUDA toolkit may be missing. It can end the process instead of raising an exception, so a machine with a GPU tries
-it in a
-process of its own, once.
+parts of the CUDA toolkit may be missing. It can end the process instead of raising an exception, so a machine with a
+GPU tries it in a process of its own, once.
 """
 
 import functools

@@ -250,8 +250,8 @@ def test_architecture_of_follows_config_json():
 
 
 def test_config_imports_no_tensorflow():
-    code = ("import sys, alexnet_tf.architectures; "
-            "print(sorted({m.split('.')[0] for m in sys.modules} & {'tensorflow', 'keras', 'numpy', 'absl'}))")
+    code = ("import sys, alexnet_tf.architectures; print(sorted({m.split('.')[0] for m in sys.modules} & "
+            "{'tensorflow', 'keras', 'numpy', 'absl'}))")
     root = pathlib.Path(architectures.__file__).parent.parent
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -32,8 +32,8 @@ def test_scripts_are_thin(path):
                "alexnet_tf.model_summary", "alexnet_tf.training.configure", *(
                    f"alexnet_tf.commands.{path.stem}" for path in SCRIPTS[2:])])
 def test_import_loads_nothing_heavy(module):
-    code = (f"import sys, {module}; "
-            "print(sorted({'tensorflow', 'keras', 'matplotlib', 'tensorflow_datasets', 'PIL'} & set(sys.modules)))")
+    code = (f"import sys, {module}; print(sorted({{'tensorflow', 'keras', 'matplotlib', 'tensorflow_datasets', 'PIL'}} "
+            "& set(sys.modules)))")
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 

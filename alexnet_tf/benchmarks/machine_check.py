@@ -47,8 +47,8 @@ class PrecisionCheck:
 
     def __str__(self) -> str:
         bits = "same bits twice" if self.is_deterministic else "NOT the same bits twice"
-        return (f"{self.images_per_second:,.1f} images/s, {bits}, "
-                f"logits within {self.difference:.1e} of float32 on the CPU")
+        return (f"{self.images_per_second:,.1f} images/s, {bits}, logits within {self.difference:.1e} of float32 on "
+                "the CPU")
 
 
 def check(
@@ -129,8 +129,8 @@ def _advice(facts, driver, xla_failure, results: list[PrecisionCheck], input_rat
     """Returns what to change, a sentence each."""
     advice = []
     if driver and not facts["gpus"]:
-        advice.append("There is an NVIDIA driver, but TensorFlow finds no GPU: "
-                      f"pip install 'tensorflow[and-cuda]=={_version('tensorflow')}'")
+        advice.append("There is an NVIDIA driver, but TensorFlow finds no GPU: pip install "
+                      f"'tensorflow[and-cuda]=={_version('tensorflow')}'")
     if xla_failure:
         advice.append("XLA does not work here, and the training step uses it for the update and for local response "
                       "normalization. Please report this output.")

@@ -71,8 +71,7 @@ _SEED = flags.DEFINE_integer("seed", 0, "Fixes weights, order, augmentation and 
 _PRECISION = flags.DEFINE_enum(
     "precision", "auto", ["auto", "float32", "mixed_bfloat16", "mixed_float16"],
     "'auto' is mixed_bfloat16 on a CPU that computes with it and on GPUs of compute capability 8.0 and more, "
-    "mixed_float16 on "
-    "GPUs of 7.x, else float32.")
+    "mixed_float16 on GPUs of 7.x, else float32.")
 _JIT = flags.DEFINE_bool(
     "jit", False,
     "Compile the whole training step with XLA: three times slower on two CPU cores; not measured on GPUs.")

@@ -1,8 +1,7 @@
 """Class folders: which folders are splits, which are classes, and how images without splits are divided.
 
 A split is a folder whose name has a word for it (`train`, `seg_train`, `training_set`; `val`, `valid`, `validation`,
-`dev`;
-`test`), however it is written, also with one more folder around the classes.
+`dev`; `test`), however it is written, also with one more folder around the classes.
 """
 
 import dataclasses
@@ -81,8 +80,7 @@ def _split_folders(directory: pathlib.Path) -> dict[str, pathlib.Path]:
         if len(each) > 1:
             raise errors.DataError(
                 f"{directory} has several folders for one split: {', '.join(each)} all look like {split}. Move the "
-                "others away, "
-                "or put their class folders together.")
+                "others away, or put their class folders together.")
     return {split: inner[each[0]] for split, each in with_classes.items() if each}
 
 
@@ -166,9 +164,9 @@ def _unusable_split(folders: dict[str, pathlib.Path], name: str, unknown: list[s
         return (f"{folders[name]} has class folders that {folders['train']} has not: {datasets.abbreviate(unknown)}. "
                 "Both must have the same folder names.")
     return (f"{folders[name]} holds no images in class folders ({', '.join(folder_scan.IMAGE_ENDINGS[:3])}); there: "
-            f"{folder_scan.listing(folders[name])}. Its images have no labels: give them in a file ({name}.csv "
-            "beside it, with a "
-            f"file name and a label in each line), or give --data_dir={folders['train']}, which is then split 90/10.")
+            f"{folder_scan.listing(folders[name])}. Its images have no labels: give them in a file ({name}.csv beside "
+            f"it, with a file name and a label in each line), or give --data_dir={folders['train']}, which is then "
+            "split 90/10.")
 
 
 def _read_classes(
@@ -210,24 +208,20 @@ def _check_no_splits(directory: pathlib.Path, class_names: tuple[str, ...], scan
     if like_splits:
         raise errors.DataError(
             f"{directory} has folders that look like splits ({', '.join(like_splits)}) and none called train with "
-            "class folders "
-            f"beside a validation folder; there: {folder_scan.listing(directory)}. Rename the folders to train and "
-            "val, or give "
-            f"the folder of the class folders as --data_dir.")
+            f"class folders beside a validation folder; there: {folder_scan.listing(directory)}. Rename the folders to "
+            "train and val, or give the folder of the class folders as --data_dir.")
     inner = {name: tuple(each) for name, each in scan.nested.items()}
     alike = [name for name in inner if list(inner.values()).count(inner[name]) > 1]
     if len(alike) > 1 and len(alike) == len(class_names):
         raise errors.DataError(
             f"{datasets.abbreviate(alike)} in {directory} hold the same class folders "
-            f"({datasets.abbreviate(inner[alike[0]])}): "
-            "are they splits? Rename them to train and val (and test). If they are classes, move their images "
-            "together.")
+            f"({datasets.abbreviate(inner[alike[0]])}): are they splits? Rename them to train and val (and test). If "
+            "they are classes, move their images together.")
     if len(class_names) == 1 and class_names[0] in inner:
         folder = directory / class_names[0]
         raise errors.DataError(
-            f"{directory} holds one folder only, {class_names[0]}, with {len(inner[class_names[0]])} folders of "
-            "images in it. Are "
-            f"these the classes? Then type\n  {shell.command_line('train', data_dir=folder)}")
+            f"{directory} holds one folder only, {class_names[0]}, with {len(inner[class_names[0]])} folders of images "
+            f"in it. Are these the classes? Then type\n  {shell.command_line('train', data_dir=folder)}")
 
 
 def _check_classes(class_names: tuple[str, ...], directory: pathlib.Path) -> None:

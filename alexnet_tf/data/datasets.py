@@ -59,9 +59,8 @@ class ImageSource(typing.Protocol):
         Args:
             blocks: As there.
             function: As there.
-            with_headers: Whether the function gets `image_headers.ordinary_shape`, int32 [2], after the label; (0,
-                0) where
-                it costs too much to find out.
+            with_headers: Whether the function gets `image_headers.ordinary_shape`, int32 [2], after the label; (0, 0)
+                where it costs too much to find out.
         """
 
 
@@ -161,8 +160,7 @@ class DataSet:
         resize: How the images were brought to 256 x 256, where they were prepared.
         statistics: What was measured on the training split, where it was prepared.
         split_rule: How a folder without splits was divided, a key of `class_folders.SPLIT_RULES`; "file_name" also
-            where
-            nothing was divided.
+            where nothing was divided.
         options: What else says which examples are meant: fields of `label_files.LabelOptions` and
             `tfds_datasets.TfdsKeys`.
     """

@@ -1,9 +1,8 @@
 """What is in a data directory: finds the images, their classes and splits, and reads encoded examples by index.
 
 Understood are a TFDS directory (what `prepare` writes is one), class folders with or without splits, images with a file
-of
-labels, and the files of ImageNet, CIFAR-10 and MNIST. Nothing is decoded here, and nothing is downloaded unless asked
-for.
+of labels, and the files of ImageNet, CIFAR-10 and MNIST. Nothing is decoded here, and nothing is downloaded unless
+asked for.
 """
 
 import dataclasses
@@ -53,9 +52,8 @@ def find_dataset(
     """Finds the images in a directory.
 
     Args:
-        data_dir: A TFDS directory, folders of class folders for each split, one folder of class folders, images
-            with a file
-            of labels, ImageNet's, CIFAR-10's or MNIST's own files.
+        data_dir: A TFDS directory, folders of class folders for each split, one folder of class folders, images with a
+            file of labels, ImageNet's, CIFAR-10's or MNIST's own files.
         dataset: Name of a TFDS data set, where the directory is TFDS's.
         download: Whether TFDS may download and prepare the data set.
         is_whole: Whether one folder of class folders stays one split, "all", to measure on.

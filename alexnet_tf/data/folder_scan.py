@@ -180,8 +180,7 @@ def check_class_name(name: str, where: str) -> None:
                                for character in name):
         raise errors.DataError(
             f"The class name {name!r} ({where!r}) is blank, is not UTF-8, or holds a control character such as a "
-            "newline. "
-            "Rename it.")
+            "newline. Rename it.")
 
 
 def _check_not_vanished(name: str, path: str, files: Sequence[str]) -> None:
@@ -190,9 +189,8 @@ def _check_not_vanished(name: str, path: str, files: Sequence[str]) -> None:
     if images:
         text = ", ".join(f"{count:,} {ending}" for ending, count in sorted(images.items()))
         raise errors.DataError(
-            f"Class {name!r} would be missing: {path} holds no JPEG or PNG image, but {text}. Convert them, or "
-            "move the "
-            "folder away.")
+            f"Class {name!r} would be missing: {path} holds no JPEG or PNG image, but {text}. Convert them, or move "
+            "the folder away.")
 
 
 def _note_nested(result: FolderScan, name: str, path: str) -> None:
@@ -216,8 +214,7 @@ def check_formats(scans: Sequence[FolderScan], directory: os.PathLike[str] | str
         classes = datasets.abbreviate([f"{count:,} of {name}" for name, count in sorted(counts.items())])
         raise errors.DataError(
             f"{directory} has images that training does not read from their files, such as WebP, BMP, TIFF, GIF or "
-            "HEIC: "
-            f"{classes}. Convert all images once and train on the result:\n"
+            f"HEIC: {classes}. Convert all images once and train on the result:\n"
             f"  {other_formats.prepare_command(directory)}")
 
 

@@ -16,8 +16,7 @@ MAX_PIXELS = 100_000_000
 MAX_SCANS = 32
 
 # Pillow's, OpenCV's and so Caffe's and torchvision's: the same pixels to the bit, at the same speed. TensorFlow's
-# default
-# differs from them by one grey level on average and 24 at most.
+# default differs from them by one grey level on average and 24 at most.
 DCT_METHOD = "INTEGER_ACCURATE"
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"

@@ -94,8 +94,7 @@ def _draws(
     """Draws four numbers for each of some consecutive positions, float32 [count, 4]: the same however they are divided.
 
     Philox counts: a counter gives four numbers, so a position's are those of its own counter. One call for a block
-    costs
-    a tenth of one call for each image.
+    costs a tenth of one call for each image.
     """
     purpose = int(distribution is tf.raw_ops.StatelessRandomNormalV2)
     start = tf.raw_ops.StatelessRandomGetKeyCounter(seed=tf.constant([seed, 2 * epoch + purpose], tf.int64))

@@ -1,9 +1,8 @@
 """Labels in a file: CSV, TSV, text or JSON lines beside images that lie in no class folders.
 
 Columns are found by looking: the image's is the one whose values name files, with or without folder and ending; the
-label's
-is called so, or is the only other one. Which split an image belongs to is said by a file for each split (`train.csv`,
-`val.csv`), by a column `split`, or else by a hash.
+label's is called so, or is the only other one. Which split an image belongs to is said by a file for each split
+(`train.csv`, `val.csv`), by a column `split`, or else by a hash.
 """
 
 import csv

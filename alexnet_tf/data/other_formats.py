@@ -1,8 +1,7 @@
 """Images that TensorFlow's decoders do not read: WebP, BMP, TIFF, the first frame of a GIF, HEIC and AVIF.
 
 Pillow decodes them (HEIC only with the package `pillow-heif`) and they go on as PNG, upright. `prepare` and `predict`
-do
-so; training reads JPEG and PNG from their files and everything else from what was prepared.
+do so; training reads JPEG and PNG from their files and everything else from what was prepared.
 """
 
 import io

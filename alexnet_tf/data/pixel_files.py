@@ -1,8 +1,7 @@
 """Data sets that come as arrays of pixels: CIFAR-10's batches (Python's and binary) and MNIST's idx files.
 
 The files are read as their authors publish them, also inside `cifar-10-python.tar.gz` and `*.gz`. An image is handed on
-as
-PNG, made where it is read, so that everything after that treats it as any other image.
+as PNG, made where it is read, so that everything after that treats it as any other image.
 """
 
 import dataclasses

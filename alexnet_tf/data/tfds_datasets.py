@@ -73,9 +73,8 @@ def open_dataset(builder: typing.Any, keys: TfdsKeys = TfdsKeys()) -> datasets.D
         splits["train"], splits["validation"] = tfrecords.hold_out(splits["train"])
         validation = "validation"
         notes.append("Only a train split is there: every tenth example is held out." if not others else
-                     f"No split is called {', '.join(class_folders.VALIDATION_NAMES)} (there: "
-                     f"{', '.join(others)}): every tenth "
-                     "example of train is held out.")
+                     f"No split is called {', '.join(class_folders.VALIDATION_NAMES)} (there: {', '.join(others)}): "
+                     "every tenth example of train is held out.")
     elif validation == "test":
         notes.append(class_folders.CHOSEN_ON_TEST)
     given = {name: value for name, value in dataclasses.asdict(keys).items() if value is not None}
@@ -103,14 +102,13 @@ def supervised_keys(builder: typing.Any, keys: TfdsKeys = TfdsKeys()) -> tuple[s
     )
     if image_key is None or label_key is None:
         raise errors.DataError(
-            f"{builder.name} is no image classification set: an Image and a ClassLabel, text or integer feature "
-            "are needed; "
-            f"it has {dict(features)}. If they are there, name them: --image_key=NAME --label_key=NAME.")
+            f"{builder.name} is no image classification set: an Image and a ClassLabel, text or integer feature are "
+            f"needed; it has {dict(features)}. If they are there, name them: --image_key=NAME --label_key=NAME.")
     if image_key not in images or label_key not in (*classes, *others):
         raise errors.DataError(
             f"{builder.name} has the images {', '.join(images) or 'none'} and the labels "
-            f"{', '.join((*classes, *others)) or 'none'}; "
-            f"--image_key={image_key} --label_key={label_key} are not of them.")
+            f"{', '.join((*classes, *others)) or 'none'}; --image_key={image_key} --label_key={label_key} are not of "
+            "them.")
     return image_key, label_key
 
 

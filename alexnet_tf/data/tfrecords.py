@@ -1,8 +1,7 @@
 """Examples inside larger files, reached by their offsets: TFRecords of TFDS, those that `prepare` wrote, tar files.
 
 Which data set is meant is decided in `discovery`; nothing is decoded here. Where a checksum is known, it is verified
-with
-every read.
+with every read.
 """
 
 import dataclasses

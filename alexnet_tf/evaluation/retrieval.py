@@ -119,8 +119,7 @@ def nearest(
 
     Returns:
         (int64 [n, k], float64 [n, k]): which rows, and their Euclidean distances; k is `top`, or the number of rows if
-        that
-        is less.
+        that is less.
     """
     places, squares = np.zeros((len(queries), 0), "int64"), np.zeros((len(queries), 0))
     for first, block in blocks:
@@ -156,8 +155,7 @@ def _query_features(file, run_path, queries, problems):
         raise errors.UserError(
             f"{file.path} was written with other weights than those of {run} now: {which} checkpoint, after epoch "
             f"{file.whole('epoch', 'i', 0)} then and {state['epoch']} now. The run has gone on, or is another one. "
-            "Write the "
-            "file again (python -m alexnet_tf features), or give the run that made it: --workdir=RUN.")
+            "Write the file again (python -m alexnet_tf features), or give the run that made it: --workdir=RUN.")
     extract, _, shape = features.make_extractor(model, run_config.architecture, layer)
     if (width := file.shape("features", "f", 2)[1]) != math.prod(shape):
         raise npz_stream.ArrayFileError(

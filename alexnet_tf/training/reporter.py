@@ -163,11 +163,10 @@ class Reporter:
         if config.initialization != "he":
             advice = "--initialization=he --learning_rate=0.008 --clip_norm=5, which gets it going on small data"
         self._print(
-            f"The loss is stuck at {loss:.3f}: guessing gives {self._chance_loss:.3f} "
-            f"(ln({classes}) = {math.log(classes):.3f}). The network has learned nothing yet with "
+            f"The loss is stuck at {loss:.3f}: guessing gives {self._chance_loss:.3f} (ln({classes}) = "
+            f"{math.log(classes):.3f}). The network has learned nothing yet with "
             f"--initialization={config.initialization} and --learning_rate={self._recipe.learning_rate:g}. Try, in "
-            "another "
-            f"--workdir, {advice}.")
+            f"another --workdir, {advice}.")
 
     def stopped(self, signal_name: str | None) -> None:
         """Prints, in every worker, who stopped the run and how to go on."""

@@ -91,8 +91,8 @@ def check_that_workers_agree(placement: distribution.Placement, run: RunDirector
     own = int.from_bytes(digest[:5], "big")  # Exact in float64, as is the sum.
     if placement.total(own) != own * placement.num_workers:
         raise TrainingError(
-            f"The workers were not started alike. {_ALIKE}; this one is worker "
-            f"{placement.worker + 1}, with the run {run}.")
+            f"The workers were not started alike. {_ALIKE}; this one is worker {placement.worker + 1}, with the run "
+            f"{run}.")
     if placement.num_workers > 1:
         _wait_for_checkpoint(placement, run)
 
@@ -109,9 +109,8 @@ def _wait_for_checkpoint(placement: distribution.Placement, run: RunDirectory) -
             seen = f"a checkpoint of step {last()}" if run.steps() else "no checkpoint"
             first = f"one of step {expected}" if expected >= 0 else "none"
             raise TrainingError(
-                f"The workers do not see the same run. {_ALIKE}; this one, worker {placement.worker + 1}, sees "
-                f"{run} with "
-                f"{seen}, and the first worker {first}.")
+                f"The workers do not see the same run. {_ALIKE}; this one, worker {placement.worker + 1}, sees {run} "
+                f"with {seen}, and the first worker {first}.")
         time.sleep(0.5)
 
 
@@ -125,8 +124,8 @@ def lost_workers_reported(placement: distribution.Placement) -> Iterator[None]:
             raise
         raise TrainingError(
             "The other workers cannot be reached any more: one has ended, or the network is cut. Start all of them "
-            "again "
-            "with the same commands: the run goes on from its last checkpoint, if there is one.\n  TensorFlow says: "
+            "again with the same commands: the run goes on from its last checkpoint, if there is one.\n  TensorFlow "
+            "says: "
             + (str(error).rpartition("}} ")[2].splitlines() or [type(error).__name__])[0]) from error
 
 

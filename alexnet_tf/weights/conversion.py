@@ -62,8 +62,7 @@ def read_mean(mean: str, image_size: int) -> list[float] | np.ndarray:
     if min(offsets) < 0 or array.shape[1] > architectures.SQUARE_SIZE or array.shape[2] > architectures.SQUARE_SIZE:
         raise containers.WeightFileError(
             f"--mean={mean} has {array.shape[1]} x {array.shape[2]} pixels; {image_size} to "
-            f"{architectures.SQUARE_SIZE} are "
-            "needed.")
+            f"{architectures.SQUARE_SIZE} are needed.")
     top, left = offsets
     return np.ascontiguousarray(
         array[::-1, top:top + image_size, left:left + image_size].transpose(1, 2, 0), "float32")

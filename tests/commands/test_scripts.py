@@ -193,8 +193,7 @@ def test_train_goes_on_from_the_weights_of_another_run(whole, pictures, tmp_path
     assert status == 0, out + err
     # fc8 has 128 x 2 + 2 parameters.
     assert (f"Weights: from {whole[0]} (last checkpoint, step 8); fc8 is new, at 5 times the rate; frozen: conv1, "
-            f"conv2, conv3, "
-            "conv4, conv5, fc6, fc7 (258 of 3,530,626 parameters learn)") in out
+            "conv2, conv3, conv4, conv5, fc6, fc7 (258 of 3,530,626 parameters learn)") in out
     before, after = (runs.RunDirectory(each).read_checkpoint()[0] for each in (whole[0], path))
     weights = [name for name in before if name.endswith(("/kernel", "/bias"))]
     assert {name for name in weights if not np.array_equal(before[name], after[name])} == {"fc8/kernel", "fc8/bias"}
