@@ -226,7 +226,7 @@ def test_adapt_changes_single_fields():
 
 
 def test_adapt_refuses_steps_where_the_source_has_none():
-    with pytest.raises(ValueError, match="schedule=steps needs a row whose source has steps"):
+    with pytest.raises(ValueError, match="schedule=steps needs an architecture whose source states steps"):
         recipes.adapt(architectures.PAPER.recipe, "row", 1_281_167, {"schedule": "steps"})
     assert recipes.adapt(architectures.CAFFE.recipe, "row", 1_281_167,
         {"schedule": "steps"}) == architectures.CAFFE.recipe

@@ -27,8 +27,8 @@ from alexnet_tf.data import (
 )
 from alexnet_tf.run_config import RunConfig, RunData
 
-# Name of the data set that `drawn` gives.
-SYNTHETIC = "drawn"
+# Names of the data set of `synthetic_dataset`: today's, and that of older versions.
+SYNTHETIC = ("demo", "drawn")
 
 _IMAGENET_HELP = """\
 ImageNet cannot be downloaded by a program. Register at https://image-net.org/download-images and put
@@ -143,7 +143,7 @@ def load_run_dataset(
     Raises:
         DataError: If they are not there, or their classes are not the run's.
     """
-    if data_dir is None and run_data.name == SYNTHETIC:
+    if data_dir is None and run_data.name in SYNTHETIC:
         data = synthetic_dataset()
     else:
         where = data_dir or run_data.directory
@@ -199,7 +199,7 @@ def _what_is_expected(directory: pathlib.Path, dataset: str | None) -> str:
         "  DIR/<class>/*.jpg                                   (split 90/10)\n"
         "  DIR/*.jpg and DIR/labels.csv                        (or .txt, .jsonl; --labels=FILE)\n"
         "  a TFDS directory, with --dataset=NAME               (--download lets TFDS fetch it)\n"
-        "Without --data_dir a small image set is drawn, to try things out.")
+        "Without --data_dir a small synthetic image set is used, to try things out.")
 
 
 def _download(directory: pathlib.Path, dataset: str, chosen: _Options) -> datasets.DataSet:
@@ -243,7 +243,7 @@ def _choose(directory: pathlib.Path, dataset: str | None, prepared: dict[str, pa
 
 
 def synthetic_dataset(directory: str | None = None, images_per_class: int = 400) -> datasets.DataSet:
-    """Returns the drawn try-out set, writing it first if it is not there: real JPEG files in class folders.
+    """Returns the synthetic demo set, writing it first if it is not there: JPEG files in class folders.
 
     Args:
         directory: Where it is kept; by default in the user's cache directory.
@@ -254,16 +254,16 @@ def synthetic_dataset(directory: str | None = None, images_per_class: int = 400)
     """
     if directory is None:
         cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-        directory = os.path.join(cache, "alexnet_tf", f"drawn-v1-{images_per_class}")
+        directory = os.path.join(cache, "alexnet_tf", f"demo-v1-{images_per_class}")
     if not os.path.isdir(directory):
         try:
             synthetic.write_all(directory, {"train": images_per_class, "val": images_per_class // 10})
         except OSError as error:
             if not os.path.isdir(directory):  # Else another process was faster.
                 raise errors.DataError(
-                    f"The try-out images cannot be written to {directory}: {error.strerror}."
+                    f"The demo images cannot be written to {directory}: {error.strerror}."
                 ) from error
     data = find_dataset(directory)
-    return dataclasses.replace(data, name=SYNTHETIC, notes=(
-        "Drawn by this program to try things out: textured shapes, not photographs. What is learned here is no result.",
+    return dataclasses.replace(data, name=SYNTHETIC[0], notes=(
+        "Synthetic images, to try things out: textured shapes, not photographs. What is learned here is no result.",
         "For your own images: --data_dir=DIR (see --help)."))

@@ -1,4 +1,4 @@
-"""What the try-out's pictures look like: textured shapes on varied backgrounds, drawn with NumPy, written as JPEG.
+"""What the demo's images look like: textured shapes on varied backgrounds, made with NumPy, written as JPEG.
 
 The class is the texture. Shape, place, size, angle, colours, background and light are random and say nothing about
 it, and a texture is finer than a thumbnail's pixel: only a network that looks at the detail can tell them apart.

@@ -86,7 +86,7 @@ class Placement:
         """Returns what a person should know of the devices before the first step, in lines.
 
         Args:
-            variables: Keras variables of the network and its optimizer: told by the device that keeps them.
+            variables: Keras variables of the network and its optimizer: counted by the device that keeps them.
             batch_size: Over all devices.
         """
         kept: collections.Counter[str] = collections.Counter()

@@ -2,13 +2,14 @@
 
 import logging
 import math
+import shlex
 import sys
 import time
 from collections.abc import Iterable
 
 import tqdm
 
-from alexnet_tf import errors
+from alexnet_tf import errors, shell
 from alexnet_tf.run_config import RunConfig
 from alexnet_tf.runs import RunDirectory
 from alexnet_tf.training import schedules, tensorboard, transfer_learning
@@ -22,7 +23,7 @@ _LINE_SECONDS = 20
 
 _INITIALIZED = {
     "row": "as its source states",
-    "he": "by He's rule, which was measured to learn on small data (--initialization=row: the source's own)",
+    "he": "He initialisation, which learns on small data (--initialization=row: the source's own)",
 }
 
 
@@ -67,13 +68,14 @@ class Reporter:
         if config.init_from:
             start = f"\n{transfer_learning.describe(step.model, self._config)}"
         schedule = recipe.schedule + (f", patience {recipe.patience} epochs" if recipe.schedule == "plateau" else "")
-        warm_up = f", warm-up of {recipe.warmup_steps} steps" if recipe.warmup_steps else ""
+        warm_up = f", warm-up of {shell.count(recipe.warmup_steps, 'step')}" if recipe.warmup_steps else ""
         clip = f", gradient norm at most {recipe.clip_norm:g}" if recipe.clip_norm else ""
+        weights = ", balanced class weights" if config.class_weight == "balanced" else ""
         self._print(
             f"Network: {architecture.name}, {parameters:,} parameters{start}",
-            f"Recipe: batches of {recipe.batch_size}, {recipe.epochs} epochs of {self._steps} steps, rate "
-            f"{recipe.learning_rate:g} ({schedule}){warm_up}, momentum {recipe.momentum:g}, weight decay "
-            f"{recipe.weight_decay:g}{clip}{', balanced class weights' if config.class_weight == 'balanced' else ''}",
+            f"Recipe: batches of {recipe.batch_size}, {shell.count(recipe.epochs, 'epoch')} of "
+            f"{shell.count(self._steps, 'step')}, rate {recipe.learning_rate:g} ({schedule}){warm_up}, momentum "
+            f"{recipe.momentum:g}, weight decay {recipe.weight_decay:g}{clip}{weights}",
             f"Precision: {config.precision}{', compiled by XLA' if config.jit else ''}; "
             f"{'' if config.deterministic else 'not '}deterministic",
             step.placement.summary(step.variables, recipe.batch_size))
@@ -175,13 +177,15 @@ class Reporter:
 
     def complete(self, state: TrainState) -> None:
         """Prints the result and the next commands."""
-        caveat = f" ({self._caveat})" if self._caveat else ""
+        caveat = f", {self._caveat}" if self._caveat else ""
         self._print(
-            f"Done: {state.epoch} epochs, lowest validation error {state.best_error:.4f}{caveat}. Next:",
-            f"  python -m alexnet_tf evaluate --workdir={self._run} --checkpoint=best",
-            f"  python -m alexnet_tf predict --workdir={self._run} IMAGE...",
-            f"  python export.py --workdir={self._run}",
-            f"  tensorboard --logdir={self._run}   (or look into {self._run.path / tensorboard.PICTURES})")
+            f"Done: {shell.count(state.epoch, 'epoch')}, lowest validation error {state.best_error:.4f} (accuracy "
+            f"{1 - state.best_error:.4f}){caveat}. Next:",
+            f"  {shell.command_line('evaluate', workdir=self._run, checkpoint='best')}",
+            f"  {shell.command_line('predict', 'IMAGE...', workdir=self._run)}",
+            f"  {shell.command_line('export', workdir=self._run)}",
+            f"  tensorboard --logdir={shlex.quote(str(self._run))}   (or look into "
+            f"{self._run.path / tensorboard.PICTURES})")
 
     def diverged(self, what: str) -> TrainingError:
         """Returns the error that ends a run whose numbers are no longer finite."""

@@ -52,10 +52,10 @@ class TrainStep:
     many devices compute what one would.
 
     Args:
-        architecture: The row.
+        architecture: The network's.
         recipe: Batch size over all devices, momentum, decay, and the largest norm of the gradient.
         placement: Where to compute.
-        mean: What the first layer subtracts; the row's by default.
+        mean: What the first layer subtracts; the architecture's by default.
         seed: Of the weights and the dropout.
         precision: Keras dtype policy; "mixed_float16" scales the loss.
         jit: Whether XLA compiles the forward and backward pass.
