@@ -227,6 +227,13 @@ def define_data_options() -> list[flags.FlagHolder]:
         ("label_key", "Name of a TFDS data set's label feature: a class, a text or an integer."))]
 
 
+def define_precision_option(default: str = "auto") -> flags.FlagHolder:
+    """Defines --precision of a command that does not train; see `devices.chosen_precision`."""
+    return flags.DEFINE_enum(
+        "precision", default, ["auto", "float32", "mixed_bfloat16", "mixed_float16"],
+        "Numbers to compute in; auto: the fastest of this machine that loses nothing, whatever the run was trained in.")
+
+
 def check_no_arguments(arguments: Sequence[str]) -> None:
     """Refuses arguments that are not flags.
 

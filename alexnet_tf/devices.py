@@ -80,6 +80,11 @@ def default_precision(devices: Sequence[str] = ()) -> str:
     return policies.pop() if len(policies) == 1 else "float32"
 
 
+def chosen_precision(precision: str) -> str:
+    """Returns the Keras dtype policy that --precision means: `default_precision` for "auto"."""
+    return default_precision() if precision == "auto" else precision
+
+
 def _policy(device: str) -> str:
     if device.startswith("CPU"):
         return "mixed_bfloat16" if _computes_in_bfloat16() else "float32"

@@ -1,7 +1,10 @@
-"""What does a trained network make of images, and how wrong is it?
+"""How wrong is a trained network, and what does it see in images?
 
-    metrics     errors over a split
-    features    activations of a layer for every image, in a file
-    retrieval   the nearest images of such a file
-    npz_stream  .npz files larger than memory
+    metrics            errors over a split, of each class too
+    error_report       an evaluation as text and as JSON
+    predictions        a CSV line for each image
+    learning_curves    the history of runs as a picture
+    features           activations of a layer for every image, in a file
+    retrieval          the nearest images of such a file
+    npz_stream         .npz files larger than memory
 """
