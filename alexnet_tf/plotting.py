@@ -23,7 +23,6 @@ from alexnet_tf.shell import printable
 
 if typing.TYPE_CHECKING:
     import keras
-    from matplotlib.figure import Figure
 
 # A confusion matrix with more classes than this is not legible.
 MAX_CONFUSION_CLASSES = 50
@@ -104,8 +103,8 @@ def _code_points(path: str) -> set[int]:
         return set()
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """Returns an empty figure, its size in inches, that needs no display."""
+def new_figure(width: float, height: float) -> Any:
+    """Returns an empty Matplotlib figure, its size in inches, that needs no display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -125,7 +124,7 @@ def check_ending(flag: str, path: str | os.PathLike[str], endings: Sequence[str]
             f"--{flag} must be a file that ends in {', '.join(endings[:-1])} or {endings[-1]}; got {str(path)!r}.")
 
 
-def save(figure: Figure, path: str | os.PathLike[str], dpi: int = DPI) -> None:
+def save(figure: Any, path: str | os.PathLike[str], dpi: int = DPI) -> None:
     """Writes a figure in the format that the file's ending names, whole or not at all; call it inside `style`.
 
     Raises:
@@ -139,13 +138,12 @@ def save(figure: Figure, path: str | os.PathLike[str], dpi: int = DPI) -> None:
     atomic_files.atomic_write(path, lambda file: file.write(content.getvalue()))
 
 
-def pixels(figure: Figure, dpi: int = DPI) -> np.ndarray:
+def pixels(figure: Any, dpi: int = DPI) -> np.ndarray:
     """Returns a figure as uint8 [height, width, 3]; call it inside `style`."""
-    canvas: Any = figure.canvas
     figure.set_dpi(dpi)
-    canvas.draw()  # The layout of the first time is not final where axes have a fixed aspect.
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    figure.canvas.draw()  # The layout of the first time is not final where axes have a fixed aspect.
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
 
 
 def shortened(text: str, length: int) -> str:
@@ -246,7 +244,7 @@ def confusion_picture(confusion: np.ndarray, class_names: Sequence[str], title: 
         axes.set_title(title, loc="left", pad=26)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        right = {"ha": "left", "va": "center", "fontsize": 10 if classes <= 20 else 8}
+        right: dict[str, Any] = {"ha": "left", "va": "center", "fontsize": 10 if classes <= 20 else 8}
         axes.text(classes - 0.4, -0.5 - 0.14 * classes / side, "error", color="#404040", **right)
         for label, error in enumerate(class_errors):
             axes.text(classes - 0.4, label, f"{error:.2f}" if sizes[label] else "\u2013", color="#404040", **right)
