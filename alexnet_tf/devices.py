@@ -5,6 +5,8 @@ Where a network is placed is decided in `training.distribution`.
 
 import os
 import pathlib
+import shutil
+import subprocess
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -16,6 +18,31 @@ _DRIVER_FILES = ("/proc/driver/nvidia/version", "/dev/dxg")
 def gpus() -> list[str]:
     """Returns the names of this machine's GPUs that TensorFlow can use."""
     return [f"GPU:{index}" for index in range(len(tf.config.list_physical_devices("GPU")))]
+
+
+def describe_gpus() -> list[str]:
+    """Returns the name and compute capability of each GPU that TensorFlow can use."""
+    described = []
+    for gpu in tf.config.list_physical_devices("GPU"):
+        details = tf.config.experimental.get_device_details(gpu)
+        capability = ".".join(map(str, details.get("compute_capability", ())))
+        name = details.get("device_name", "GPU")
+        described.append(f"{name}, compute capability {capability}" if capability else name)
+    return described
+
+
+def driver() -> str | None:
+    """Returns the NVIDIA driver's version, with the names and memory of its GPUs; None where there is no driver."""
+    if shutil.which("nvidia-smi"):
+        result = subprocess.run(
+            ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"],
+            capture_output=True, text=True, check=False, timeout=30)
+        if not result.returncode and result.stdout.strip():
+            return "NVIDIA " + "; ".join(result.stdout.strip().splitlines())
+    found = next((path for path in map(pathlib.Path, _DRIVER_FILES) if path.exists()), None)
+    if found is None or not found.is_file():
+        return f"{found}, without nvidia-smi" if found else None
+    return found.read_text(encoding="utf-8").splitlines()[0]
 
 
 def unusable_gpu() -> str | None:

@@ -33,7 +33,7 @@ def is_usable() -> bool:
     """Returns whether XLA works on the devices of this machine; says so in a line where it does not."""
     if VARIABLE in os.environ:
         return os.environ[VARIABLE] != "0"
-    why = _failure()
+    why = failure()
     os.environ[VARIABLE] = "0" if why else "1"
     if why:
         _LOGGER.warning(
@@ -42,8 +42,8 @@ def is_usable() -> bool:
     return not why
 
 
-def _failure() -> str:
-    """Returns why XLA does not work, or nothing."""
+def failure() -> str:
+    """Tries XLA; returns why it does not work, or an empty string."""
     import tensorflow as tf
 
     if tf.config.list_physical_devices("GPU"):
