@@ -14,7 +14,7 @@ from alexnet_tf.data import datasets, input_pipeline, preprocessing, reading, tf
 _SAMPLE = 2048
 
 # Images in each measurement of the stages.
-_STAGE_IMAGES = 2048
+_STAGE_IMAGES = 1024
 
 
 @dataclasses.dataclass(frozen=True)

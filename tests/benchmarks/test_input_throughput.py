@@ -38,6 +38,7 @@ def prepared(originals, tmp_path_factory):
 @pytest.mark.parametrize("source", ["originals", "prepared"])
 def test_benchmark_input_measures_three_cases_in_each_round(source, originals, request, monkeypatch):
     monkeypatch.setattr(rounds, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(input_throughput, "_STAGE_IMAGES", 16)
     result = input_throughput.benchmark_input(
         request.getfixturevalue(source),
         originals,

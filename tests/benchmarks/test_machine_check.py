@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from alexnet_tf import cli, xla
-from alexnet_tf.benchmarks import machine_check, rounds, worker_process
+from alexnet_tf.benchmarks import input_throughput, machine_check, rounds, worker_process
 from tests.helpers.networks import TINY
 from tests.helpers.workloads import InThisProcess
 
@@ -25,6 +25,7 @@ def result(precision="float32", rate=100.0, is_deterministic=True, difference=0.
 def test_check_of_this_machine(monkeypatch):
     monkeypatch.setattr(worker_process, "WorkerProcess", InThisProcess)
     monkeypatch.setattr(rounds, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(input_throughput, "_STAGE_IMAGES", 16)
     monkeypatch.setenv(xla.VARIABLE, "")
     monkeypatch.delenv(xla.VARIABLE)
     lines = "\n".join(machine_check.check(TINY, batch_size=2, seconds=0.02)).splitlines()
