@@ -67,7 +67,7 @@ def make_train_dataset(
     def augment(image_bytes: tf.Tensor, label: tf.Tensor, *others: tf.Tensor) -> tuple[object, tf.Tensor]:
         *header, draws = others if colour_pca is None else others[:-1]
         noise = () if colour_pca is None else others[-1:]
-        image = preprocessing.train_image(
+        image = _train_image(
             image_bytes,
             draws,
             image_size=image_size,
@@ -138,7 +138,7 @@ def evaluation_batches(
 
     @tf.autograph.experimental.do_not_convert
     def crop(image_bytes: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return evaluation_crops(image_bytes, image_size, resize, ten_crop), label
+        return _evaluation_crops(image_bytes, image_size, resize, ten_crop), label
 
     while len(left):
         blocks = tf.data.Dataset.from_tensor_slices((left,)).batch(tfrecords.BLOCK_SIZE)
@@ -172,6 +172,12 @@ def evaluation_crops(image_bytes: tf.Tensor, image_size: int, resize: str, ten_c
     if ten_crop:
         return preprocessing.ten_crops(square, image_size)
     return preprocessing.center_crop(square, image_size)[None]
+
+
+# Tracing takes seconds: it is done once for equal arguments, and not again in each epoch.
+_train_image = tf.function(preprocessing.train_image, autograph=False)
+
+_evaluation_crops = tf.function(evaluation_crops, autograph=False)
 
 
 def steps_per_epoch(split: datasets.ImageSource, batch_size: int) -> int:
