@@ -22,7 +22,6 @@ from typing import Any
 import cpuinfo
 import keras
 import numpy as np
-import psutil
 import tensorflow as tf
 
 from alexnet_tf import alexnet, architectures, processors
@@ -162,7 +161,7 @@ def make_workload(
         "deterministic": deterministic,
         "flop": 2 * sum(layer_profile.multiply_adds(architecture, is_training).values()),
         "state_bytes": sum(math.prod(v.shape) * tf.as_dtype(v.dtype).size for v in state),
-        "cpu": cpuinfo.get_cpu_info().get("brand_raw", platform.machine()), "cores": psutil.cpu_count(),
+        "cpu": cpuinfo.get_cpu_info().get("brand_raw", platform.machine()), "cores": processors.available_cpus(),
         "accelerators": describe_gpus(),
         "versions": {"Python": platform.python_version(), "TensorFlow": tf.__version__, "Keras": keras.__version__},
     }, _peak_gpu_memory if distribution.gpus() else worker_process.peak_host_memory)

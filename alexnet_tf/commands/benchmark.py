@@ -17,7 +17,7 @@ from typing import Any
 
 from absl import flags
 
-from alexnet_tf import architectures, cli, errors, processors
+from alexnet_tf import architectures, cli, errors
 from alexnet_tf.benchmarks import baselines
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "input: images, as for train; a small synthetic data set by default.")
@@ -58,8 +58,6 @@ def main(arguments: list[str]) -> None:
     cli.check_directory("data_dir", _DATA_DIR.value)
     cli.check_directory("originals", _ORIGINALS.value)
     baselines.check_options(arguments[0] == "train", _BASELINE.value, _SWEEP.value)
-    if measure is _input:
-        processors.hide_gpus()
     cli.import_tensorflow()
     cli.show(measure(arguments[0] == "train"))
 
@@ -77,9 +75,11 @@ def _model(is_training: bool) -> str:
 
 
 def _input(_: bool) -> str:
+    from alexnet_tf import devices
     from alexnet_tf.benchmarks import input_throughput, report
     from alexnet_tf.data import discovery
 
+    devices.share_memory()
     data = discovery.find_dataset(_DATA_DIR.value) if _DATA_DIR.value else discovery.synthetic_dataset()
     originals = discovery.find_dataset(path) if (path := _ORIGINALS.value or data.source) else data
     architecture = architectures.ARCHITECTURES[_ARCHITECTURE.value]

@@ -25,6 +25,8 @@ def main(arguments: list[str]) -> None:
     cli.check_no_arguments(arguments)
     runs.RunDirectory(_WORKDIR.value).existing_config()
     cli.import_tensorflow()
+    from alexnet_tf import devices
     from alexnet_tf.weights import conversion
 
+    devices.share_memory()
     cli.show("\n".join(conversion.export_run(_WORKDIR.value, _FORMAT.value, _OUTPUT.value, which=_CHECKPOINT.value)))

@@ -7,15 +7,13 @@ import dataclasses
 import functools
 import itertools
 import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import errors
+from alexnet_tf import errors, processors
 from alexnet_tf.data import datasets, image_headers, image_statistics, other_formats, preprocessing
 
 
@@ -37,17 +35,12 @@ Result = tuple[list[PreparedImage], image_statistics.Sums]
 
 
 def set_up_process() -> None:
-    """Makes a worker process use one core, and end when its parent is gone, also by SIGKILL."""
+    """Makes a worker process use one core and no GPU, and end when its parent is gone, also by SIGKILL."""
+    processors.hide_gpus()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-
-    def leave_with_parent() -> None:
-        if (parent := multiprocessing.parent_process()) is not None:
-            parent.join()
-        os._exit(1)
-
-    threading.Thread(target=leave_with_parent, daemon=True).start()
+    processors.end_with_parent()
 
 
 @contextlib.contextmanager

@@ -1,12 +1,11 @@
 """What stands in and beside a SavedModel for TF Serving: warm-up requests, batching parameters, and how to serve it."""
 
-import os
 import pathlib
 
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import architectures, atomic_files
+from alexnet_tf import architectures, atomic_files, processors
 from alexnet_tf.data import synthetic
 from alexnet_tf.exporting.signatures import EXAMPLE_KEY, TOP, ImageLimits
 
@@ -109,5 +108,5 @@ def write_companions(architecture: architectures.Architecture, limits: ImageLimi
         top=min(TOP, architecture.num_classes), width=architecture.stages[-2].filters, megapixels=limits.megapixels,
         megabytes=limits.megabytes)
     atomic_files.atomic_write(directory / "SERVING.md", lambda file: file.write(text.encode()))
-    batching = _BATCHING % (os.cpu_count() or 1)
+    batching = _BATCHING % processors.available_cpus()
     atomic_files.atomic_write(directory / "batching_parameters.txt", lambda file: file.write(batching.encode()))
