@@ -133,6 +133,16 @@ def _images_of(folder: str) -> tuple[list[str], list[str], list[str]]:
     return images, convertible, others
 
 
+def images_in(folder: str) -> list[str]:
+    """Returns the images at any depth of a folder, sorted; those of other formats than JPEG and PNG too.
+
+    Raises:
+        OSError: If the folder cannot be read.
+    """
+    images, convertible, _ = _images_of(folder)
+    return sorted([*images, *convertible])
+
+
 def _walk(folder: str) -> Iterator[os.DirEntry[str]]:
     """Yields the files at any depth; links to folders are followed at the top only, so that there is no loop."""
     folders = [folder]
