@@ -1,7 +1,7 @@
 """Writes a run's weights in another framework's format: Caffe's (OpenCV reads it too), torchvision's and others.
 
     python -m alexnet_tf export_weights --workdir=RUN --format=caffemodel --output=FILE.caffemodel
-    python -m alexnet_tf export_weights --workdir=RUN --format=torchvision --output=FILE.pth --checkpoint=best
+    python -m alexnet_tf export_weights --workdir=RUN --format=torch --output=FILE.pth --checkpoint=best
 
 Next: load the file there, or import it again: python -m alexnet_tf import_weights --source=FILE --workdir=NEW_RUN
 """

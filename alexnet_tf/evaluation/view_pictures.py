@@ -9,7 +9,7 @@ from alexnet_tf import plotting
 from alexnet_tf.evaluation import grad_cam
 
 # Maps in a row, those of both towers together; classes below the image.
-_MAPS, _CLASSES = 12, 5
+_MAPS, _CLASSES = 10, 5
 
 # Feature maps and evidence are drawn in colours that are ordered in grey too, for every kind of colour vision.
 _COLOUR_MAP = "viridis"
@@ -28,7 +28,7 @@ def draw(view: grad_cam.View, image: np.ndarray, class_names: Sequence[str], tit
     best = np.argsort(-view.probabilities, kind="stable")[:_CLASSES]
     name = class_names[view.class_index]
     with plotting.style([title, name, *(class_names[index] for index in best)]):
-        figure = plotting.new_figure(13, 7.2)
+        figure = plotting.new_figure(13, 7.4)
         figure.suptitle(plotting.shortened(title, 90), x=0.008, ha="left")
         left, right = figure.subfigures(1, 2, width_ratios=(1, 3.1))
         above, middle, below = left.subplots(3, 1, height_ratios=(3, 3, 1.5))

@@ -1,7 +1,7 @@
 """What a run writes while it trains: pictures, and scalars for TensorBoard.
 
-RUN/tensorboard has two logs, `train` and `validation`, with the same names, so that TensorBoard draws both curves in one
-chart; its horizontal axis is the steps.
+RUN/tensorboard has two logs, `train` and `validation`, with the same names, so that TensorBoard draws both curves in
+one chart; its horizontal axis is the steps.
 """
 
 import importlib.util
@@ -36,7 +36,9 @@ class Log:
 
     def __init__(self, run: runs.RunDirectory, class_names: Sequence[str], steps_per_epoch: int = _POINTS):
         self.directory, self.class_names = run.path, list(class_names)
-        self._steps, self._losses, self._errors = max(1, steps_per_epoch // _POINTS), [], []
+        self._steps = max(1, steps_per_epoch // _POINTS)
+        self._losses: list[float] = []
+        self._errors: list[float] = []
         self._writers = {}
         if importlib.util.find_spec("tensorboard"):
             self._writers = {name: tf.summary.create_file_writer(str(run.path / "tensorboard" / name))
@@ -64,7 +66,7 @@ class Log:
         self._errors.append(error)
         if len(self._losses) >= self._steps:
             self._scalars("train", step, {
-                "loss": np.mean(self._losses), "top1_error": np.mean(self._errors),
+                "loss": float(np.mean(self._losses)), "top1_error": float(np.mean(self._errors)),
                 "learning_rate": float(np.asarray(learning_rate))})
             self._losses, self._errors = [], []
 

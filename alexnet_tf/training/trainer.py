@@ -126,7 +126,7 @@ class _Trainer:
             run, run_config, steps=self._steps, is_chief=self._is_chief,
             chance_loss=run_setup.chance_loss(self._train_split, len(data.class_names)),
             caveat=run_setup.validation_caveat(self._validation_split, len(data.class_names)))
-        self._log = tensorboard.Log(run, data.class_names) if self._is_chief else None
+        self._log = tensorboard.Log(run, data.class_names, self._steps) if self._is_chief else None
         self._state = TrainState()
         # A result is read when the next step has begun, so that a GPU never waits for Python; but a callback sees the
         # variables as its step left them, and workers must stop at the same step.
@@ -161,6 +161,8 @@ class _Trainer:
             if self._config.init_from:
                 transfer_learning.load_weights(self._step.model, self._run_config)
                 self._save()  # From here on the source is not needed.
+            if self._log:
+                self._log.start(self._step.model)
             self._reporter.new_run()
             return
         arrays, state = checkpoint
@@ -265,6 +267,9 @@ class _Trainer:
                 f"{state.epoch + 1})")
         if self._total_step() % _STUCK_STEPS == 0:
             self._reporter.warn_if_stuck(self._reporter.means(state)[0], self._total_step())
+        if self._log:
+            batch_error = result.wrong / self._recipe.batch_size
+            self._log.step(self._total_step(), result.loss, batch_error, self._step.sgd.learning_rate)
         self._reporter.step(state)
 
     def _settle(self, result: StepResult) -> None:

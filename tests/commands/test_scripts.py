@@ -296,6 +296,6 @@ def test_export_writes_what_it_says(whole, monkeypatch):
 
 def test_pictures_and_logs_are_written(whole):
     path, _, _ = whole
-    assert {"kernels.png", "confusion.png", "input.png"} == set(os.listdir(path / "pictures"))
-    assert os.listdir(path / "tensorboard")
+    assert {"kernels.png", "confusion.png", "input.png", "kernels_start.npy"} == set(os.listdir(path / "pictures"))
+    assert {"train", "validation"} == set(os.listdir(path / "tensorboard"))
     assert json.loads((path / "config.json").read_text())["deterministic"] is True

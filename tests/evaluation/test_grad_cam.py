@@ -18,6 +18,9 @@ def model():
         layer = network.get_layer(name)
         scale = 0.05 if name.startswith("conv") else 0.5
         layer.set_weights([rng.normal(0, scale, array.shape) for array in layer.get_weights()])
+    for name in ("conv2_a", "conv2_b"):  # All maps above zero: a pool of equal values has no derivative to compare.
+        layer = network.get_layer(name)
+        layer.set_weights([layer.get_weights()[0], np.full(4, 4.0)])
     return network
 
 
@@ -61,7 +64,7 @@ def test_look_is_the_papers_formula_on_finite_differences(model, image, class_in
     np.testing.assert_allclose(view.probabilities, np.exp(logits) / np.exp(logits).sum(), rtol=1e-4, atol=1e-6)
     assert view.class_index == (logits.argmax() if class_index is None else class_index)
     expected = numpy_grad_cam(model, maps, view.class_index)
-    assert expected.shape == (7, 7) and expected.max() > 0 and (expected == 0).any()
+    assert maps.min() > 0 and expected.shape == (7, 7) and expected.max() > 0
     np.testing.assert_allclose(view.evidence, expected, rtol=1e-3, atol=1e-4 * expected.max())
 
 
@@ -86,4 +89,4 @@ def test_draw_writes_a_page_with_strange_names(model, image, tmp_path):
     view = grad_cam.look(model, TINY, image)
     view_pictures.draw(view, image, ["a", "$b", "c\n", "d" * 60, "\udcff"], "$x_{\udcff.jpg", str(tmp_path / "x.png"))
     with PIL.Image.open(tmp_path / "x.png") as page:
-        assert page.size == (13 * plotting.DPI, round(7.2 * plotting.DPI))
+        assert page.size == (13 * plotting.DPI, round(7.4 * plotting.DPI))
