@@ -76,9 +76,8 @@ def _counted(results: Iterable[_Result], counts: collections.Counter) -> Iterato
 
 def _text(result: _Result) -> str:
     file, error, ranked = result
-    if error:
-        return f"{file}: not read: {error}"
-    return "\n".join([f"{file}:", *(f"  {probability:7.4f}  {name}" for name, probability in ranked)])
+    lines = [f"{file}: not read: {error}" if error else f"{file}:"]
+    return "\n".join([*lines, *(f"  {probability:7.4f}  {name}" for name, probability in ranked)])
 
 
 def _json_line(result: _Result) -> str:
