@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import os
 import pathlib
 import platform
 import statistics
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_tf import atomic_files, processors
+from alexnet_tf import atomic_files
 
 # What can be said of a claim.
 REPRODUCED, SAME_DIRECTION, NOT_SEEN = "reproduced", "same direction", "not seen at this budget"
@@ -147,7 +148,8 @@ def machine() -> str:
         name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):  # Not Linux.
         pass
-    return f"{processors.available_cpus()} cores of {name}"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{cores} cores of {name}"
 
 
 def new_figure(width: float, height: float) -> Any:

@@ -1,8 +1,9 @@
 """How long does one image take, and with how many threads? Standard library only."""
 
+import os
 from collections.abc import Callable
 
-from alexnet_tf import processors, timing
+from alexnet_tf import timing
 
 # Of one image, one at a time; the median counts.
 _TIMED_CALLS = 20
@@ -10,7 +11,7 @@ _TIMED_CALLS = 20
 
 def thread_counts() -> list[int]:
     """Returns the numbers of threads that latencies are measured with."""
-    return sorted({1, processors.available_cpus()})
+    return sorted({1, os.cpu_count() or 1})
 
 
 def milliseconds(call: Callable[[], object]) -> float:

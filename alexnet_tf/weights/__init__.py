@@ -8,5 +8,4 @@
     restricted_pickle  pickles of arrays, without running what is in them
     caffemodel         .caffemodel and .binaryproto
     prototxt           an architecture as Caffe's layers
-    pytorch_network    an architecture as a PyTorch network, with the weights of this one
 """
