@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import alexnet, architectures, errors, runs
+from alexnet_tf import alexnet, architectures, checkpoints, errors, runs
 from alexnet_tf.data import input_pipeline, preprocessing
 from alexnet_tf.evaluation import metrics
 from alexnet_tf.run_config import RunConfig
@@ -84,7 +84,7 @@ def _from_run(
     model = alexnet.build_model(
         own if is_same else architectures.with_num_classes(own, num_classes or 0),
         mean=run.read_mean(run_config) if mean is None else mean, **arguments)
-    runs.restore([
+    checkpoints.restore([
         variable for variable in model.weights if is_same or variable.path.split("/")[0] not in last], arrays)
     return model
 

@@ -1,8 +1,8 @@
 """The networks and their training recipes as data: what every published AlexNet is, and how it learns.
 
-A variant is a row of `ARCHITECTURES`; `alexnet.build_model` walks it. Nothing here imports TensorFlow.
-Sources: "the paper" is Krizhevsky, Sutskever, Hinton, NIPS 2012; "the author's
-file" is `layers-145.cfg` of the cuda-convnet tree that the Computer History Museum released; Caffe is BVLC/caffe.
+A variant is an entry of `ARCHITECTURES`, which `alexnet.build_model` turns into a model. TensorFlow is not imported.
+Sources: "the paper" is Krizhevsky, Sutskever, Hinton, NIPS 2012; "the author's file" is `layers-145.cfg` of the
+cuda-convnet tree that the Computer History Museum released; Caffe is BVLC/caffe.
 """
 
 import dataclasses
@@ -146,8 +146,8 @@ class Stage:
                 f"{self.name}: ops may be relu, lrn, same_map_lrn, pool, dropout and tanh; got {sorted(unknown)}.")
         if self.is_local and (not self.kernel_size or self.strides != 1):
             raise ValueError(
-                f"{self.name}: a local stage needs a kernel_size and strides of 1; "
-                f"got kernel_size={self.kernel_size}, strides={self.strides}.")
+                f"{self.name}: a local stage needs a kernel_size and strides of 1; got kernel_size={self.kernel_size}, "
+                f"strides={self.strides}.")
 
     @property
     def layer_names(self) -> tuple[str, ...]:
@@ -188,16 +188,17 @@ class Architecture:
     """One published AlexNet.
 
     Attributes:
-        name: The row's name, as `--architecture` takes it.
+        name: Its name, as `--architecture` takes it.
         source: Where the network is stated.
         image_size: Side of the input in pixels.
         stages: `conv1` ... `fc8`. The last one gives the logits.
         recipe: How the source trained it.
-        lrn: What "lrn" means in this row.
+        lrn: The constants of "lrn".
         lrn_across_towers: Whether the window of "lrn" crosses from one tower to the other.
         same_map_lrn: What "same_map_lrn" means: the window is spatial, `depth_radius` pixels to each side.
         dropout_rate: Fraction of activations dropped in training.
-        initialization: How training on ImageNet starts by default: "row", or another where the row's does not start.
+        initialization: Default initialisation of a training on ImageNet: "row", or another where the source's does not
+            learn.
         mean: RGB in [0, 255], subtracted from the images by the first layer.
         scale: Per channel, multiplies what is left.
     """
@@ -244,7 +245,7 @@ def _each(architecture: Architecture, **changes: dict[str, typing.Any]) -> tuple
 
 
 def with_num_classes(architecture: Architecture, num_classes: int) -> Architecture:
-    """Returns the row with another number of logits."""
+    """Returns the architecture with another number of logits."""
     last = dataclasses.replace(architecture.stages[-1], filters=num_classes)
     return dataclasses.replace(architecture, stages=architecture.stages[:-1] + (last,))
 
@@ -255,7 +256,7 @@ def _normal(std: float, bias: float) -> dict[str, typing.Any]:
 
 _STAGE_NAMES = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 
-# Initialisations by stage, apart from the rows: what a source wrote, usable with every row.
+# Initialisations by stage, as a source states them; each is usable with every architecture.
 INITIALIZATIONS = {
     "original2012": dict(zip(_STAGE_NAMES, (
         _normal(.01, 0), _normal(.01, 1), _normal(.03, 0), _normal(.03, 1), _normal(.03, 1),
@@ -275,11 +276,11 @@ PIXEL_STDEV = 58.0
 
 
 def with_initialization(architecture: Architecture, initialization: str) -> Architecture:
-    """Returns the row with another initialisation.
+    """Returns the architecture with another initialisation.
 
     Args:
-        architecture: The row.
-        initialization: "row": the row's own; a key of `INITIALIZATIONS`: what that source wrote; "he": weights that
+        architecture: Any architecture.
+        initialization: "row": the architecture's own; a key of `INITIALIZATIONS`: that source's; "he": weights that
             keep the signal's size from layer to layer, without biases, on an input of unit variance.
 
     Raises:
@@ -474,7 +475,7 @@ NON_OVERLAP = dataclasses.replace(
         conv1=_POOL_2, conv2={"padding": (1, 1), **_POOL_2}, conv5={"padding": (0, 0), **_POOL_2}))
 
 ARCHITECTURES = {
-    row.name: row for row in (
+    each.name: each for each in (
         PAPER, ORIGINAL2012, CAFFE, CAFFENET, ONE_GPU, UNGROUPED, OWT, TORCHVISION, TF1_CLASS, FC2048, CONV_FC,
         NO_LRN, NON_OVERLAP)}
 

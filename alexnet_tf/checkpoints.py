@@ -1,10 +1,8 @@
 """A checkpoint's file: named arrays and a state, written with a checksum and verified whole before anything is used.
 
 The file is an ordinary .npz, which `numpy.load` reads: a zip archive with a member for each array, and the state as
-JSON
-in a member of its own. The archive's comment is the SHA-256 of all that stands before it. Files of older versions have
-no
-comment; their members are verified by the archive's own CRC-32.
+JSON in a member of its own. The archive's comment is the SHA-256 of all that stands before it. Files of older versions
+have no comment; their members are verified by the archive's own CRC-32.
 """
 
 import hashlib
@@ -86,16 +84,6 @@ def read(
     return arrays, state
 
 
-def read_arrays(path: str | pathlib.Path) -> dict[str, np.ndarray]:
-    """Returns all arrays of any .npz file, each read to its end and so verified by the archive's CRC-32.
-
-    Raises:
-        Exception: If the file is damaged; its structure is parsed before a checksum is met, which can raise anything.
-    """
-    with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
-        return _read_members(archive, lambda name: True)
-
-
 def num_bytes(shapes_and_dtypes: typing.Iterable[tuple[tuple[int, ...], str]]) -> int:
     """Returns about how large the checkpoint of such arrays is, in bytes."""
     return sum(int(np.prod(shape)) * np.dtype(dtype).itemsize + 1000 for shape, dtype in shapes_and_dtypes)
@@ -155,7 +143,7 @@ def restore(variables: Iterable[typing.Any], arrays: Mapping[str, np.ndarray]) -
         for v in variables if v.path in arrays and arrays[v.path].shape != tuple(v.shape)]
     if missing or differing:
         raise errors.RunError(
-            "The checkpoint does not fit the network. Missing: "
-            f"{', '.join(missing) or 'none'}. Other shapes: {'; '.join(differing) or 'none'}.")
+            f"The checkpoint does not fit the network. Missing: {', '.join(missing) or 'none'}. Other shapes: "
+            f"{'; '.join(differing) or 'none'}.")
     for variable in variables:
         variable.assign(arrays[variable.path])

@@ -208,11 +208,10 @@ def _interrupts_end_at_once(screen: TextIO) -> Iterator[None]:
 
 def _check_local_paths(arguments: Sequence[str]) -> None:
     """Refuses `gs://`, `s3://` and the like in any flag or argument but the address of a server."""
-    for of_module in flags.FLAGS.flags_by_module_dict().values():
-        for flag in of_module:
-            values = flag.value if isinstance(flag.value, list) else [flag.value]
-            for value in values if flag.name != "server" else ():
-                errors.check_local_path(value, f"--{flag.name}=")
+    for flag in flags.FLAGS.flags_by_module_dict().values():
+        for defined in flag:
+            if isinstance(defined.value, str) and defined.name != "server":
+                errors.check_local_path(defined.value, f"--{defined.name}=")
     for each in arguments:
         errors.check_local_path(each, "")
 
@@ -221,12 +220,18 @@ def define_data_options() -> list[flags.FlagHolder]:
     """Defines the flags that say which examples of --data_dir are meant, the fields of `discovery`'s options."""
     return [flags.DEFINE_string(name, None, text) for name, text in (
         ("labels", "File of the labels (CSV, TSV, text or JSON lines), where images lie in no class folders. Found "
-            "by itself if it "
-                   "is called labels.csv or train.csv."),
+            "by itself if it is called labels.csv or train.csv."),
         ("image_column", "Name of the --labels column that names the images, or its number from 0."),
         ("label_column", "Name of the --labels column of the labels, or its number from 0."),
         ("image_key", "Name of a TFDS data set's image feature."),
         ("label_key", "Name of a TFDS data set's label feature: a class, a text or an integer."))]
+
+
+def define_precision_option(default: str = "auto") -> flags.FlagHolder:
+    """Defines --precision of a command that does not train; see `devices.chosen_precision`."""
+    return flags.DEFINE_enum(
+        "precision", default, ["auto", "float32", "mixed_bfloat16", "mixed_float16"],
+        "Numbers to compute in; auto: the fastest of this machine that loses nothing, whatever the run was trained in.")
 
 
 def check_no_arguments(arguments: Sequence[str]) -> None:

@@ -5,6 +5,8 @@ Where a network is placed is decided in `training.distribution`.
 
 import os
 import pathlib
+import shutil
+import subprocess
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -18,6 +20,31 @@ def gpus() -> list[str]:
     return [f"GPU:{index}" for index in range(len(tf.config.list_physical_devices("GPU")))]
 
 
+def describe_gpus() -> list[str]:
+    """Returns the name and compute capability of each GPU that TensorFlow can use."""
+    described = []
+    for gpu in tf.config.list_physical_devices("GPU"):
+        details = tf.config.experimental.get_device_details(gpu)
+        capability = ".".join(map(str, details.get("compute_capability", ())))
+        name = details.get("device_name", "GPU")
+        described.append(f"{name}, compute capability {capability}" if capability else name)
+    return described
+
+
+def driver() -> str | None:
+    """Returns the NVIDIA driver's version, with the names and memory of its GPUs; None where there is no driver."""
+    if shutil.which("nvidia-smi"):
+        result = subprocess.run(
+            ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"],
+            capture_output=True, text=True, check=False, timeout=30)
+        if not result.returncode and result.stdout.strip():
+            return "NVIDIA " + "; ".join(result.stdout.strip().splitlines())
+    found = next((path for path in map(pathlib.Path, _DRIVER_FILES) if path.exists()), None)
+    if found is None or not found.is_file():
+        return f"{found}, without nvidia-smi" if found else None
+    return found.read_text(encoding="utf-8").splitlines()[0]
+
+
 def unusable_gpu() -> str | None:
     """Returns what to do about a GPU that is there and that TensorFlow cannot use, or None."""
     if gpus() or os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):
@@ -27,9 +54,8 @@ def unusable_gpu() -> str | None:
     if not tf.test.is_built_with_cuda():
         return ("An NVIDIA driver is there, but this build of TensorFlow has no support for GPUs: the CPU is used.\n"
                 "  pip install 'tensorflow[and-cuda]'")
-    return ("An NVIDIA driver is there, but TensorFlow finds no GPU that it can use: the CPU is used. CUDA's libraries "
-            "are "
-            "missing or do not fit:\n  pip install 'tensorflow[and-cuda]'\n"
+    return ("An NVIDIA driver is there, but TensorFlow finds no GPU that it can use: the CPU is used. CUDA's "
+            "libraries are missing or do not fit:\n  pip install 'tensorflow[and-cuda]'\n"
             "What TensorFlow says: TF_CPP_MIN_LOG_LEVEL=0 before the same command.")
 
 
@@ -50,8 +76,7 @@ def set_numerics(*, tf32: bool, deterministic: bool = False) -> None:
 
     Args:
         tf32: Whether a GPU may round the inputs of float32 products to 10 bits: wanted in training, where it is much
-            faster
-            and as reproducible; not where errors are measured and networks compared.
+            faster and as reproducible; not where errors are measured and networks compared.
         deterministic: Whether the same seed gives the same bits.
     """
     tf.config.experimental.enable_tensor_float_32_execution(tf32 and bool(gpus()))
@@ -76,11 +101,15 @@ def default_precision(devices: Sequence[str] = ()) -> str:
 
     Returns:
         "mixed_bfloat16" on GPUs from compute capability 8.0 and on CPUs that compute in bfloat16, "mixed_float16",
-        whose
-        loss is scaled, on GPUs of 7.x, and "float32" elsewhere and where devices differ.
+        whose loss is scaled, on GPUs of 7.x, and "float32" elsewhere and where devices differ.
     """
     policies = {_policy(device) for device in devices or gpus() or ["CPU:0"]}
     return policies.pop() if len(policies) == 1 else "float32"
+
+
+def chosen_precision(precision: str) -> str:
+    """Returns the Keras dtype policy that --precision means: `default_precision` for "auto"."""
+    return default_precision() if precision == "auto" else precision
 
 
 def _policy(device: str) -> str:

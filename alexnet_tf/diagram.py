@@ -5,8 +5,7 @@ import pathlib
 from alexnet_tf import architectures, atomic_files, errors, model_summary
 
 # (fill, edge) by the kind of the box's first layer: Okabe and Ito's hues, which colour-blind people tell apart, made
-# pale.
-# The background is transparent and the arrows are grey, so that a picture is legible on white and on black.
+# pale. The background is transparent and the arrows are grey, so that a picture is legible on white and on black.
 _COLOURS = {
     "input": ("#ececec", "#7f7f7f"), "normalize": ("#ececec", "#7f7f7f"),
     "convolution": ("#d6e9f8", "#0072b2"), "dense": ("#fbe3cf", "#d55e00"), "lrn": ("#d3efe6", "#009e73")}

@@ -1,6 +1,6 @@
 """Lets Keras load this package's .keras files after `import alexnet_tf`, which itself imports no Keras.
 
-Keras only builds custom layers whose classes it was told of, and that happens when the modules that define them are
+Keras only builds custom layers whose classes are registered, which happens when the modules that define them are
 imported. They are imported here as soon as Keras is. Standard library only.
 """
 

@@ -80,8 +80,8 @@ class Dropout(keras.layers.Layer):
 
     The mask is a function of (seed, layer name, replica, iteration) alone; only XLA draws other numbers from the same
     seed. Keras' own layer draws the same mask on every replica and does not save its state, so that a resumed run
-    differs; here the iteration is a variable that is saved.
-    The paper halves the outputs at test time instead of doubling them in training: the same expectation.
+    differs; here the iteration is a variable that is saved. The paper halves the outputs at test time instead of
+    doubling them in training: the same expectation.
 
     Args:
         rate: Fraction of activations dropped, in [0, 1).

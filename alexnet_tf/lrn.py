@@ -110,8 +110,7 @@ class LocalResponseNormalization(keras.layers.Layer):
         beta: Exponent.
         implementation: "builtin": `tf.nn.local_response_normalization`. "xla": one fused pass forward and a fast
             gradient; training, evaluation and prediction use it. "convolution": a banded 1 x 1 convolution, for
-            hardware
-            without LRN.
+            hardware without LRN.
 
     Raises:
         ValueError: If the implementation is not known.

@@ -1,10 +1,38 @@
-"""How many processors this process may use. Standard library only."""
+"""Which processors this process may use, and how it behaves as the helper of another. Standard library only."""
 
 import functools
+import multiprocessing
 import os
 import pathlib
+import threading
+from multiprocessing import util
 
 _CGROUP = pathlib.Path("/sys/fs/cgroup")
+
+
+def hide_gpus() -> None:
+    """Hides all GPUs from this process and those it starts, which compute on the CPU; a pool's initializer.
+
+    Must be called before TensorFlow or PyTorch looks for GPUs.
+    """
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+
+
+def end_with_parent() -> None:
+    """Ends this process, which another one has started, when that one is gone, and its own children before it ends."""
+    parent = multiprocessing.parent_process()
+    assert parent
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    def end_children() -> None:  # Python would send SIGTERM, which TensorFlow's workers ignore.
+        for child in multiprocessing.active_children():
+            child.kill()
+
+    threading.Thread(target=wait, daemon=True).start()
+    util.Finalize(None, end_children, exitpriority=1)
 
 
 @functools.cache

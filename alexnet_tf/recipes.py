@@ -7,7 +7,7 @@ from alexnet_tf import errors
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How a row was trained by its source. Flags of `train.py` override single fields.
+    """How an architecture was trained by its source. Flags of `train.py` override single fields.
 
     Attributes:
         batch_size: Examples per step, over all devices.
@@ -53,30 +53,39 @@ class Recipe:
     new_layer_learning_rate_multiplier: float = 1.0
 
 
-# From this many training images on, a data set is treated as ImageNet is: the row's recipe as it stands.
+# From this many training images on, a data set is treated as ImageNet is: the recipe stays as the source states it.
 LARGE_DATASET = 500_000
+
+# Largest share of a run that the warm-up may take. Measured on 72 steps: the training loss falls to 1.16 with a warm-up
+# of 10 steps, and to 1.47 with one of 100, which the run does not reach the end of.
+MAX_WARMUP_SHARE = 1 / 7
+
+# Fields that `adapt` derives from the length of the run: a run that goes on for more epochs keeps them.
+LENGTH_DEPENDENT_FIELDS = ("warmup_steps", "patience")
 
 
 def adapt(recipe: Recipe, initialization: str, num_images: int, changes: dict) -> Recipe:
-    """Makes a row's recipe, written for ImageNet's 1.2 million images, sensible for a smaller data set.
+    """Adapts an architecture's recipe, made for ImageNet's 1.2 million images, to a smaller data set.
 
     Args:
-        recipe: The row's.
+        recipe: The architecture's.
         initialization: One of `INITIALIZATION_NAMES`.
         num_images: In the training split.
         changes: What flags say of the recipe's fields; they are kept, and the rest goes with them.
 
     Returns:
-        The recipe; from `LARGE` images on, the row's with the changes.
+        The recipe; from `LARGE` images on, the architecture's with the changes.
 
     Raises:
-        UserError: If "steps" is asked for where the row's source states no steps.
+        UserError: If "steps" is asked for where the source states no steps.
     """
     adapted = {}
     if num_images < LARGE_DATASET:
         batch_size = changes.get("batch_size", min(64, max(1, num_images // 4)))
         epochs = changes.get("epochs", max(30, -(-1350 // max(1, num_images // batch_size))))
-        adapted = {"batch_size": batch_size, "epochs": epochs, "schedule": "cosine", "warmup_steps": 100,
+        steps = epochs * max(1, num_images // batch_size)
+        warmup_steps = max(1, min(100, int(steps * MAX_WARMUP_SHARE)))
+        adapted = {"batch_size": batch_size, "epochs": epochs, "schedule": "cosine", "warmup_steps": warmup_steps,
                    "patience": max(5, epochs // 8)}
         if initialization == "he":  # Measured on 2,934 photographs: faster than .005, and safe with a bounded gradient.
             adapted |= {"learning_rate": 0.008, "clip_norm": 5.0}
@@ -84,7 +93,7 @@ def adapt(recipe: Recipe, initialization: str, num_images: int, changes: dict) -
 
 
 def fine_tune(recipe: Recipe, num_images: int, changes: dict) -> Recipe:
-    """Returns a row's recipe for weights that have learned elsewhere, as `adapt` does for weights that have not.
+    """Adapts a recipe to fine-tuning pretrained weights, as `adapt` does to training from scratch.
 
     A tenth of the usual rate, and ten times that for new layers: as Caffe's `finetune_flickr_style` has it.
     """
@@ -93,7 +102,7 @@ def fine_tune(recipe: Recipe, num_images: int, changes: dict) -> Recipe:
 
 
 def demo(recipe: Recipe, changes: dict) -> Recipe:
-    """Returns a row's recipe with what learns the drawn try-out in minutes on two cores (measured), and the changes."""
+    """Returns a recipe that learns the demo in minutes on two cores (measured), with the changes."""
     return _replace(recipe, {
         "batch_size": 32, "epochs": 4, "schedule": "cosine", "learning_rate": 0.003, "clip_norm": 5.0,
         "colour_noise": False, **changes})
@@ -103,7 +112,8 @@ def _replace(recipe, changes):
     recipe = dataclasses.replace(recipe, **changes)
     if recipe.schedule == "steps" and not recipe.steps:
         raise errors.UserError(
-            "schedule=steps needs a row whose source has steps; this one's has none. Use plateau or cosine.")
+            "schedule=steps needs an architecture whose source states steps, and this one's does not. Use plateau or "
+            "cosine.")
     return recipe
 
 

@@ -1,4 +1,4 @@
-"""Text for a terminal: commands that work when they are pasted, and names without control characters."""
+"""Text for a terminal: commands that work when they are pasted, names without control characters, counts."""
 
 import pathlib
 import shlex
@@ -27,6 +27,12 @@ def command_line(command: str, *arguments: object, **flags: object) -> str:
         elif value is not None:
             words.append(f"--{name}={shlex.quote(str(value))}")
     return " ".join([*words, *(shlex.quote(str(each)) for each in arguments)])
+
+
+def count(number: int, noun: str) -> str:
+    """Returns a number with its noun: "1 epoch", "2,000 images", "3 batches"."""
+    ending = "" if number == 1 else "es" if noun.endswith(("s", "ch")) else "s"
+    return f"{number:,} {noun}{ending}"
 
 
 # What a terminal obeys or reorders instead of showing: control characters, surrogates, separators, bidirectional marks.

@@ -1,10 +1,8 @@
 """Whether XLA works here. Where it does not, the same numbers come from ordinary operations, more slowly.
 
 XLA is in the official builds for CPUs and NVIDIA GPUs, but some GPUs are newer than it knows, Apple's have none, and
-parts of
-the CUDA toolkit may be missing. It can end the process instead of raising an exception, so a machine with a GPU tries
-it in a
-process of its own, once.
+parts of the CUDA toolkit may be missing. It can end the process instead of raising an exception, so a machine with a
+GPU tries it in a process of its own, once.
 """
 
 import functools
@@ -35,7 +33,7 @@ def is_usable() -> bool:
     """Returns whether XLA works on the devices of this machine; says so in a line where it does not."""
     if VARIABLE in os.environ:
         return os.environ[VARIABLE] != "0"
-    why = _failure()
+    why = failure()
     os.environ[VARIABLE] = "0" if why else "1"
     if why:
         _LOGGER.warning(
@@ -44,8 +42,8 @@ def is_usable() -> bool:
     return not why
 
 
-def _failure() -> str:
-    """Returns why XLA does not work, or nothing."""
+def failure() -> str:
+    """Tries XLA; returns why it does not work, or an empty string."""
     import tensorflow as tf
 
     if tf.config.list_physical_devices("GPU"):

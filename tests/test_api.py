@@ -149,7 +149,7 @@ def test_a_keras_file_loads_in_a_fresh_process(tmp_path):
     for imports in ("import alexnet_tf, keras", "import keras, alexnet_tf",
             "import alexnet_tf\nfrom tensorflow import keras"):
         line = fresh(f"{imports}\nimport json, numpy as np\nmodel = keras.models.load_model({str(tmp_path)!r} + "
-                     f"'/model.keras')\n"
+                     "'/model.keras')\n"
                      f"print(json.dumps(model(np.load({str(tmp_path)!r} + '/images.npy')).numpy().tolist()))")
         np.testing.assert_allclose(json.loads(line), model(images).numpy(), atol=1e-5)
 

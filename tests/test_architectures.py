@@ -226,7 +226,7 @@ def test_adapt_changes_single_fields():
 
 
 def test_adapt_refuses_steps_where_the_source_has_none():
-    with pytest.raises(ValueError, match="schedule=steps needs a row whose source has steps"):
+    with pytest.raises(ValueError, match="schedule=steps needs an architecture whose source states steps"):
         recipes.adapt(architectures.PAPER.recipe, "row", 1_281_167, {"schedule": "steps"})
     assert recipes.adapt(architectures.CAFFE.recipe, "row", 1_281_167,
         {"schedule": "steps"}) == architectures.CAFFE.recipe
@@ -250,8 +250,8 @@ def test_architecture_of_follows_config_json():
 
 
 def test_config_imports_no_tensorflow():
-    code = ("import sys, alexnet_tf.architectures; "
-            "print(sorted({m.split('.')[0] for m in sys.modules} & {'tensorflow', 'keras', 'numpy', 'absl'}))")
+    code = ("import sys, alexnet_tf.architectures; print(sorted({m.split('.')[0] for m in sys.modules} & "
+            "{'tensorflow', 'keras', 'numpy', 'absl'}))")
     root = pathlib.Path(architectures.__file__).parent.parent
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

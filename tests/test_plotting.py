@@ -1,4 +1,4 @@
-"""Tests of `monitoring`: what lies where in the pictures, and what TensorBoard reads back."""
+"""Tests of `plotting` and `tensorboard`: what lies where in the pictures, and what TensorBoard reads back."""
 
 import importlib.util
 import io
@@ -109,8 +109,8 @@ def test_confusion_picture_of_a_class_without_examples_and_strange_names():
     assert picture.dtype == np.uint8
 
 
-ROW = {"epoch": 3, "step": 40, "train_loss": 1.5, "val_top1_error": 0.25, "val_top5_error": None,
-       "learning_rate": 0.01}
+ROW = {"epoch": 3, "step": 40, "train_loss": 1.5, "val_loss": 1.75, "val_top1_error": 0.25, "val_top5_error": None,
+       "images_per_second": 33.5, "learning_rate": 0.01}
 
 
 def events(directory):
@@ -135,32 +135,118 @@ def test_log_writes_pictures_and_scalars_that_tensorboard_reads(tmp_path):
     log.epoch(ROW, 0.125, model, confusion)
 
     shown = np.clip(np.round(images[:32]), 0, 255).astype("uint8")
-    expected = {"input": plotting.grid(shown, 8, 2), "kernels": plotting.kernels_picture(model),
-                "confusion": plotting.confusion_picture(confusion, ["a", "b", "c"])}
+    subtitle = "Kernels of conv1: tower a above, tower b below"
+    expected = {"input": plotting.grid(shown, 8, 2),
+                "kernels": plotting.kernels_page(
+                    plotting.first_kernels(model), None, f"{tmp_path.name}, after epoch 3", subtitle),
+                "confusion": plotting.confusion_picture(
+                    confusion, ["a", "b", "c"], "Validation after epoch 3: top-1 error 0.2500")}
     assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == [f"{n}.png" for n in sorted(expected)]
-    written = events(tmp_path / "tensorboard")
+    train, validation = (events(tmp_path / "tensorboard" / name) for name in ("train", "validation"))
     for name, picture in expected.items():
         np.testing.assert_array_equal(pixels(tmp_path / "pictures" / f"{name}.png"), picture)
-        [(step, (_, _, png))] = written.pop(name)
+        [(step, (_, _, png))] = train.pop(name)
         np.testing.assert_array_equal(np.asarray(PIL.Image.open(io.BytesIO(png))), picture)
-        assert step == (0 if name == "input" else 3)
-    scalars = {"train_loss": 1.5, "val_top1_error": 0.25, "learning_rate": 0.01, "input_wait_share": 0.125}
-    assert set(written) == set(scalars)  # No epoch, no step, nothing that was not measured.
-    for name, value in scalars.items():
-        [(step, got)] = written[name]
-        np.testing.assert_allclose(got, value, rtol=1e-6, atol=0)
-        assert step == 3
+        assert step == (0 if name == "input" else 40)
+    for written, scalars in ((train, {"images_per_second": 33.5, "input_wait_share": 0.125}),
+                             (validation, {"loss": 1.75, "top1_error": 0.25})):
+        assert set(written) == set(scalars)  # Nothing that was not measured.
+        for name, value in scalars.items():
+            [(step, got)] = written[name]
+            np.testing.assert_allclose(got, value, rtol=1e-6, atol=0)
+            assert step == 40
+
+
+def test_log_draws_training_and_validation_in_one_chart_with_points_within_an_epoch(tmp_path):
+    pytest.importorskip("tensorboard")
+    log, rate = tensorboard.Log(runs.RunDirectory(tmp_path), ["a", "b", "c"], steps_per_epoch=40), tf.Variable(0.5)
+    for step in range(1, 6):
+        log.step(step, loss=float(step), error=step / 10, learning_rate=rate)
+    log.epoch(ROW, 0.0, two_towers(), np.eye(3, dtype="int64"))
+    train, validation = (events(tmp_path / "tensorboard" / name) for name in ("train", "validation"))
+    assert {"loss", "top1_error"} <= set(train) & set(validation)
+    assert [(step, float(value)) for step, value in train["loss"]] == [(2, 1.5), (4, 3.5)]  # Means of two steps.
+    np.testing.assert_allclose([value for _, value in train["top1_error"]], [0.15, 0.35], rtol=1e-6, atol=0)
+    assert [float(value) for _, value in train["learning_rate"]] == [0.5, 0.5]
 
 
 def test_log_keeps_each_epochs_scalars_and_the_latest_pictures(tmp_path):
     pytest.importorskip("tensorboard")
     log, model = tensorboard.Log(runs.RunDirectory(tmp_path), ["a", "b", "c"]), two_towers()
     for epoch in (1, 2):
-        log.epoch({**ROW, "epoch": epoch, "train_loss": 1 / epoch}, 0.0, model, np.eye(3, dtype="int64") * epoch)
-    assert [(step, float(value)) for step, value in events(tmp_path / "tensorboard")["train_loss"]] == [(1, 1), (2, .5)]
+        row = {**ROW, "epoch": epoch, "step": 10 * epoch, "val_loss": 1 / epoch}
+        log.epoch(row, 0.0, model, np.eye(3, dtype="int64") * epoch)
+    losses = events(tmp_path / "tensorboard" / "validation")["loss"]
+    assert [(step, float(value)) for step, value in losses] == [(10, 1), (20, .5)]
+    title = "Validation after epoch 2: top-1 error 0.2500"
     np.testing.assert_array_equal(
         pixels(tmp_path / "pictures" / "confusion.png"),
-        plotting.confusion_picture(np.eye(3, dtype="int64") * 2, ["a", "b", "c"]))
+        plotting.confusion_picture(np.eye(3, dtype="int64") * 2, ["a", "b", "c"], title))
+
+
+def test_log_draws_the_change_of_the_kernels_since_the_start(tmp_path):
+    log, model = tensorboard.Log(runs.RunDirectory(tmp_path), ["a", "b", "c"]), two_towers()
+    log.start(model)
+    before = plotting.first_kernels(model)
+    model.get_layer("conv1_a").set_weights([before[..., :16] * 1.5, np.zeros(16)])
+    tensorboard.Log(runs.RunDirectory(tmp_path), ["a", "b", "c"]).epoch(ROW, 0.0, model, np.eye(3, dtype="int64"))
+    drawn = pixels(tmp_path / "pictures" / "kernels.png")
+    subtitle = "Kernels of conv1: tower a above, tower b below"
+    np.testing.assert_array_equal(drawn, plotting.kernels_page(
+        plotting.first_kernels(model), before, f"{tmp_path.name}, after epoch 3", subtitle))
+    change = plotting.kernels_image(np.concatenate([before[..., :16] / 2, 0 * before[..., 16:]], axis=-1), zoom=4)
+    np.testing.assert_array_equal(drawn[-24 - change.shape[0]:-24, -24 - change.shape[1]:-24], change)
+
+
+@pytest.fixture
+def hanzi_font(tmp_path, monkeypatch):
+    """Installs a font that has nothing but the character for flower, a square of ink."""
+    from fontTools.fontBuilder import FontBuilder
+    from fontTools.pens.ttGlyphPen import TTGlyphPen
+    from matplotlib import font_manager
+
+    pen = TTGlyphPen(None)
+    for move, point in (("moveTo", (0, 0)), ("lineTo", (0, 1000)), ("lineTo", (1000, 1000)), ("lineTo", (1000, 0))):
+        getattr(pen, move)(point)
+    pen.closePath()
+    font = FontBuilder(1000, isTTF=True)
+    font.setupGlyphOrder([".notdef", "flower"])
+    font.setupCharacterMap({ord("\u82b1"): "flower"})
+    font.setupGlyf({".notdef": TTGlyphPen(None).glyph(), "flower": pen.glyph()})
+    font.setupHorizontalMetrics({".notdef": (1000, 0), "flower": (1000, 0)})
+    font.setupHorizontalHeader(ascent=1000, descent=0)
+    font.setupNameTable({"familyName": "Flowers Only", "styleName": "Regular"})
+    font.setupOS2()
+    font.setupPost()
+    path = tmp_path / "flowers.ttf"
+    font.save(path)
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: [str(path)])
+    plotting._further_fonts.cache_clear()
+    yield path
+    plotting._further_fonts.cache_clear()
+    font_manager.fontManager.ttflist[:] = [
+        each for each in font_manager.fontManager.ttflist if each.name != "Flowers Only"]
+
+
+def test_class_names_in_chinese_are_drawn_where_an_installed_font_has_them(hanzi_font, caplog):
+    matrix = np.eye(2, dtype="int64")
+    drawn = plotting.confusion_picture(matrix, ["\u82b1", "b"])
+    ink = (drawn[60:, :60] < 100).all(axis=-1)
+    assert not caplog.records and ink.sum() > 80  # The whole square of the font, not the outline of a box.
+
+
+def test_a_character_that_no_font_has_is_reported_once_and_does_not_warn(hanzi_font, monkeypatch):
+    lines = []
+    monkeypatch.setattr(plotting._LOGGER, "warning", lines.append)
+    for _ in range(3):
+        plotting.confusion_picture(np.eye(2, dtype="int64"), ["\u732b", "b"])
+    assert len(lines) == 1 and "No installed font has \u732b" in lines[0] and "fonts-noto-cjk" in lines[0]
+
+
+@pytest.mark.parametrize(("text", "length", "expected"), [
+    ("short", 8, "short"), ("12345678", 8, "12345678"), ("123456789", 8, "123\u20266789"), ("a\nb", 8, "a\\nb")])
+def test_shortened_has_an_ellipsis_in_the_middle(text, length, expected):
+    assert plotting.shortened(text, length) == expected
 
 
 def test_confusion_picture_of_a_class_whose_name_is_no_unicode_is_drawn():
@@ -183,5 +269,6 @@ def test_log_without_tensorboard_says_so_and_writes_the_pictures(tmp_path, monke
     assert "TensorBoard is not installed (pip install tensorboard)" in capsys.readouterr().out
     log.input_pictures(tf.zeros([4, 16, 16, 3], tf.uint8))
     log.epoch(ROW, 0.0, two_towers(), np.eye(3, dtype="int64"))
+    log.step(1, 1.0, 0.5, 0.1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures"]
     assert len(list((tmp_path / "pictures").iterdir())) == 3

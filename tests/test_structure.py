@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -31,8 +32,8 @@ def test_scripts_are_thin(path):
                "alexnet_tf.model_summary", "alexnet_tf.training.configure", *(
                    f"alexnet_tf.commands.{path.stem}" for path in SCRIPTS[2:])])
 def test_import_loads_nothing_heavy(module):
-    code = (f"import sys, {module}; "
-            "print(sorted({'tensorflow', 'keras', 'matplotlib', 'tensorflow_datasets', 'PIL'} & set(sys.modules)))")
+    code = (f"import sys, {module}; print(sorted({{'tensorflow', 'keras', 'matplotlib', 'tensorflow_datasets', 'PIL'}} "
+            "& set(sys.modules)))")
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 
@@ -43,6 +44,11 @@ def test_each_wing_lists_its_files(wing):
     listed = [line.split()[0] for line in (PACKAGE / wing / "__init__.py").read_text().splitlines()
               if line.startswith("    ")]
     assert sorted(listed) == sorted(path.stem for path in (PACKAGE / wing).glob("[a-z]*.py"))
+
+
+def test_no_test_imports_another():
+    for path in (ROOT / "tests").rglob("*.py"):
+        assert not re.search(r"(import|from) \S*\btest_\w+", path.read_text()), path
 
 
 def test_device_names_are_in_few_modules():

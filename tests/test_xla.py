@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from alexnet_tf import xla
 from tests.helpers.networks import TINY
-from tests.training.test_train_step import assert_same, make_batches, make_step, train
+from tests.helpers.training_steps import assert_same, make_batches, make_step, train
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def test_xla_works_on_a_cpu():
 
 @pytest.mark.parametrize(("value", "is_usable"), [("0", False), ("1", True)])
 def test_the_variable_decides_without_a_trial(monkeypatch, value, is_usable):
-    monkeypatch.setattr(xla, "_failure", None)
+    monkeypatch.setattr(xla, "failure", None)
     monkeypatch.setenv(xla.VARIABLE, value)
     assert xla.is_usable() is is_usable
 
@@ -39,7 +39,7 @@ def test_a_trial_that_ends_the_process_is_survived_and_reported(monkeypatch, cap
         subprocess, "run", lambda *args, **kwargs: types.SimpleNamespace(returncode=-6, stderr="F0000 Check failed"))
     monkeypatch.setattr(xla._LOGGER, "propagate", True)
     assert not xla.is_usable()
-    assert xla._failure() == "its trial ended with status -6"
+    assert xla.failure() == "its trial ended with status -6"
 
 
 def test_a_network_trains_to_the_same_numbers_without_xla(monkeypatch):

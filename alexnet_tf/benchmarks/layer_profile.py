@@ -1,4 +1,4 @@
-"""Where a step's time goes: its multiply-adds, the machine's matmul peak, and what each stage takes by itself."""
+"""Where does a step's time go? Its multiply-adds, the machine's matmul peak, and the time of each stage alone."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,22 +10,22 @@ from alexnet_tf import architectures, timing
 from alexnet_tf.benchmarks import rounds
 from alexnet_tf.training import distribution
 
-# Side of the square matrices that give the peak: large enough not to be bound by memory, nor a GPU's by launches.
+# Side of the square matrices whose product gives the peak: too large to be bound by memory, or by a GPU's launches.
 PEAK_SIZE, GPU_PEAK_SIZE = 2048, 8192
 
-# Least time that each pass of a stage is timed.
+# Shortest time for which each pass of a stage is repeated.
 _LEAST_SECONDS = 0.3
 
 
 def wait() -> None:
-    """Returns when GPUs, which compute asynchronously, have finished what they were given."""
+    """Returns when GPUs, which compute asynchronously, have finished all steps so far."""
     if distribution.gpus():
         tf.test.experimental.sync_devices()
 
 
 @dataclass(frozen=True)
 class StageTime:
-    """What a stage takes by itself."""
+    """The time of a stage alone."""
 
     name: str  # The stage's, or "loss" or "update".
     multiply_adds: int  # Per image, in all passes.
@@ -34,7 +34,7 @@ class StageTime:
 
 
 def multiply_adds(architecture: architectures.Architecture, is_training: bool = False) -> dict[str, int]:
-    """Returns the multiply-adds per image by stage: of convolutions and dense layers, all else is small beside them.
+    """Returns the multiply-adds of each stage's convolutions or dense layers per image.
 
     A training step has three passes, for outputs, gradients of the kernels and gradients of the inputs; the first
     stage needs no gradient of the image.
@@ -57,16 +57,17 @@ def profile(
     update: Callable | None = None) -> list[StageTime]:
     """Times each stage alone, and in training the loss and the optimizer's update.
 
-    Each runs as a model of its own, in one graph, on the activations that the stages before it gave; backward is what
-    its gradients add to that, for a given gradient of its outputs. In the whole step stages may overlap and find their
-    inputs in the cache: the sum is only near the step's time.
+    Each stage runs as a model in one graph, on the activations of the stages before it. The backward time is what its
+    gradients add to the forward time, for a given gradient of its outputs. In the whole step stages may overlap and
+    find their inputs in the cache, so the sum is only near the step's time.
 
     Args:
         model: From `alexnet.build_model`.
-        architecture: What it was built from.
+        architecture: The model's architecture.
         images: uint8 [batch, size, size, 3].
         labels: int [batch].
-        update: In training, what takes the gradients: dropout is active then, and there are backward passes.
+        update: In training, the function that applies gradients; None for inference, without dropout and backward
+            passes.
     """
     values, is_training = {id(model.inputs[0]): images}, update is not None
     stages: list[StageTime] = []
@@ -89,7 +90,7 @@ def profile(
 
 def split_stages(
     model: keras.Model, architecture: architectures.Architecture) -> dict[str, tuple[keras.Model, list, list]]:
-    """Returns each stage as (model with the network's layers, the network's tensors where it begins, where it ends)."""
+    """Returns each stage as (model of the network's layers, the network's tensors at its start, those at its end)."""
     def last(name):
         return [layer for layer in model.layers if layer.name == name or layer.name.startswith(f"{name}_")][-1]
 
@@ -104,7 +105,7 @@ def split_stages(
 
 
 def _time_passes(function, inputs, variables, is_training, wants_inputs):
-    """Returns (outputs of a function of inputs, seconds forward, seconds backward or None)."""
+    """Returns (outputs of a function, its seconds forward, its seconds backward or None for inference)."""
     forward = tf.function(lambda: tf.nest.flatten(function(inputs)))
     outputs, seconds = forward(), _median_seconds(forward, _LEAST_SECONDS)
     if not is_training:

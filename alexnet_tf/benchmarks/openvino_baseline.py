@@ -1,58 +1,41 @@
 """The same network in OpenVINO, for inference: converts our SavedModels. Imports no TensorFlow."""
 
-import os
+import functools
 import pathlib
-import time
 
 import openvino
 
-from alexnet_tf import architectures
+from alexnet_tf import architectures, processors
 from alexnet_tf.benchmarks import rounds, worker_process
 
-# Precisions by the names of OpenVINO's hint.
+# Precisions by the values of OpenVINO's INFERENCE_PRECISION_HINT.
 PRECISIONS = {"f32": "float32", "bf16": "bfloat16"}
 
 
 def make_workload(
     architecture: architectures.Architecture, directory: str, *, batch_size: int, **options: bool
 ) -> worker_process.Workload:
-    """Returns a case for each SavedModel and precision, with one batch at a time and with parallel streams."""
+    """Returns a case for each SavedModel, precision and mode: one batch at a time, or as many as OpenVINO asks for."""
     images, _ = worker_process.random_batch(architecture, batch_size)
-    tensor, calls = openvino.Tensor(images, shared_memory=True), {}
+    tensor, calls, threads = openvino.Tensor(images, shared_memory=True), {}, processors.available_cpus()
     for path in sorted(pathlib.Path(directory).glob("saved_model_*")):
         model = openvino.convert_model(path)
         model.reshape(list(images.shape))
+        lrn = path.name.rpartition("_")[2]
         for hint, precision in PRECISIONS.items():
-            for mode, make_trial in ("latency", _one_by_one), ("throughput", _in_streams):
+            for mode in "latency", "throughput":
                 compiled = openvino.compile_model(model, "CPU", {
                     "INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": mode.upper(),
-                    "INFERENCE_NUM_THREADS": os.cpu_count()})
-                lrn = path.name.rpartition("_")[2]
-                calls[f"{precision}, LRN {lrn}, {mode}"] = make_trial(compiled, tensor, batch_size)
+                    "INFERENCE_NUM_THREADS": threads})
+                queue = openvino.AsyncInferQueue(compiled, 1 if mode == "latency" else 0)  # 0: as many as it asks for.
+                calls[f"{precision}, LRN {lrn}, {mode}"] = rounds.repeat(
+                    functools.partial(_start_batches, queue, tensor), len(queue) * batch_size, queue.wait_all)
     return worker_process.Workload(calls, {
-        "name": "OpenVINO", "version": openvino.__version__.partition("-")[0], "threads": os.cpu_count(),
+        "name": "OpenVINO", "version": openvino.__version__.partition("-")[0], "threads": threads,
         "device": "cpu", "data": "uint8 images, normalised in the network"})
 
 
-def _one_by_one(compiled, tensor, batch_size):
-    request = compiled.create_infer_request()
-    request.set_input_tensor(tensor)
-    return rounds.repeat(request.infer, batch_size)
-
-
-def _in_streams(compiled, tensor, batch_size):
-    """Returns the trial that keeps as many batches in flight as OpenVINO wants."""
-    queue = openvino.AsyncInferQueue(compiled)
-
-    def run(seconds: float) -> float:
-        for _ in range(len(queue)):
-            queue.start_async({0: tensor})
-        queue.wait_all()
-        done, start = 0, time.perf_counter()
-        while done < len(queue) or time.perf_counter() - start < seconds:
-            queue.start_async({0: tensor})
-            done += 1
-        queue.wait_all()
-        return done * batch_size / (time.perf_counter() - start)
-
-    return run
+def _start_batches(queue, tensor):
+    """Starts as many batches as may run at a time, each as soon as an earlier one is done."""
+    for _ in range(len(queue)):
+        queue.start_async({0: tensor})

@@ -1,9 +1,12 @@
-"""What was measured as text for people and JSON for programs."""
+"""The results as tables for people and JSON for programs."""
 
 import dataclasses
 import json
 
 from alexnet_tf.benchmarks import input_throughput, model_throughput
+
+# Numbers of cores whose ceilings are reported for the input.
+_CORES = (8, 16, 64)
 
 
 def report(result: model_throughput.Throughput) -> str:
@@ -69,15 +72,23 @@ def as_json(result: model_throughput.Throughput) -> str:
 
 
 def input_report(result: input_throughput.InputThroughput) -> str:
-    """Returns an input's throughput as a table."""
+    """Returns an input's throughput as tables."""
+    speeds = {
+        "bare decode of the same crops, from memory": result.decode, "the training input": result.pipeline,
+        "baseline: decode, resize, crop, flip": result.baseline,
+        "the training input, from slow storage": result.delayed}
     lines = [f"{'':42} images/s            range   of the decode   of the baseline"]
-    for speed, what in (
-            (result.decode, "bare decode of the same crops, from memory"), (result.pipeline, "the training input"),
-            (result.baseline, "baseline: decode, resize, crop, flip")):
-        lines.append(
-            f"{what:42} {speed.median:8,.0f} {min(speed.rounds):7,.0f} - {max(speed.rounds):6,.0f} "
-            f"{speed.median / result.decode.median:13.2f}    {speed.median / result.baseline.median:14.2f}")
+    lines += [f"{name:42} {speed.median:8,.0f} {min(speed.rounds):7,.0f} - {max(speed.rounds):6,.0f} "
+              f"{speed.median / result.decode.median:13.2f}    {speed.median / result.baseline.median:14.2f}"
+              for name, speed in speeds.items() if speed]
     first, last = result.first_batch_seconds
-    return "\n".join([*lines, "", (
+    lines += ["", (
         f"An epoch of {result.images:,} images: first batch after {first:.2f} s at its first step, {last:.2f} s at its "
-        f"last. Peak memory of the training input: {result.peak_bytes / 2**20:,.0f} MiB.")])
+        f"last. Peak memory of the training input: {result.peak_bytes / 2**20:,.0f} MiB.")]
+    if result.stages:
+        lines += ["", "Stages of the training input          processor time, in microseconds an image"]
+        lines += [f"{stage.name:38} {stage.microseconds:8.1f}  {'one thread' if stage.is_serial else 'all cores'}"
+                  for stage in result.stages]
+        ceilings = ", ".join(f"{result.ceiling(cores):,.0f} on {cores}" for cores in _CORES)
+        lines.append(f"By Amdahl's law at most, in images/s by number of such cores: {ceilings}.")
+    return "\n".join(lines)

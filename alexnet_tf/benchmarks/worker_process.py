@@ -1,4 +1,4 @@
-"""A workload in a process of its own, asleep while another computes.
+"""A workload in a process of its own, idle while another computes.
 
 In one process the thread pools and allocators of several frameworks would disturb each other.
 """
@@ -7,21 +7,19 @@ import importlib
 import multiprocessing
 import os
 import tempfile
-import threading
 from collections.abc import Callable
 from concurrent import futures
 from dataclasses import dataclass
-from multiprocessing import util
 from typing import Any
 
 import numpy as np
 import psutil
 
-from alexnet_tf import architectures, errors
+from alexnet_tf import architectures, errors, processors
 
 
 def peak_host_memory(call: Callable[[], object]) -> tuple[Any, int]:
-    """Returns what a call returns, and the peak of this process's resident memory meanwhile in bytes, from samples."""
+    """Returns the result of a call and this process's peak resident memory during it in bytes, which is sampled."""
     process, peak = psutil.Process(), 0
     with futures.ThreadPoolExecutor(1) as pool:
         future = pool.submit(call)
@@ -32,30 +30,30 @@ def peak_host_memory(call: Callable[[], object]) -> tuple[Any, int]:
 
 @dataclass(frozen=True)
 class Workload:
-    """What a worker process does; arguments, results and facts are pickled."""
+    """What a worker process runs; arguments, results and facts are pickled."""
 
-    calls: dict[str, Callable]  # By name; a case's is a `rounds.Trial`.
+    calls: dict[str, Callable]  # By name; a case's call is a `rounds.Trial`.
     facts: dict[str, Any]
-    peak_memory: Callable = peak_host_memory  # The same of the memory that it computes in.
+    peak_memory: Callable = peak_host_memory  # As `peak_host_memory`, for the memory that the workload computes in.
 
 
 class WorkerProcess(futures.ProcessPoolExecutor):
-    """A process with a workload, to be used in a `with`.
+    """A process that runs a workload; a context manager.
 
     Args:
-        make: "module:function" that returns the workload, called in that process, where nothing else is loaded.
-        **arguments: Of the function.
+        make: "module:function" that returns the workload. It is called in the new process, which imports nothing else.
+        **arguments: Arguments of the function.
 
     Attributes:
-        names: The workload's calls.
-        facts: The workload's.
+        names: Names of the workload's calls.
+        facts: The workload's facts.
 
     Raises:
-        UserError: If the function does, or the process dies.
+        UserError: If the function does, or if the process dies.
     """
 
     def __init__(self, make: str, **arguments: Any):
-        super().__init__(1, multiprocessing.get_context("spawn"), end_with_parent)
+        super().__init__(1, multiprocessing.get_context("spawn"), processors.end_with_parent)
         try:
             self.names, self.facts = self._ask(_make_workload, make, arguments)
         except BaseException:
@@ -63,11 +61,11 @@ class WorkerProcess(futures.ProcessPoolExecutor):
             raise
 
     def call(self, name: str, *arguments: object) -> Any:
-        """Returns what one of the workload's calls returns."""
+        """Returns the result of one of the workload's calls."""
         return self._ask(_call, name, arguments)
 
     def peak_memory(self, name: str) -> int:
-        """Runs a trial of a case; returns its peak memory in bytes beyond what the workload held when it was made."""
+        """Runs one trial of a case; returns its peak memory in bytes, less what the workload held at its start."""
         return self._ask(_peak_memory, name)
 
     def _ask(self, function, *arguments):
@@ -78,25 +76,8 @@ class WorkerProcess(futures.ProcessPoolExecutor):
                 f"A process of the benchmark failed. If memory ran out, use a smaller --batch_size. {error}") from error
 
 
-def end_with_parent() -> None:
-    """Ends this process when its parent is gone, and its own helpers before it ends."""
-    parent = multiprocessing.parent_process()
-    assert parent  # It is called in a process that this program started.
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    def end_children() -> None:  # Python would send SIGTERM, which TensorFlow's workers ignore.
-        for each in multiprocessing.active_children():
-            each.kill()
-
-    threading.Thread(target=wait, daemon=True).start()
-    util.Finalize(None, end_children, exitpriority=1)
-
-
 def _make_workload(make, arguments):
-    """Makes the process's workload; returns its names and facts."""
+    """Makes this process's workload; returns its names and facts."""
     global _workload, _before
     with tempfile.TemporaryFile() as messages:  # Libraries log to file descriptor 2; errors travel as exceptions.
         os.dup2(messages.fileno(), 2)
@@ -115,7 +96,7 @@ def _peak_memory(name):
 
 
 def random_batch(architecture: architectures.Architecture, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the batch that every case computes: uint8 images [batch, size, size, 3] and int64 labels [batch]."""
+    """Returns the batch of every case: uint8 images [batch, size, size, 3] and int64 labels [batch]."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (batch_size, architecture.image_size, architecture.image_size, 3), "uint8")
     return images, rng.integers(0, architecture.num_classes, batch_size)

@@ -5,9 +5,10 @@
     python -m alexnet_tf benchmark infer --baseline=openvino
     python -m alexnet_tf benchmark train --sweep=batch_size
 
-`input` compares the training input with a bare decode and with the pipeline that most programs have. `train` and
-`infer` compare with the machine's matmul peak, measured in the same rounds, and with the same network in another
-framework; they report the time of each stage and the peak memory. Only figures of one run can be compared.
+`input` compares the training input with a bare decode and with the usual pipeline, and reports what bounds it on more
+cores. `train` and `infer` compare with the machine's matmul peak, measured in the same rounds, and with the same
+network in another framework; they report the time of each stage and the peak memory. Only figures of one run can be
+compared.
 Next: python -m alexnet_tf train --data_dir=DIR
 """
 
@@ -24,7 +25,10 @@ _ORIGINALS = flags.DEFINE_string(
     "originals", None,
     "input: what the baseline pipeline reads; by default what --data_dir was prepared from, or itself.")
 _IMAGES = flags.DEFINE_integer(
-    "images", 20_000, "input: length of a simulated epoch, which repeats the images.", lower_bound=1)
+    "images", 20_000, "input: length of the simulated epoch, which repeats the images.", lower_bound=1)
+_READ_LATENCY = flags.DEFINE_float(
+    "read_latency_ms", 0.0, "input: also measure the training input with each read delayed by so many milliseconds, as "
+    "slow storage would.", lower_bound=0.0)
 _ARCHITECTURE = flags.DEFINE_enum(
     "architecture", "paper", list(architectures.ARCHITECTURES),
     "Which network; for input, whose recipe and image size.")
@@ -35,11 +39,10 @@ _PRECISION = flags.DEFINE_enum(
 _BASELINE = flags.DEFINE_enum(
     "baseline", None, list(baselines.BASELINES),
     "train, infer: the framework to compare with, which must be installed, in all its memory formats and precisions.")
-flags.DEFINE_alias("peer", "baseline")
 _COMPILE = flags.DEFINE_bool(
     "compile", True, "With --baseline=torch: also measure torch.compile, which compiles for minutes.")
 _SWEEP = flags.DEFINE_enum(
-    "sweep", None, list(baselines.SWEEPS), "train, infer: a table of speeds by this instead of one measurement.")
+    "sweep", None, list(baselines.SWEEPS), "train, infer: a table of speeds by batch size, devices or workers instead.")
 _DETERMINISTIC = flags.DEFINE_bool("deterministic", True, "train, infer: as for train.")
 _JSON = flags.DEFINE_bool("json", False, "train, infer: print JSON instead of tables.")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Number of rounds; medians are reported.", lower_bound=1)
@@ -56,7 +59,7 @@ def main(arguments: list[str]) -> None:
     cli.check_directory("originals", _ORIGINALS.value)
     baselines.check_options(arguments[0] == "train", _BASELINE.value, _SWEEP.value)
     cli.import_tensorflow()
-    print(measure(arguments[0] == "train"))
+    cli.show(measure(arguments[0] == "train"))
 
 
 def _model(is_training: bool) -> str:
@@ -72,14 +75,17 @@ def _model(is_training: bool) -> str:
 
 
 def _input(_: bool) -> str:
+    from alexnet_tf import devices
     from alexnet_tf.benchmarks import input_throughput, report
     from alexnet_tf.data import discovery
 
+    devices.share_memory()
     data = discovery.find_dataset(_DATA_DIR.value) if _DATA_DIR.value else discovery.synthetic_dataset()
     originals = discovery.find_dataset(path) if (path := _ORIGINALS.value or data.source) else data
     architecture = architectures.ARCHITECTURES[_ARCHITECTURE.value]
     changes: dict[str, Any] = {"batch_size": _BATCH_SIZE.value} | ({"resize": data.resize} if data.resize else {})
-    print(f"{data.summary()}\nThe baseline pipeline reads {originals.directory}.\n", flush=True)
+    cli.show(f"{data.summary()}\nThe baseline pipeline reads {originals.directory}.\n", flush=True)
     return report.input_report(input_throughput.benchmark_input(
         data, originals, recipe=dataclasses.replace(architecture.recipe, **changes), image_size=architecture.image_size,
-        num_images=_IMAGES.value, num_rounds=_ROUNDS.value, seconds=_SECONDS.value))
+        num_images=_IMAGES.value, num_rounds=_ROUNDS.value, seconds=_SECONDS.value,
+        read_latency=_READ_LATENCY.value / 1000))

@@ -2,6 +2,10 @@
 
     python -m alexnet_tf evaluate --workdir=RUN
     python -m alexnet_tf evaluate --workdir=RUN --data_dir=DIR --split=val --checkpoint=best --ten_crop --json
+    python -m alexnet_tf evaluate --workdir=RUN --predictions=FILE.csv
+
+It prints the top-1 and top-5 error, their mean over the classes, the error of each class and the pairs of classes that
+are confused most. --predictions writes a line for each image: its file, label, prediction and five best classes.
 
 Next: python -m alexnet_tf predict --workdir=RUN IMAGE...
 """
@@ -22,6 +26,8 @@ _ON_BAD_IMAGE = flags.DEFINE_enum(
     "on_bad_image", "fail", ["fail", "skip"],
     "What to do with an image that cannot be read; it is reported either way.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Crops per step.", lower_bound=1)
+_PREDICTIONS = flags.DEFINE_string("predictions", None, "Also write the prediction of every image to this CSV file.")
+_PRECISION = cli.define_precision_option()
 _JSON = flags.DEFINE_bool("json", False, "Print one line of JSON.")
 
 
@@ -32,30 +38,38 @@ def main(arguments: list[str]) -> None:
     run = runs.RunDirectory(_WORKDIR.value)
     run.existing_config()
     cli.import_tensorflow()
+    from alexnet_tf import devices
     from alexnet_tf.data import discovery, input_pipeline
-    from alexnet_tf.evaluation import metrics
+    from alexnet_tf.evaluation import error_report, metrics, predictions
 
-    model, run_config, state = runs.load_model(run, _CHECKPOINT.value)
+    precision = devices.chosen_precision(_PRECISION.value)
+    model, run_config, state = runs.load_model(run, _CHECKPOINT.value, precision)
     data = discovery.load_run_dataset(run_config.data, _DATA_DIR.value, _DATASET.value)
     name = _SPLIT.value or data.validation
     if name not in data.splits:
         raise errors.UserError(f"--split={name} is not in {data.directory}; there: {', '.join(data.splits)}.")
-    split = data.splits[name]
+    split, crops = data.splits[name], 10 if _TEN_CROP.value else 1
     skipped: dict[int, str] = {}
     batches = input_pipeline.evaluation_batches(
-        split, batch_size=max(1, _BATCH_SIZE.value // (10 if _TEN_CROP.value else 1)),
-        image_size=run_config.image_size, resize=run_config.train.recipe.resize, ten_crop=_TEN_CROP.value,
-        on_bad_image=_ON_BAD_IMAGE.value, skipped=skipped)
-    result = metrics.evaluate(metrics.make_predictor(model), batches, len(data.class_names))
-    report = {
-        "workdir": str(run), "checkpoint": _CHECKPOINT.value, "epoch": state["epoch"], "data": data.directory,
-        "split": name, "examples": result.examples, "skipped": len(skipped), "crops": 10 if _TEN_CROP.value else 1,
-        "loss": result.loss, "top1_error": result.top1_error, "top5_error": result.top5_error}
+        split, batch_size=max(1, _BATCH_SIZE.value // crops), image_size=run_config.image_size,
+        resize=run_config.train.recipe.resize, ten_crop=_TEN_CROP.value, on_bad_image=_ON_BAD_IMAGE.value,
+        skipped=skipped)
+    table = predictions.PredictionTable(data.class_names)
+    result = metrics.evaluate(
+        metrics.make_predictor(model), batches, len(data.class_names),
+        on_batch=table.add if _PREDICTIONS.value else None)
+    if _PREDICTIONS.value:
+        table.write(_PREDICTIONS.value, (split.describe(index) for index in range(len(split)) if index not in skipped))
     if _JSON.value:
-        print(json.dumps(report))
+        print(json.dumps({
+            "workdir": str(run), "checkpoint": _CHECKPOINT.value, "epoch": state["epoch"], "data": data.directory,
+            "split": name, "examples": result.examples, "skipped": len(skipped), "crops": crops,
+            "precision": precision, **error_report.as_dict(result, data.class_names)}))
         return
-    top5 = "" if result.top5_error is None else f"top-5 error  {result.top5_error:.4f}\n"
     left_out = f" ({len(skipped):,} skipped)" if skipped else ""
-    cli.show(f"{data.directory}, {name}: {result.examples:,} images{left_out}, {report['crops']} crop(s) each, "
-          f"{_CHECKPOINT.value} checkpoint of {run} (after epoch {state['epoch']})\n"
-          f"top-1 error  {result.top1_error:.4f}\n{top5}loss         {result.loss:.4f}")
+    cli.show(
+        f"{data.directory}, {name}: {result.examples:,} images{left_out}, {crops} crop(s) each, "
+        f"{_CHECKPOINT.value} checkpoint of {run} (after epoch {state['epoch']}), {precision}\n"
+        + error_report.as_text(result, data.class_names))
+    if _PREDICTIONS.value:
+        cli.show(f"Wrote {_PREDICTIONS.value}: {result.examples:,} predictions")

@@ -1,7 +1,7 @@
 """Writes a run's weights in another framework's format: Caffe's (OpenCV reads it too), torchvision's and others.
 
     python -m alexnet_tf export_weights --workdir=RUN --format=caffemodel --output=FILE.caffemodel
-    python -m alexnet_tf export_weights --workdir=RUN --format=torchvision --output=FILE.pth --checkpoint=best
+    python -m alexnet_tf export_weights --workdir=RUN --format=torch --output=FILE.pth --checkpoint=best
 
 Next: load the file there, or import it again: python -m alexnet_tf import_weights --source=FILE --workdir=NEW_RUN
 """
@@ -25,6 +25,8 @@ def main(arguments: list[str]) -> None:
     cli.check_no_arguments(arguments)
     runs.RunDirectory(_WORKDIR.value).existing_config()
     cli.import_tensorflow()
+    from alexnet_tf import devices
     from alexnet_tf.weights import conversion
 
+    devices.share_memory()
     cli.show("\n".join(conversion.export_run(_WORKDIR.value, _FORMAT.value, _OUTPUT.value, which=_CHECKPOINT.value)))

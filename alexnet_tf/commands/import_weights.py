@@ -39,8 +39,10 @@ def main(arguments: list[str]) -> None:
     if not pathlib.Path(_SOURCE.value).expanduser().exists():
         raise errors.UserError(f"--source={_SOURCE.value} does not exist.")
     cli.import_tensorflow()
+    from alexnet_tf import devices
     from alexnet_tf.weights import conversion
 
+    devices.share_memory()
     cli.show("\n".join(conversion.import_run(
         _SOURCE.value, _WORKDIR.value, architecture=_ARCHITECTURE.value, classes=_CLASSES.value, mean=_MEAN.value,
         allow_nan=_ALLOW_NAN.value, partial=_PARTIAL.value)))

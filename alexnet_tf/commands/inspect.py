@@ -3,7 +3,7 @@
     python -m alexnet_tf inspect --architecture=paper --diagram=paper.svg
     python -m alexnet_tf inspect --workdir=RUN
 
-Next: python -m alexnet_tf train --architecture=NAME --data_dir=DIR
+Next: python -m alexnet_tf train --architecture=caffe --data_dir=DIR
 """
 
 from absl import flags

@@ -1,15 +1,21 @@
 """Classifies images: the most probable classes with their probabilities.
 
     python -m alexnet_tf predict --workdir=RUN IMAGE...
-    python -m alexnet_tf predict --workdir=RUN --top=5 --ten_crop --json IMAGE...
+    python -m alexnet_tf predict --workdir=RUN --top=3 --ten_crop --json IMAGE...
+    python -m alexnet_tf predict --workdir=RUN --output=FILE.csv FOLDER
     python -m alexnet_tf predict --server=HOST:PORT IMAGE...           a TF Serving server, over gRPC
     python -m alexnet_tf predict --server=http://HOST:PORT IMAGE...    the same over REST
 
+IMAGE is a file, a folder (its images at any depth), a glob such as 'photos/*.jpg', or - for a list of paths on standard
+input: find photos -name '*.jpg' | python -m alexnet_tf predict --workdir=RUN --csv -
 Next: python -m alexnet_tf export --workdir=RUN
 """
 
+import collections
 import json
-from collections.abc import Callable
+import sys
+import time
+from collections.abc import Iterable, Iterator
 
 from absl import flags
 
@@ -21,79 +27,104 @@ _MODEL_NAME = flags.DEFINE_string("model_name", "alexnet", "Name of the model on
 _TOP = flags.DEFINE_integer("top", 5, "How many classes to print.", lower_bound=1)
 _CHECKPOINT = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "Which checkpoint.")
 _TEN_CROP = flags.DEFINE_bool("ten_crop", False, "Average over ten crops, as the paper does (Section 4.1).")
+_PRECISION = cli.define_precision_option()
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Crops per step.", lower_bound=1)
 _JSON = flags.DEFINE_bool("json", False, "Print one line of JSON for each image.")
+_CSV = flags.DEFINE_bool("csv", False, "Print CSV, a line for each image.")
+_OUTPUT = flags.DEFINE_string("output", None, "Write the CSV to this file instead, whole or not at all.")
+
+# (file, why it could not be read or None, [(class name, probability)] with the best first)
+_Result = tuple[str, str | None, list[tuple[str, float]]]
 
 
 def main(arguments: list[str]) -> int:
     """Prints the classes of each image, and returns 1 if none could be read."""
-    paths = arguments
-    if not paths:
+    if not arguments:
         line = shell.command_line("predict", "IMAGE...", workdir=_WORKDIR.value or "RUN")
         raise errors.UserError(f"Give at least one image file: {line}")
     if bool(_WORKDIR.value) == bool(_SERVER.value):
         raise errors.UserError("Give either --workdir=RUN, or --server=HOST:PORT of a TF Serving server.")
+    if _JSON.value + _CSV.value + bool(_OUTPUT.value) > 1:
+        raise errors.UserError("Give one of --json, --csv and --output.")
     if _WORKDIR.value:
-        runs.RunDirectory(_WORKDIR.value or "").existing_config()
+        runs.RunDirectory(_WORKDIR.value).existing_config()
     cli.import_tensorflow()
+    from alexnet_tf.evaluation import image_arguments, predictions
+
+    counts: collections.Counter = collections.Counter()
+    paths, started = image_arguments.expand(arguments, sys.stdin), time.monotonic()
+    results = _counted(_ask_server(paths) if _SERVER.value else _classify(paths), counts)
+    names = predictions.columns(_TOP.value, ["image"], ["error"])
+    if _OUTPUT.value:
+        predictions.write_file(_OUTPUT.value, names, map(_csv_line, results))
+        seconds = time.monotonic() - started
+        cli.show(f"Wrote {_OUTPUT.value}: {counts['read']:,} images ({counts['read'] / seconds:.1f} a second), "
+                 f"{counts['unreadable']:,} not read")
+    elif _CSV.value:
+        predictions.write_lines(sys.stdout, names, map(_csv_line, results))
+    else:
+        for result in results:
+            print(_json_line(result) if _JSON.value else shell.printable(_text(result)))
+    return int(not counts["read"])
+
+
+def _counted(results: Iterable[_Result], counts: collections.Counter) -> Iterator[_Result]:
+    for result in results:
+        counts["unreadable" if result[1] else "read"] += 1
+        yield result
+
+
+def _text(result: _Result) -> str:
+    file, error, ranked = result
+    lines = [f"{file}: not read: {error}" if error else f"{file}:"]
+    return "\n".join([*lines, *(f"  {probability:7.4f}  {name}" for name, probability in ranked)])
+
+
+def _json_line(result: _Result) -> str:
+    file, error, ranked = result
+    return json.dumps({"file": file, "error": error} if error else {
+        "file": file, "classes": [{"name": name, "probability": probability} for name, probability in ranked]})
+
+
+def _csv_line(result: _Result) -> list[str]:
+    file, error, ranked = result
+    cells = [cell for name, probability in ranked for cell in (name, f"{probability:.6f}")]
+    return [file, *cells, *[""] * (2 * _TOP.value - len(cells)), error or ""]
+
+
+def _ask_server(paths: Iterable[str]) -> Iterator[_Result]:
+    from alexnet_tf.data import preprocessing
+    from alexnet_tf.evaluation import image_arguments
     from alexnet_tf.exporting import serving_client
 
-    rank, unreadable = _ask_server() if _SERVER.value else _load_run(), 0
+    if _TEN_CROP.value or flags.FLAGS["checkpoint"].present or flags.FLAGS["precision"].present:
+        raise errors.UserError(
+            "--ten_crop, --checkpoint and --precision need --workdir: a server has one network and one crop.")
     for path in paths:
-        image_bytes, reason = _read(path)
+        ranked: list[tuple[str, float]] = []
         try:
-            ranked = rank(image_bytes)[:_TOP.value] if image_bytes else []
-        except serving_client.ImageRefused as error:
+            image_bytes = image_arguments.read(path)
+            reason = preprocessing.why_unreadable(image_bytes)
+            if not reason:
+                ranked = serving_client.classify(_SERVER.value or "", image_bytes, model=_MODEL_NAME.value)
+        except (image_arguments.UnreadableImage, serving_client.ImageRefused) as error:
             reason = str(error)
-        if reason:
-            unreadable += 1
-            print(json.dumps({"file": path, "error": reason}) if _JSON.value
-                else shell.printable(f"{path}: not read: {reason}"))
-        elif _JSON.value:
-            print(json.dumps({"file": path, "classes": [{"name": n, "probability": p} for n, p in ranked]}))
-        else:
-            cli.show("\n".join([f"{path}:", *(f"  {probability:7.4f}  {name}" for name, probability in ranked)]))
-    return 1 if unreadable == len(paths) else 0
+        yield path, reason, ranked[:_TOP.value]
 
 
-def _ask_server() -> Callable[[bytes], list[tuple[str, float]]]:
-    """Returns the function from an encoded image to [(class name, probability)], best first, that asks the server."""
-    from alexnet_tf.exporting import serving_client
-
-    if _TEN_CROP.value or flags.FLAGS["checkpoint"].present:
-        raise errors.UserError("--ten_crop and --checkpoint need --workdir: a server has one network and one crop.")
-    server = _SERVER.value or ""
-    return lambda image_bytes: serving_client.classify(server, image_bytes, model=_MODEL_NAME.value)
-
-
-def _load_run() -> Callable[[bytes], list[tuple[str, float]]]:
-    """Returns the same function for the network of --workdir."""
-    import tensorflow as tf
-
-    from alexnet_tf.data import input_pipeline
-    from alexnet_tf.evaluation import metrics
+def _classify(paths: Iterable[str]) -> Iterator[_Result]:
+    """Yields what the network of --workdir says about each image."""
+    from alexnet_tf import devices
+    from alexnet_tf.evaluation import classification, metrics, predictions
 
     run = runs.RunDirectory(_WORKDIR.value or "")
-    model, run_config, _ = runs.load_model(run, _CHECKPOINT.value)
-    class_names, predict = run.class_names(), metrics.make_predictor(model)
-
-    def rank(image_bytes):
-        crops = input_pipeline.evaluation_crops(
-            tf.constant(image_bytes), run_config.image_size, run_config.train.recipe.resize, _TEN_CROP.value)
-        probabilities = tf.exp(predict(crops[None])[0]).numpy()
-        return [(class_names[index], float(probabilities[index])) for index in probabilities.argsort()[::-1]]
-
-    return rank
-
-
-def _read(path: str) -> tuple[bytes | None, str | None]:
-    """Returns (the file's bytes, None), or (None, why it is not an image)."""
-    from alexnet_tf.data import other_formats, preprocessing, reading
-
-    try:
-        image_bytes = other_formats.as_readable(reading.read_file(path))
-    except OSError as error:
-        return None, error.strerror
-    except other_formats.UnreadableImage as error:
-        return None, str(error)
-    reason = preprocessing.why_unreadable(image_bytes)
-    return (None, reason) if reason else (image_bytes, None)
+    model, run_config, _ = runs.load_model(run, _CHECKPOINT.value, devices.chosen_precision(_PRECISION.value))
+    class_names = run.class_names()
+    for each in classification.classify(
+            metrics.make_predictor(model), paths, image_size=run_config.image_size,
+            resize=run_config.train.recipe.resize, ten_crop=_TEN_CROP.value, batch_size=_BATCH_SIZE.value):
+        ranked = []
+        if each.log_probabilities is not None:
+            classes, probabilities = predictions.most_probable(each.log_probabilities[None], _TOP.value)
+            ranked = [(class_names[index], float(p)) for index, p in zip(classes[0], probabilities[0])]
+        yield each.file, each.error, ranked

@@ -35,8 +35,10 @@ def main(arguments: list[str]) -> None:
     cli.check_no_arguments(arguments)
     cli.check_directory("data_dir", _DATA_DIR.value)
     cli.import_tensorflow()
+    from alexnet_tf import devices
     from alexnet_tf.data import discovery, prepare
 
+    devices.share_memory()
     data = discovery.find_dataset(
         _DATA_DIR.value, _DATASET.value, for_prepare=True, split_rule=prepare.split_rule_of(_OUTPUT_DIR.value),
         options={flag.name: flag.value for flag in _OPTIONS})
@@ -56,6 +58,7 @@ def main(arguments: list[str]) -> None:
 
 def initialize_process() -> None:
     """Starts a worker process, without TensorFlow's start-up messages."""
+    processors.hide_gpus()  # TensorFlow looks for them when it is imported.
     cli.import_tensorflow()
     from alexnet_tf.data import prepare_images
 

@@ -7,6 +7,7 @@
     python -m alexnet_tf reproduce table --workdir=RUN1,RUN2,RUN3 --data_dir=DIR
 
 Writes a report (.md, .json) and pictures (.png, .svg) into --output. A stopped experiment is resumed.
+Next: python -m alexnet_tf train --data_dir=DIR
 """
 
 from absl import flags

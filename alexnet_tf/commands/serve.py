@@ -4,6 +4,7 @@
     python -m alexnet_tf serve --workdir=RUN [--port=8000] [--noopen]
 
 No image leaves the browser. Ctrl-C ends it.
+Next: python -m alexnet_tf export --workdir=RUN --formats=saved_model,tflite
 """
 
 import contextlib

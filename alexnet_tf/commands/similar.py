@@ -5,6 +5,7 @@
 
 FILE.npz is what `features` wrote: python -m alexnet_tf features --workdir=RUN --output=FILE.npz
 An image that is in the data set itself is found too, at distance 0.
+Next: python -m alexnet_tf visualize --workdir=RUN IMAGE...
 """
 
 import dataclasses

@@ -57,6 +57,9 @@ flags.DEFINE_bool("colour_noise", None, "Add the paper's PCA colour noise.")
 flags.DEFINE_float(
     "new_layer_learning_rate_multiplier", None,
     "Learning rate of newly initialised layers over that of the others.", lower_bound=0)
+_CLASS_WEIGHT = flags.DEFINE_enum(
+    "class_weight", "none", ["none", "balanced"],
+    "'balanced' weighs the loss of each class in inverse proportion to its number of training images.")
 _MEAN = flags.DEFINE_enum(
     "mean", None, ["pixel", "image"],
     "What is subtracted: the mean colour (the default), or the paper's mean image (prepared data). With --init_from: "
@@ -68,8 +71,7 @@ _SEED = flags.DEFINE_integer("seed", 0, "Fixes weights, order, augmentation and 
 _PRECISION = flags.DEFINE_enum(
     "precision", "auto", ["auto", "float32", "mixed_bfloat16", "mixed_float16"],
     "'auto' is mixed_bfloat16 on a CPU that computes with it and on GPUs of compute capability 8.0 and more, "
-    "mixed_float16 on "
-    "GPUs of 7.x, else float32.")
+    "mixed_float16 on GPUs of 7.x, else float32.")
 _JIT = flags.DEFINE_bool(
     "jit", False,
     "Compile the whole training step with XLA: three times slower on two CPU cores; not measured on GPUs.")
@@ -95,6 +97,7 @@ def main(arguments: list[str]) -> int:
         freeze=tuple(_FREEZE.value) if _FREEZE.value else None, freeze_until=_FREEZE_UNTIL.value,
         reinitialize=tuple(_REINITIALIZE.value) if _REINITIALIZE.value else None, mean=_MEAN.value, seed=_SEED.value,
         precision=_PRECISION.value, jit=_JIT.value, deterministic=_DETERMINISTIC.value,
+        class_weight=_CLASS_WEIGHT.value,
         recipe_changes=changes)
     configure.check_options(options)
     if not _DOWNLOAD.value:

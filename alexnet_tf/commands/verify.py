@@ -5,6 +5,7 @@
 
 The table is printed in Markdown, and kept in RUN/export/verify.json. `pip install openvino onnxruntime mediapipe` adds
 engines.
+Next: python -m alexnet_tf predict --server=HOST:PORT IMAGE...
 """
 
 from absl import flags

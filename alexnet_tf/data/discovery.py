@@ -1,7 +1,8 @@
 """What is in a data directory: finds the images, their classes and splits, and reads encoded examples by index.
 
-It may hold a TFDS data set (what `prepare` writes is one), class folders with or without splits, images with a file of
-labels, or the files of ImageNet, CIFAR-10 and MNIST. Nothing is downloaded unless asked for.
+Understood are a TFDS directory (what `prepare` writes is one), class folders with or without splits, images with a file
+of labels, and the files of ImageNet, CIFAR-10 and MNIST. Nothing is decoded here, and nothing is downloaded unless
+asked for.
 """
 
 import dataclasses
@@ -20,15 +21,14 @@ from alexnet_tf.data import (
     imagenet_tars,
     label_files,
     pixel_files,
-    png_depth,
     synthetic,
     tfds_datasets,
     tfrecords,
 )
 from alexnet_tf.run_config import RunConfig, RunData
 
-# Name of the demo's data set: older runs are called so.
-SYNTHETIC = "drawn"
+# Names of the data set of `synthetic_dataset`: today's, and that of older versions.
+SYNTHETIC = ("demo", "drawn")
 
 _IMAGENET_HELP = """\
 ImageNet cannot be downloaded by a program. Register at https://image-net.org/download-images and put
@@ -52,14 +52,14 @@ def find_dataset(
     """Finds the images in a directory.
 
     Args:
-        data_dir: A TFDS directory, folders of class folders for each split, one folder of class folders, images with
-            a file of labels, or ImageNet's, CIFAR-10's or MNIST's own files.
+        data_dir: A TFDS directory, folders of class folders for each split, one folder of class folders, images with a
+            file of labels, ImageNet's, CIFAR-10's or MNIST's own files.
         dataset: Name of a TFDS data set, where the directory is TFDS's.
         download: Whether TFDS may download and prepare the data set.
         is_whole: Whether one folder of class folders stays one split, "all", to measure on.
         for_prepare: Whether image formats that only `prepare` reads are images too.
         split_rule: How one folder of class folders is divided, a key of `class_folders.SPLIT_RULES`.
-        options: Which examples are meant, beyond the directory: fields of `label_files.LabelOptions` and
+        options: What else says which examples are meant: fields of `label_files.LabelOptions` and
             `tfds_datasets.TfdsKeys`.
 
     Returns:
@@ -81,11 +81,9 @@ def find_dataset(
         if not directory.is_dir():
             what = "is a file, not a directory" if directory.exists() else "does not exist"
             raise errors.DataError(f"--data_dir={data_dir} {what}.\n" + _what_is_expected(directory, dataset))
-        data = _look_into(directory, chosen)
+        return _look_into(directory, chosen)
     except OSError as error:
         raise errors.DataError(f"{error.filename} cannot be read: {error.strerror}.") from error
-    first = next(iter(data.splits.values()))
-    return dataclasses.replace(data, notes=(*data.notes, *png_depth.note_of(first, str(directory))))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,14 +116,14 @@ def _look_into(directory: pathlib.Path, chosen: _Options) -> datasets.DataSet:
         if imagenet_tars.are_in(directory):
             class_names, splits, notes = imagenet_tars.read(directory)
             return datasets.DataSet("imagenet2012", str(directory), class_names, splits, "validation", notes)
-        if (data := imagenet_folders.find(directory, for_prepare=chosen.for_prepare)) is not None:
+        if (data := imagenet_folders.find(directory)) is not None:
             return data
     if chosen.dataset or prepared:
         return _open_tfds(directory, chosen, prepared)
     if (data := pixel_files.find(directory)) is not None:
         return data
     if _fields_of(label_files.LabelOptions, chosen.options) or label_files.find_labels(directory):
-        return label_files.read(directory, chosen.labels, for_prepare=chosen.for_prepare)
+        return label_files.read(directory, chosen.labels)
     return class_folders.find(
         directory, _what_is_expected(directory, None), is_whole=chosen.is_whole, for_prepare=chosen.for_prepare,
         split_rule=chosen.split_rule)
@@ -145,15 +143,15 @@ def load_run_dataset(
     Raises:
         DataError: If they are not there, or their classes are not the run's.
     """
-    if data_dir is None and run_data.name == SYNTHETIC:
+    if data_dir is None and run_data.name in SYNTHETIC:
         data = synthetic_dataset()
     else:
         where = data_dir or run_data.directory
         if where is None:
-            raise errors.DataError("The run was imported and has no images. Give some: --data_dir=DIR.")
+            raise errors.DataError("The run was imported and has no images. Say where some are: --data_dir=DIR.")
         if data_dir is None and not os.path.isdir(where):
-            raise errors.DataError(
-                f"The run's images are no longer in {run_data.directory}. Give their directory: --data_dir=DIR.")
+            raise errors.DataError(f"The run's images are no longer in {run_data.directory}. Say where: "
+                "--data_dir=DIR.")
         is_foreign = data_dir is not None and not os.path.realpath(data_dir) == run_data.directory
         data = find_dataset(
             where,
@@ -188,7 +186,7 @@ def _in_order(data: datasets.DataSet, class_names: tuple[str, ...]) -> datasets.
         data,
         class_names=class_names,
         splits={name: split.with_label_order(new_labels) for name, split in data.splits.items()},
-        notes=(*data.notes, "The classes are in another order than the run's: they are matched by their names."),
+        notes=(*data.notes, "The classes stand in another order than the run's: they are matched by their names."),
     )
 
 
@@ -201,7 +199,7 @@ def _what_is_expected(directory: pathlib.Path, dataset: str | None) -> str:
         "  DIR/<class>/*.jpg                                   (split 90/10)\n"
         "  DIR/*.jpg and DIR/labels.csv                        (or .txt, .jsonl; --labels=FILE)\n"
         "  a TFDS directory, with --dataset=NAME               (--download lets TFDS fetch it)\n"
-        "Without --data_dir, a small synthetic data set is used.")
+        "Without --data_dir a small synthetic image set is used, to try things out.")
 
 
 def _download(directory: pathlib.Path, dataset: str, chosen: _Options) -> datasets.DataSet:
@@ -245,7 +243,7 @@ def _choose(directory: pathlib.Path, dataset: str | None, prepared: dict[str, pa
 
 
 def synthetic_dataset(directory: str | None = None, images_per_class: int = 400) -> datasets.DataSet:
-    """Returns the demo's synthetic data set, writing it first if it is not there: JPEG files in class folders.
+    """Returns the synthetic demo set, writing it first if it is not there: JPEG files in class folders.
 
     Args:
         directory: Where it is kept; by default in the user's cache directory.
@@ -256,15 +254,16 @@ def synthetic_dataset(directory: str | None = None, images_per_class: int = 400)
     """
     if directory is None:
         cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-        directory = os.path.join(cache, "alexnet_tf", f"drawn-v1-{images_per_class}")
+        directory = os.path.join(cache, "alexnet_tf", f"demo-v1-{images_per_class}")
     if not os.path.isdir(directory):
         try:
             synthetic.write_all(directory, {"train": images_per_class, "val": images_per_class // 10})
         except OSError as error:
             if not os.path.isdir(directory):  # Else another process was faster.
                 raise errors.DataError(
-                    f"The synthetic images cannot be written to {directory}: {error.strerror}.") from error
+                    f"The demo images cannot be written to {directory}: {error.strerror}."
+                ) from error
     data = find_dataset(directory)
-    return dataclasses.replace(data, name=SYNTHETIC, notes=(
-        "A synthetic data set to try things out: textured shapes, not photographs. What is learned here is no result.",
+    return dataclasses.replace(data, name=SYNTHETIC[0], notes=(
+        "Synthetic images, to try things out: textured shapes, not photographs. What is learned here is no result.",
         "For your own images: --data_dir=DIR (see --help)."))

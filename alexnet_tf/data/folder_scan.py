@@ -16,8 +16,27 @@ IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".jfif", ".jpe")
 
 # Other endings of images: a class that has such files only is not an empty one.
 _UNSUPPORTED_ENDINGS = (
-    ".arw", ".cr2", ".cr3", ".dng", ".eps", ".exr", ".ico", ".jp2", ".jxl", ".nef", ".npy", ".orf", ".pgm", ".ppm",
-    ".psd", ".raf", ".raw", ".rw2", ".svg", ".tga")
+    ".arw",
+    ".cr2",
+    ".cr3",
+    ".dng",
+    ".eps",
+    ".exr",
+    ".ico",
+    ".jp2",
+    ".jxl",
+    ".nef",
+    ".npy",
+    ".orf",
+    ".pgm",
+    ".ppm",
+    ".psd",
+    ".raf",
+    ".raw",
+    ".rw2",
+    ".svg",
+    ".tga",
+)
 
 # Folders that other programs leave behind; hidden ones are none of the data either.
 _JUNK_FOLDERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
@@ -87,8 +106,8 @@ def scan(folder: os.PathLike[str] | str, *, for_prepare: bool = False) -> Folder
     if others:
         result.notes.append(f"Left out, being no JPEG or PNG files: {len(others):,}, such as {min(others)}.")
     if empty:
-        result.notes.append(
-            f"Left out, being class folders without an image: {len(empty):,}: {datasets.abbreviate(empty)}.")
+        result.notes.append(f"Left out, being class folders without an image: {len(empty):,}: "
+            f"{datasets.abbreviate(empty)}.")
     if result.nested:
         name, folders = next(iter(result.nested.items()))
         result.notes.append(
@@ -104,11 +123,24 @@ def _images_of(folder: str) -> tuple[list[str], list[str], list[str]]:
     convertible: list[str] = []
     others: list[str] = []
     for entry in _walk(folder):
+        ending = os.path.splitext(entry.name)[1].lower()
         if not _may_be_image(entry):
             others.append(entry.path)
+        elif ending in IMAGE_ENDINGS:
+            images.append(entry.path)
         else:
-            {"image": images, "convertible": convertible}.get(kind_of(entry.path), others).append(entry.path)
+            {"image": images, "convertible": convertible}.get(_kind(entry.path), others).append(entry.path)
     return images, convertible, others
+
+
+def images_in(folder: str) -> list[str]:
+    """Returns the images at any depth of a folder, sorted; those of other formats than JPEG and PNG too.
+
+    Raises:
+        OSError: If the folder cannot be read.
+    """
+    images, convertible, _ = _images_of(folder)
+    return sorted([*images, *convertible])
 
 
 def _walk(folder: str) -> Iterator[os.DirEntry[str]]:
@@ -125,16 +157,14 @@ def _walk(folder: str) -> Iterator[os.DirEntry[str]]:
 
 
 def _may_be_image(entry: os.DirEntry[str]) -> bool:
-    """Returns whether an entry is a file, or a link to one or to nothing, which is reported when it is read."""
+    """Returns whether an entry is a file, or a link to one or to nothing, which is told when it is read."""
     if not entry.is_symlink():
         return entry.is_file()
     return os.path.isfile(entry.path) or not os.path.exists(entry.path)
 
 
-def kind_of(path: str) -> str:
-    """Returns "image" for a JPEG or PNG file, by ending or by content, "convertible" for other known formats, or ""."""
-    if os.path.splitext(path)[1].lower() in IMAGE_ENDINGS:
-        return "image"
+def _kind(path: str) -> str:
+    """Returns "image" for a JPEG or PNG file, "convertible" for another format that is known, else ""."""
     try:
         descriptor = reading.open_regular(path)
     except OSError:
@@ -151,7 +181,7 @@ def kind_of(path: str) -> str:
 
 
 def check_class_name(name: str, where: str) -> None:
-    """Refuses a class name that would be invisible, or two names, in a list with one on each line.
+    """Refuses a class name that could not be told apart, or would be two, in a list of names.
 
     Raises:
         DataError: If it is not UTF-8 or holds a control character such as a newline.

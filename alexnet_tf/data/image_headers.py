@@ -1,4 +1,4 @@
-"""The header of an encoded image, read in the graph: its size, its EXIF orientation, and whether it is whole.
+"""What the header of an encoded image says, read in the graph: its size, its EXIF orientation, whether it is whole.
 
 Everything here works on the bytes alone, with TensorFlow's own string operations, so that training, evaluation,
 `prepare`, `predict` and the exported SavedModel treat an image alike. An ordinary JPEG (a JFIF header and one scan) is
@@ -15,8 +15,8 @@ MAX_PIXELS = 100_000_000
 # A progressive JPEG usually has about ten scans, each of which passes over the whole image; a thousand take minutes.
 MAX_SCANS = 32
 
-# The transform of Pillow and OpenCV, and so of torchvision and Caffe: the same pixels to the bit, at the same speed.
-# TensorFlow's default differs from it by one grey level on average and 24 at most.
+# Pillow's, OpenCV's and so Caffe's and torchvision's: the same pixels to the bit, at the same speed. TensorFlow's
+# default differs from them by one grey level on average and 24 at most.
 DCT_METHOD = "INTEGER_ACCURATE"
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -291,7 +291,7 @@ def stored_window(window: tf.Tensor, shape: tf.Tensor, orientation: tf.Tensor) -
 
 
 def turn_upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """Turns a stored image, [height, width, channels], upright according to EXIF's orientation."""
+    """Turns a stored image, [height, width, channels], as EXIF's orientation says."""
     image = tf.reverse(image, tf.boolean_mask([0, 1], tf.stack(
         [_is_one_of(orientation, (3, 4, 6, 7)), _is_one_of(orientation, (2, 3, 7, 8))])))
     return tf.cond(orientation > 4, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)

@@ -29,7 +29,7 @@ def make_train_dataset(
         seed: With `epoch`, fixes the order and every pixel.
         epoch: Epoch, from 0.
         first_step: Step of the epoch to start from; what went before is not read.
-        colour_pca: (stdevs, vectors) of the colours, which the noise of Section 4.1 is sampled from; None is no noise.
+        colour_pca: (stdevs, vectors) of the colours, to draw the noise of Section 4.1 from; None is no noise.
         skipped: Indices of examples that cannot be read: the next readable one comes in their place.
         worker: Which of the workers this is.
         num_workers: Among how many each batch is divided: each reads its own part, in order, and nothing else.
@@ -67,7 +67,7 @@ def make_train_dataset(
     def augment(image_bytes: tf.Tensor, label: tf.Tensor, *others: tf.Tensor) -> tuple[object, tf.Tensor]:
         *header, draws = others if colour_pca is None else others[:-1]
         noise = () if colour_pca is None else others[-1:]
-        image = preprocessing.train_image(
+        image = _train_image(
             image_bytes,
             draws,
             image_size=image_size,
@@ -93,8 +93,8 @@ def _draws(
 ) -> tf.Tensor:
     """Draws four numbers for each of some consecutive positions, float32 [count, 4]: the same however they are divided.
 
-    Philox maps a counter to four numbers, so a position's are those of its own counter. One call for a block costs a
-    tenth of one call for each image.
+    Philox counts: a counter gives four numbers, so a position's are those of its own counter. One call for a block
+    costs a tenth of one call for each image.
     """
     purpose = int(distribution is tf.raw_ops.StatelessRandomNormalV2)
     start = tf.raw_ops.StatelessRandomGetKeyCounter(seed=tf.constant([seed, 2 * epoch + purpose], tf.int64))
@@ -123,7 +123,7 @@ def evaluation_batches(
         image_size: Side of the crops in pixels.
         resize: As in `preprocessing.square`.
         ten_crop: Ten crops of each image instead of the centre.
-        on_bad_image: "fail", or "skip": an image that cannot be read is left out and reported.
+        on_bad_image: "fail", or "skip": an image that cannot be read is left out and told.
         skipped: {index: what is wrong} of images to leave out from the start; those that are found are added.
 
     Yields:
@@ -138,7 +138,7 @@ def evaluation_batches(
 
     @tf.autograph.experimental.do_not_convert
     def crop(image_bytes: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return evaluation_crops(image_bytes, image_size, resize, ten_crop), label
+        return _evaluation_crops(image_bytes, image_size, resize, ten_crop), label
 
     while len(left):
         blocks = tf.data.Dataset.from_tensor_slices((left,)).batch(tfrecords.BLOCK_SIZE)
@@ -174,6 +174,12 @@ def evaluation_crops(image_bytes: tf.Tensor, image_size: int, resize: str, ten_c
     return preprocessing.center_crop(square, image_size)[None]
 
 
+# Tracing takes seconds: it is done once for equal arguments, and not again in each epoch.
+_train_image = tf.function(preprocessing.train_image, autograph=False)
+
+_evaluation_crops = tf.function(evaluation_crops, autograph=False)
+
+
 def steps_per_epoch(split: datasets.ImageSource, batch_size: int) -> int:
     """Returns the number of whole batches in a split.
 
@@ -187,7 +193,7 @@ def steps_per_epoch(split: datasets.ImageSource, batch_size: int) -> int:
     return len(split) // batch_size
 
 
-# What an unreadable image raises, as opposed to memory that ran out.
+# What an unreadable image raises; not, say, memory that ran out.
 READ_ERRORS = (
     tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.errors.PermissionDeniedError,
     tf.errors.FailedPreconditionError, tf.errors.DataLossError, tf.errors.UnknownError)
@@ -196,7 +202,7 @@ READ_ERRORS = (
 def bad_images(
     split: datasets.ImageSource, indices: Iterable[int], error: Exception, on_bad_image: str, skipped: dict[int, str]
 ) -> dict[int, str]:
-    """Finds which images made a batch fail, and reports them: as an error or as skipped.
+    """Finds which images made a batch fail, and does with them as the flag says.
 
     Args:
         split: The examples.
@@ -206,10 +212,10 @@ def bad_images(
         skipped: Images that are skipped already; those that are found are added.
 
     Returns:
-        {index: "file: reason"} of the images found, each of them reported.
+        {index: "file: reason"} of the images found, each of them told.
 
     Raises:
-        datasets.DataError: As `datasets.report_bad_image`.
+        datasets.DataError: As `datasets.tell_bad_image`.
         Exception: `error` itself, if every image can be read.
     """
     found = {}
@@ -228,8 +234,14 @@ def bad_images(
 
 def _all_bad_images(split: datasets.ImageSource, known: set[int]) -> dict[int, str]:
     """Returns {index: "file: reason"} of every further image that cannot be read; decodes all, on all processors."""
+    is_readable = tf.function(preprocessing.decode, input_signature=[tf.TensorSpec([], tf.string)])
+
     def check(index: int) -> tuple[int, str | None]:
-        return index, why_unreadable(split, index)
+        try:
+            is_readable(tf.constant(split.image_bytes(index)))
+        except (OSError, tf.errors.OpError):
+            return index, why_unreadable(split, index)
+        return index, None
 
     left = [index for index in range(len(split)) if index not in known]
     with concurrent.futures.ThreadPoolExecutor(2 * processors.available_cpus()) as pool:

@@ -1,18 +1,17 @@
 """Labels in a file: CSV, TSV, text or JSON lines beside images that lie in no class folders.
 
-The columns are found by their content: the images' is the one whose values name files, with or without folder and
-ending; the labels' has a name such as `label`, or is the only other one. The split of an image comes from a file for
-each split (`train.csv`, `val.csv`), from a column `split`, or else from a hash.
+Columns are found by looking: the image's is the one whose values name files, with or without folder and ending; the
+label's is called so, or is the only other one. Which split an image belongs to is said by a file for each split
+(`train.csv`, `val.csv`), by a column `split`, or else by a hash.
 """
 
-import collections
 import csv
 import dataclasses
 import json
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -27,7 +26,18 @@ _NAMES = ("labels", "train_labels", "trainlabels", "train", "training", "annotat
 _SPLIT_NAMES = {"val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
 
 _LABEL_COLUMNS = (
-    "label", "labels", "class", "class_name", "category", "target", "breed", "species", "level", "diagnosis", "y")
+    "label",
+    "labels",
+    "class",
+    "class_name",
+    "category",
+    "target",
+    "breed",
+    "species",
+    "level",
+    "diagnosis",
+    "y",
+)
 
 _SPLIT_COLUMNS = ("split", "set", "subset", "partition", "fold")
 
@@ -61,19 +71,15 @@ def find_labels(directory: pathlib.Path) -> pathlib.Path | None:
 
 def _has_images(folder: pathlib.Path) -> bool:
     return folder.is_dir() and any(
-        entry.is_file() and not entry.name.startswith(".") and folder_scan.kind_of(entry.path)
-        for entry in list(os.scandir(folder)))
+        os.path.splitext(entry.name)[1].lower() in folder_scan.IMAGE_ENDINGS for entry in list(os.scandir(folder)))
 
 
-def read(
-    directory: pathlib.Path, options: LabelOptions = LabelOptions(), *, for_prepare: bool = False  # noqa: B008
-) -> datasets.DataSet:
+def read(directory: pathlib.Path, options: LabelOptions = LabelOptions()) -> datasets.DataSet:  # noqa: B008
     """Reads a data set whose labels are in a file.
 
     Args:
         directory: Where the images are, at any depth.
         options: Which file and columns.
-        for_prepare: Whether formats that only `prepare` reads are images too.
 
     Raises:
         DataError: If the file or its columns cannot be understood, or images are missing.
@@ -88,16 +94,13 @@ def read(
         note = (f"Labels from {path.name}. Split 90/10 in each class by a hash of class and path: the same for the "
                 "same files.")
     else:
-        source = "the files of each split" if _files_of_other_splits(path) else "its column of splits"
-        note = f"Labels from {path.name}; splits from {source}."
+        where = "files name them" if _files_of_other_splits(path) else "its column says"
+        note = f"Labels from {path.name}; splits as {where}."
     names = sorted({name for (_, name), split in examples if split == "train"}, key=_class_order(examples))
     if len(names) < 2:
         raise errors.DataError(f"{path} must name at least two classes; got {names}.")
     for name in names:
         folder_scan.check_class_name(name, str(path))
-    if not for_prepare:
-        others = collections.Counter(name for (path, name), _ in examples if path in images.convertible)
-        folder_scan.check_formats([folder_scan.FolderScan(other_formats=dict(others))], directory)
     unknown = sorted({name for (_, name), _ in examples} - set(names))
     if unknown:
         raise errors.DataError(f"{path}: classes without a training image: {datasets.abbreviate(unknown)}.")
@@ -125,7 +128,7 @@ def _labels_path(directory: pathlib.Path, options: LabelOptions) -> pathlib.Path
     for path in (directory / options.labels, pathlib.Path(options.labels).expanduser().absolute()):
         if path.is_file():
             return path
-    raise errors.DataError(f"--labels={options.labels} does not exist; looked in {directory} and in {os.getcwd()}.")
+    raise errors.DataError(f"--labels={options.labels} is not there; looked in {directory} and in {os.getcwd()}.")
 
 
 def _files_of_other_splits(path: pathlib.Path) -> dict[pathlib.Path, str]:
@@ -165,8 +168,9 @@ def _examples(
     examples, missing = [], []
     for row in rows:
         if len(row) <= max(image_column, label_column):
-            needed = max(image_column, label_column) + 1
-            raise errors.DataError(f"{path} has a line with {len(row)} columns, {row}; at least {needed} are needed.")
+            raise errors.DataError(f"{path} has a line with {len(row)} columns, {row}; at least "
+                f"{max(image_column, label_column) + 1} "
+                                   "are needed.")
         image = images.find(row[image_column])
         name = row[label_column].strip()
         if image is None:
@@ -244,11 +248,8 @@ class _ImageIndex:
 
     def __init__(self, directory: pathlib.Path) -> None:
         self.notes: list[str] = []
-        self.convertible: set[str] = set()
         self._paths: dict[str, str | None] = {}
-        for path, kind in _images(directory):
-            if kind == "convertible":
-                self.convertible.add(path)
+        for path in _images(directory):
             relative = os.path.relpath(path, directory)
             for name in {relative, os.path.splitext(relative)[0], os.path.basename(relative),
                          os.path.splitext(os.path.basename(relative))[0]}:
@@ -266,14 +267,12 @@ class _ImageIndex:
         return int(np.argmax(counts)) if any(counts) else None
 
 
-def _images(directory: pathlib.Path) -> Iterator[tuple[str, str]]:
-    """Yields (path, kind as in `folder_scan.kind_of`) of the images at any depth."""
+def _images(directory: pathlib.Path) -> Iterable[str]:
     for folder, folders, names in os.walk(directory):
         folders[:] = sorted(name for name in folders if not folder_scan.is_junk(name))
         for name in sorted(names):
-            path = os.path.join(folder, name)
-            if not name.startswith(".") and (kind := folder_scan.kind_of(path)):
-                yield path, kind
+            if os.path.splitext(name)[1].lower() in folder_scan.IMAGE_ENDINGS and not name.startswith("."):
+                yield os.path.join(folder, name)
 
 
 def _class_order(examples: Sequence[tuple[tuple[str, str], str]]) -> Callable[[str], tuple[int, str]]:

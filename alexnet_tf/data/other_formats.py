@@ -1,7 +1,7 @@
 """Images that TensorFlow's decoders do not read: WebP, BMP, TIFF, the first frame of a GIF, HEIC and AVIF.
 
-Pillow decodes them (HEIC only with the package `pillow-heif`), and they go on as PNG, upright, in `prepare` and
-`predict`. Training reads JPEG and PNG from their files, and everything else from what was prepared.
+Pillow decodes them (HEIC only with the package `pillow-heif`) and they go on as PNG, upright. `prepare` and `predict`
+do so; training reads JPEG and PNG from their files and everything else from what was prepared.
 """
 
 import io
@@ -56,7 +56,7 @@ def as_readable(image_bytes: bytes) -> bytes:
     except PIL.UnidentifiedImageError as error:
         hint = "; install pillow-heif to read HEIC" if "HEIC" in kind else ""
         raise UnreadableImage(f"it is {kind}, which cannot be read{hint}") from error
-    except Exception as error:  # On a damaged file, Pillow's decoders can raise anything.
+    except Exception as error:  # Whatever a damaged file makes of Pillow's decoders.
         raise UnreadableImage(f"it is {kind}, cut short or damaged") from error
 
 

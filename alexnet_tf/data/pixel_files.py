@@ -1,7 +1,7 @@
 """Data sets that come as arrays of pixels: CIFAR-10's batches (Python's and binary) and MNIST's idx files.
 
-The files are read as their authors publish them, also inside `cifar-10-python.tar.gz` and `*.gz`. Each image is
-encoded as PNG when it is read, so that everything after that treats it like any other image.
+The files are read as their authors publish them, also inside `cifar-10-python.tar.gz` and `*.gz`. An image is handed on
+as PNG, made where it is read, so that everything after that treats it as any other image.
 """
 
 import dataclasses
@@ -100,7 +100,8 @@ def find(directory: pathlib.Path) -> datasets.DataSet | None:
             data = read(directory)
         except (
                 OSError, EOFError, ValueError, KeyError, TypeError, IndexError, AttributeError, struct.error,
-                zlib.error, pickle.UnpicklingError, tarfile.TarError) as error:
+                zlib.error,
+                pickle.UnpicklingError, tarfile.TarError) as error:
             if isinstance(error, errors.UserError):
                 raise
             raise errors.DataError(f"The files in {directory} are damaged ({error}). Download them again.") from error

@@ -29,7 +29,7 @@ _CHUNK_IMAGES = 64
 
 _JOB = "job.json"
 
-# What an older version's job did, which did not record it.
+# What jobs did that do not say so.
 _OLD_JOB = {"split_rule": "file_name"}
 
 
@@ -63,7 +63,6 @@ def prepare(
     Raises:
         datasets.DataError: If an image cannot be read, or the directory holds something else or cannot be written.
     """
-    errors.check_local_path(output_dir, "output_dir=")
     output = pathlib.Path(output_dir).expanduser().resolve()
     job = {"source": data.directory, "fingerprint": data.fingerprint(), "resize": resize, "quality": quality,
            "images": {name: len(split) for name, split in data.splits.items()}, "split_rule": data.split_rule}
@@ -116,7 +115,8 @@ def _read_json(path: pathlib.Path) -> dict:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise errors.DataError(
-            f"{path} is damaged ({error}). Delete {path.parent} and type the command again.") from error
+            f"{path} is damaged ({error}). Delete {path.parent} and type the command again."
+        ) from error
 
 
 def _check_same_job(before: dict, now: dict, directory: pathlib.Path) -> None:

@@ -1,4 +1,4 @@
-"""What `prepare` does with each image: the square as JPEG, and its share of the statistics."""
+"""What becomes of one image in `prepare`: the square as JPEG, and its share of the statistics."""
 
 import collections
 import concurrent.futures
@@ -7,21 +7,19 @@ import dataclasses
 import functools
 import itertools
 import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import errors
+from alexnet_tf import errors, processors
 from alexnet_tf.data import datasets, image_headers, image_statistics, other_formats, preprocessing
 
 
 @dataclasses.dataclass(frozen=True)
 class PreparedImage:
-    """A prepared image; `jpeg` is None where it cannot be read, for the reason in `problem`."""
+    """What became of an image: `jpeg` is None where `problem` says why it cannot be read."""
 
     name: str
     label: int = -1
@@ -37,23 +35,18 @@ Result = tuple[list[PreparedImage], image_statistics.Sums]
 
 
 def set_up_process() -> None:
-    """Makes a worker process use one core, and end when its parent is gone, also by SIGKILL."""
+    """Makes a worker process use one core and no GPU, and end when its parent is gone, also by SIGKILL."""
+    processors.hide_gpus()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-
-    def leave_with_parent() -> None:
-        if (parent := multiprocessing.parent_process()) is not None:
-            parent.join()
-        os._exit(1)
-
-    threading.Thread(target=leave_with_parent, daemon=True).start()
+    processors.end_with_parent()
 
 
 @contextlib.contextmanager
 def processed(
     chunks: Sequence[Chunk], processes: int, initializer: Callable[[], None]) -> Iterator[Iterator[Result]]:
-    """Gives an iterator over the results of the chunks, in order; several processes work a few chunks ahead."""
+    """Gives an iterator over what becomes of the chunks, in order; several processes work a few chunks ahead."""
     if processes == 1 or len(chunks) < 2:
         yield map(prepare_images, chunks)
         return

@@ -1,4 +1,4 @@
-"""The demo's synthetic images: textured shapes on varied backgrounds, rendered with NumPy and written as JPEG.
+"""What the demo's images look like: textured shapes on varied backgrounds, made with NumPy, written as JPEG.
 
 The class is the texture. Shape, place, size, angle, colours, background and light are random and say nothing about
 it, and a texture is finer than a thumbnail's pixel: only a network that looks at the detail can tell them apart.
@@ -44,7 +44,7 @@ def draw(class_name: str, rng: np.random.Generator) -> np.ndarray:
 
 
 def _two_colours(rng: np.random.Generator) -> np.ndarray:
-    """Returns two random RGB colours that differ clearly."""
+    """Returns two random RGB colours that can be told apart."""
     while True:
         colours = rng.uniform(0, 255, (2, 3))
         if np.abs(colours[0].mean() - colours[1].mean()) > 70:
@@ -110,7 +110,7 @@ def write_all(directory: str, images_per_class: dict[str, int]) -> None:
         images_per_class: How many, for each split.
 
     Raises:
-        OSError: If they cannot be written; nothing half-written stays.
+        OSError: If they cannot be written; nothing half-drawn stays.
     """
     temporary = f"{directory}.{os.getpid()}.tmp"
     jobs = [(split, name, number) for split, count in images_per_class.items() for name in CLASSES

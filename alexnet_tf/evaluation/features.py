@@ -126,8 +126,7 @@ def write_features(
     split, source = _find_images(run_config.data, request)
     width = math.prod(shape)
     say(f"{request.layer} of {run} ({architecture.name}, {request.checkpoint} checkpoint, after epoch "
-        f"{state['epoch']}): "
-        f"{' and '.join(layers)}, {' x '.join(map(str, shape))} numbers an image")
+        f"{state['epoch']}): {' and '.join(layers)}, {' x '.join(map(str, shape))} numbers an image")
     say(f"{source.pop('title')}: {len(split):,} images")
     skipped: dict[int, str] = {}
     batches = input_pipeline.evaluation_batches(

@@ -121,9 +121,8 @@ class Reader(contextlib.AbstractContextManager):
                 declared, present = dtype.itemsize * math.prod(shape), info.file_size - member.tell()
                 if declared != present or info.header_offset + info.file_size > self._size:
                     raise ArrayFileError(
-                        f"{self.path}: '{name}' is declared as {shape}, {declared:,} bytes, and has {present:,} in "
-                        "a file "
-                        f"of {self._size:,}: truncated or damaged.")
+                        f"{self.path}: '{name}' is declared as {shape}, {declared:,} bytes, and has {present:,} in a "
+                        f"file of {self._size:,}: truncated or damaged.")
                 yield member, dtype, shape
 
     def _names(self) -> list[str]:

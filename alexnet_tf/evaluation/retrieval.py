@@ -5,13 +5,12 @@ import math
 import os
 import pathlib
 import sys
-import warnings
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import atomic_files, errors, plotting, runs
+from alexnet_tf import errors, plotting, runs, shell
 from alexnet_tf.data import datasets, discovery, input_pipeline, preprocessing
 from alexnet_tf.evaluation import features, npz_stream
 
@@ -119,8 +118,7 @@ def nearest(
 
     Returns:
         (int64 [n, k], float64 [n, k]): which rows, and their Euclidean distances; k is `top`, or the number of rows if
-        that
-        is less.
+        that is less.
     """
     places, squares = np.zeros((len(queries), 0), "int64"), np.zeros((len(queries), 0))
     for first, block in blocks:
@@ -156,8 +154,7 @@ def _query_features(file, run_path, queries, problems):
         raise errors.UserError(
             f"{file.path} was written with other weights than those of {run} now: {which} checkpoint, after epoch "
             f"{file.whole('epoch', 'i', 0)} then and {state['epoch']} now. The run has gone on, or is another one. "
-            "Write the "
-            "file again (python -m alexnet_tf features), or give the run that made it: --workdir=RUN.")
+            "Write the file again (python -m alexnet_tf features), or give the run that made it: --workdir=RUN.")
     extract, _, shape = features.make_extractor(model, run_config.architecture, layer)
     if (width := file.shape("features", "f", 2)[1]) != math.prod(shape):
         raise npz_stream.ArrayFileError(
@@ -185,8 +182,7 @@ def _describe(file, places, distances) -> list[tuple[Neighbour, ...]]:
 
 
 def _check_grid(path, rows: int, top: int):
-    if pathlib.Path(path).suffix.lower() not in (".png", ".jpg"):
-        raise errors.UserError(f"--grid must be a file that ends in .png or .jpg; got {str(path)!r}.")
+    plotting.check_ending("grid", path, (".png", ".jpg"))
     if rows * (1 + top) > MAX_TILES:
         raise errors.UserError(
             f"--grid draws at most {MAX_TILES} images; got {rows} rows of {1 + top}. Give fewer images, or a lower "
@@ -209,7 +205,7 @@ def _stored_images(file, answers, places, data_dir):
         reason = input_pipeline.why_unreadable(source, index) if is_there else "it is not there"
         if reason and name not in told:
             told.add(name)
-            print(f"Not drawn: {plotting.printable(name)}: {reason}.", file=sys.stderr)
+            print(f"Not drawn: {shell.printable(name)}: {reason}.", file=sys.stderr)
         return None if reason else source.image_bytes(index)
 
     found = [[read(neighbour.file, place) for neighbour, place in zip(answer.neighbours, row)]
@@ -234,27 +230,30 @@ def _find_split(file, data_dir):
 
 
 def _draw(path, answers, tiles, resize: str):
-    """Draws a row for each answer as Figure 4 does: the query, then its neighbours with their classes and distances."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
+    """Draws a row for each answer as Figure 4 does: the query, apart, then its neighbours, nearest first."""
     columns = max(map(len, tiles))
-    figure = Figure(figsize=(1.3 * columns, 1.5 * len(tiles)), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(len(tiles), columns, squeeze=False)
-    for each in axes.flat:
-        each.set_axis_off()
-    for row, answer, images in zip(axes, answers, tiles):
-        titles = [os.path.basename(answer.file)[:16]] + [
-            f"{(neighbour.class_name or os.path.basename(neighbour.file))[:18]} {neighbour.distance:.1f}"
-            for neighbour in answer.neighbours]
-        for each, title, image_bytes in zip(row, titles, images):
-            each.set_title(plotting.printable(title), fontsize=7, parse_math=False)
-            if image_bytes is None:
-                each.text(0.5, 0.5, "not found", fontsize=7, ha="center", va="center")
-            else:
-                each.imshow(preprocessing.square(tf.constant(image_bytes), resize).numpy())
-    kind = pathlib.Path(path).suffix[1:].lower()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # A box stands in its place.
-        atomic_files.atomic_write(path, lambda file: figure.savefig(file, format=kind, dpi=100))
+    names = [neighbour.class_name or "" for answer in answers for neighbour in answer.neighbours]
+    with plotting.style([*names, *(os.path.basename(answer.file) for answer in answers)]):
+        figure = plotting.new_figure(1.7 * columns + 0.3, 2.12 * len(tiles) + 0.1)
+        # A narrow empty column sets the queries apart.
+        axes = figure.subplots(len(tiles), columns + 1, squeeze=False, width_ratios=[1, 0.06, *[1] * (columns - 1)])
+        for each in axes.flat:
+            each.set_axis_off()
+        for (query, _, *row), answer, (query_bytes, *images) in zip(axes, answers, tiles):
+            _draw_tile(query, os.path.basename(answer.file), "query", query_bytes, resize)
+            query.set_axis_on()
+            query.set(xticks=[], yticks=[])
+            query.spines[:].set(visible=True, color=plotting.COLOURS[1], linewidth=3)
+            for each, neighbour, image_bytes in zip(row, answer.neighbours, images):
+                name = neighbour.class_name or os.path.basename(neighbour.file)
+                _draw_tile(each, name, f"distance {neighbour.distance:.1f}", image_bytes, resize)
+        plotting.save(figure, path)
+
+
+def _draw_tile(axes, name: str, note: str, image_bytes: bytes | None, resize: str):
+    axes.set_title(f"{plotting.shortened(name, 18)}\n{note}", fontsize=9, fontweight="normal", loc="left")
+    if image_bytes is None:
+        axes.text(0.5, 0.5, "not found", fontsize=10, ha="center", va="center", transform=axes.transAxes)
+        axes.set_aspect(1)
+    else:
+        axes.imshow(preprocessing.square(tf.constant(image_bytes), resize).numpy())

@@ -85,8 +85,8 @@ def _decode(split, directory: str) -> Split:
         if wrong:
             height, width = np.shape(part[wrong[0]])[:2]
             raise errors.DataError(
-                f"The CIFAR-10 networks read images of 32 x 32 pixels; "
-                f"{split.describe(begin + wrong[0])} in {directory} has {width} x {height}."
+                f"The CIFAR-10 networks read images of 32 x 32 pixels; {split.describe(begin + wrong[0])} in "
+                f"{directory} has {width} x {height}."
             )
         end = begin + len(part_labels)
         images[begin:end], labels[begin:end], begin = part, part_labels, end

@@ -13,7 +13,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import errors, recipes, runs
+from alexnet_tf import checkpoints, errors, recipes, runs
 from alexnet_tf.architectures import Architecture
 from alexnet_tf.data import augmentations
 from alexnet_tf.evaluation import metrics
@@ -166,7 +166,7 @@ def run_trial(
         layer_decays=dict(trial.layer_decays),
     )
     if checkpoint := run.read_checkpoint():
-        runs.restore(step.variables, checkpoint[0])
+        checkpoints.restore(step.variables, checkpoint[0])
     predict = metrics.make_predictor(step.model)
     with run.locked():
         while not _is_over(curve, epochs, stop_below):

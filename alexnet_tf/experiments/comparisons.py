@@ -255,8 +255,8 @@ def _finding(base: Trained, other: Trained, is_real: bool) -> report.Finding:
     if abs(difference) > max(spread, 0.005) and (difference > 0) == other.variant.should_be_worse:
         verdict = report.SAME_DIRECTION
     ours = (
-        f"{other.variant.name} {report.mean_and_spread(after, report.percent)}, "
-        f"{base.variant.name} {report.mean_and_spread(before, report.percent)}"
+        f"{other.variant.name} {report.mean_and_spread(after, report.percent)}, {base.variant.name} "
+        f"{report.mean_and_spread(before, report.percent)}"
     )
     return report.Finding(other.variant.claim or "", other.variant.paper, ours, verdict if is_real else None)
 

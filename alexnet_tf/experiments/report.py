@@ -3,7 +3,6 @@
 import dataclasses
 import io
 import json
-import os
 import pathlib
 import platform
 import statistics
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_tf import atomic_files
+from alexnet_tf import atomic_files, processors
 
 # What can be said of a claim.
 REPRODUCED, SAME_DIRECTION, NOT_SEEN = "reproduced", "same direction", "not seen at this budget"
@@ -148,8 +147,7 @@ def machine() -> str:
         name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):  # Not Linux.
         pass
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{cores} cores of {name}"
+    return f"{processors.available_cpus()} cores of {name}"
 
 
 def new_figure(width: float, height: float) -> Any:

@@ -1,9 +1,8 @@
 """How long does one image take, and with how many threads? Standard library only."""
 
-import os
 from collections.abc import Callable
 
-from alexnet_tf import timing
+from alexnet_tf import processors, timing
 
 # Of one image, one at a time; the median counts.
 _TIMED_CALLS = 20
@@ -11,7 +10,7 @@ _TIMED_CALLS = 20
 
 def thread_counts() -> list[int]:
     """Returns the numbers of threads that latencies are measured with."""
-    return sorted({1, os.cpu_count() or 1})
+    return sorted({1, processors.available_cpus()})
 
 
 def milliseconds(call: Callable[[], object]) -> float:

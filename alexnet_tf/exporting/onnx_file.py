@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import alexnet, atomic_files
+from alexnet_tf import alexnet, atomic_files, processors
 from alexnet_tf.exporting import latency, quiet
 from alexnet_tf.exporting.export_job import Artifact, ExportError, ExportJob, Predictor
 
@@ -73,7 +73,7 @@ def load(path: str | os.PathLike[str], threads: int | None = None) -> Predictor:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or os.cpu_count() or 1
+    options.intra_op_num_threads = threads or processors.available_cpus()
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def predict(images: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ computed. Importing this module loads no TensorFlow, so that those processes can
 
 import multiprocessing
 
+from alexnet_tf import processors
 from alexnet_tf.exporting import latency, quiet
 
 KERAS_MODEL, SAVED_MODEL = "Keras model", "SavedModel"
@@ -25,7 +26,7 @@ def measure(path: str, checkpoint: str, version: str | None) -> dict[str, dict[i
     context = multiprocessing.get_context("spawn")
     times: dict[str, dict[int, float]] = {}
     for count in latency.thread_counts():
-        with context.Pool(1) as pool:
+        with context.Pool(1, processors.hide_gpus) as pool:
             for name, milliseconds in pool.apply(_measure_here, (path, checkpoint, version, count)).items():
                 times.setdefault(name, {})[count] = milliseconds
     return times

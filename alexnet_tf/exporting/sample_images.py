@@ -49,7 +49,7 @@ def find_images(
         DataError: If there are no images in `data_dir`.
     """
     run_data = run_config.data
-    if not data_dir and run_data.name != discovery.SYNTHETIC and not os.path.isdir(run_data.directory or ""):
+    if not data_dir and run_data.name not in discovery.SYNTHETIC and not os.path.isdir(run_data.directory or ""):
         return None, ("The run's images are not there; synthetic images take their place. For real ones: "
                       "--data_dir=DIR")
     try:

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import alexnet, architectures, atomic_files
+from alexnet_tf import alexnet, architectures, atomic_files, processors
 from alexnet_tf.exporting import latency, quiet, tflite_inspection, tflite_metadata
 from alexnet_tf.exporting.export_job import Artifact, ExportError, ExportJob
 from alexnet_tf.exporting.options import LRN_IMPLEMENTATIONS
@@ -178,7 +178,7 @@ class Runner:
         from ai_edge_litert import interpreter
 
         with quiet.quiet_standard_error():  # It says which delegate it uses.
-            self._interpreter = interpreter.Interpreter(str(path), num_threads=threads or os.cpu_count())
+            self._interpreter = interpreter.Interpreter(str(path), num_threads=threads or processors.available_cpus())
             self._interpreter.allocate_tensors()
         [self._input], [self._output] = self._interpreter.get_input_details(), self._interpreter.get_output_details()
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from alexnet_tf import atomic_files, errors, shell
+from alexnet_tf import atomic_files, errors, processors, shell
 from alexnet_tf.exporting import engines, latency
 
 
@@ -124,7 +124,7 @@ def _run_apart(name: str, paths: list[str], pixels: np.ndarray, expected: np.nda
     results: list[Result] = []
     while len(results) < len(paths):
         context = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(1, context, initializer=_silence) as pool:
+        with concurrent.futures.ProcessPoolExecutor(1, context, initializer=_set_up_process) as pool:
             try:
                 for path in paths[len(results):]:
                     results.append(pool.submit(_run_here, name, path, pixels, expected).result())
@@ -133,8 +133,9 @@ def _run_apart(name: str, paths: list[str], pixels: np.ndarray, expected: np.nda
     return results
 
 
-def _silence() -> None:
-    """Keeps what engines write to standard error off the screen, to the end of their process."""
+def _set_up_process() -> None:
+    """Leaves the GPUs to others, and keeps what engines write to standard error off the screen."""
+    processors.hide_gpus()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 

@@ -10,7 +10,7 @@ import logging
 import typing
 from collections.abc import Mapping
 
-from alexnet_tf import architectures, recipes
+from alexnet_tf import architectures, recipes, runs
 from alexnet_tf.run_config import TrainConfig
 from alexnet_tf.training import transfer_learning
 
@@ -37,6 +37,7 @@ class TrainOptions:
         precision: Keras dtype policy, or "auto".
         jit: Whether XLA compiles the whole training step.
         deterministic: Whether the same seed gives the same bits; by default unless `jit`.
+        class_weight: As in `TrainConfig`.
     """
 
     architecture: str | None = None
@@ -51,6 +52,7 @@ class TrainOptions:
     precision: str = "auto"
     jit: bool = False
     deterministic: bool | None = None
+    class_weight: str = "none"
 
     def transfer_flags(self) -> dict[str, object]:
         """Returns, by name, the values that `transfer_learning.check_flags` checks."""
@@ -92,6 +94,8 @@ def make_train_config(options: TrainOptions, data: datasets.DataSet, workdir: st
     if initialization == "auto":
         initialization = architecture.initialization if is_large and not source else "he"
     changes = dict(options.recipe_changes) | ({"resize": data.resize} if data.resize else {})
+    if begun := runs.RunDirectory(workdir).read_config():
+        changes = {name: getattr(begun.train.recipe, name) for name in recipes.LENGTH_DEPENDENT_FIELDS} | changes
     if source:
         recipe = recipes.fine_tune(architecture.recipe, num_images, {"resize": source.resize, **changes})
     elif is_demo:
@@ -106,4 +110,5 @@ def make_train_config(options: TrainOptions, data: datasets.DataSet, workdir: st
         architecture=architecture.name, recipe=recipe, initialization=initialization, seed=options.seed,
         deterministic=not options.jit if options.deterministic is None else options.deterministic,
         precision=options.precision, mean=options.mean or "pixel", jit=options.jit,
+        class_weight=options.class_weight,
         init_from=source.path if source else None, freeze=frozen, reinitialize=new)

@@ -80,14 +80,13 @@ class Placement:
             near = " or ".join(str(size) for size in (low, low + self.num_replicas) if size)
             raise errors.UserError(
                 f"--batch_size is the size over all devices, and must be a multiple of the {self.num_replicas} "
-                "replicas; "
-                f"got {batch_size}. Use {near}.")
+                f"replicas; got {batch_size}. Use {near}.")
 
     def summary(self, variables: Iterable[keras.Variable], batch_size: int) -> str:
         """Returns what a person should know of the devices before the first step, in lines.
 
         Args:
-            variables: Keras variables of the network and its optimizer: told by the device that keeps them.
+            variables: Keras variables of the network and its optimizer: counted by the device that keeps them.
             batch_size: Over all devices.
         """
         kept: collections.Counter[str] = collections.Counter()
@@ -109,10 +108,8 @@ class Placement:
         if self.num_replicas > 1:
             lines.append(
                 f"  A batch of {batch_size} is {batch_size // self.num_replicas} for each of {self.num_replicas} "
-                "replicas, and "
-                "gives what one device would. A batch k times as large usually wants --learning_rate k times as\n  "
-                "large "
-                "(the linear rule; with --warmup_steps): that is yours to say.")
+                "replicas, and gives what one device would. A batch k times as large usually wants --learning_rate k "
+                "times as large (the linear\n  scaling rule), with --warmup_steps.")
         return "\n".join(lines)
 
     def total(self, values: npt.ArrayLike) -> np.ndarray:
@@ -171,8 +168,8 @@ def make_placement(strategy: str = "auto", devices: Sequence[str] = (), worker_t
     for device in devices:
         if not re.fullmatch(r"[CG]PU:\d{1,3}", device) or device[0] == "G" and device not in known:
             raise errors.UserError(
-                f"--devices takes names such as GPU:0 or CPU:0; got {device!r}. "
-                f"This machine has {', '.join(known) or 'no GPU'} and CPU:0, CPU:1, ... (as many as are named).")
+                f"--devices takes names such as GPU:0 or CPU:0; got {device!r}. This machine has "
+                f"{', '.join(known) or 'no GPU'} and CPU:0, CPU:1, ... (as many as are named).")
     if len(set(devices)) < len(devices):
         raise errors.UserError(f"--devices names a device twice: {','.join(devices)}.")
     if strategy == "multi_worker" and devices:

@@ -2,13 +2,14 @@
 
 import logging
 import math
+import shlex
 import sys
 import time
 from collections.abc import Iterable
 
 import tqdm
 
-from alexnet_tf import errors
+from alexnet_tf import errors, shell
 from alexnet_tf.run_config import RunConfig
 from alexnet_tf.runs import RunDirectory
 from alexnet_tf.training import schedules, tensorboard, transfer_learning
@@ -22,7 +23,7 @@ _LINE_SECONDS = 20
 
 _INITIALIZED = {
     "row": "as its source states",
-    "he": "by He's rule, which was measured to learn on small data (--initialization=row: the source's own)",
+    "he": "He initialisation, which learns on small data (--initialization=row: the source's own)",
 }
 
 
@@ -39,11 +40,14 @@ class Reporter:
         steps: Steps in an epoch.
         chance_loss: Cross-entropy of guessing by the classes' frequencies, in nats.
         is_chief: Whether this process is the first worker.
+        caveat: What limits the meaning of the validation error, or nothing.
     """
 
-    def __init__(self, run: RunDirectory, config: RunConfig, *, steps: int, chance_loss: float, is_chief: bool):
+    def __init__(self, run: RunDirectory, config: RunConfig, *, steps: int, chance_loss: float, is_chief: bool,
+                 caveat: str = ""):
         self._run, self._config, self._recipe = run, config, config.train.recipe
         self._steps, self._chance_loss, self._is_chief = steps, chance_loss, is_chief
+        self._caveat = caveat
         self._bar: tqdm.tqdm | None = None
         self._started = self._printed = 0.0
         self._first_step = 0
@@ -64,12 +68,14 @@ class Reporter:
         if config.init_from:
             start = f"\n{transfer_learning.describe(step.model, self._config)}"
         schedule = recipe.schedule + (f", patience {recipe.patience} epochs" if recipe.schedule == "plateau" else "")
+        warm_up = f", warm-up of {shell.count(recipe.warmup_steps, 'step')}" if recipe.warmup_steps else ""
         clip = f", gradient norm at most {recipe.clip_norm:g}" if recipe.clip_norm else ""
+        weights = ", balanced class weights" if config.class_weight == "balanced" else ""
         self._print(
             f"Network: {architecture.name}, {parameters:,} parameters{start}",
-            f"Recipe: batches of {recipe.batch_size}, {recipe.epochs} epochs of {self._steps} steps, rate "
-            f"{recipe.learning_rate:g} ({schedule}), momentum {recipe.momentum:g}, weight decay "
-            f"{recipe.weight_decay:g}{clip}",
+            f"Recipe: batches of {recipe.batch_size}, {shell.count(recipe.epochs, 'epoch')} of "
+            f"{shell.count(self._steps, 'step')}, rate {recipe.learning_rate:g} ({schedule}){warm_up}, momentum "
+            f"{recipe.momentum:g}, weight decay {recipe.weight_decay:g}{clip}{weights}",
             f"Precision: {config.precision}{', compiled by XLA' if config.jit else ''}; "
             f"{'' if config.deterministic else 'not '}deterministic",
             step.placement.summary(step.variables, recipe.batch_size))
@@ -159,11 +165,10 @@ class Reporter:
         if config.initialization != "he":
             advice = "--initialization=he --learning_rate=0.008 --clip_norm=5, which gets it going on small data"
         self._print(
-            f"The loss is stuck at {loss:.3f}: guessing gives {self._chance_loss:.3f} "
-            f"(ln({classes}) = {math.log(classes):.3f}). The network has learned nothing yet with "
+            f"The loss is stuck at {loss:.3f}: guessing gives {self._chance_loss:.3f} (ln({classes}) = "
+            f"{math.log(classes):.3f}). The network has learned nothing yet with "
             f"--initialization={config.initialization} and --learning_rate={self._recipe.learning_rate:g}. Try, in "
-            "another "
-            f"--workdir, {advice}.")
+            f"another --workdir, {advice}.")
 
     def stopped(self, signal_name: str | None) -> None:
         """Prints, in every worker, who stopped the run and how to go on."""
@@ -172,12 +177,15 @@ class Reporter:
 
     def complete(self, state: TrainState) -> None:
         """Prints the result and the next commands."""
+        caveat = f", {self._caveat}" if self._caveat else ""
         self._print(
-            f"Done: {state.epoch} epochs, lowest validation error {state.best_error:.4f}. Next:",
-            f"  python -m alexnet_tf evaluate --workdir={self._run} --checkpoint=best",
-            f"  python -m alexnet_tf predict --workdir={self._run} IMAGE...",
-            f"  python export.py --workdir={self._run}",
-            f"  tensorboard --logdir={self._run}   (or look into {self._run.path / tensorboard.PICTURES})")
+            f"Done: {shell.count(state.epoch, 'epoch')}, lowest validation error {state.best_error:.4f} (accuracy "
+            f"{1 - state.best_error:.4f}){caveat}. Next:",
+            f"  {shell.command_line('evaluate', workdir=self._run, checkpoint='best')}",
+            f"  {shell.command_line('predict', 'IMAGE...', workdir=self._run)}",
+            f"  {shell.command_line('export', workdir=self._run)}",
+            f"  tensorboard --logdir={shlex.quote(str(self._run))}   (or look into "
+            f"{self._run.path / tensorboard.PICTURES})")
 
     def diverged(self, what: str) -> TrainingError:
         """Returns the error that ends a run whose numbers are no longer finite."""

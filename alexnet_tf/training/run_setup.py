@@ -4,12 +4,12 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import architectures
+from alexnet_tf import architectures, shell
 from alexnet_tf.data import datasets, input_pipeline, preprocessing
 from alexnet_tf.run_config import MEAN_IMAGE, ColourPCA, PretrainedRun, RunConfig, RunData, TrainConfig
 from alexnet_tf.runs import RunDirectory
@@ -22,6 +22,8 @@ _LOST_WORKER = (
     tf.errors.DeadlineExceededError, *input_pipeline.READ_ERRORS)
 
 _ALIKE = "All need the same flags, the same images, the same --precision, and one --workdir that they share"
+
+_MIN_VALIDATION_IMAGES = 50
 
 # Network file systems show new files within a minute.
 _FILE_SYSTEM_SECONDS = 90
@@ -89,8 +91,8 @@ def check_that_workers_agree(placement: distribution.Placement, run: RunDirector
     own = int.from_bytes(digest[:5], "big")  # Exact in float64, as is the sum.
     if placement.total(own) != own * placement.num_workers:
         raise TrainingError(
-            f"The workers were not started alike. {_ALIKE}; this one is worker "
-            f"{placement.worker + 1}, with the run {run}.")
+            f"The workers were not started alike. {_ALIKE}; this one is worker {placement.worker + 1}, with the run "
+            f"{run}.")
     if placement.num_workers > 1:
         _wait_for_checkpoint(placement, run)
 
@@ -107,9 +109,8 @@ def _wait_for_checkpoint(placement: distribution.Placement, run: RunDirectory) -
             seen = f"a checkpoint of step {last()}" if run.steps() else "no checkpoint"
             first = f"one of step {expected}" if expected >= 0 else "none"
             raise TrainingError(
-                f"The workers do not see the same run. {_ALIKE}; this one, worker {placement.worker + 1}, sees "
-                f"{run} with "
-                f"{seen}, and the first worker {first}.")
+                f"The workers do not see the same run. {_ALIKE}; this one, worker {placement.worker + 1}, sees {run} "
+                f"with {seen}, and the first worker {first}.")
         time.sleep(0.5)
 
 
@@ -123,8 +124,8 @@ def lost_workers_reported(placement: distribution.Placement) -> Iterator[None]:
             raise
         raise TrainingError(
             "The other workers cannot be reached any more: one has ended, or the network is cut. Start all of them "
-            "again "
-            "with the same commands: the run goes on from its last checkpoint, if there is one.\n  TensorFlow says: "
+            "again with the same commands: the run goes on from its last checkpoint, if there is one.\n  TensorFlow "
+            "says: "
             + (str(error).rpartition("}} ")[2].splitlines() or [type(error).__name__])[0]) from error
 
 
@@ -139,3 +140,26 @@ def chance_loss(split: datasets.ImageSource, num_classes: int) -> float:
         labels = np.array(sample, "int32")
     frequencies = np.bincount(labels, minlength=num_classes) / len(labels)
     return float(-(frequencies[frequencies > 0] * np.log(frequencies[frequencies > 0])).sum())
+
+
+def balanced_class_weights(split: datasets.ImageSource, class_names: Sequence[str]) -> list[float]:
+    """Returns the factor on the loss of each class's examples; its mean over the split is 1.
+
+    Raises:
+        TrainingError: If the labels are inside of records that were not prepared.
+    """
+    if split.labels is None:
+        raise TrainingError(
+            "--class_weight=balanced needs the number of images in each class, and here the labels are inside the "
+            f"records. Prepare them first: {shell.command_line('prepare', data_dir='DIR', output_dir='OUT')}")
+    counts = np.bincount(split.labels, minlength=len(class_names))
+    return [float(len(split) / (np.count_nonzero(counts) * count)) if count else 0.0 for count in counts]
+
+
+def validation_caveat(split: datasets.ImageSource, num_classes: int) -> str:
+    """Returns what limits the meaning of a validation error, or nothing."""
+    if len(split) < _MIN_VALIDATION_IMAGES:
+        return f"of {len(split)} images only: one image more or less is {1 / len(split):.3f}"
+    if split.labels is not None and (missing := num_classes - len(np.unique(split.labels))):
+        return f"without any image of {missing} of the {num_classes} classes"
+    return ""

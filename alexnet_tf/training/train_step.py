@@ -52,16 +52,17 @@ class TrainStep:
     many devices compute what one would.
 
     Args:
-        architecture: The row.
+        architecture: The network's.
         recipe: Batch size over all devices, momentum, decay, and the largest norm of the gradient.
         placement: Where to compute.
-        mean: What the first layer subtracts; the row's by default.
+        mean: What the first layer subtracts; the architecture's by default.
         seed: Of the weights and the dropout.
         precision: Keras dtype policy; "mixed_float16" scales the loss.
         jit: Whether XLA compiles the forward and backward pass.
         frozen: Names of layers that do not learn; nothing is computed backwards below the lowest one that does.
         layer_multipliers: Factors on the rate of single layers, by name.
         layer_decays: Decay of single layers' kernels, by name, instead of the recipe's.
+        class_weights: Factor on the loss of each class's examples; None leaves the loss as it is.
 
     Attributes:
         model: The network.
@@ -73,10 +74,11 @@ class TrainStep:
         self, architecture: architectures.Architecture, recipe: recipes.Recipe,
         placement: distribution.Placement | None = None, *, mean: Any = None, seed: int = 0, precision: str = "float32",
         jit: bool = False, frozen: Sequence[str] = (), layer_multipliers: Mapping[str, float] | None = None,
-        layer_decays: Mapping[str, float] | None = None):
+        layer_decays: Mapping[str, float] | None = None, class_weights: Sequence[float] | None = None):
         self.placement = placement = placement or distribution.make_placement()
         self._strategy, self._batch_size = placement.strategy, recipe.batch_size
         self._rates: schedules.Rates | None = None
+        self._class_weights = class_weights
         if placement.towers and jit:
             raise errors.UserError("--jit does not go with --strategy=split: XLA compiles for one device.")
         placement.check_batch_size(recipe.batch_size)
@@ -172,6 +174,8 @@ class TrainStep:
         """
         logits = self.model(images, training=True)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+        if self._class_weights is not None:
+            losses *= tf.gather(tf.constant(self._class_weights, tf.float32), labels)
         loss = tf.reduce_sum(losses) / self._batch_size
         wrong = tf.reduce_sum(tf.cast(tf.argmax(logits, -1, output_type=labels.dtype) != labels, tf.float32))
         # A tape's gradients would all land on the first device; these are where the operation is that they belong to.

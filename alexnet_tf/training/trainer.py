@@ -83,7 +83,7 @@ def train(
         # Before anything is written: fails where there is not one whole batch.
         input_pipeline.steps_per_epoch(data.splits["train"], train_config.recipe.batch_size)
         mean = run_setup.input_mean(run, run_config, data)
-        step = _make_step(run_config, placement, mean)
+        step = _make_step(run_config, placement, mean, data)
         if is_chief:
             run.check_disk_space(checkpoints.num_bytes((v.shape, v.dtype) for v in step.variables))
             if run_config.mean == MEAN_IMAGE:
@@ -92,12 +92,15 @@ def train(
         return _Trainer(run, run_config, data, step, stop, checkpoint_minutes, on_bad_image, on_step_end).run()
 
 
-def _make_step(run_config: RunConfig, placement: distribution.Placement, mean) -> TrainStep:
-    config = run_config.train
+def _make_step(
+    run_config: RunConfig, placement: distribution.Placement, mean, data: datasets.DataSet) -> TrainStep:
+    config, weights = run_config.train, None
+    if config.class_weight == "balanced":
+        weights = run_setup.balanced_class_weights(data.splits["train"], data.class_names)
     new = transfer_learning.new_layers(run_config) if run_config.source else ()
     return TrainStep(
         run_config.architecture, config.recipe, placement, mean=mean, seed=config.seed, precision=config.precision,
-        jit=config.jit, frozen=config.freeze,
+        jit=config.jit, frozen=config.freeze, class_weights=weights,
         layer_multipliers=dict.fromkeys(new, config.recipe.new_layer_learning_rate_multiplier))
 
 
@@ -121,8 +124,9 @@ class _Trainer:
         self._predict = metrics.make_predictor(step.model)
         self._reporter = Reporter(
             run, run_config, steps=self._steps, is_chief=self._is_chief,
-            chance_loss=run_setup.chance_loss(self._train_split, len(data.class_names)))
-        self._log = tensorboard.Log(run, data.class_names) if self._is_chief else None
+            chance_loss=run_setup.chance_loss(self._train_split, len(data.class_names)),
+            caveat=run_setup.validation_caveat(self._validation_split, len(data.class_names)))
+        self._log = tensorboard.Log(run, data.class_names, self._steps) if self._is_chief else None
         self._state = TrainState()
         # A result is read when the next step has begun, so that a GPU never waits for Python; but a callback sees the
         # variables as its step left them, and workers must stop at the same step.
@@ -157,10 +161,12 @@ class _Trainer:
             if self._config.init_from:
                 transfer_learning.load_weights(self._step.model, self._run_config)
                 self._save()  # From here on the source is not needed.
+            if self._log:
+                self._log.start(self._step.model)
             self._reporter.new_run()
             return
         arrays, state = checkpoint
-        runs.restore(self._step.variables, arrays)
+        checkpoints.restore(self._step.variables, arrays)
         self._state = TrainState.from_json(state)
         if self._is_chief:
             self._directory.mark_best(self._state.best_step)
@@ -261,6 +267,9 @@ class _Trainer:
                 f"{state.epoch + 1})")
         if self._total_step() % _STUCK_STEPS == 0:
             self._reporter.warn_if_stuck(self._reporter.means(state)[0], self._total_step())
+        if self._log:
+            batch_error = result.wrong / self._recipe.batch_size
+            self._log.step(self._total_step(), result.loss, batch_error, self._step.sgd.learning_rate)
         self._reporter.step(state)
 
     def _settle(self, result: StepResult) -> None:

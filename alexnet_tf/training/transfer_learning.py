@@ -1,8 +1,8 @@
 """Where a run's weights come from, and which of them learn: transfer learning from another run.
 
 Layers go by the names of the network; a stage's name (`conv2`) means both its towers (`conv2_a`, `conv2_b`). What a run
-takes over, beside weights, is how its source saw images: the row, the mean, the scale. All of it is written into the
-new run's config.json and its first checkpoint, so that nothing but the first start needs the source.
+takes over, beside weights, is how its source saw images: the architecture, the mean, the scale. All of it is written
+into the new run's config.json and its first checkpoint, so that nothing but the first start needs the source.
 """
 
 import math
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_tf import architectures, errors, runs
+from alexnet_tf import architectures, checkpoints, errors, runs
 from alexnet_tf.run_config import MEAN_IMAGE, PretrainedRun, RunConfig
 
 
@@ -97,7 +97,7 @@ def choose_layers(
     """Returns (frozen layers, layers that start anew) by their full names, in the network's order.
 
     Args:
-        architecture: The row.
+        architecture: The run's.
         freeze: Names of stages or layers.
         freeze_until: Name of the last stage to freeze; all before it are frozen too.
         reinitialize: Names of stages or layers.
@@ -193,20 +193,20 @@ def load_weights(network: Any, run_config: RunConfig) -> None:
     never the numbers that the source itself began with. The dropout counters and the optimizer stay as they are.
 
     Args:
-        network: From `alexnet.build_model`, of the run's row and seed.
+        network: From `alexnet.build_model`, of the run's architecture and seed.
         run_config: config.json of a run that has a source.
 
     Raises:
         errors.RunError: If the source's checkpoint cannot be read or does not fit.
     """
-    source, row, new = _source_of(run_config), run_config.architecture, new_layers(run_config)
-    layers = [network.get_layer(name) for name in row.layer_names]
+    source, architecture, new = _source_of(run_config), run_config.architecture, new_layers(run_config)
+    layers = [network.get_layer(name) for name in architecture.layer_names]
     paths = {variable.path for layer in layers for variable in layer.weights}
     arrays, _ = runs.RunDirectory(source.path).existing_checkpoint(is_wanted=paths.__contains__)
-    runs.restore([v for layer in layers if layer.name not in new for v in layer.weights], arrays)
+    checkpoints.restore([v for layer in layers if layer.name not in new for v in layer.weights], arrays)
     for layer in layers:
         if layer.name in new:
-            _draw(layer, arrays, _input_factor(row, layer.name, run_config.train.initialization))
+            _draw(layer, arrays, _input_factor(architecture, layer.name, run_config.train.initialization))
 
 
 def _draw(layer, arrays, factor):
@@ -222,12 +222,12 @@ def _draw(layer, arrays, factor):
         variable.assign(values * factor if variable is layer.kernel else values)
 
 
-def _input_factor(row, name, initialization):
+def _input_factor(architecture, name, initialization):
     """Returns the factor on conv1's new kernels for a source whose pixels have another scale than "he" expects."""
-    if name not in row.stages[0].layer_names or initialization != "he":
+    if name not in architecture.stages[0].layer_names or initialization != "he":
         return 1.0
-    own = architectures.with_initialization(architectures.ARCHITECTURES[row.name], "he")
-    return float(np.mean(own.scale) / np.mean(row.scale))
+    own = architectures.with_initialization(architectures.ARCHITECTURES[architecture.name], "he")
+    return float(np.mean(own.scale) / np.mean(architecture.scale))
 
 
 def read_mean_image(source: PretrainedRun) -> np.ndarray:
@@ -239,11 +239,11 @@ def read_mean_image(source: PretrainedRun) -> np.ndarray:
 def describe(network: Any, run_config: RunConfig) -> str:
     """Says in lines for a person what comes from where and what learns."""
     source, new, frozen = _source_of(run_config), new_layers(run_config), run_config.train.freeze
-    row, classes = run_config.architecture, run_config.data.classes
+    architecture, classes = run_config.architecture, run_config.data.classes
     multiplier = run_config.train.recipe.new_layer_learning_rate_multiplier
     line = f"Weights: from {source.path} (last checkpoint, step {source.step:,})"
     if new:
-        names = _by_stage(row, new)
+        names = _by_stage(architecture, new)
         why = ""
         if len(classes) != len(source.classes):
             why = f" ({len(classes)} classes instead of {len(source.classes)})"
@@ -251,22 +251,23 @@ def describe(network: Any, run_config: RunConfig) -> str:
             f", at {multiplier:g} times the rate" if multiplier != 1 else "")
     if frozen:
         total, learning = (sum(math.prod(v.shape) for v in variables) for variables in (
-            [v for name in row.layer_names for v in network.get_layer(name).weights], network.trainable_variables))
-        line += f"; frozen: {_by_stage(row, frozen)} ({learning:,} of {total:,} parameters learn)"
+            [v for name in architecture.layer_names for v in network.get_layer(name).weights],
+            network.trainable_variables))
+        line += f"; frozen: {_by_stage(architecture, frozen)} ({learning:,} of {total:,} parameters learn)"
     mean = "mean image" if source.mean == MEAN_IMAGE else "mean colour"
     lines = [line, f"Input: the {mean} and scale of {source.path}, which its weights were trained with, not those "
         "of these images"]
     if len(classes) == len(source.classes) and list(classes) != list(source.classes) and not new:
-        last = row.stages[-1].name
+        last = architecture.stages[-1].name
         lines.insert(1, f"{last} is kept: {len(classes)} classes as before, though of other names. "
                         f"--reinitialize={last} starts it anew.")
     return "\n".join(lines)
 
 
-def _by_stage(row, layers) -> str:
+def _by_stage(architecture, layers) -> str:
     """Names layers in words: the stage where all its towers are meant."""
     names = []
-    for stage in row.stages:
+    for stage in architecture.stages:
         inside = [name for name in stage.layer_names if name in layers]
         names += [stage.name] if len(inside) == len(stage.layer_names) else inside
     return ", ".join(names)

@@ -8,4 +8,5 @@
     restricted_pickle  pickles of arrays, without running what is in them
     caffemodel         .caffemodel and .binaryproto
     prototxt           an architecture as Caffe's layers
+    pytorch_network    an architecture as a PyTorch network, with the weights of this one
 """

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from alexnet_tf import architectures, atomic_files, errors, runs
-from alexnet_tf.run_config import MEAN_IMAGE, ImportedFile, RunConfig, RunData, TrainConfig, class_names_in
+from alexnet_tf.run_config import MEAN_IMAGE, ImportedFile, RunConfig, RunData, TrainConfig
 from alexnet_tf.weights import caffemodel, containers, formats, layouts, pickled_arrays
 
 _CLASSES = pathlib.Path(__file__).parents[1] / "imagenet_classes.txt"
@@ -62,8 +62,7 @@ def read_mean(mean: str, image_size: int) -> list[float] | np.ndarray:
     if min(offsets) < 0 or array.shape[1] > architectures.SQUARE_SIZE or array.shape[2] > architectures.SQUARE_SIZE:
         raise containers.WeightFileError(
             f"--mean={mean} has {array.shape[1]} x {array.shape[2]} pixels; {image_size} to "
-            f"{architectures.SQUARE_SIZE} are "
-            "needed.")
+            f"{architectures.SQUARE_SIZE} are needed.")
     top, left = offsets
     return np.ascontiguousarray(
         array[::-1, top:top + image_size, left:left + image_size].transpose(1, 2, 0), "float32")
@@ -71,7 +70,7 @@ def read_mean(mean: str, image_size: int) -> list[float] | np.ndarray:
 
 def _read_lines(path) -> list[str]:
     try:
-        return class_names_in(containers.read_bytes(path).decode("utf-8"))
+        return containers.read_bytes(path).decode("utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise containers.WeightFileError(f"--classes={path} is no text.") from error
 

@@ -19,9 +19,8 @@ def read_npy(content: bytes) -> np.ndarray | dict:
 
     Returns:
         The array, or {"conv1[0]": array, "conv1[1]": array, ...} of {"conv1": [array, array], ...}, or {"[0]": array,
-        ...}
-        of [array, ...]; where there are dictionaries inside, as caffe-tensorflow writes them, weights are 0 and biases
-        1.
+        ...} of [array, ...]; where there are dictionaries inside, as caffe-tensorflow writes them, weights are 0 and
+        biases 1.
 
     Raises:
         WeightFileError: If the file is damaged or holds anything else.

@@ -1,5 +1,7 @@
 """Tests of `input_throughput`: that each case does what it is named after; not how fast it is."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -36,6 +38,7 @@ def prepared(originals, tmp_path_factory):
 @pytest.mark.parametrize("source", ["originals", "prepared"])
 def test_benchmark_input_measures_three_cases_in_each_round(source, originals, request, monkeypatch):
     monkeypatch.setattr(rounds, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(input_throughput, "_STAGE_IMAGES", 16)
     result = input_throughput.benchmark_input(
         request.getfixturevalue(source),
         originals,
@@ -44,12 +47,33 @@ def test_benchmark_input_measures_three_cases_in_each_round(source, originals, r
         num_images=100,
         num_rounds=2,
         seconds=0.02,
+        read_latency=0.001,
     )
-    for speed in (result.pipeline, result.decode, result.baseline):
+    for speed in (result.pipeline, result.decode, result.baseline, result.delayed):
         assert len(speed.rounds) == 2 and all(0 < each < 1e6 for each in speed.rounds)
         assert min(speed.rounds) <= speed.median <= max(speed.rounds)
     assert result.images == 100 and all(0 < seconds < 60 for seconds in result.first_batch_seconds)
     assert 0 <= result.peak_bytes < 2**30
+    assert [stage.name for stage in result.stages] == [
+        "order and random numbers", "reading", "decoding and augmentation", "batching"]
+    decoding = result.stages[2].microseconds  # Most of the time, and no more than a core has.
+    assert 50 < decoding < 20_000 and decoding > result.stages[0].microseconds
+
+
+def test_reads_are_delayed_in_the_trial_of_slow_storage_only(originals, monkeypatch):
+    delays = []
+    monkeypatch.setattr(input_throughput.reading, "simulated_latency", lambda seconds: delays.append(seconds) or
+        contextlib.nullcontext())
+    batches = tf.data.Dataset.from_tensors(0).repeat()
+    assert all(input_throughput._trial(batches, 8, latency)(0.0) > 0 for latency in (0.0, 0.005))
+    assert delays == [0.0, 0.005]
+
+
+def test_ceiling_is_amdahls():
+    speed = rounds.Speed("any", (1.0,))
+    stages = tuple(input_throughput.InputStage("", *each) for each in ((10.0, True), (640.0, False), (30.0, True)))
+    result = input_throughput.InputThroughput(speed, speed, speed, 0, (0.0, 0.0), 1, stages=stages)
+    assert result.ceiling(1) == pytest.approx(1e6 / 680) and result.ceiling(16) == pytest.approx(1e6 / 80)
 
 
 def test_bare_decode_of_records_gives_whole_crops(prepared):

@@ -5,12 +5,12 @@ import signal
 
 import pytest
 
-from alexnet_tf import cli
-from alexnet_tf.benchmarks import layer_profile, machine_check, rounds, worker_process
+from alexnet_tf import cli, xla
+from alexnet_tf.benchmarks import input_throughput, machine_check, rounds, worker_process
 from tests.helpers.networks import TINY
 from tests.helpers.workloads import InThisProcess
 
-FACTS = {"gpus": ["a GPU"], "free_bytes": 2**34, "default_precision": "float32"}
+FACTS = {"unusable_gpu": None, "free_bytes": 2**34, "default_precision": "float32"}
 
 
 def crash():
@@ -25,7 +25,9 @@ def result(precision="float32", rate=100.0, is_deterministic=True, difference=0.
 def test_check_of_this_machine(monkeypatch):
     monkeypatch.setattr(worker_process, "WorkerProcess", InThisProcess)
     monkeypatch.setattr(rounds, "SETTLE_SECONDS", 0.0)
-    monkeypatch.setattr(layer_profile, "PEAK_SIZE", 64)
+    monkeypatch.setattr(input_throughput, "_STAGE_IMAGES", 16)
+    monkeypatch.setenv(xla.VARIABLE, "")
+    monkeypatch.delenv(xla.VARIABLE)
     lines = "\n".join(machine_check.check(TINY, batch_size=2, seconds=0.02)).splitlines()
     words = [line.split()[0] for line in lines[:9]]
     assert words == [
@@ -59,17 +61,17 @@ def test_check_ends_where_tensorflow_does_not_start(monkeypatch):
 
 
 @pytest.mark.parametrize(("arguments", "advice"), [
-    ((FACTS, None, "", [result()], 1000.0), []),
-    ((FACTS | {"gpus": []}, "NVIDIA 550", "", [result()], 1000.0), ["pip install 'tensorflow[and-cuda]==2.21"]),
-    ((FACTS, None, "crashed", [result()], 1000.0), ["XLA does not work here"]),
-    ((FACTS, None, "", [result(is_deterministic=False)], 1000.0), ["float32 is not reproducible here"]),
-    ((FACTS, None, "", [result(), result("mixed_float16", 900.0, difference=0.5)], 1000.0),
+    ((FACTS, "", [result()], 1000.0), []),
+    ((FACTS | {"unusable_gpu": "pip install it"}, "", [result()], 1000.0), ["pip install it"]),
+    ((FACTS, "crashed", [result()], 1000.0), ["XLA does not work here"]),
+    ((FACTS, "", [result(is_deterministic=False)], 1000.0), ["float32 is not reproducible here"]),
+    ((FACTS, "", [result(), result("mixed_float16", 900.0, difference=0.5)], 1000.0),
      ["do not use --precision=mixed_float16"]),
-    ((FACTS, None, "", [result(), result("mixed_bfloat16", 250.0)], 1000.0),
+    ((FACTS, "", [result(), result("mixed_bfloat16", 250.0)], 1000.0),
      ["--precision=mixed_bfloat16 trains 2.5 times as fast as float32, the default here"]),
-    ((FACTS, None, "", [result()], 90.0), ["python -m alexnet_tf prepare"]),
-    ((FACTS | {"free_bytes": 2**30}, None, "", [result()], 1000.0), ["use a smaller --batch_size"]),
-    ((FACTS, None, "", [], None), [])])
+    ((FACTS, "", [result()], 90.0), ["python -m alexnet_tf prepare"]),
+    ((FACTS | {"free_bytes": 2**30}, "", [result()], 1000.0), ["use a smaller --batch_size"]),
+    ((FACTS, "", [], None), [])])
 def test_advice(arguments, advice):
     got = machine_check._advice(*arguments)
     assert len(got) == len(advice) and all(part in line for part, line in zip(advice, got, strict=True))

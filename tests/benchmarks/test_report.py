@@ -118,3 +118,16 @@ def test_input_report_has_the_ratios():
     assert lines[3].split()[-6:] == ["600", "300", "-", "900", "0.30", "1.00"]
     assert "1,281,167 images: first batch after 0.50 s at its first step, 0.25 s at its last" in lines[-1]
     assert "50 MiB" in lines[-1]
+    assert "slow storage" not in "".join(lines) and "Amdahl" not in "".join(lines)
+
+
+def test_input_report_has_slow_storage_and_the_stages():
+    speeds = [speed(name, rate) for name, rate in (("pipeline", 900.0), ("decode", 1000.0), ("baseline", 300.0))]
+    text = report.input_report(input_throughput.InputThroughput(
+        *speeds, 0, (0.5, 0.25), 100, delayed=speed("delayed", 800.0), stages=(
+            input_throughput.InputStage("reading", 20.0, is_serial=True),
+            input_throughput.InputStage("decoding", 480.0, is_serial=False))))
+    assert words_after(text, "the training input, from slow storage") == ["800", "800", "-", "800", "0.80", "2.67"]
+    assert words_after(text, "reading") == ["20.0", "one", "thread"]
+    assert words_after(text, "decoding") == ["480.0", "all", "cores"]
+    assert text.endswith("12,500 on 8, 20,000 on 16, 36,364 on 64.")

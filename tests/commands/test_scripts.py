@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import architectures, runs
+from alexnet_tf import architectures, processors, runs
 from alexnet_tf.data import synthetic
 from tests.helpers.commands import ROOT, call
 from tests.helpers.networks import narrow_dense, use_narrow_paper
@@ -193,8 +193,7 @@ def test_train_goes_on_from_the_weights_of_another_run(whole, pictures, tmp_path
     assert status == 0, out + err
     # fc8 has 128 x 2 + 2 parameters.
     assert (f"Weights: from {whole[0]} (last checkpoint, step 8); fc8 is new, at 5 times the rate; frozen: conv1, "
-            f"conv2, conv3, "
-            "conv4, conv5, fc6, fc7 (258 of 3,530,626 parameters learn)") in out
+            "conv2, conv3, conv4, conv5, fc6, fc7 (258 of 3,530,626 parameters learn)") in out
     before, after = (runs.RunDirectory(each).read_checkpoint()[0] for each in (whole[0], path))
     weights = [name for name in before if name.endswith(("/kernel", "/bias"))]
     assert {name for name in weights if not np.array_equal(before[name], after[name])} == {"fc8/kernel", "fc8/bias"}
@@ -289,7 +288,7 @@ def test_export_writes_what_it_says(whole, monkeypatch):
         "TFLite dynamic, LRN convolution"]
     for each in report["artifacts"]:
         assert f"| {each['name']} " in out and all(value > 0 for value in each["milliseconds"].values())
-        assert set(each["milliseconds"]) == {"1", str(os.cpu_count())}
+        assert set(each["milliseconds"]) == {"1", str(processors.available_cpus())}
         assert each["path"] is None or os.path.exists(each["path"])
     assert report["artifacts"][1]["agreement"] == 1 and report["artifacts"][1]["difference"] < 1e-5
     assert report["artifacts"][1]["size_bytes"] <= 1.2 * report["artifacts"][0]["size_bytes"]
@@ -297,6 +296,6 @@ def test_export_writes_what_it_says(whole, monkeypatch):
 
 def test_pictures_and_logs_are_written(whole):
     path, _, _ = whole
-    assert {"kernels.png", "confusion.png", "input.png"} == set(os.listdir(path / "pictures"))
-    assert os.listdir(path / "tensorboard")
+    assert {"kernels.png", "confusion.png", "input.png", "kernels_start.npy"} == set(os.listdir(path / "pictures"))
+    assert {"train", "validation"} == set(os.listdir(path / "tensorboard"))
     assert json.loads((path / "config.json").read_text())["deterministic"] is True

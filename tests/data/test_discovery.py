@@ -340,7 +340,7 @@ def test_find_errors_say_what_is_wrong(tmp_path):
     touch(tmp_path, "one/cat/1.jpg")
     assert "at least two class folders with images; got ['cat']" in error_of(tmp_path / "one")
     touch(tmp_path, "few/cat/img_0000.jpg", "few/dog/img_0001.jpg")
-    assert "too few images for a 90/10 split; 'validation' got none" in error_of(tmp_path / "few")
+    assert "too few images for a 90/10 split, 'validation' got none" in error_of(tmp_path / "few")
 
 
 @pytest.mark.parametrize(("files", "text"), [
@@ -406,7 +406,7 @@ def test_find_again_where_it_was_and_elsewhere(folders):
     data = discovery.find_dataset(str(folders))
     assert discovery.load_run_dataset(run_data(data)).fingerprint() == data.fingerprint()
     moved = folders.rename(folders.parent / "moved")
-    with pytest.raises(errors.DataError, match="no longer in .*data. Give their directory: --data_dir=DIR"):
+    with pytest.raises(errors.DataError, match="no longer in .*data. Say where: --data_dir=DIR"):
         discovery.load_run_dataset(run_data(data))
     assert discovery.load_run_dataset(run_data(data), str(moved)).directory == str(moved)
 
@@ -592,7 +592,7 @@ def test_find_tfds_without_train_or_images_says_so(tmp_path):
 
 def test_drawn_writes_class_folders_of_jpeg_files_once(tmp_path, monkeypatch):
     data = discovery.synthetic_dataset(str(tmp_path / "set"), images_per_class=10)
-    assert data.name == discovery.SYNTHETIC and data.class_names == synthetic.CLASSES and data.validation == "val"
+    assert data.name == "demo" and data.class_names == synthetic.CLASSES and data.validation == "val"
     assert (len(data.splits["train"]), len(data.splits["val"])) == (50, 5)
     assert "no result" in data.notes[0]
     pictures = [np.asarray(PIL.Image.open(path)) for path in data.splits["train"].paths[:11]]
@@ -635,4 +635,4 @@ def test_drawn_in_the_cache_directory(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(synthetic, "draw", lambda name, rng: np.zeros((256, 256, 3), "uint8"))
     data = discovery.synthetic_dataset(images_per_class=10)
-    assert data.directory == str(tmp_path / "alexnet_tf" / "drawn-v1-10")
+    assert data.directory == str(tmp_path / "alexnet_tf" / "demo-v1-10")

@@ -1,4 +1,4 @@
-"""Tests of `array_files`: NumPy reads what it writes; of what others write nothing is believed, run or allocated."""
+"""Tests of `npz_stream`: NumPy reads what it writes; of what others write nothing is believed, run or allocated."""
 
 import io
 import pickle
@@ -168,6 +168,55 @@ def test_reader_refuses_a_file_that_was_cut(path, part):
     path.write_bytes(path.read_bytes()[:int(part * path.stat().st_size)])
     with pytest.raises(npz_stream.ArrayFileError, match="damaged, or no .npz"):
         npz_stream.Reader(path)
+
+
+def damaged(content, rng):
+    """Returns a file with one kind of damage: bytes changed, a piece lost, doubled, moved or zeroed."""
+    content, (first, second) = bytearray(content), sorted(rng.integers(0, len(content), 2))
+    kind = rng.integers(6)
+    if kind < 2:
+        for place in rng.integers(0, len(content), rng.integers(1, 4)):
+            content[place] ^= 1 << rng.integers(8)
+    elif kind == 2:  # In the list of contents and the headers, where a wrong value may look right.
+        marks = [place for mark in (b"PK", b"NUMPY", b"descr", b"shape") for place in range(len(content))
+                 if content.startswith(mark, place)]
+        content[min(len(content) - 1, rng.choice(marks) + rng.integers(0, 60))] = rng.integers(256)
+    elif kind == 3:
+        del content[first:second]
+    elif kind == 4:
+        content[first:first] = content[first:min(second, first + 64)]
+    else:
+        content[first:second] = bytes(second - first)
+    return bytes(content)
+
+
+def read_all(path):
+    with npz_stream.Reader(path) as file:
+        return {
+            "features": np.concatenate([block for _, block in file.blocks("features")]),
+            "names": file.values("names", np.arange(5)), "labels": file.whole("labels", "i", 1), "layer":
+            file.text("layer"), "epoch": file.whole("epoch", "i", 0)}
+
+
+def test_damaged_files_are_refused_or_read_right(tmp_path):
+    rng, path, refused = np.random.default_rng(0), tmp_path / "a.npz", 0
+    arrays = {"features": rng.normal(size=(5, 4)).astype("float32"), "names": np.array(list("abcde")),
+              "labels": np.arange(5, dtype="int32"), "layer": np.array("fc7"), "epoch": np.int64(8)}
+    with open(path, "wb") as file:
+        npz_stream.write(file, arrays)
+    whole, expected = path.read_bytes(), read_all(path)
+    for _ in range(400):
+        path.write_bytes(damaged(whole, rng))
+        try:
+            found = read_all(path)
+        except npz_stream.ArrayFileError:
+            refused += 1
+            continue
+        for name, value in expected.items():
+            np.testing.assert_array_equal(list(found[name].items()) if name == "names" else found[name],
+                                          list(value.items()) if name == "names" else value)
+            assert getattr(found[name], "dtype", None) == getattr(value, "dtype", None)
+    assert 200 < refused < 400
 
 
 def test_reader_says_that_there_is_no_file(tmp_path):

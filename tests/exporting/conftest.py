@@ -1,10 +1,9 @@
 """What the tests of exports share: a trained run that each test may change."""
 
-import os
 
 import pytest
 
-from alexnet_tf import architectures, runs
+from alexnet_tf import architectures, processors, runs
 from alexnet_tf.exporting import python_latency
 from tests.helpers.networks import SMALL
 
@@ -13,7 +12,7 @@ from tests.helpers.networks import SMALL
 def run(small_run, tmp_path, monkeypatch):
     """A run like `small_run`, to be changed; the processes that time Keras, which do not know SMALL, are left out."""
     monkeypatch.setitem(architectures.ARCHITECTURES, "small", SMALL)
-    times = {name: dict.fromkeys((1, os.cpu_count()), 1.0) for name in ("Keras model", "SavedModel")}
+    times = {name: dict.fromkeys((1, processors.available_cpus()), 1.0) for name in ("Keras model", "SavedModel")}
     monkeypatch.setattr(python_latency, "measure", lambda *_: times)
     arrays, state = small_run.read_checkpoint()
     copy = runs.RunDirectory(tmp_path / "run")

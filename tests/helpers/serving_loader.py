@@ -1,8 +1,8 @@
 """Runs a SavedModel as TF Serving does: with its C++ loader, XLA switched off, and no Python TensorFlow.
 
-A process of its own. From standard input it reads, pickled, a list of
-(directory, [({tensor name: value}, [tensor names])]), where a value is a NumPy array or a list of bytes;
-it writes, pickled, what `serve` yields. With arguments, see `poll`.
+A process of its own. From standard input it reads, pickled, a list of (directory, [({tensor name: value}, [tensor
+names])]), where a value is a NumPy array or a list of bytes; it writes, pickled, what `serve` yields. With arguments,
+see `poll`.
 """
 
 import ctypes

@@ -159,8 +159,8 @@ def test_summary_of_the_split_tells_each_towers_bytes():
         with tf.device(device):
             variables.append(keras.Variable(np.zeros(count, "float32")))
     assert distribution.make_placement("split", TWO).summary(variables, 8) == (
-        "Devices: CPU:0 (tower a and fc8) keeps 12 MB of weights and momentum, "
-        "CPU:1 (tower b) keeps 6 MB of weights and momentum")
+        "Devices: CPU:0 (tower a and fc8) keeps 12 MB of weights and momentum, CPU:1 (tower b) keeps 6 MB of weights "
+        "and momentum")
 
 
 def test_summary_of_mirrored_counts_every_copy_and_gives_the_linear_rule_as_advice():

@@ -1,4 +1,4 @@
-"""Tests of `steps`: that the step is the same wherever it is computed, and where it is computed.
+"""Tests of `train_step`: that the step is the same wherever it is computed, and where it is computed.
 
 What ran is counted in the graphs that TensorFlow hands back after a step: partitioned, optimised, one a device.
 """
@@ -12,10 +12,10 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.eager import context
 
-from alexnet_tf import architectures, errors, recipes
+from alexnet_tf import architectures, errors
 from alexnet_tf.benchmarks import worker_process
-from alexnet_tf.training import distribution, train_step
 from tests.helpers.networks import TINY, narrow_dense
+from tests.helpers.training_steps import NARROW, assert_same, make_batches, make_step, train
 
 TWO = ("CPU:0", "CPU:1")
 
@@ -29,46 +29,6 @@ TOWERS = dataclasses.replace(TINY, name="towers", stages=(
     architectures.Stage("fc7", 8, towers=2, ops=("relu", "dropout")),
     architectures.Stage("fc8", 5, ops=())))
 QUIET = dataclasses.replace(TINY, dropout_rate=0.0)
-
-# Every published row with few filters and five classes: all that rows have, in a hundredth of the time.
-NARROW = {name: dataclasses.replace(row, stages=tuple(
-    dataclasses.replace(stage, filters=5 if stage is row.stages[-1] else 8) for stage in row.stages))
-    for name, row in architectures.ARCHITECTURES.items()}
-
-
-def make_step(row, strategy="auto", devices=(), *, precision="float32", jit=False, frozen=(), batch_size=8, **recipe):
-    row = architectures.with_initialization(row, "he")
-    recipe = recipes.Recipe(batch_size=batch_size, **({"learning_rate": 0.01} | recipe))
-    return train_step.TrainStep(
-        row, recipe, distribution.make_placement(strategy, devices), seed=1, precision=precision, jit=jit, frozen=frozen
-    )
-
-
-def make_batches(row, count, batch_size=8, has_noise=False):
-    """Returns what `TrainStep.batches` takes: the batches of a worker, one part of each."""
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (count, batch_size, row.image_size, row.image_size, 3), "uint8")
-    labels = rng.integers(0, 5, (count, batch_size)).astype("int32")
-    noise = rng.normal(0, 10, (count, batch_size, 3)).astype("float32")
-    return lambda worker, num_workers: tf.data.Dataset.from_tensor_slices(
-        ((images, noise) if has_noise else images, labels)
-    )
-
-
-def train(step, dataset):
-    """Does a step for each batch; returns the results and all variables."""
-    results = [step(batch) for batch in step.batches(dataset)]
-    return results, {variable.path: variable.numpy() for variable in step.variables}
-
-
-def assert_same(got, expected, rtol=1e-5, atol=1e-7):
-    (got_results, got_arrays), (results, arrays) = got, expected
-    np.testing.assert_allclose([each.loss for each in got_results], [each.loss for each in results], rtol=1e-6)
-    assert [each.wrong for each in got_results] == [each.wrong for each in results]
-    assert got_arrays.keys() == arrays.keys()
-    for name, array in arrays.items():
-        np.testing.assert_allclose(got_arrays[name], array, rtol=rtol, atol=atol, err_msg=name)
-
 
 def device(name):
     return name[-5:]

@@ -16,7 +16,7 @@ from alexnet_tf.data import datasets, discovery, input_pipeline, tfrecords
 from alexnet_tf.evaluation import metrics
 from alexnet_tf.exporting import saved_model
 from alexnet_tf.run_config import TrainConfig
-from alexnet_tf.training import distribution, reporter, run_setup, schedules, train_step, trainer
+from alexnet_tf.training import configure, distribution, reporter, run_setup, schedules, train_step, trainer
 from tests.helpers.files import write_folders
 from tests.helpers.networks import SMALL, TINY
 from tests.helpers.stopping import signal_after
@@ -445,3 +445,57 @@ def test_a_run_on_two_devices_is_evaluated_and_exported_like_any_other(data, tmp
         directory=tmp_path / "served")
     [graph] = (tmp_path / "served").glob("**/saved_model.pb")
     assert b"CPU:1" not in graph.read_bytes()
+
+
+def test_train_with_balanced_classes_weighs_each_class_alike_and_resumes_with_the_same_bits(data, tmp_path):
+    train = data.splits["train"]
+    # Class 0 has half as many images as the others.
+    keep = np.flatnonzero((train.labels != 0) | (np.arange(len(train)) % 2 == 0))
+    fewer = dataclasses.replace(train, paths=tuple(train.paths[i] for i in keep), labels=train.labels[keep])
+    uneven = dataclasses.replace(data, splits=data.splits | {"train": fewer})
+    assert run_setup.balanced_class_weights(fewer, data.class_names) == pytest.approx([36 / 20, *[36 / 40] * 4])
+    config = dataclasses.replace(tiny_config(batch_size=4), class_weight="balanced")
+    trainer.train(config, uneven, tmp_path / "whole")
+    trainer.train(config, uneven, tmp_path / "parts", on_step_end=signal_after(3))
+    trainer.train(config, uneven, tmp_path / "parts")
+    whole, parts = final_arrays(tmp_path / "whole"), final_arrays(tmp_path / "parts")
+    assert all(array.tobytes() == parts[name].tobytes() for name, array in whole.items())
+    trainer.train(tiny_config(batch_size=4), uneven, tmp_path / "plain")
+    assert history(tmp_path / "plain")[0]["train_loss"] != history(tmp_path / "whole")[0]["train_loss"]
+    records = dataclasses.replace(train, labels=None)
+    with pytest.raises(reporter.TrainingError, match="prepare --data_dir=DIR --output_dir=OUT"):
+        run_setup.balanced_class_weights(records, data.class_names)
+
+
+@pytest.mark.parametrize(("labels", "caveat"), [
+    ([0, 1] * 10, "of 20 images only: one image more or less is 0.050"),
+    ([0, 1] * 30, "without any image of 1 of the 3 classes"),
+    ([0, 1, 2] * 20, "")])
+def test_a_validation_split_that_says_little_is_named(labels, caveat):
+    split = datasets.ImageFiles(("a",) * len(labels), np.array(labels, "int32"))
+    assert run_setup.validation_caveat(split, 3) == caveat
+
+
+@pytest.mark.parametrize(
+    ("num_images", "epochs", "expected"), [(72 * 64, 1, 10), (2934, 30, 100), (18 * 64, 1, 2), (8, 1, 1)])
+def test_a_short_run_has_a_short_warm_up(num_images, epochs, expected):
+    recipe = recipes.adapt(recipes.Recipe(), "he", num_images, {"epochs": epochs})
+    assert recipe.warmup_steps == expected
+
+
+def test_a_run_that_goes_on_for_more_epochs_keeps_its_warm_up(data, tmp_path):
+    def config(epochs):
+        changes = {"batch_size": 8, "epochs": epochs}
+        options = configure.TrainOptions("tiny", changes, precision="float32")
+        return configure.make_train_config(options, data, tmp_path / "run")
+
+    trainer.train(config(1), data, tmp_path / "run")
+    assert config(8).recipe.warmup_steps == config(1).recipe.warmup_steps == 1
+    assert trainer.train(config(2), data, tmp_path / "run")
+
+
+def test_a_run_with_another_rate_is_refused_and_init_from_is_named(data, tmp_path):
+    trainer.train(tiny_config(epochs=1), data, tmp_path / "run")
+    message = "recipe.learning_rate: 0.01 in the run, 0.1 now(.|\n)*--init_from=.*a fresh optimizer"
+    with pytest.raises(errors.RunError, match=message):
+        trainer.train(tiny_config(epochs=1, learning_rate=0.1), data, tmp_path / "run")

@@ -1,0 +1,39 @@
+"""Draws the learning curves of a run, or of several for comparison: errors, losses and rates by epoch.
+
+    python -m alexnet_tf plot RUN
+    python -m alexnet_tf plot RUN RUN --output=curves.svg --title="Flowers"
+    python -m alexnet_tf plot frozen=RUN frozen=RUN scratch=RUN --output=curves.png
+
+NAME=RUN names a run in the legend; runs of one name share a colour. The picture is a .png, .svg, .pdf or .jpg.
+Next: python -m alexnet_tf visualize --workdir=RUN IMAGE...
+"""
+
+import pathlib
+
+from absl import flags
+
+from alexnet_tf import cli, errors, plotting, runs
+
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "The picture; by default learning_curves.png, in RUN/pictures where there is one run.")
+_TITLE = flags.DEFINE_string("title", None, "Title of the picture.")
+
+
+def main(arguments: list[str]) -> None:
+    """Draws the picture and prints where it is."""
+    from alexnet_tf.evaluation import learning_curves
+
+    if not arguments:
+        raise errors.UserError("Give at least one run: python -m alexnet_tf plot RUN...")
+    output = _OUTPUT.value or "learning_curves.png"
+    plotting.check_ending("output", output)
+    curves = [learning_curves.read(each) for each in arguments]
+    if not _OUTPUT.value and len(arguments) == 1 and pathlib.Path(arguments[0]).expanduser().is_dir():
+        output = str(runs.RunDirectory(arguments[0]).path / "pictures" / output)
+    learning_curves.draw(curves, output, _TITLE.value)
+    for curve in curves:
+        error = curve.columns["val_top1_error"]
+        best = min(range(len(error)), key=error.__getitem__)
+        cli.show(f"{curve.name}: {len(error)} epoch{'s' * (len(error) > 1)}, lowest validation error "
+                 f"{error[best]:.4f} (accuracy {1 - error[best]:.4f}) after epoch {curve.columns['epoch'][best]:.0f}")
+    cli.show(f"Wrote {output}")

@@ -1,0 +1,60 @@
+"""Draws what a network sees in an image: feature maps of conv1 to conv5, and where the evidence for a class is.
+
+    python -m alexnet_tf visualize --workdir=RUN IMAGE...
+    python -m alexnet_tf visualize --workdir=RUN --class_name=roses --output=FOLDER IMAGE...
+
+For each image a page: the crop that the network sees, the evidence for the most probable class (Grad-CAM of conv5), the
+five most probable classes, and the strongest maps of each convolution, those of two towers apart. IMAGE is a file, a
+folder, a glob, or - for a list of paths on standard input.
+Next: python -m alexnet_tf features --workdir=RUN --layer=conv5_pool --output=FILE.npz
+"""
+
+import os
+import pathlib
+import sys
+
+from absl import flags
+
+from alexnet_tf import cli, errors, runs
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "Folder for the pictures; by default RUN/pictures.")
+_CLASS_NAME = flags.DEFINE_string("class_name", None, "The class to explain; by default each image's most probable.")
+_CHECKPOINT = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "Which checkpoint.")
+
+
+def main(arguments: list[str]) -> int:
+    """Draws a page for each image, and returns 1 if none could be read."""
+    run = runs.RunDirectory(_WORKDIR.value)
+    run.existing_config()
+    if not arguments:
+        raise errors.UserError("Give at least one image: python -m alexnet_tf visualize --workdir=RUN IMAGE...")
+    class_names = run.class_names()
+    if _CLASS_NAME.value and _CLASS_NAME.value not in class_names:
+        raise errors.UserError(f"--class_name={_CLASS_NAME.value} is no class of {run}; it has: "
+                               f"{', '.join(class_names[:20])}{' ...' if len(class_names) > 20 else ''}.")
+    class_index = class_names.index(_CLASS_NAME.value) if _CLASS_NAME.value else None
+    cli.import_tensorflow()
+    from alexnet_tf.evaluation import grad_cam, image_arguments, view_pictures
+
+    paths = list(image_arguments.expand(arguments, sys.stdin))
+    model, run_config, _ = runs.load_model(run, _CHECKPOINT.value, "float32")
+    folder, used, unreadable = pathlib.Path(_OUTPUT.value or run.path / "pictures").expanduser(), set(), 0
+    for path in paths:
+        try:
+            image = image_arguments.read_crop(path, run_config.image_size, run_config.train.recipe.resize)
+        except image_arguments.UnreadableImage as error:
+            unreadable += 1
+            cli.show(f"{path}: not read: {error}")
+            continue
+        view = grad_cam.look(model, run_config.architecture, image, class_index)
+        stem, number = f"visualize-{pathlib.Path(path).stem}", 2
+        name = stem
+        while name in used:  # Images of one name from several folders.
+            name, number = f"{stem}-{number}", number + 1
+        used.add(name)
+        output = folder / f"{name}.png"
+        view_pictures.draw(view, image, class_names, os.path.basename(path), str(output))
+        best = int(view.probabilities.argmax())
+        cli.show(f"{output}: {class_names[best]}, {view.probabilities[best]:.4f}")
+    return 1 if unreadable == len(paths) else 0

@@ -1,0 +1,83 @@
+"""Images as a person names them: files, folders, globs, and a list of paths on standard input."""
+
+import glob
+import os
+import pathlib
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from alexnet_tf import errors
+from alexnet_tf.data import folder_scan, input_pipeline, other_formats, preprocessing, reading
+
+
+class UnreadableImage(ValueError):
+    """An image cannot be read; the message says why."""
+
+
+def expand(arguments: Sequence[str], lines: Iterable[str]) -> Iterator[str]:
+    """Yields the files that arguments name; a file that does not exist is yielded too, to be reported when it is read.
+
+    Args:
+        arguments: A file; a folder, whose images at any depth are meant; a glob such as `photos/**/*.jpg`; or `-` for
+            a path on each of `lines`.
+        lines: Usually standard input, which is read as the paths are asked for.
+
+    Raises:
+        UserError: If a folder has no images, a glob matches nothing, or a folder cannot be read.
+    """
+    for argument in arguments:
+        path = os.path.expanduser(argument)
+        if argument == "-":
+            yield from (line.rstrip("\r\n") for line in lines if line.strip())
+        elif os.path.isdir(path):
+            yield from _images_in(path)
+        elif not os.path.lexists(path) and glob.has_magic(path):
+            files = sorted(each for each in glob.iglob(path, recursive=True) if not os.path.isdir(each))
+            if not files:
+                raise errors.UserError(f"{argument} matches no file.")
+            yield from files
+        else:
+            yield path
+
+
+def _images_in(folder: str) -> list[str]:
+    try:
+        files = folder_scan.images_in(folder)
+    except OSError as error:
+        raise errors.UserError(f"{folder} cannot be read: {error.strerror}.") from error
+    if not files:
+        raise errors.UserError(f"{folder} has no images. There: {folder_scan.listing(folder)}.")
+    return files
+
+
+def read(path: str | os.PathLike[str]) -> bytes:
+    """Returns an encoded image as JPEG or PNG; other formats that are known are converted.
+
+    Raises:
+        UnreadableImage: If the file cannot be read, or holds a damaged image of such a format.
+    """
+    try:
+        return other_formats.as_readable(reading.read_file(str(pathlib.Path(path).expanduser())))
+    except OSError as error:
+        raise UnreadableImage(error.strerror) from error
+    except other_formats.UnreadableImage as error:
+        raise UnreadableImage(str(error)) from error
+
+
+def read_crop(path: str | os.PathLike[str], image_size: int, resize: str) -> np.ndarray:
+    """Returns the central crop that a network judges an image by, uint8 [image_size, image_size, 3].
+
+    Args:
+        path: The image's file.
+        image_size: Side of the crop in pixels.
+        resize: As in `preprocessing.square`.
+
+    Raises:
+        UnreadableImage: If it cannot be read.
+    """
+    image_bytes = read(path)
+    if reason := preprocessing.why_unreadable(image_bytes):
+        raise UnreadableImage(reason)
+    return input_pipeline.evaluation_crops(tf.constant(image_bytes), image_size, resize)[0].numpy()

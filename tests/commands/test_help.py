@@ -1,0 +1,38 @@
+"""What `--help` of every command shows: examples that the program takes, and the next command."""
+
+import ast
+import pkgutil
+import re
+import shlex
+
+import pytest
+
+from alexnet_tf import cli, commands
+from tests.helpers.commands import ROOT
+
+NAMES = [module.name for module in pkgutil.iter_modules(commands.__path__)]
+
+
+def help_of(name):
+    return ast.get_docstring(ast.parse((ROOT / "alexnet_tf" / "commands" / f"{name}.py").read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_shows_an_example_of_the_command_itself(name):
+    assert re.search(rf"^    python -m alexnet_tf {name}\b", help_of(name), re.M)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_line_in_the_help_is_taken(name):
+    lines = re.findall(r"python -m alexnet_tf (\w+)([^\n]*?)(?:\s{3,}|\s\||: asks|[;)]|$)", help_of(name), re.M)
+    assert lines
+    for command, rest in lines:
+        words = shlex.split(re.sub(r"[\[\]]|\.$", "", rest.split(" asks it")[0]))
+        cli.parse_command(command, words)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_names_the_next_command(name):
+    following = help_of(name).partition("Next:")[2]
+    named = re.search(r"python -m alexnet_tf (\w+)", following)
+    assert named and named[1] in NAMES
