@@ -84,6 +84,16 @@ def read(
     return arrays, state
 
 
+def read_arrays(path: str | pathlib.Path) -> dict[str, np.ndarray]:
+    """Returns all arrays of any .npz file, each read to its end and so verified by the archive's CRC-32.
+
+    Raises:
+        Exception: If the file is damaged; its structure is parsed before a checksum is met, which can raise anything.
+    """
+    with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+        return _read_members(archive, lambda name: True)
+
+
 def num_bytes(shapes_and_dtypes: typing.Iterable[tuple[tuple[int, ...], str]]) -> int:
     """Returns about how large the checkpoint of such arrays is, in bytes."""
     return sum(int(np.prod(shape)) * np.dtype(dtype).itemsize + 1000 for shape, dtype in shapes_and_dtypes)

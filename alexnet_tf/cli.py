@@ -208,10 +208,11 @@ def _interrupts_end_at_once(screen: TextIO) -> Iterator[None]:
 
 def _check_local_paths(arguments: Sequence[str]) -> None:
     """Refuses `gs://`, `s3://` and the like in any flag or argument but the address of a server."""
-    for flag in flags.FLAGS.flags_by_module_dict().values():
-        for defined in flag:
-            if isinstance(defined.value, str) and defined.name != "server":
-                errors.check_local_path(defined.value, f"--{defined.name}=")
+    for of_module in flags.FLAGS.flags_by_module_dict().values():
+        for flag in of_module:
+            values = flag.value if isinstance(flag.value, list) else [flag.value]
+            for value in values if flag.name != "server" else ():
+                errors.check_local_path(value, f"--{flag.name}=")
     for each in arguments:
         errors.check_local_path(each, "")
 

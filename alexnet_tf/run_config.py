@@ -5,6 +5,7 @@ written it; a field that an older file lacks takes its default, which is what al
 """
 
 import dataclasses
+import math
 import typing
 from collections.abc import Iterator
 
@@ -12,6 +13,8 @@ from alexnet_tf import architectures, errors, recipes
 
 # What config.json says in place of a mean colour where the mean is an image; also the name of its file.
 MEAN_IMAGE = "mean_image.npy"
+
+PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,21 +169,29 @@ class RunConfig:
         Raises:
             UserError: Says what is wrong.
         """
-        source_mean = self.source.mean if self.source else self.mean
+        recipe, chosen = self.train.recipe, {
+            "architecture": (self.train.architecture, architectures.ARCHITECTURES),
+            "initialization": (self.train.initialization, architectures.INITIALIZATION_NAMES),
+            "precision": (self.train.precision, PRECISIONS),
+            "recipe.schedule": (self.train.recipe.schedule, ("plateau", "steps", "cosine")),
+            "recipe.crop": (self.train.recipe.crop, ("window", "random_resized")),
+            "recipe.resize": (self.train.recipe.resize, ("paper", "caffe")),
+            "data.split_rule": (self.data.split_rule, ("file_name", "class_and_path")),
+        }
+        for name, (value, known) in chosen.items():
+            if value not in known:
+                raise errors.UserError(f"{name} is {value!r}, which is not known. Known: {', '.join(known)}.")
         problems = {
-            f"architecture is {self.train.architecture!r}, which is not known.":
-                self.train.architecture not in architectures.ARCHITECTURES,
-            f"initialization is {self.train.initialization!r}, which is not known.":
-                self.train.initialization not in architectures.INITIALIZATION_NAMES,
             "data.classes is empty.": not self.data.classes,
             f"image_size is {self.image_size}, which is not usable.": not 1 <= self.image_size <= 10_000,
-            f"mean must be three numbers or {MEAN_IMAGE!r}.":
-                any(mean != MEAN_IMAGE and (isinstance(mean, str) or len(mean) != 3)
-                for mean in (self.mean, source_mean)),
-            "scale must be three numbers.": self.scale is not None and len(self.scale) != 3,
+            f"mean must be three finite numbers or {MEAN_IMAGE!r}.": not all(
+                mean == MEAN_IMAGE or _are_three_numbers(mean)
+                for mean in (self.mean, self.source.mean if self.source else self.mean)),
+            "scale must be three finite numbers.": self.scale is not None and not _are_three_numbers(self.scale),
             "colour_pca must be three standard deviations and three vectors of three numbers.":
-                self.colour_pca is not None and [len(self.colour_pca.stdevs),
-                *map(len, self.colour_pca.vectors)] != [3] * 4,
+                self.colour_pca is not None and (len(self.colour_pca.vectors) != 3 or not all(
+                    map(_are_three_numbers, (self.colour_pca.stdevs, *self.colour_pca.vectors)))),
+            "recipe.batch_size and recipe.epochs must be positive.": min(recipe.batch_size, recipe.epochs) < 1,
         }
         for problem, is_there in problems.items():
             if is_there:
@@ -204,6 +215,10 @@ class RunConfig:
             return run_config
         except RecursionError as error:
             raise errors.UserError("it is nested too deep.") from error
+
+
+def _are_three_numbers(values: tuple[float, ...] | str) -> bool:
+    return not isinstance(values, str) and len(values) == 3 and all(map(math.isfinite, values))
 
 
 # The fields of `RunConfig` that config.json holds beside those of `TrainConfig`.
@@ -256,6 +271,17 @@ def _typed(kind: typing.Any, value: typing.Any, name: str) -> typing.Any:
         return value
     text = repr(value)
     raise errors.UserError(f"{name} is {text if len(text) < 60 else text[:57] + '...'}, which is not usable.")
+
+
+def class_names_in(text: str) -> list[str]:
+    """Returns the class names of a text with one on each line, also as editors leave it: BOM, CRLF, empty last lines.
+
+    Only line feeds separate names, so that a name may hold any other separator of Unicode.
+    """
+    names = [line.removesuffix("\r") for line in text.removeprefix("\ufeff").split("\n")]
+    while names and not names[-1].strip():
+        names.pop()
+    return names
 
 
 def differences(before: object, now: object, name: str = "") -> Iterator[str]:

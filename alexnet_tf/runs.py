@@ -160,7 +160,7 @@ class RunDirectory:
 
     def write_mean_image(self, mean_image: np.ndarray) -> None:
         """Writes what the first layer subtracts, float32 [size, size, 3]."""
-        atomic_files.atomic_write(self.path / MEAN_IMAGE, lambda file: np.save(file, mean_image))
+        atomic_files.write_array(self.path / MEAN_IMAGE, mean_image)
 
     def read_mean(self, run_config: RunConfig) -> np.ndarray | tuple[float, ...]:
         """Returns what the first layer subtracts: the mean colour of config.json, or the mean image beside it.
@@ -172,7 +172,7 @@ class RunDirectory:
             return run_config.mean
         size = run_config.image_size
         try:
-            mean = np.load(self.path / MEAN_IMAGE)
+            mean = atomic_files.read_array(self.path / MEAN_IMAGE)
             if mean.shape != (size, size, 3) or not np.isfinite(mean).all():
                 raise ValueError(f"it should be finite numbers of shape {(size, size, 3)}")
             return mean
@@ -187,7 +187,7 @@ class RunDirectory:
         """
         path, run_config = self.path / CLASSES, self.read_config()
         try:
-            names = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")[:-1]
+            names = run_configs.class_names_in(path.read_bytes().decode("utf-8", "surrogateescape"))
         except OSError as error:
             raise errors.RunError(f"{path} cannot be read: {error.strerror}.") from error
         if run_config and len(names) != len(run_config.data.classes):

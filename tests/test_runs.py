@@ -151,6 +151,76 @@ def test_write_config_round_trip_with_odd_class_names(run):
     assert run.read_config() == config
 
 
+def test_read_mean_is_the_image_that_was_written_or_an_error(run):
+    config = RunConfig(TrainConfig(), RunData(("a", "b")), 9, "mean_image.npy")
+    mean, rng = np.random.default_rng(0).uniform(0, 255, (9, 9, 3)).astype("float32"), np.random.default_rng(1)
+    run.path.mkdir()
+    np.save(run.path / "mean_image.npy", mean)  # As older versions wrote it.
+    np.testing.assert_array_equal(run.read_mean(config), mean)
+    run.write_mean_image(mean)
+    np.testing.assert_array_equal(run.read_mean(config), mean)
+    np.testing.assert_array_equal(np.load(run.path / "mean_image.npy"), mean)
+    content = (run.path / "mean_image.npy").read_bytes()
+    for _ in range(500):
+        damaged = bytearray(content)
+        damaged[rng.integers(len(content))] ^= int(rng.integers(1, 256))
+        (run.path / "mean_image.npy").write_bytes(damaged)
+        with pytest.raises(errors.RunError, match="mean_image.npy cannot be read"):
+            run.read_mean(config)
+
+
+@pytest.mark.parametrize("edit", [
+    lambda text: text, lambda text: "\ufeff" + text, lambda text: text.replace("\n", "\r\n"),
+    lambda text: text + "\n\r\n  \n", lambda text: text.removesuffix("\n")],
+    ids=["as written", "BOM", "CRLF", "empty last lines", "no last line feed"])
+def test_class_names_are_read_as_editors_leave_them(run, edit):
+    names = ["tabby, cat", "two\u2028halves", "na\u00efve \u72ac"]
+    run.write_config(RunConfig(TrainConfig(), RunData(tuple(names)), 227, (1.0, 2.0, 3.0)), names)
+    path = run.path / "classes.txt"
+    path.write_bytes(edit(path.read_text(encoding="utf-8")).encode())
+    assert run.class_names() == names
+
+
+@pytest.mark.parametrize("edit", [lambda names: names[:-1], lambda names: [*names, "d"], lambda names: []])
+def test_class_names_of_another_number_name_the_file(run, edit):
+    names = ["a", "b", "c"]
+    run.write_config(RunConfig(TrainConfig(), RunData(tuple(names)), 227, (1.0, 2.0, 3.0)), edit(names))
+    with pytest.raises(errors.RunError, match=r"classes.txt has \d lines, but the run has 3 classes"):
+        run.class_names()
+
+
+# Every field of config.json replaced by what it cannot be; and a file that is no config at all.
+NAN = float("nan")
+HOSTILE = [
+    [], 7, None, "text", {}, {"data": None}, {"data": []}, {"data": {}}, {"data": {"classes": 3}},
+    {"data": {"classes": []}}, {"data": {"classes": ["a", 1]}}, {"architecture": "alexnet9"}, {"architecture": 1},
+    {"architecture": ["paper"]}, {"image_size": 0}, {"image_size": 1e300}, {"image_size": "227"}, {"image_size": 2**62},
+    {"mean": [1, 2]}, {"mean": "/etc/passwd"}, {"mean": "../mean_image.npy"}, {"mean": None}, {"scale": [1]},
+    {"recipe": 3}, {"recipe": {"batch_size": "x"}}, {"initialization": "os.system"}, {"colour_pca": {"stdevs": [1]}},
+    {"source": {"path": 3}}, {"imported": []}, {"freeze": "conv1"}, {"precision": "float128"}, {"mean": [1, 2, NAN]},
+    {"scale": [1, 2, NAN]}, {"recipe": {"resize": "x"}}, {"recipe": {"crop": "x"}}, {"recipe": {"schedule": "x"}},
+    {"recipe": {"batch_size": 0}}, {"recipe": {"epochs": -1}}, {"data": {"classes": ["a"], "split_rule": "x"}},
+    {"colour_pca": {"stdevs": [1.0] * 3, "vectors": []}}]
+
+
+@pytest.mark.parametrize("change", HOSTILE, ids=lambda change: json.dumps(change)[:40])
+def test_read_config_that_is_hostile_names_the_file_and_what_is_wrong(run, change):
+    content = RunConfig(TrainConfig(), RunData(("a", "b")), 227, (1.0, 2.0, 3.0)).to_json()
+    run.path.mkdir()
+    (run.path / "config.json").write_text(
+        json.dumps(content | change if isinstance(change, dict) and change else change))
+    with pytest.raises(errors.RunError, match=r"config\.json cannot be read: .+"):
+        run.read_config()
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"data":' * 100_000, '{"a": 1' + "0" * 5000 + "}", "NaN", "\udcff"])
+def test_read_config_of_odd_text_names_the_file(run, text):
+    run.path.mkdir()
+    (run.path / "config.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(errors.RunError, match=r"config\.json cannot be read: .+"):
+        run.read_config()
+
+
 def test_read_config_that_is_damaged_names_the_file(run):
     run.path.mkdir()
     (run.path / "config.json").write_text('{"architecture": ')

@@ -13,6 +13,7 @@
     reading           reads blocks of examples, in parallel where the storage is slow
     synthetic         makes the demo's images
     image_headers     size, EXIF orientation, scans and end of an encoded image
+    png_depth         16-bit PNG images whose upper bits are unused
     preprocessing     decode, crop, resize: one image
     augmentations     random crops and what is done to them
     other_formats     WebP, BMP, TIFF, GIF, HEIC

@@ -21,6 +21,7 @@ from alexnet_tf.data import (
     imagenet_tars,
     label_files,
     pixel_files,
+    png_depth,
     synthetic,
     tfds_datasets,
     tfrecords,
@@ -81,9 +82,11 @@ def find_dataset(
         if not directory.is_dir():
             what = "is a file, not a directory" if directory.exists() else "does not exist"
             raise errors.DataError(f"--data_dir={data_dir} {what}.\n" + _what_is_expected(directory, dataset))
-        return _look_into(directory, chosen)
+        data = _look_into(directory, chosen)
     except OSError as error:
         raise errors.DataError(f"{error.filename} cannot be read: {error.strerror}.") from error
+    first = next(iter(data.splits.values()))
+    return dataclasses.replace(data, notes=(*data.notes, *png_depth.note_of(first, str(directory))))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,14 +119,14 @@ def _look_into(directory: pathlib.Path, chosen: _Options) -> datasets.DataSet:
         if imagenet_tars.are_in(directory):
             class_names, splits, notes = imagenet_tars.read(directory)
             return datasets.DataSet("imagenet2012", str(directory), class_names, splits, "validation", notes)
-        if (data := imagenet_folders.find(directory)) is not None:
+        if (data := imagenet_folders.find(directory, for_prepare=chosen.for_prepare)) is not None:
             return data
     if chosen.dataset or prepared:
         return _open_tfds(directory, chosen, prepared)
     if (data := pixel_files.find(directory)) is not None:
         return data
     if _fields_of(label_files.LabelOptions, chosen.options) or label_files.find_labels(directory):
-        return label_files.read(directory, chosen.labels)
+        return label_files.read(directory, chosen.labels, for_prepare=chosen.for_prepare)
     return class_folders.find(
         directory, _what_is_expected(directory, None), is_whole=chosen.is_whole, for_prepare=chosen.for_prepare,
         split_rule=chosen.split_rule)

@@ -123,13 +123,10 @@ def _images_of(folder: str) -> tuple[list[str], list[str], list[str]]:
     convertible: list[str] = []
     others: list[str] = []
     for entry in _walk(folder):
-        ending = os.path.splitext(entry.name)[1].lower()
         if not _may_be_image(entry):
             others.append(entry.path)
-        elif ending in IMAGE_ENDINGS:
-            images.append(entry.path)
         else:
-            {"image": images, "convertible": convertible}.get(_kind(entry.path), others).append(entry.path)
+            {"image": images, "convertible": convertible}.get(kind_of(entry.path), others).append(entry.path)
     return images, convertible, others
 
 
@@ -163,8 +160,10 @@ def _may_be_image(entry: os.DirEntry[str]) -> bool:
     return os.path.isfile(entry.path) or not os.path.exists(entry.path)
 
 
-def _kind(path: str) -> str:
-    """Returns "image" for a JPEG or PNG file, "convertible" for another format that is known, else ""."""
+def kind_of(path: str) -> str:
+    """Returns "image" for a JPEG or PNG file, by ending or by content, "convertible" for other known formats, or ""."""
+    if os.path.splitext(path)[1].lower() in IMAGE_ENDINGS:
+        return "image"
     try:
         descriptor = reading.open_regular(path)
     except OSError:

@@ -5,13 +5,14 @@ label's is called so, or is the only other one. Which split an image belongs to 
 (`train.csv`, `val.csv`), by a column `split`, or else by a hash.
 """
 
+import collections
 import csv
 import dataclasses
 import json
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -71,15 +72,19 @@ def find_labels(directory: pathlib.Path) -> pathlib.Path | None:
 
 def _has_images(folder: pathlib.Path) -> bool:
     return folder.is_dir() and any(
-        os.path.splitext(entry.name)[1].lower() in folder_scan.IMAGE_ENDINGS for entry in list(os.scandir(folder)))
+        entry.is_file() and not entry.name.startswith(".") and folder_scan.kind_of(entry.path)
+        for entry in list(os.scandir(folder)))
 
 
-def read(directory: pathlib.Path, options: LabelOptions = LabelOptions()) -> datasets.DataSet:  # noqa: B008
+def read(
+    directory: pathlib.Path, options: LabelOptions = LabelOptions(), *, for_prepare: bool = False  # noqa: B008
+) -> datasets.DataSet:
     """Reads a data set whose labels are in a file.
 
     Args:
         directory: Where the images are, at any depth.
         options: Which file and columns.
+        for_prepare: Whether formats that only `prepare` reads are images too.
 
     Raises:
         DataError: If the file or its columns cannot be understood, or images are missing.
@@ -101,6 +106,9 @@ def read(directory: pathlib.Path, options: LabelOptions = LabelOptions()) -> dat
         raise errors.DataError(f"{path} must name at least two classes; got {names}.")
     for name in names:
         folder_scan.check_class_name(name, str(path))
+    if not for_prepare:
+        others = collections.Counter(name for (path, name), _ in examples if path in images.convertible)
+        folder_scan.check_formats([folder_scan.FolderScan(other_formats=dict(others))], directory)
     unknown = sorted({name for (_, name), _ in examples} - set(names))
     if unknown:
         raise errors.DataError(f"{path}: classes without a training image: {datasets.abbreviate(unknown)}.")
@@ -248,8 +256,11 @@ class _ImageIndex:
 
     def __init__(self, directory: pathlib.Path) -> None:
         self.notes: list[str] = []
+        self.convertible: set[str] = set()
         self._paths: dict[str, str | None] = {}
-        for path in _images(directory):
+        for path, kind in _images(directory):
+            if kind == "convertible":
+                self.convertible.add(path)
             relative = os.path.relpath(path, directory)
             for name in {relative, os.path.splitext(relative)[0], os.path.basename(relative),
                          os.path.splitext(os.path.basename(relative))[0]}:
@@ -267,12 +278,14 @@ class _ImageIndex:
         return int(np.argmax(counts)) if any(counts) else None
 
 
-def _images(directory: pathlib.Path) -> Iterable[str]:
+def _images(directory: pathlib.Path) -> Iterator[tuple[str, str]]:
+    """Yields (path, kind as in `folder_scan.kind_of`) of the images at any depth."""
     for folder, folders, names in os.walk(directory):
         folders[:] = sorted(name for name in folders if not folder_scan.is_junk(name))
         for name in sorted(names):
-            if os.path.splitext(name)[1].lower() in folder_scan.IMAGE_ENDINGS and not name.startswith("."):
-                yield os.path.join(folder, name)
+            path = os.path.join(folder, name)
+            if not name.startswith(".") and (kind := folder_scan.kind_of(path)):
+                yield path, kind
 
 
 def _class_order(examples: Sequence[tuple[tuple[str, str], str]]) -> Callable[[str], tuple[int, str]]:

@@ -63,6 +63,7 @@ def prepare(
     Raises:
         datasets.DataError: If an image cannot be read, or the directory holds something else or cannot be written.
     """
+    errors.check_local_path(output_dir, "output_dir=")
     output = pathlib.Path(output_dir).expanduser().resolve()
     job = {"source": data.directory, "fingerprint": data.fingerprint(), "resize": resize, "quality": quality,
            "images": {name: len(split) for name, split in data.splits.items()}, "split_rule": data.split_rule}

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import json
 import pathlib
+import shlex
 import typing
 from collections.abc import Mapping
 
@@ -68,8 +69,8 @@ def open_dataset(builder: typing.Any, keys: TfdsKeys = TfdsKeys()) -> datasets.D
     else:
         class_names, splits = _with_found_classes(splits)
     validation = next((name for name in class_folders.VALIDATION_NAMES if name in splits), None)
+    others = [name for name in splits if name != "train"]
     if validation is None:
-        others = [name for name in splits if name != "train"]
         splits["train"], splits["validation"] = tfrecords.hold_out(splits["train"])
         validation = "validation"
         notes.append("Only a train split is there: every tenth example is held out." if not others else
@@ -156,11 +157,12 @@ def read_split(builder: typing.Any, split: str, image_key: str, label_key: str) 
     """Finds the records of a split; reads their headers only."""
     info = builder.info
     if info.file_format.value != "tfrecord":
+        converted = f"{builder.data_dir}-tfrecord"
         raise errors.DataError(
             f"{builder.data_dir} is stored as {info.file_format.value}; TFRecord files are read. Convert it:\n"
-            f"  tfds convert_format --dataset_version_dir={builder.data_dir} --out_file_format=tfrecord "
-            f"--out_dir={builder.data_dir}-tfrecord/{builder.name}/{info.version}\n"
-            f"and give --data_dir={builder.data_dir}-tfrecord.")
+            f"  tfds convert_format --dataset_version_dir={shlex.quote(str(builder.data_dir))} "
+            f"--out_file_format=tfrecord --out_dir={shlex.quote(f'{converted}/{info.full_name}')}\n"
+            f"and give --data_dir={shlex.quote(converted)}")
     files = tuple(str(path) for path in info.splits[split].filepaths)
     lengths_of_shards = info.splits[split].shard_lengths
     with concurrent.futures.ThreadPoolExecutor(16) as pool:

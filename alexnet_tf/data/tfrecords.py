@@ -11,14 +11,13 @@ import json
 import os
 import pathlib
 import struct
-import zipfile
 from collections.abc import Callable
 
 import google_crc32c
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import errors
+from alexnet_tf import architectures, checkpoints, errors
 from alexnet_tf.data import image_headers, reading
 
 # What `prepare` adds to TFDS's files: what was done, for a person and for us; and where each image lies.
@@ -220,24 +219,37 @@ def read_prepared(directory: pathlib.Path) -> tuple[dict, dict[str, Records], St
         missing = {"name", "source", "resize", "classes", "validation", "splits", "statistics"} - set(preparation)
         if missing:
             raise ValueError(f"it lacks {', '.join(sorted(missing))}")
-        with open(directory / INDEX, "rb") as file, np.load(file) as index:  # np.load alone leaves a damaged one open.
-            arrays = dict(index)
+        arrays = checkpoints.read_arrays(directory / INDEX)
         splits = {
             name: _prepared_split(directory, name, split, arrays) for name, split in preparation["splits"].items()
         }
-        statistics = Statistics(
-            mean_image=arrays["mean_image"],
-            **{field: preparation["statistics"][field] for field in ("mean_pixel", "pca_stdevs", "pca_vectors")})
+        statistics = _statistics(arrays["mean_image"], preparation["statistics"])
     except errors.DataError:
         raise
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # Of a damaged archive, zipfile and NumPy raise a dozen kinds.
         raise errors.DataError(
             f"{directory / PREPARATION} or {INDEX} beside it is damaged ({error}). Prepare the data set again, into an "
             "empty directory.") from error
     return preparation, splits, statistics
 
 
+def _statistics(mean_image: np.ndarray, measured: dict) -> Statistics:
+    """Returns the statistics, once they are what they should be: the mean colour is that of the mean image."""
+    size = architectures.SQUARE_SIZE
+    shapes = {"mean_pixel": (3,), "pca_stdevs": (3,), "pca_vectors": (3, 3)}
+    for name, shape in shapes.items():
+        values = np.array(measured[name], "float64")
+        if values.shape != shape or not np.isfinite(values).all():
+            raise ValueError(f"{name} should be finite numbers of shape {shape}")
+    if mean_image.shape != (size, size, 3) or not np.allclose(
+            mean_image.mean(axis=(0, 1), dtype="float64"), measured["mean_pixel"], rtol=0, atol=0.01):
+        raise ValueError("the mean image and the mean colour differ")
+    return Statistics(mean_image=mean_image, **{name: measured[name] for name in shapes})
+
+
 def _prepared_split(directory: pathlib.Path, name: str, split: dict, arrays: dict[str, np.ndarray]) -> Records:
+    if any(os.path.basename(file) != file for file in split["files"]):
+        raise ValueError(f"the files of {name} should be names without a folder")
     paths = tuple(str(directory / file) for file in split["files"])
     for path, size in zip(paths, split["sizes"], strict=True):
         found = os.path.getsize(path) if os.path.isfile(path) else None
@@ -249,6 +261,8 @@ def _prepared_split(directory: pathlib.Path, name: str, split: dict, arrays: dic
     checksums = arrays.get(f"{name}/checksums")  # Sets that older versions prepared have none.
     if {len(field) for field in fields.values()} != {split["images"]}:
         raise ValueError(f"{name} has {split['images']} images and {images} places")
+    if images and not 0 <= fields["file_of"].min() <= fields["file_of"].max() < len(paths):
+        raise ValueError(f"{name} has images in files that are not listed")
     if checksums is not None and len(checksums) != images:
         raise ValueError(f"{name} has {images} places and {len(checksums)} checksums")
     return Records(

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from alexnet_tf import architectures, atomic_files, errors, runs
-from alexnet_tf.run_config import MEAN_IMAGE, ImportedFile, RunConfig, RunData, TrainConfig
+from alexnet_tf.run_config import MEAN_IMAGE, ImportedFile, RunConfig, RunData, TrainConfig, class_names_in
 from alexnet_tf.weights import caffemodel, containers, formats, layouts, pickled_arrays
 
 _CLASSES = pathlib.Path(__file__).parents[1] / "imagenet_classes.txt"
@@ -70,7 +70,7 @@ def read_mean(mean: str, image_size: int) -> list[float] | np.ndarray:
 
 def _read_lines(path) -> list[str]:
     try:
-        return containers.read_bytes(path).decode("utf-8").splitlines()
+        return class_names_in(containers.read_bytes(path).decode("utf-8"))
     except UnicodeDecodeError as error:
         raise containers.WeightFileError(f"--classes={path} is no text.") from error
 

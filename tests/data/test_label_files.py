@@ -3,6 +3,7 @@
 import json
 import pathlib
 
+import PIL.Image
 import pytest
 
 from alexnet_tf import errors, run_config
@@ -125,6 +126,17 @@ def test_columns_that_are_asked_for(tmp_path):
 def test_what_cannot_be_understood_is_an_error(tmp_path, text, options, message):
     with pytest.raises(errors.DataError, match=message):
         discovery.find_dataset(make(tmp_path, text), options=options)
+
+
+def test_images_are_known_by_their_content_and_other_formats_are_for_prepare(tmp_path):
+    make(tmp_path, FORMS["ids without ending"], images=())
+    for number, image in enumerate(CLASS_OF):
+        kind = "webp" if number == 7 else "png"
+        PIL.Image.new("RGB", (8, 8)).save(tmp_path / image, kind)  # Without an ending.
+    with pytest.raises(errors.DataError, match="(?s)1 of dog.*prepare --data_dir=") as caught:
+        discovery.find_dataset(str(tmp_path))
+    assert "WebP" in str(caught.value)
+    assert found(discovery.find_dataset(str(tmp_path), for_prepare=True)) == CLASS_OF
 
 
 def test_a_few_missing_images_are_noted(tmp_path):

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import pickle
+import re
 import shutil
 import time
 
@@ -264,6 +265,44 @@ def test_read_prepared_with_a_damaged_index(prepared, damage):
         path.write_bytes(damage[1](path.read_bytes()))
     text = error_of(prepared)
     assert "index.npz" in text and str(prepared) in text and "Prepare the data set again" in text
+
+
+def test_read_prepared_uses_the_index_as_it_was_written_or_not_at_all(prepared):
+    path, rng = prepared / "index.npz", np.random.default_rng(0)
+    content, expected = path.read_bytes(), tfrecords.read_prepared(prepared)
+    headers = [match.start() for match in re.finditer(b"PK|NUMPY", content)]
+    refused = 0
+    for number in range(150):
+        damaged = bytearray(content)
+        # Half of the damage is where the archive and the arrays are described.
+        place = int(rng.integers(len(content)) if number % 2 else rng.choice(headers) + rng.integers(120))
+        damaged[min(place, len(content) - 1)] ^= int(rng.integers(1, 256))
+        path.write_bytes(damaged)
+        try:
+            _, splits, statistics = tfrecords.read_prepared(prepared)
+        except errors.DataError:
+            refused += 1
+            continue
+        np.testing.assert_array_equal(statistics.mean_image, expected[2].mean_image)
+        for name, split in splits.items():
+            for field in ("file_of", "offsets", "lengths", "labels", "checksums"):
+                np.testing.assert_array_equal(getattr(split, field), getattr(expected[1][name], field))
+    assert refused > 100
+
+
+def test_read_prepared_with_a_mean_colour_that_is_not_the_mean_images_is_an_error(prepared):
+    preparation = json.loads((prepared / "preparation.json").read_text(encoding="utf-8"))
+    preparation["statistics"]["mean_pixel"][1] += 1
+    (prepared / "preparation.json").write_text(json.dumps(preparation), encoding="utf-8")
+    assert "the mean image and the mean colour differ" in error_of(prepared)
+
+
+@pytest.mark.parametrize("file", ["/etc/passwd", "../copy/x", ".."])
+def test_read_prepared_reads_no_files_of_other_folders(prepared, file):
+    preparation = json.loads((prepared / "preparation.json").read_text(encoding="utf-8"))
+    preparation["splits"]["val"]["files"][0] = file
+    (prepared / "preparation.json").write_text(json.dumps(preparation), encoding="utf-8")
+    assert "Prepare the data set again" in error_of(prepared)
 
 
 def npy(array):

@@ -1,5 +1,6 @@
 """Tests of `saved_model`: by the loader that TF Serving uses, in a process without Python TensorFlow."""
 
+import io
 import os
 import pathlib
 import pickle
@@ -12,11 +13,14 @@ import zlib
 
 import keras
 import numpy as np
+import PIL.Image
+import PIL.ImageOps
 import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from alexnet_tf import alexnet, architectures, errors, runs
+from alexnet_tf.evaluation import metrics
 from alexnet_tf.exporting import saved_model, signatures
 from tests.helpers.networks import SMALL
 from tests.helpers.saved_models import (
@@ -66,12 +70,38 @@ def declare_jpeg(width, height):
     return bytes(data)
 
 
+def rotated(orientation):
+    """A photograph as a telephone stores it: its pixels, and an EXIF orientation that says how it was held."""
+    exif, file = PIL.Image.Exif(), io.BytesIO()
+    exif[ORIENTATION] = orientation
+    PIL.Image.open(io.BytesIO(picture(orientation))).save(file, "jpeg", exif=exif, quality=95)
+    return file.getvalue()
+
+
+def upright(image_bytes):
+    """The pixels of an image as Pillow turns them upright, without loss and without EXIF."""
+    file = io.BytesIO()
+    PIL.ImageOps.exif_transpose(PIL.Image.open(io.BytesIO(image_bytes))).save(file, "png", exif=b"")
+    return file.getvalue()
+
+
+def with_scans(count):
+    """A progressive JPEG whose last scan comes again and again: each costs the decoder a pass over the image."""
+    file = io.BytesIO()
+    PIL.Image.open(io.BytesIO(picture(0))).save(file, "jpeg", progressive=True)
+    image_bytes = file.getvalue()
+    last = image_bytes.rindex(b"\xff\xda")
+    return image_bytes[:-2] + image_bytes[last:-2] * (count - image_bytes.count(b"\xff\xda")) + image_bytes[-2:]
+
+
 def example(**features):
     return tf.train.Example(features=tf.train.Features(feature={
         name.replace("__", "/"): tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
         for name, value in features.items()})).SerializeToString()
 
 
+ORIENTATION = 0x0112
+ROTATED = [rotated(orientation) for orientation in range(1, 9)]
 IMAGES = np.random.default_rng(0).uniform(0, 255, (3, 67, 67, 3)).astype("float32")
 
 
@@ -158,6 +188,15 @@ def test_images_and_features_equal_the_keras_model(served, name):
     np.testing.assert_allclose(fc7, expected, rtol=0, atol=1e-4)
 
 
+def test_photographs_are_turned_upright_as_their_exif_orientation_says(served):
+    (classes, scores), (expected_classes, expected) = (served[2]["small", name][0] for name in ("rotated", "upright"))
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(classes, expected_classes)
+    crops = [np.asarray(PIL.Image.open(io.BytesIO(each)).resize((256, 256)))[94:161, 94:161] for each in ROTATED]
+    as_stored = np.exp(metrics.make_predictor(served[0]["small"])(np.array(crops)[:, None]).numpy())
+    assert (abs(-np.sort(-as_stored, axis=-1) - scores).max(axis=-1)[1:] > 1e-3).all()  # Turning matters.
+
+
 def test_a_batch_of_one_and_tf_examples_give_the_same(served):
     answers = served[2]
     np.testing.assert_allclose(answers["small", "one"][0][1], answers["small", "bytes"][0][1][:1], rtol=0, atol=1e-6)
@@ -170,7 +209,7 @@ def test_a_batch_of_one_and_tf_examples_give_the_same(served):
 @pytest.mark.parametrize(("name", "message"), [
     ("not an image", "neither a JPEG nor a PNG image"), ("none", "neither a JPEG nor a PNG image"),
     ("broken", "jpeg"), ("no example", "image/encoded"), ("huge", "the header declares"),
-    ("huge jpeg", "the header declares"),
+    ("huge jpeg", "the header declares"), ("many scans", "the JPEG has] [1000] [scans; at most 32 are read"),
     ("too high", "must have the shape [n, 67, 67, 3], n at least 1; got] [2 70 67 3]"),
     ("grey", "must have the shape [n, 67, 67, 3], n at least 1; got] [3 67 67 1]"),
     ("too small", "must have the shape [n, 67, 67, 3], n at least 1; got] [1 60 60 3]"),

@@ -25,6 +25,14 @@ def write_folders(root, classes, paint=None, **counts):
     return root
 
 
+def images_of_greys(directory, greys):
+    """Writes a PNG file of 8 x 9 pixels for each grey level; returns their paths."""
+    paths = [directory / f"{number}.png" for number in range(len(greys))]
+    for path, grey in zip(paths, greys):
+        path.write_bytes(tf.io.encode_png(np.full((8, 9, 3), grey, "uint8")).numpy())
+    return paths
+
+
 def zipped(members, compression=zipfile.ZIP_STORED):
     """Returns a zip file's bytes of its members' by name."""
     file = io.BytesIO()

@@ -7,6 +7,7 @@
 After the first tenth it should stay where it is.
 """
 
+import itertools
 import pathlib
 import sys
 import tempfile
@@ -71,11 +72,12 @@ def prepare(directory: pathlib.Path, images: int = 10_000) -> Callable[[], objec
     from alexnet_tf.data import prepare as preparing
 
     rng = np.random.default_rng(0)
-    for split in "train", "val":
-        (directory / "images" / split / "a").mkdir(parents=True)
+    for split, name in itertools.product(("train", "val"), "ab"):
+        (directory / "images" / split / name).mkdir(parents=True)
     for number in range(images):
         image = tf.io.encode_jpeg(rng.integers(0, 256, (30, 40, 3), "uint8")).numpy()
-        (directory / "images" / ("train" if number % 10 else "val") / "a" / f"{number}.jpg").write_bytes(image)
+        folder = directory / "images" / ("train" if number % 10 else "val") / "ab"[number // 10 % 2]
+        (folder / f"{number}.jpg").write_bytes(image)
     data = discovery.find_dataset(str(directory / "images"))
     return lambda: preparing.prepare(data, directory / "prepared")
 
