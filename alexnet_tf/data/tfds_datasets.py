@@ -160,6 +160,7 @@ def read_split(builder: typing.Any, split: str, image_key: str, label_key: str) 
         converted = f"{builder.data_dir}-tfrecord"
         raise errors.DataError(
             f"{builder.data_dir} is stored as {info.file_format.value}; TFRecord files are read. Convert it:\n"
+            "  pip install apache-beam mlcroissant\n"
             f"  tfds convert_format --dataset_version_dir={shlex.quote(str(builder.data_dir))} "
             f"--out_file_format=tfrecord --out_dir={shlex.quote(f'{converted}/{info.full_name}')}\n"
             f"and give --data_dir={shlex.quote(converted)}")
