@@ -44,13 +44,14 @@ class _Build:
     seed: int
     devices: tuple[str | None, str | None]
     lrn_implementation: str
+    initialize: bool = True
 
 
 def build_model(
         architecture: architectures.Architecture, *, mean: typing.Any = None, seed: int = 0,
         image_size: int | tuple[int, int] | None = None, precision: str | None = None,
         tower_devices: tuple[str, str] | None = None, learns_from: str | None = None,
-        lrn_implementation: str = "builtin", include_top: bool = True) -> AlexNet:
+        lrn_implementation: str = "builtin", include_top: bool = True, initialize: bool = True) -> AlexNet:
     """Builds a published AlexNet with random weights.
 
     The input normalisation, LRN and the logits are float32 under every precision. The variables' names and shapes
@@ -70,6 +71,8 @@ def build_model(
         learns_from: Name of the lowest stage that learns: no gradient goes below it. By default the first.
         lrn_implementation: One of `lrn.IMPLEMENTATIONS`; "xla" also fuses the normalisation of the input.
         include_top: Whether the network goes on to the logits; else it ends with the convolutions' features.
+        initialize: Whether the weights are drawn at random; False leaves kernels at zero, for weights to be loaded:
+            sixty million random numbers take seconds.
 
     Returns:
         Model from RGB images [batch, height, width, 3] in [0, 255] to logits float32 [batch, num_classes], or
@@ -92,7 +95,7 @@ def build_model(
             f"between two devices. These can: {two}.")
     size = (image_size, image_size) if isinstance(image_size, int) else image_size or (architecture.image_size,) * 2
     _check_size(architecture, size, include_top)
-    build = _Build(architecture, seed, tower_devices or (None, None), lrn_implementation)
+    build = _Build(architecture, seed, tower_devices or (None, None), lrn_implementation, initialize)
     global_policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision or global_policy)
     try:
@@ -182,7 +185,7 @@ def _apply_stage(columns: Columns, stage: architectures.Stage, index: int, build
         columns = keras.ops.split(columns[0], stage.towers, axis=-1)
     dtype = "float32" if stage is architecture.stages[-1] else None
     columns = [
-        _apply_weights(x, stage, name, (*seed, tower), dtype, device)
+        _apply_weights(x, stage, name, (*seed, tower), dtype, device, build.initialize)
         for tower, (x, name, device) in enumerate(zip(columns, stage.layer_names, devices))]
     for operation in stage.ops:
         if operation == "lrn" and architecture.lrn_across_towers:
@@ -203,7 +206,7 @@ def _join(columns: Columns, name: str, device: str | None) -> keras.KerasTensor:
 
 def _apply_weights(
         x: keras.KerasTensor, stage: architectures.Stage, name: str, seed: tuple[int, ...], dtype: str | None,
-        device: str | None) -> keras.KerasTensor:
+        device: str | None, initialize: bool) -> keras.KerasTensor:
     """Applies one tower's convolution or dense layer."""
     units = stage.filters // stage.towers
     if not stage.kernel_size and x.ndim == 4:
@@ -214,10 +217,10 @@ def _apply_weights(
         "kernel_initializer": _initializer(stage.kernel, fan_in, (*seed, 0)),
         "bias_initializer": _initializer(stage.bias, fan_in, (*seed, 1))}
     if not stage.kernel_size:
-        return layers.on_device(keras.layers.Dense(units, **arguments), device)(x)
+        return _call(keras.layers.Dense(units, **arguments), x, device, initialize)
     if stage.is_local:
         local = layers.LocallyConnected2D(units, stage.kernel_size, stage.padding, **arguments)
-        return layers.on_device(local, device)(x)
+        return _call(local, x, device, initialize)
     padding = "valid"
     if stage.strides == 1 and stage.kernel_size % 2 and stage.padding == (stage.kernel_size // 2,) * 2:
         padding = "same"
@@ -226,7 +229,17 @@ def _apply_weights(
         x = layers.on_device(pad, device)(x)
     convolution = keras.layers.Conv2D(
         units, stage.kernel_size, strides=stage.strides, padding=padding, data_format="channels_last", **arguments)
-    return layers.on_device(convolution, device)(x)
+    return _call(convolution, x, device, initialize)
+
+
+def _call(layer: typing.Any, x: keras.KerasTensor, device: str | None, initialize: bool) -> keras.KerasTensor:
+    """Builds and calls a layer; its configuration keeps the initialiser also where it is not used."""
+    initializer = layer.kernel_initializer
+    if not initialize:
+        layer.kernel_initializer = keras.initializers.Zeros()
+    outputs = layers.on_device(layer, device)(x)
+    layer.kernel_initializer = initializer
+    return outputs
 
 
 def _make_operation(operation: str, stage: architectures.Stage, name: str, build: _Build) -> keras.layers.Layer:

@@ -341,7 +341,8 @@ def load_model(
     devices.set_numerics(tf32=False)
     model = alexnet.build_model(
         run_config.architecture, mean=run.read_mean(run_config),
-        precision=alexnet.inference_policy(precision or run_config.train.precision), lrn_implementation="xla")
+        precision=alexnet.inference_policy(precision or run_config.train.precision), lrn_implementation="xla",
+        initialize=False)
     paths = {variable.path for variable in model.variables}
     arrays, state = run.existing_checkpoint(which, is_wanted=paths.__contains__)
     checkpoints.restore(model.variables, arrays)

@@ -789,3 +789,11 @@ def test_torchvision_row_equals_pytorch():
     with torch.no_grad():
         expected = peer(normalized).numpy()
     np.testing.assert_allclose(model(images).numpy(), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_build_model_without_initialisation_has_zero_kernels_and_the_same_configuration():
+    drawn, empty = (alexnet.build_model(TINY, initialize=initialize) for initialize in (True, False))
+    for variable in empty.variables:
+        if variable.path.endswith("kernel"):
+            assert not np.any(variable.numpy())
+    assert [layer.get_config() for layer in empty.layers] == [layer.get_config() for layer in drawn.layers]

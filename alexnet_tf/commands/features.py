@@ -4,10 +4,13 @@
     python -m alexnet_tf features --workdir=RUN --layer=fc7 --output=FILE.npz --data_dir=DIR --split=train
     python -m alexnet_tf features --workdir=RUN --layer=fc7 --output=FILE.npz IMAGE...
 
-A stage's name, such as conv1 or fc7, means both its towers, after ReLU and before dropout; conv5_pool or conv2_b_lrn
-are single layers. numpy.load(FILE.npz) reads the file: features, names, labels, classes.
+A stage's name, such as conv1 or fc7, means both its towers, after ReLU and before dropout; conv5_pool means both pools,
+conv2_b_lrn a single layer. IMAGE is a file, a folder, a glob, or - for a list of paths on standard input.
+numpy.load(FILE.npz) reads the file: features, names, labels, classes.
 Next: python -m alexnet_tf similar --features=FILE.npz IMAGE...
 """
+
+import sys
 
 from absl import flags
 
@@ -23,6 +26,7 @@ _CHECKPOINT = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "Which c
 _ON_BAD_IMAGE = flags.DEFINE_enum(
     "on_bad_image", "fail", ["fail", "skip"],
     "What to do with an image that cannot be read; it is reported either way.")
+_PRECISION = cli.define_precision_option("float32")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Images per step.", lower_bound=1)
 
 
@@ -31,9 +35,10 @@ def main(arguments: list[str]) -> None:
     cli.check_directory("data_dir", _DATA_DIR.value)
     runs.RunDirectory(_WORKDIR.value).existing_config()
     cli.import_tensorflow()
-    from alexnet_tf.evaluation import features
+    from alexnet_tf import devices
+    from alexnet_tf.evaluation import features, image_arguments
 
     features.write_features(_WORKDIR.value, _OUTPUT.value, features.FeatureOptions(
-        layer=_LAYER.value, images=tuple(arguments), data_dir=_DATA_DIR.value, dataset=_DATASET.value,
-        split=_SPLIT.value,
-        checkpoint=_CHECKPOINT.value, on_bad_image=_ON_BAD_IMAGE.value, batch_size=_BATCH_SIZE.value))
+        layer=_LAYER.value, images=tuple(image_arguments.expand(arguments, sys.stdin)), data_dir=_DATA_DIR.value,
+        dataset=_DATASET.value, split=_SPLIT.value, checkpoint=_CHECKPOINT.value, on_bad_image=_ON_BAD_IMAGE.value,
+        batch_size=_BATCH_SIZE.value, precision=devices.chosen_precision(_PRECISION.value)))

@@ -1,15 +1,17 @@
-"""What a layer makes of each image of a set, on disk, and which images it makes nearly the same of (Section 6.1).
+"""Activations of a layer for each image of a set, in a file (Section 6.1).
 
-The file is an .npz of `array_files`:
+The file is an .npz as `npz_stream` writes it:
 
     features       float32 [n, width], an image's activations, flattened in the order height, width, channel
-    shape          what the activations of an image were before: [4096], or [height, width, channels]
+    shape          of an image's activations before: [4096], or [height, width, channels]
     names          of the images: absolute paths; in records and tar files, the file and the place in it
     labels         int32 [n], -1 where there is none; classes: their names
     indices        int64 [n], each image's number in its split
-    layer, workdir, checkpoint, epoch, weights (their SHA-256), data_dir, split, fingerprint    where all that is from
+    layer, workdir, checkpoint, epoch, weights (their SHA-256), precision, data_dir, split, fingerprint
+                   where all that is from
 
-Everything is computed in float32 with the crop that evaluation uses, whatever the run was trained in: as the export's.
+By default everything is computed in float32, on every machine and whatever the run was trained in, so that features of
+different machines, and those of the export, can be compared. The crop is that of evaluation.
 """
 
 import contextlib
@@ -36,10 +38,10 @@ from alexnet_tf.run_config import RunData
 
 @dataclasses.dataclass(frozen=True)
 class FeatureOptions:
-    """What to write the features of.
+    """Which features to write.
 
     Attributes:
-        layer: As `layers_of` knows it.
+        layer: A name of `layers_of`.
         images: Image files; without any, those of a data set.
         data_dir: As for `datasets.find`; by default the run's.
         dataset: As for `datasets.find`.
@@ -47,6 +49,7 @@ class FeatureOptions:
         checkpoint: "last" or "best".
         on_bad_image: As in `input_pipeline.evaluation_batches`.
         batch_size: Images a batch.
+        precision: Keras dtype policy.
     """
 
     layer: str
@@ -57,10 +60,11 @@ class FeatureOptions:
     checkpoint: str = "last"
     on_bad_image: str = "fail"
     batch_size: int = 128
+    precision: str = "float32"
 
 
 def layers_of(model: keras.Model, architecture: architectures.Architecture) -> dict[str, tuple[str, ...]]:
-    """Returns {name that a person may give: the layers of the model whose outputs it means}, stages first.
+    """Returns the names that a person may give, stages first, each with the layers of the model that it means.
 
     A stage's name, `conv1` or `fc7`, means both its towers joined, a before b, after its ReLU where it has one (before
     dropout). The name of a step, `conv5_pool`, means both towers' too. Any other name is a layer's own: `conv2_b` is
@@ -78,7 +82,11 @@ def layers_of(model: keras.Model, architecture: architectures.Architecture) -> d
 
 def make_extractor(model: keras.Model, architecture: architectures.Architecture, layer: str) -> tuple[
         Callable[[tf.Tensor], tf.Tensor], tuple[str, ...], tuple[int, ...]]:
-    """Returns (images uint8 [batch, size, size, 3] -> float32 [batch, width], the layers it shows, their shape).
+    """Returns a function that computes a layer's activations for a batch of images.
+
+    Returns:
+        (function: images uint8 [batch, size, size, 3] -> float32 [batch, width], the layers that the name means, the
+        shape of an image's activations).
 
     Raises:
         UserError: If there is no such layer.
@@ -104,8 +112,8 @@ def write_features(
         say: Callable[[str], None] = print) -> None:
     """Writes the activations of a layer for every image of a set; the file appears whole or not at all.
 
-    In memory are the network, a few batches and the images' names. On the disk, while it is written, the file takes
-    twice its size.
+    In memory are the network, a few batches and the images' names. While the file is written, twice its size is needed
+    on the disk.
 
     Args:
         path: The run's directory.
@@ -120,7 +128,7 @@ def write_features(
     if output.suffix != ".npz":
         raise errors.UserError(f"--output must be a file that ends in .npz; got {str(output)!r}.")
     run = runs.RunDirectory(path)
-    model, run_config, state = runs.load_model(run, request.checkpoint, precision="float32")
+    model, run_config, state = runs.load_model(run, request.checkpoint, request.precision)
     architecture = run_config.architecture
     extract, layers, shape = make_extractor(model, architecture, request.layer)
     split, source = _find_images(run_config.data, request)
@@ -135,7 +143,7 @@ def write_features(
     start = time.monotonic()
     with _scratch(output, 2 * len(split) * width * 4) as rows:
         labels = _extract_all(extract, batches, rows, len(split))
-        # The rows are those of the images that could be read, in order.
+        # There is a row for each image that could be read, in order.
         indices = np.array([index for index in range(len(split)) if index not in skipped], "int64")
         speed = len(labels) / (time.monotonic() - start)
         rows.seek(0)
@@ -143,7 +151,7 @@ def write_features(
             "features": npz_stream.Stream("<f4", (len(labels), width), _pieces(rows)), "names": _names(split, indices),
             "labels": labels, "indices": indices, "shape": np.array(shape, "int64"), "layer": request.layer,
             "workdir": os.path.abspath(run), "checkpoint": request.checkpoint, "epoch": np.int64(state["epoch"]),
-            "weights": digest_weights(model), **source}
+            "weights": digest_weights(model), "precision": request.precision, **source}
         atomic_files.atomic_write(output, lambda file: npz_stream.write(file, members))
     left_out = f" ({len(skipped):,} left out)" if skipped else ""
     say(f"Wrote {output}: {len(labels):,} images{left_out}, {os.path.getsize(output) / 1e6:,.1f} MB, {speed:.0f} "
@@ -170,7 +178,7 @@ def _find_images(run_data: RunData, request: FeatureOptions):
 
 @contextlib.contextmanager
 def _scratch(output, size: int):
-    """Gives a file without a name beside the output: it is gone with this process, however that ends.
+    """Opens a file without a name beside the output, which is gone with this process, however that ends.
 
     Raises:
         UserError: If `size` bytes are not free there, or it cannot be written.

@@ -1,7 +1,8 @@
 """An .npz larger than memory: written as a stream, read in blocks. `np.load(path, allow_pickle=False)` reads it too.
 
-What is read may come from a stranger: nothing in it is run, and nothing is allocated because a header says so. What
-the arrays mean is in `features`.
+What is read may come from a stranger: nothing in it is run, and nothing is allocated because a header says so. Every
+array that is used is read to its end, where the archive's CRC-32 of header and values is compared, before anything is
+concluded from it: a damaged file is an error, never a wrong value. What the arrays mean is in `features`.
 """
 
 import contextlib
@@ -91,7 +92,7 @@ class Reader(contextlib.AbstractContextManager):
 
     @contextlib.contextmanager
     def _refusing(self, what: str):
-        """Tells whatever is wrong with the file in a line."""
+        """Turns whatever is wrong with the file into an ArrayFileError of one line."""
         try:
             yield
         except ArrayFileError:
@@ -107,7 +108,8 @@ class Reader(contextlib.AbstractContextManager):
         """Opens an array; gives (file at its first value, dtype, shape)."""
         with self._refusing(f"'{name}'"):
             if f"{name}.npy" not in self._zip.namelist():
-                raise ArrayFileError(f"{self.path} has no array '{name}'; it has {', '.join(self._names()) or 'none'}.")
+                there = ", ".join(self.names()[:20]) or "none"
+                raise ArrayFileError(f"{self.path} has no array '{name}'; it has {there}.")
             info = self._zip.getinfo(f"{name}.npy")
             if info.compress_type != zipfile.ZIP_STORED:  # A small file could become a huge one.
                 raise ArrayFileError(f"{self.path}: '{name}' is compressed; such files are written uncompressed.")
@@ -125,8 +127,9 @@ class Reader(contextlib.AbstractContextManager):
                         f"file of {self._size:,}: truncated or damaged.")
                 yield member, dtype, shape
 
-    def _names(self) -> list[str]:
-        return [name.removesuffix(".npy")[:40] for name in self._zip.namelist()[:20]]
+    def names(self) -> list[str]:
+        """Returns the names of the arrays, long ones cut."""
+        return [name.removesuffix(".npy")[:40] for name in self._zip.namelist()]
 
     def shape(self, name: str, kind: str, dimensions: int) -> tuple[int, ...]:
         """Returns the shape of an array.

@@ -17,6 +17,8 @@ from alexnet_tf.evaluation import features, npz_stream
 # Of a picture: more would be too small to see, and take gigabytes to draw.
 MAX_TILES = 400
 
+_PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
 # The arrays that `find_similar` needs: NumPy's letter for their kind, and their number of dimensions.
 _MEMBERS = {
     "features": ("f", 2),
@@ -72,12 +74,12 @@ def find_similar(
         images: The queries' files.
         top: How many images to find for each. Of equally distant ones the first in the file comes first.
         run_path: Where the run is, if not where it was.
-        grid: A .png or .jpg file to draw them into, a row for each query. Images that are not found any more are told
-            on standard error, and empty there.
+        grid: A .png or .jpg file to draw them into, a row for each query. Images that are no longer there are reported
+            on standard error, and their places stay empty.
         data_dir: Where the set's images are, if not where they were.
 
     Returns:
-        An answer for each query.
+        A result for each query.
 
     Raises:
         UserError: If the file or the run cannot be read, or do not fit together, or the picture cannot be drawn.
@@ -141,7 +143,8 @@ def _check_members(file):
     others = {name: shapes[name] for name in ("names", "labels", "indices")}
     if not count * width or set(others.values()) != {(count,)}:
         raise npz_stream.ArrayFileError(
-            f"{file.path}: 'features' has {count:,} rows of {width:,} numbers; beside them stand {others}.")
+            f"{file.path}: 'features' has {count:,} rows of {width:,} numbers, but the other arrays have the shapes "
+            f"{others}.")
 
 
 def _query_features(file, run_path, queries, problems):
@@ -149,7 +152,11 @@ def _query_features(file, run_path, queries, problems):
     run, which, layer = runs.RunDirectory(run_path or file.text("workdir")), file.text("checkpoint"), file.text("layer")
     if not run_path and run.read_config() is None:
         raise errors.RunError(f"The run that made {file.path} is no longer in {run}. Say where: --workdir=RUN.")
-    model, run_config, state = runs.load_model(run, which, precision="float32")
+    # Files of older versions hold no precision: they are all float32.
+    precision = file.text("precision") if "precision" in file.names() else "float32"
+    if precision not in _PRECISIONS:
+        raise npz_stream.ArrayFileError(f"{file.path}: 'precision' is {precision[:40]!r}, which is not known.")
+    model, run_config, state = runs.load_model(run, which, precision)
     if features.digest_weights(model) != file.text("weights"):
         raise errors.UserError(
             f"{file.path} was written with other weights than those of {run} now: {which} checkpoint, after epoch "
@@ -195,7 +202,7 @@ def _stored_images(file, answers, places, data_dir):
     split = None
     if data_dir or file.text("data_dir") and not all(map(os.path.isfile, names)):  # Moved, or inside records.
         split = _find_split(file, data_dir)
-    indices, told = file.values("indices", places), set()
+    indices, reported = file.values("indices", places), set()
 
     def read(name, place):
         source, index = datasets.ImageFiles((name,), np.array([-1], "int32")), 0
@@ -203,20 +210,20 @@ def _stored_images(file, answers, places, data_dir):
             source, index = split, indices[place]
         is_there = source is split or os.path.isfile(name)  # A device would be read without an end.
         reason = input_pipeline.why_unreadable(source, index) if is_there else "it is not there"
-        if reason and name not in told:
-            told.add(name)
+        if reason and name not in reported:
+            reported.add(name)
             print(f"Not drawn: {shell.printable(name)}: {reason}.", file=sys.stderr)
         return None if reason else source.image_bytes(index)
 
     found = [[read(neighbour.file, place) for neighbour, place in zip(answer.neighbours, row)]
              for answer, row in zip(answers, places.tolist())]
-    if told and not data_dir:
+    if reported and not data_dir:
         print("If the images have moved, say where they are: --data_dir=DIR.", file=sys.stderr)
     return found
 
 
 def _find_split(file, data_dir):
-    """Returns the split that a file was made of, or None, which is told."""
+    """Returns the split that a file was made of, or None, with a warning."""
     directory, name = data_dir or file.text("data_dir"), file.text("split")
     try:
         data = discovery.find_dataset(directory, is_whole=name == "all")
