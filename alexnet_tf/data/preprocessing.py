@@ -57,28 +57,29 @@ def _region(shape: tf.Tensor, resize: str) -> tuple[tf.Tensor, tf.Tensor]:
 
 def _decode_window(image_bytes: tf.Tensor, window: tf.Tensor, shape: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     """Decodes a window [top, left, height, width] (int32 pixels) to uint8; from JPEG without decoding the rest."""
-    return tf.cond(
-        tf.io.is_jpeg(image_bytes), lambda: _decode_jpeg_window(image_bytes, window, shape, orientation),
-        lambda: tf.slice(_decode_png(image_bytes, orientation), _with(window[:2], 0), _with(window[2:], 3)))
+    stored = _stored(window, shape, orientation)
+    image = tf.cond(
+        tf.io.is_jpeg(image_bytes), lambda: _decode_jpeg_window(image_bytes, stored),
+        lambda: tf.slice(tf.io.decode_png(image_bytes, channels=3), _with(stored[:2], 0), _with(stored[2:], 3)))
+    return _upright(image, orientation)
 
 
-def _decode_png(image_bytes: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    image = tf.io.decode_png(image_bytes, channels=3)
-    return tf.cond(orientation == 1, lambda: image, lambda: turn_upright(image, orientation))
+def _decode_jpeg_window(image_bytes: tf.Tensor, window: tf.Tensor, ratio: int = 1) -> tf.Tensor:
+    """Decodes a window of the stored image, both scaled by 1 / ratio."""
+    return tf.io.decode_and_crop_jpeg(image_bytes, window, channels=3, ratio=ratio, dct_method=DCT_METHOD)
 
 
-def _decode_jpeg_window(
-    image_bytes: tf.Tensor, window: tf.Tensor, shape: tf.Tensor, orientation: tf.Tensor | None, ratio: int = 1
-) -> tf.Tensor:
-    """Decodes a window of the upright image; `shape` is that of the stored one, and both are scaled by 1 / ratio."""
-    def decoded(window: tf.Tensor) -> tf.Tensor:
-        return tf.io.decode_and_crop_jpeg(image_bytes, window, channels=3, ratio=ratio, dct_method=DCT_METHOD)
-
+def _stored(window: tf.Tensor, shape: tf.Tensor, orientation: tf.Tensor | None) -> tf.Tensor:
+    """Returns where a window of the upright image lies in the stored one; without an orientation, in the same place."""
     if orientation is None:
-        return decoded(window)
-    return tf.cond(
-        orientation == 1, lambda: decoded(window),
-        lambda: turn_upright(decoded(stored_window(window, shape, orientation)), orientation))
+        return window
+    return tf.cond(orientation == 1, lambda: window, lambda: stored_window(window, shape, orientation))
+
+
+def _upright(image: tf.Tensor, orientation: tf.Tensor | None) -> tf.Tensor:
+    if orientation is None:
+        return image
+    return tf.cond(orientation == 1, lambda: image, lambda: turn_upright(image, orientation))
 
 
 def _with(pair: tf.Tensor, third: int) -> tf.Tensor:
@@ -188,15 +189,17 @@ def _crop_jpeg(
     image_bytes: tf.Tensor, shape: tf.Tensor, orientation: tf.Tensor | None, begin: tf.Tensor, extent: tf.Tensor,
     size: int) -> tf.Tensor:
     """Decodes a window and resizes it to [size, size, 3]; the decoder halves large ones, which also antialiases."""
-    def crop(ratio: int) -> tf.Tensor:
-        scaled = (shape + ratio - 1) // ratio
-        upright = scaled if orientation is None else upright_shape(scaled, orientation)
-        window = _whole_pixels(upright, begin / ratio, extent / ratio)
-        return _decode_jpeg_window(image_bytes, window, scaled, orientation, ratio)
-
+    # A branch for each ratio, which is an attribute of the decoder; all else is there once.
     halvings = tf.reduce_sum(tf.cast(tf.reduce_min(extent) >= [1.999 * size, 3.999 * size, 7.999 * size], tf.int32))
-    image = tf.switch_case(halvings, [functools.partial(crop, ratio) for ratio in (1, 2, 4, 8)])
-    return _resize(image, size, antialias=False)
+    ratios = (1, 2, 4, 8)
+    ratio = tf.gather(ratios, halvings)
+    scaled = (shape + ratio - 1) // ratio
+    upright = scaled if orientation is None else upright_shape(scaled, orientation)
+    divisor = tf.cast(ratio, tf.float32)
+    window = _stored(_whole_pixels(upright, begin / divisor, extent / divisor), scaled, orientation)
+    image = tf.switch_case(
+        halvings, [functools.partial(_decode_jpeg_window, image_bytes, window, each) for each in ratios])
+    return _resize(_upright(image, orientation), size, antialias=False)
 
 
 def _crop_png(

@@ -136,6 +136,13 @@ class TrainStep:
 
         return iter(self._strategy.distribute_datasets_from_function(make))
 
+    def images_of(self, batch: Any) -> tf.Tensor:
+        """Returns the images of a batch, of all devices of this worker, as the network sees them."""
+        images = batch[0]
+        parts = tf.nest.map_structure(
+            lambda part: tf.concat(self._strategy.experimental_local_results(part), 0), images)
+        return augmentations.add_noise(*parts) if isinstance(parts, tuple) else parts
+
     def __call__(self, batch, is_stop: bool = False) -> StepResult:
         """Starts one step.
 

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import checkpoints, devices, runs, xla
-from alexnet_tf.data import augmentations, datasets, input_pipeline
+from alexnet_tf.data import datasets, input_pipeline
 from alexnet_tf.evaluation import metrics
 from alexnet_tf.run_config import MEAN_IMAGE, RunConfig, TrainConfig
 from alexnet_tf.training import distribution, run_setup, schedules, tensorboard, transfer_learning
@@ -211,6 +211,8 @@ class _Trainer:
             except input_pipeline.READ_ERRORS:
                 self._count(running)
                 raise
+            if self._log and not self._total_step() and running is None:
+                self._log.input_pictures(self._step.images_of(batch))
             self._step.set_rates(schedules.rates(
                 self._recipe, self._total_step() + (running is not None), self._recipe.epochs * self._steps,
                 state.plateau.divisions))
@@ -243,9 +245,6 @@ class _Trainer:
                 epoch=state.epoch, first_step=first_step, colour_pca=(pca.stdevs, pca.vectors) if is_noisy else None,
                 skipped=state.skipped["train"], worker=worker, num_workers=num_workers)
 
-        if self._log and not state.history and not first_step:
-            images, _ = next(iter(make_dataset(self._placement.worker, self._placement.num_workers)))
-            self._log.input_pictures(augmentations.add_noise(*images) if is_noisy else images)
         return make_dataset
 
     def _skip_bad_images(self, error: Exception) -> None:

@@ -169,7 +169,7 @@ def test_summary_of_mirrored_counts_every_copy_and_gives_the_linear_rule_as_advi
         variable = keras.Variable(np.zeros(2_000_000, "float32"))
     first, *others = placement.summary([variable], 8).splitlines()
     assert first == "Devices: CPU:0 keeps 8 MB of weights and momentum, CPU:1 keeps 8 MB of weights and momentum"
-    assert others[0].startswith("  A batch of 8 is 4 for each of 2 replicas") and "linear rule" in others[1]
+    assert others[0].startswith("  A batch of 8 is 4 for each of 2 replicas") and "scaling rule" in others[1]
 
 
 def test_summary_says_on_a_gpu_whether_tf32_is_on(two_gpus):
