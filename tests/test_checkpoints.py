@@ -1,5 +1,6 @@
 """Tests of `checkpoints`: NumPy reads the files, and whatever damage is either harmless or found."""
 
+import io
 import os
 import zipfile
 
@@ -86,6 +87,18 @@ def test_damage_of_a_header_is_found_without_a_checksum_too(path, old, new):
     assert old in content
     path.write_bytes(content.replace(old, new, 1))
     with pytest.raises(checkpoints.DamagedError):
+        checkpoints.read(path)
+
+
+def test_content_that_is_sound_but_not_what_was_written_is_found(path):
+    """The archive's own CRC-32 fits: only the SHA-256 can tell."""
+    with zipfile.ZipFile(path) as archive:
+        comment, state = archive.comment, archive.read("state.json.npy")
+    np.savez(path, **arrays() | {"conv1/bias": np.ones(5, "float32")}, **{"state.json": np.load(io.BytesIO(state))})
+    assert checkpoints.read(path)[1] == STATE  # Without a checksum, it is a checkpoint like any other.
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = comment
+    with pytest.raises(checkpoints.DamagedError, match="its SHA-256 is not the one that was written"):
         checkpoints.read(path)
 
 

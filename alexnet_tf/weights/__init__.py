@@ -7,6 +7,7 @@
     pickled_arrays     .npy and .pth files
     restricted_pickle  pickles of arrays, without running what is in them
     caffemodel         .caffemodel and .binaryproto
+    caffe_pb2          Caffe's messages, generated from caffe.proto
     prototxt           an architecture as Caffe's layers
     pytorch_network    an architecture as a PyTorch network, with the weights of this one
 """

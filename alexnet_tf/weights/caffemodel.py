@@ -1,48 +1,31 @@
 """Caffe's protocol buffers: .caffemodel in both encodings, and .binaryproto.
 
-Only the part of caffe.proto that weights and their order need is here. What a network of Caffe's computes is in
-`caffe_nets`; nothing here transposes: see `weights`.
+Nothing is transposed here: see `layouts`. What an architecture is as a Caffe network: `prototxt`.
 """
 
 import dataclasses
-import functools
 from collections.abc import Iterable
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
-from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
+from google.protobuf import message
 
-from alexnet_tf.weights import containers
+from alexnet_tf.weights import caffe_pb2, containers
 
-# (field, number, type) from BVLC/caffe's src/caffe/proto/caffe.proto; "*" is repeated. `data` is there a packed list of
-# floats, which has the same bytes on the wire as a bytes field: so 61 million floats need not become Python's.
-_MESSAGES = {
-    "BlobShape": (("dim", 1, "int64*"),),
-    "BlobProto": (
-        ("num", 1, "int32"), ("channels", 2, "int32"), ("height", 3, "int32"), ("width", 4, "int32"),
-        ("data", 5, "bytes*"), ("shape", 7, "BlobShape")),
-    "LRNParameter": (
-        ("local_size", 1, "uint32"), ("alpha", 2, "float"), ("beta", 3, "float"), ("norm_region", 4, "int32"),
-        ("k", 5, "float")),
-    "PowerParameter": (("power", 1, "float"), ("scale", 2, "float"), ("shift", 3, "float")),
-    "LayerParameter": (
-        ("name", 1, "string"), ("type", 2, "string"), ("bottom", 3, "string*"), ("top", 4, "string*"),
-        ("blobs", 7, "BlobProto*"), ("lrn_param", 118, "LRNParameter"),
-        ("power_param", 122, "PowerParameter")),
-    "V1LayerParameter": (
-        ("name", 4, "string"), ("type", 5, "int32"), ("blobs", 6, "BlobProto*"), ("lrn_param", 18, "LRNParameter"),
-        ("power_param", 21, "PowerParameter")),
-    "NetParameter": (("name", 1, "string"), ("layers", 2, "V1LayerParameter*"), ("layer", 100, "LayerParameter*")),
-}
-
-# The older encoding's LayerType, where a present name is wanted.
+# LayerType of the older encoding: those that the newer one's names are needed of.
 _V1_TYPES = {
     3: "Concat", 4: "Convolution", 14: "InnerProduct", 15: "LRN", 17: "Pooling", 18: "ReLU", 26: "Power", 33: "Slice"}
 
-# The constants that are read and written with a type of layer, by their defaults.
+
+def _defaults(parameters: type[message.Message]) -> dict[str, float]:
+    """Returns a message's fields with Caffe's defaults."""
+    return {field.name: field.default_value for field in parameters.DESCRIPTOR.fields}
+
+
+# The types of layer whose constants are read and written: the field that has them, and their defaults.
 CONSTANTS = {
-    "LRN": ("lrn_param", {"local_size": 5, "alpha": 1.0, "beta": 0.75, "norm_region": 0, "k": 1.0}),
-    "Power": ("power_param", {"power": 1.0, "scale": 1.0, "shift": 0.0}),
+    "LRN": ("lrn_param", _defaults(caffe_pb2.LRNParameter)),
+    "Power": ("power_param", _defaults(caffe_pb2.PowerParameter)),
 }
 
 
@@ -67,27 +50,7 @@ class Layer:
     blobs: tuple[np.ndarray, ...] = ()
 
 
-@functools.cache
-def _message_class(name: str):
-    """Returns the protobuf class of one of `_MESSAGES`."""
-    Field = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(name="alexnet_tf_caffe.proto", package="caffe", syntax="proto2")
-    for message_name, fields in _MESSAGES.items():
-        described = file.message_type.add(name=message_name)
-        for field_name, number, kind in fields:
-            is_repeated, kind = kind.endswith("*"), kind.rstrip("*")
-            field = described.field.add(
-                name=field_name, number=number, label=Field.LABEL_REPEATED if is_repeated else Field.LABEL_OPTIONAL)
-            if kind in _MESSAGES:
-                field.type, field.type_name = Field.TYPE_MESSAGE, f".caffe.{kind}"
-            else:
-                field.type = getattr(Field, f"TYPE_{kind.upper()}")
-            if field_name == "dim":
-                field.options.packed = True
-    pool = descriptor_pool.DescriptorPool()  # A pool of our own: another library may have brought Caffe's names.
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"caffe.{name}"))
-
+_Message = TypeVar("_Message", bound=message.Message)
 
 # Where the weights lie: a message's fields that are messages again, or values ("").
 _INNER = {
@@ -136,14 +99,12 @@ def _check_overhead(kind: str, content: bytes) -> None:
                 raise ValueError("a field is too long")
 
 
-def _parse(kind: str, content: bytes, what: str):
-    parsed = _message_class(kind)()
+def _parse(kind: type[_Message], content: bytes, what: str) -> _Message:
     try:
-        _check_overhead(kind, content)
-        parsed.ParseFromString(content)
+        _check_overhead(kind.DESCRIPTOR.name, content)
+        return kind.FromString(content)
     except (message.DecodeError, UnicodeDecodeError, ValueError, KeyError) as error:
         raise containers.WeightFileError(f"It is no {what}: truncated, damaged or of another kind.") from error
-    return parsed
 
 
 def _blob_array(blob, what: str) -> np.ndarray:
@@ -168,7 +129,7 @@ def read_caffemodel(content: bytes) -> list[Layer]:
     if content.startswith(b"\x89HDF"):
         raise containers.WeightFileError("It is an HDF5 snapshot; only the .caffemodel that is a protocol buffer "
             "is read.")
-    net = _parse("NetParameter", content, ".caffemodel")
+    net = _parse(caffe_pb2.NetParameter, content, ".caffemodel")
     layers = []
     for parsed in net.layer or net.layers:
         kind = parsed.type if isinstance(parsed.type, str) else _V1_TYPES.get(parsed.type, str(parsed.type))
@@ -179,9 +140,7 @@ def read_caffemodel(content: bytes) -> list[Layer]:
         parameters = {}
         if kind in CONSTANTS:
             block, defaults = CONSTANTS[kind]
-            values = getattr(parsed, block)
-            parameters[block] = {
-                name: getattr(values, name) if values.HasField(name) else default for name, default in defaults.items()}
+            parameters[block] = {name: getattr(getattr(parsed, block), name) for name in defaults}
         layers.append(Layer(name, kind, parameters=parameters, blobs=tuple(blobs)))
     if not any(layer.blobs for layer in layers):
         raise containers.WeightFileError("It holds no layers with weights: is it a .caffemodel?")
@@ -197,7 +156,7 @@ def _without_ones(blob, ndim):
 
 def write_caffemodel(file: BinaryIO, name: str, layers: Iterable[Layer]) -> None:
     """Writes a .caffemodel: what Caffe's tools need to find the weights of a deploy.prototxt, and the layers' order."""
-    net = _message_class("NetParameter")(name=name)
+    net = caffe_pb2.NetParameter(name=name)
     for layer in layers:
         written = net.layer.add(name=layer.name, type=layer.type, bottom=layer.bottom, top=layer.top)
         block, _ = CONSTANTS.get(layer.type, ("", {}))
@@ -215,12 +174,12 @@ def read_mean(content: bytes) -> np.ndarray:
     Raises:
         WeightFileError: If it is none.
     """
-    return _without_ones(_blob_array(_parse("BlobProto", content, ".binaryproto"), "The mean"), 3)
+    return _without_ones(_blob_array(_parse(caffe_pb2.BlobProto, content, ".binaryproto"), "The mean"), 3)
 
 
 def write_mean(file: BinaryIO, mean: np.ndarray) -> None:
     """Writes a .binaryproto: float32 [channels, height, width], BGR, in the older shape, which every Caffe reads."""
     channels, height, width = mean.shape
-    file.write(_message_class("BlobProto")(
+    file.write(caffe_pb2.BlobProto(
         num=1, channels=channels, height=height, width=width,
         data=[np.ascontiguousarray(mean, "<f4").tobytes()]).SerializeToString())

@@ -1,4 +1,4 @@
-"""Tests of `caffe_files`: both encodings on the wire, hostile ones, and the mean."""
+"""Tests of `caffemodel`: both encodings on the wire, hostile files, and the mean."""
 
 import io
 import resource
@@ -28,6 +28,26 @@ def test_read_caffemodel_reads_both_encodings(is_old):
 def test_read_caffemodel_reads_lrns_own_constants():
     layers = caffemodel.read_caffemodel(caffemodel_bytes("conv1 norm1", WEIGHTS, lrn_parameters=lrn_field(5e-4, 2.0)))
     assert prototxt.layer_signature(layers)[1] == "LRN(local_size=5, alpha=0.0005, beta=0.75, norm_region=0, k=2)"
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_read_caffemodel_knows_caffes_defaults(is_old):
+    """Those of BVLC's caffe.proto: what a file leaves out is not written anywhere else."""
+    layers = caffemodel.read_caffemodel(caffemodel_bytes("conv1 norm1", WEIGHTS, is_old, lrn_parameters=b""))
+    assert prototxt.layer_signature(layers)[1] == "LRN(local_size=5, alpha=1, beta=0.75, norm_region=0, k=1)"
+    power = field(100, field(1, "power1") + field(2, "Power"))
+    layers = caffemodel.read_caffemodel(caffemodel_bytes("conv1", WEIGHTS) + power)
+    assert prototxt.layer_signature(layers)[-1] == "Power(power=1, scale=1, shift=0)"
+
+
+@pytest.mark.parametrize("values", [31, 32, 4095, 4096, 600_000])
+@pytest.mark.parametrize("is_old", [False, True])
+def test_lengths_of_every_size_are_read(values, is_old):
+    """Lengths on both sides of 7, 14 and 21 bits, which take 1 to 4 bytes."""
+    array = np.arange(values, dtype="float32")
+    weights = {"fc6": (np.ones((1, values), "float32"), array)}
+    [layer] = [each for each in caffemodel.read_caffemodel(caffemodel_bytes("fc6", weights, is_old)) if each.blobs]
+    assert np.array_equal(layer.blobs[1].ravel(), array)
 
 
 def test_floats_in_several_pieces_are_one_array():
@@ -60,6 +80,8 @@ HOSTILE = {
     "a million empty layers": field(100, b"") * 1_000_000, "a million empty blobs": layer_with(b"") * 500_000,
     "a million sizes": layer_with(field(7, field(1, bytes(1_000_000)))),
     "values of no blob": field(5, bytes(1_000_000)),
+    "a number of eleven bytes": b"\x08" + b"\x80" * 10 + b"\x01",
+    "a number that goes on for ever": b"\x08" + b"\xff" * 1_000_000,
     "groups in groups": (b"\x0b" * 500), "a field of no type": b"\x07" * 20,
 }
 
