@@ -1,5 +1,7 @@
 """The Python interface, as a notebook uses it."""
 
+import contextlib
+import dataclasses
 import json
 import pathlib
 import subprocess
@@ -8,6 +10,8 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from ai_edge_litert import interpreter
 
 import alexnet_tf
 from alexnet_tf import alexnet, architectures
@@ -152,6 +156,57 @@ def test_a_keras_file_loads_in_a_fresh_process(tmp_path):
                      "'/model.keras')\n"
                      f"print(json.dumps(model(np.load({str(tmp_path)!r} + '/images.npy')).numpy().tolist()))")
         np.testing.assert_allclose(json.loads(line), model(images).numpy(), atol=1e-5)
+
+
+def plain(seed=0, **options):
+    """A network without dropout, so that training it twice is the same."""
+    small = architectures.with_initialization(SMALL, "he")
+    return alexnet_tf.build_model(dataclasses.replace(small, dropout_rate=0.0), seed=seed, **options)
+
+
+IMAGES = np.random.default_rng(0).uniform(0, 255, (8, 67, 67, 3)).astype("float32")
+
+
+def test_it_trains_under_a_strategy_of_keras_as_on_one_device():
+    labels, trained = np.arange(8) % 5, []
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    for scope in (contextlib.nullcontext(), strategy.scope()):
+        with scope:
+            model = plain(num_classes=5)
+            model.compile(
+                keras.optimizers.SGD(0.01, momentum=0.9), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        before = model.get_layer("conv1_a").kernel.numpy()
+        history = model.fit(IMAGES, labels, batch_size=4, shuffle=False, verbose=0).history["loss"]
+        assert np.abs(model.get_layer("conv1_a").kernel.numpy() - before).max() > 1e-3
+        trained.append((history, [variable.numpy() for variable in model.trainable_variables]))
+    np.testing.assert_allclose(trained[0][0], trained[1][0], rtol=1e-4)
+    for one, mirrored in zip(trained[0][1], trained[1][1], strict=True):
+        np.testing.assert_allclose(one, mirrored, rtol=0, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras' own, when it saves.
+def test_keras_saves_loads_and_exports_it(tmp_path):
+    model = plain()
+    expected = model(IMAGES).numpy()
+    model.save(tmp_path / "model.keras")
+    np.testing.assert_allclose(keras.models.load_model(tmp_path / "model.keras")(IMAGES), expected, atol=1e-5)
+    model.export(tmp_path / "exported", verbose=False)
+    loaded = tf.saved_model.load(tmp_path / "exported")
+    np.testing.assert_allclose(loaded.serve(IMAGES), expected, atol=1e-5)
+    np.testing.assert_allclose(loaded.serve(IMAGES[:1]), expected[:1], atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated:UserWarning")  # TensorFlow's own.
+def test_tensorflows_own_converter_takes_it():
+    model = plain()
+    content = tf.lite.TFLiteConverter.from_keras_model(model).convert()
+    runner = interpreter.Interpreter(model_content=content, num_threads=1)
+    [taken], [given] = runner.get_input_details(), runner.get_output_details()
+    runner.resize_tensor_input(taken["index"], IMAGES.shape)
+    runner.allocate_tensors()
+    runner.set_tensor(taken["index"], IMAGES)
+    runner.invoke()
+    np.testing.assert_allclose(runner.get_tensor(given["index"]), model(IMAGES), atol=1e-4)
 
 
 def test_import_is_light_until_keras_is_asked_for():

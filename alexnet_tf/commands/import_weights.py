@@ -1,4 +1,4 @@
-"""Turns a weight file of Caffe, NumPy, PyTorch or Keras into a run, which evaluate, predict and export accept.
+"""Turns a weight file of Caffe, NumPy, PyTorch, ONNX or Keras into a run, which evaluate, predict and export accept.
 
     python -m alexnet_tf import_weights --source=bvlc_alexnet.caffemodel --workdir=RUN
     python -m alexnet_tf import_weights --source=FILE.pth --workdir=RUN --architecture=caffe --mean=104,117,123
@@ -13,24 +13,23 @@ from absl import flags
 from alexnet_tf import architectures, cli, errors, shell
 
 _SOURCE = flags.DEFINE_string(
-    "source", None, "The file: .caffemodel, .npy, .npz, .pth, .pth.tar, .safetensors, or this project's "
-        ".weights.h5 or .keras.",
-    required=True)
+    "source", None, "The file: .caffemodel, .npy, .npz, .pth, .pth.tar, .safetensors, .onnx, or this project's "
+    ".weights.h5 or .keras.", required=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the new run.", required=True)
 _ARCHITECTURE = flags.DEFINE_enum(
     "architecture", None, list(architectures.ARCHITECTURES),
-    "Which network it is; by default detected from names, shapes and order.")
+    "Which network it is; by default detected from the names, shapes and order of the layers.")
 _CLASSES = flags.DEFINE_string(
-    "classes", None, "Text with a class name on each line, in the order of the logits. By default ImageNet's 1000.")
+    "classes", None, "Text with a class name on each line, in the order of the logits. By default the file's own, or "
+    "ImageNet's 1000.")
 _MEAN = flags.DEFINE_string(
     "mean", None,
     "What is subtracted from an image: B,G,R in [0, 255], or a .binaryproto or .npy file, [3, height, width], BGR. "
-    "By default what the file says, or else what networks of its kind were trained with.")
+    "By default what the file states, or else what networks of its kind were trained with.")
 _ALLOW_NAN = flags.DEFINE_bool("allow_nan", False, "Accept weights that are not finite.")
-
 _PARTIAL = flags.DEFINE_bool(
-    "partial", False, "Accept a file without some layers, such as one of convolutions only; they are initialised "
-        "at random.")
+    "partial", False, "Accept a file that lacks layers, such as one of convolutions only; the others are initialised "
+    "at random.")
 
 
 def main(arguments: list[str]) -> None:

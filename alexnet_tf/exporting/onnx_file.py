@@ -1,7 +1,8 @@
 """A network as an .onnx file, for ONNX Runtime, OpenVINO, OpenCV and others; needs tf2onnx and onnxruntime.
 
 It takes `images` float32 [n, size, size, 3], RGB in [0, 255], and returns `logits` and `probabilities`, as the
-SavedModel's `images` signature does. Its metadata has the class names: `classes`, a list in JSON.
+SavedModel's `images` signature does. Its metadata has the `architecture`, and the class names as a list in JSON:
+`classes`. `import_weights` reads it.
 """
 
 import json
@@ -63,8 +64,10 @@ def convert(network: keras.Model, class_names: Sequence[str]) -> bytes:
     logging.getLogger("tf2onnx").setLevel(logging.WARNING)
     with quiet.quiet_standard_error():
         model, _ = tf2onnx.convert.from_function(run, input_signature=run.input_signature, opset=OPSET)
-    entry = model.metadata_props.add()
-    entry.key, entry.value = "classes", json.dumps([name.encode("utf-8", "replace").decode() for name in class_names])
+    names = [name.encode("utf-8", "replace").decode() for name in class_names]
+    for key, value in (("architecture", network.name), ("classes", json.dumps(names))):
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, value
     return model.SerializeToString()
 
 

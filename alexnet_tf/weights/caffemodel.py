@@ -5,12 +5,12 @@ Nothing is transposed here: see `layouts`. What an architecture is as a Caffe ne
 
 import dataclasses
 from collections.abc import Iterable
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 
 import numpy as np
 from google.protobuf import message
 
-from alexnet_tf.weights import caffe_pb2, containers
+from alexnet_tf.weights import caffe_pb2, containers, wire_format
 
 # LayerType of the older encoding: those that the newer one's names are needed of.
 _V1_TYPES = {
@@ -50,61 +50,10 @@ class Layer:
     blobs: tuple[np.ndarray, ...] = ()
 
 
-_Message = TypeVar("_Message", bound=message.Message)
-
 # Where the weights lie: a message's fields that are messages again, or values ("").
-_INNER = {
+_VALUES: wire_format.Fields = {
     "NetParameter": {2: "V1LayerParameter", 100: "LayerParameter"}, "LayerParameter": {7: "BlobProto"},
     "V1LayerParameter": {6: "BlobProto"}, "BlobProto": {5: "", 6: ""}}
-
-# Bytes that a file may have beside its values; Caffe's own have some thousands.
-_MAX_OVERHEAD = 1 << 18
-
-
-def _varint(content, position: int) -> tuple[int, int]:
-    """Returns (the number at a position, the position after it)."""
-    number = shift = 0
-    while shift < 64 and position < len(content):
-        byte = content[position]
-        number, shift, position = number | (byte & 127) << shift, shift + 7, position + 1
-        if byte < 128:
-            return number, position
-    raise ValueError("a number has no end")
-
-
-def _check_overhead(kind: str, content: bytes) -> None:
-    """Looks over a message's fields before it is parsed: the library makes a hundred bytes of each empty one.
-
-    Raises:
-        ValueError: If a field leads out of its message, or there is much beside the values.
-    """
-    pending, overhead = [(0, len(content), kind)], 0
-    while pending:
-        position, end, kind = pending.pop()
-        while position < end:
-            start = position
-            key, position = _varint(content, position)
-            if key & 7 == 2:
-                length, position = _varint(content, position)
-                inner = _INNER.get(kind, {}).get(key >> 3)
-                overhead += position - start + (length if inner is None else 0)
-                if inner:
-                    pending.append((position, position + length, inner))
-                position += length
-            else:
-                sizes = {1: 8, 5: 4}
-                position = _varint(content, position)[1] if key & 7 == 0 else position + sizes[key & 7]
-                overhead += position - start
-            if position > end or overhead > _MAX_OVERHEAD:
-                raise ValueError("a field is too long")
-
-
-def _parse(kind: type[_Message], content: bytes, what: str) -> _Message:
-    try:
-        _check_overhead(kind.DESCRIPTOR.name, content)
-        return kind.FromString(content)
-    except (message.DecodeError, UnicodeDecodeError, ValueError, KeyError) as error:
-        raise containers.WeightFileError(f"It is no {what}: truncated, damaged or of another kind.") from error
 
 
 def _blob_array(blob, what: str) -> np.ndarray:
@@ -129,7 +78,7 @@ def read_caffemodel(content: bytes) -> list[Layer]:
     if content.startswith(b"\x89HDF"):
         raise containers.WeightFileError("It is an HDF5 snapshot; only the .caffemodel that is a protocol buffer "
             "is read.")
-    net = _parse(caffe_pb2.NetParameter, content, ".caffemodel")
+    net = wire_format.parse(caffe_pb2.NetParameter, content, ".caffemodel", _VALUES)
     layers = []
     for parsed in net.layer or net.layers:
         kind = parsed.type if isinstance(parsed.type, str) else _V1_TYPES.get(parsed.type, str(parsed.type))
@@ -174,7 +123,8 @@ def read_mean(content: bytes) -> np.ndarray:
     Raises:
         WeightFileError: If it is none.
     """
-    return _without_ones(_blob_array(_parse(caffe_pb2.BlobProto, content, ".binaryproto"), "The mean"), 3)
+    blob = wire_format.parse(caffe_pb2.BlobProto, content, ".binaryproto", _VALUES)
+    return _without_ones(_blob_array(blob, "The mean"), 3)
 
 
 def write_mean(file: BinaryIO, mean: np.ndarray) -> None:

@@ -1,6 +1,6 @@
 """From a weight file to a run, and back: which reader, which conventions of the input, which classes.
 
-An imported run lacks its images and its momentum. Everything else is as training leaves it, for every command.
+An imported run has neither images nor momentum. Apart from that it is as training leaves a run, for every command.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ def imagenet_classes() -> tuple[list[str], list[str]]:
 
 
 def read_mean(mean: str, image_size: int) -> list[float] | np.ndarray:
-    """Returns a mean that a person gives, as the first layer subtracts it.
+    """Returns the mean of --mean, as the first layer subtracts it.
 
     Args:
         mean: "B,G,R" in [0, 255], as Caffe's users know it, or a .binaryproto or .npy file in Caffe's order [3, height,
@@ -55,7 +55,8 @@ def read_mean(mean: str, image_size: int) -> list[float] | np.ndarray:
         is_proto = mean.lower().endswith(".binaryproto")
         array = caffemodel.read_mean(content) if is_proto else pickled_arrays.read_npy(content)
     if isinstance(array, dict) or array.shape[:1] != (3,) or array.ndim not in (1, 3) or not np.isfinite(array).all():
-        raise containers.WeightFileError(f"--mean={mean} is no mean: three numbers, or [3, height, width], are.")
+        raise containers.WeightFileError(
+            f"--mean={mean} is no mean: it must be three numbers, or an array [3, height, width].")
     if array.ndim == 1:
         return array[::-1].tolist()
     offsets = [(size - image_size) // 2 for size in array.shape[1:]]
@@ -72,12 +73,14 @@ def _read_lines(path) -> list[str]:
     try:
         return class_names_in(containers.read_bytes(path).decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise containers.WeightFileError(f"--classes={path} is no text.") from error
+        raise containers.WeightFileError(f"--classes={path} is not UTF-8 text.") from error
 
 
-def _read_classes(path, count: int) -> tuple[list[str], list[str]]:
+def _choose_classes(path, of_the_file: list[str] | None, count: int) -> tuple[list[str], list[str]]:
     """Returns (the classes' names as data sets have them, as people read them), for `count` logits."""
     if path is None:
+        if of_the_file is not None and len(of_the_file) == count:
+            return of_the_file, of_the_file
         if count != 1000:
             raise containers.WeightFileError(
                 f"It has {count} classes. Name them: --classes=FILE, a line each, in the order of the logits.")
@@ -95,19 +98,19 @@ def import_run(
     """Turns a weight file into a run.
 
     Args:
-        source: The file: .caffemodel, .npy, .npz, .pth, .safetensors, .weights.h5 or .keras.
+        source: The file; its ending is one of those in `formats.FORMATS`.
         path: The run's directory, new.
-        architecture: Name of the row, where the file does not tell it or is to be overruled.
-        classes: File with a class name on each line; by default ImageNet's, if there are 1000 logits.
-        mean: See `read_mean`; by default the file's, or else the row's.
+        architecture: Name of the architecture; by default it is detected.
+        classes: File with a class name on each line; by default the file's own, or ImageNet's if there are 1000 logits.
+        mean: See `read_mean`; by default the file's, or else the architecture's own.
         allow_nan: Whether weights may be other than finite numbers.
-        partial: Whether layers may be missing; they are initialised as the architecture's training starts.
+        partial: Whether layers may be missing; they are then initialised as for training.
 
     Returns:
-        What was found and decided, as lines for a person.
+        What was found and decided, as lines to print.
 
     Raises:
-        WeightFileError: If the file cannot be read or fits no row.
+        WeightFileError: If the file cannot be read, or fits no architecture.
         errors.RunError: If the directory holds a run already, or cannot be written.
     """
     run = runs.RunDirectory(path)
@@ -117,32 +120,34 @@ def import_run(
     try:
         file_format = formats.format_of(str(source))
         read = formats.FORMATS[file_format].read(content)
-        row, how = layouts.detect_architecture(
+        file_format = read.file_format or file_format
+        network, how = layouts.detect_architecture(
             file_format, read.entries, layers=read.layers, architecture=architecture or read.architecture,
             partial=partial)
+        how = "as the file states" if read.architecture and not architecture else how
         layout = formats.FORMATS[file_format].layout
-        if partial and classes and not _has_last_layer(row, layout, read.entries):
-            row = architectures.with_num_classes(row, len(_read_lines(classes)))
-        arrays = layouts.from_file(row, layout, read.entries) if layout else read.entries
+        if partial and classes and not _has_last_layer(network, layout, read.entries):
+            network = architectures.with_num_classes(network, len(_read_lines(classes)))
+        arrays = layouts.from_file(network, layout, read.entries) if layout else read.entries
         arrays = {name: np.asarray(array, "float32") for name, array in arrays.items()}
         if not allow_nan:
             layouts.check_finite(arrays)
     except containers.WeightFileError as error:
         raise containers.WeightFileError(f"{source}: {error}") from error
-    missing = [name for name in layouts.variable_shapes(row) if name not in arrays]
+    missing = [name for name in layouts.variable_shapes(network) if name not in arrays]
     if missing:
-        arrays |= _initial_arrays(row, missing)
-    ids, names = _read_classes(classes, row.num_classes)
-    subtracted = read_mean(mean, row.image_size) if mean else row.mean if read.mean is None else read.mean
-    scale = tuple(row.scale if read.scale is None else read.scale)
+        arrays |= _initial_arrays(network, missing)
+    ids, names = _choose_classes(classes, read.class_names, network.num_classes)
+    subtracted = read_mean(mean, network.image_size) if mean else network.mean if read.mean is None else read.mean
+    scale = tuple(network.scale if read.scale is None else read.scale)
     with run.locked():
-        run_config = make_run_config(row, subtracted, scale, ids, ImportedFile(
+        run_config = make_run_config(network, subtracted, scale, ids, ImportedFile(
             pathlib.Path(source).name, hashlib.sha256(content).hexdigest()))
-        run.write_checkpoint(0, {**arrays, **layouts.dropout_counts(row)}, {"epoch": 0})
+        run.write_checkpoint(0, {**arrays, **layouts.dropout_counts(network)}, {"epoch": 0})
         if run_config.mean == MEAN_IMAGE:
             run.write_mean_image(np.asarray(subtracted, "float32"))
         run.write_config(run_config, names)
-    return _report(row, how, arrays, run_config, names, missing)
+    return _report(network, how, arrays, run_config, names, missing)
 
 
 def make_run_config(
@@ -163,28 +168,28 @@ def make_run_config(
     )
 
 
-def _has_last_layer(row, layout, entries) -> bool:
-    last = row.stages[-1].name
+def _has_last_layer(architecture, layout, entries) -> bool:
+    last = architecture.stages[-1].name
     return (layout.name("kernel", last) if layout else f"{last}/kernel") in entries
 
 
-def _initial_arrays(row, names) -> dict[str, np.ndarray]:
+def _initial_arrays(architecture, names) -> dict[str, np.ndarray]:
     """Returns some variables of a network at the start of its training."""
     from alexnet_tf import alexnet  # TensorFlow takes seconds, and most imports do without.
 
-    model = alexnet.build_model(row)
+    model = alexnet.build_model(architecture)
     return {variable.path: variable.numpy() for variable in model.variables if variable.path in set(names)}
 
 
-def _report(row, how, arrays, run_config, names, missing):
+def _report(architecture, how, arrays, run_config, names, missing):
     mean = run_config.mean
     mean = "a mean image" if mean == MEAN_IMAGE else "R, G, B = " + ", ".join(f"{each:.3f}" for each in mean)
     factor = "" if set(run_config.scale) == {1.0} else ", then times " + ", ".join(
         f"{each:.6f}" for each in run_config.scale)
     return [
-        f"Network: {row.name} ({how}), {sum(array.size for array in arrays.values()):,} parameters",
-        f"Input: RGB {row.image_size} x {row.image_size} in [0, 255]; minus {mean}{factor}; images "
-        f"{_RESIZED[row.recipe.resize]}, the centre",
+        f"Network: {architecture.name} ({how}), {sum(array.size for array in arrays.values()):,} parameters",
+        f"Input: RGB {architecture.image_size} x {architecture.image_size} in [0, 255]; minus {mean}{factor}; images "
+        f"{_RESIZED[architecture.recipe.resize]}, the centre",
         f"Classes: {len(names)}: {names[0]} ... {names[-1]}",
         *([f"Not in the file, and initialised at random: {', '.join(missing)}. Train before use."] if missing else [])]
 
@@ -200,36 +205,39 @@ def export_run(
         which: "last" or "best" checkpoint.
 
     Returns:
-        What was written and what its reader must know, as lines for a person.
+        What was written, and what its reader must know, as lines to print.
 
     Raises:
-        WeightFileError: If the row cannot be said in the format.
+        WeightFileError: If the format cannot hold the architecture.
         errors.RunError: If there is no run or checkpoint, or the output cannot be written.
     """
     run = runs.RunDirectory(path)
     run_config = run.existing_config()
-    row = run_config.architecture
-    reason = layouts.unsupported_reason(row, file_format)
+    architecture = run_config.architecture
+    reason = layouts.unsupported_reason(architecture, file_format)
     if reason:
-        raise containers.WeightFileError(f"{reason}. Formats that can: {', '.join(_formats_of(row)) or 'none'}.")
-    shapes, mean = layouts.variable_shapes(row), run.read_mean(run_config)
+        possible = [name for name in formats.WRITTEN if not layouts.unsupported_reason(architecture, name)]
+        raise containers.WeightFileError(f"{reason}. Formats that can: {', '.join(possible) or 'none'}.")
+    shapes, mean = layouts.variable_shapes(architecture), run.read_mean(run_config)
     arrays, _ = run.existing_checkpoint(which, is_wanted=shapes.__contains__)
     problems = layouts.differences(shapes, arrays)
     if problems:
-        raise errors.RunError(f"The checkpoint of {run} does not fit {row.name}: {'; '.join(problems)}.")
+        raise errors.RunError(f"The checkpoint of {run} does not fit {architecture.name}: {'; '.join(problems)}.")
     output = pathlib.Path(output).expanduser()
-    chosen, shown = formats.FORMATS[file_format], row
+    chosen, shown = formats.FORMATS[file_format], architecture
     assert chosen.layout and chosen.write  # It is one of formats.WRITTEN.
-    if not chosen.has_scale and row.scale != (1.0, 1.0, 1.0):
-        _fold_scale(arrays, row)
-        shown = dataclasses.replace(row, scale=(1.0,) * 3)
+    if not chosen.has_scale and architecture.scale != (1.0, 1.0, 1.0):
+        _fold_scale(arrays, architecture)
+        shown = dataclasses.replace(architecture, scale=(1.0,) * 3)
     lines = _conventions(shown, mean, chosen.layout.is_bgr)
-    if shown is not row:
+    if shown is not architecture:
         lines.append("The file has no place for the input's scale: conv1 was multiplied by it.")
-    if chosen.layout.default not in (None, row.name):
+    if chosen.layout.default not in (None, architecture.name):
         lines.append(
-            f"The file does not say that it is {row.name}; readers take it for {chosen.layout.default}, unless told.")
-    files = chosen.write(output, formats.Network(row, layouts.to_file(row, chosen.layout, arrays), mean, lines))
+            f"The file does not state that it is {architecture.name}: readers take it for {chosen.layout.default} by "
+            "default.")
+    entries = layouts.to_file(architecture, chosen.layout, arrays)
+    files = chosen.write(output, formats.Network(architecture, entries, mean, lines))
     if file_format == "caffemodel":  # It has no place for them.
         files.append(_write_class_names(run, output.with_suffix(".classes.txt")))
     return [*(f"Written: {file}" for file in files), *lines]
@@ -242,23 +250,19 @@ def _write_class_names(run: runs.RunDirectory, path: pathlib.Path) -> pathlib.Pa
     return path
 
 
-def _formats_of(row):
-    return [name for name in formats.WRITTEN if not layouts.unsupported_reason(row, name)]
+def _fold_scale(arrays, architecture):
+    for name in architecture.stages[0].layer_names:
+        arrays[f"{name}/kernel"] *= np.array(architecture.scale, "float32")[:, None]
 
 
-def _fold_scale(arrays, row):
-    for name in row.stages[0].layer_names:
-        arrays[f"{name}/kernel"] *= np.array(row.scale, "float32")[:, None]
-
-
-def _conventions(row, mean, is_bgr) -> list[str]:
-    """Returns what a reader must do with an image."""
+def _conventions(architecture, mean, is_bgr) -> list[str]:
+    """Returns what a reader of the file must do with an image."""
     step = -1 if is_bgr else 1
     order = "B, G, R" if is_bgr else "R, G, B"
     mean = "the run's mean image" if np.ndim(mean) == 3 else f"({', '.join(f'{each:.9g}' for each in mean[::step])})"
     factor = ""
-    if row.scale != (1.0, 1.0, 1.0):
-        factor = f", times ({', '.join(f'{each:.9g}' for each in row.scale[::step])})"
+    if architecture.scale != (1.0, 1.0, 1.0):
+        factor = f", times ({', '.join(f'{each:.9g}' for each in architecture.scale[::step])})"
         factor += " (the layer `scale` does so)" if is_bgr else ""
-    return [f"Input: {order}, 0 to 255, minus {mean}{factor}; images {_RESIZED[row.recipe.resize]}, the central "
-            f"{row.image_size} pixels"]
+    return [f"Input: {order}, 0 to 255, minus {mean}{factor}; images {_RESIZED[architecture.recipe.resize]}, the "
+            f"central {architecture.image_size} pixels"]

@@ -4,6 +4,7 @@ A new format is one entry of `FORMATS`.
 """
 
 import dataclasses
+import json
 import pathlib
 import re
 from collections.abc import Callable
@@ -11,12 +12,12 @@ from collections.abc import Callable
 import numpy as np
 
 from alexnet_tf import architectures, atomic_files
-from alexnet_tf.weights import caffemodel, containers, pickled_arrays, prototxt
+from alexnet_tf.weights import caffemodel, containers, onnx_graph, pickled_arrays, prototxt
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How a kind of file holds a network's weights. Every one of them, like Keras, computes cross-correlation.
+    """How a kind of file holds a network's weights. All of their readers, like Keras, compute cross-correlation.
 
     Attributes:
         kernel: Name of a stage's kernel in the file, with the stage's name in place of {}.
@@ -25,8 +26,8 @@ class Layout:
             layer reads of a map is ordered by channel, row, column. Keras and .npy: [height, width, in, out],
             [in, out], and row, column, channel.
         is_bgr: Whether conv1 reads blue first.
-        default: The row that is assumed where several fit and the file says no more.
-        rows: The rows that readers of this kind of file can compute; None: those with a Caffe network.
+        default: The architecture that is assumed where several fit and nothing in the file decides.
+        supported: The architectures that readers of this kind of file can compute; None: those with a Caffe network.
         layer_names: The file's names of the stages, where they are not ours.
     """
 
@@ -35,7 +36,7 @@ class Layout:
     is_channels_first: bool
     is_bgr: bool
     default: str | None = None
-    rows: tuple[str, ...] | None = None
+    supported: tuple[str, ...] | None = None
     layer_names: dict = dataclasses.field(default_factory=dict)
 
     def name(self, kind: str, stage_name: str) -> str:
@@ -49,7 +50,8 @@ _TORCHVISION_NAMES = {
     "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6"}
 
 _TORCHVISION = Layout(
-    "{}.weight", "{}.bias", is_channels_first=True, is_bgr=False, rows=("torchvision",), layer_names=_TORCHVISION_NAMES)
+    "{}.weight", "{}.bias", is_channels_first=True, is_bgr=False, supported=("torchvision",),
+    layer_names=_TORCHVISION_NAMES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +64,8 @@ class WeightFile:
         architecture: The architecture's name, where the file states it.
         mean: What the input's first step subtracts, RGB, where the file states it.
         scale: What it multiplies by, where the file states it.
+        class_names: In the order of the logits, where the file states them.
+        file_format: The key of `FORMATS` whose layout the entries have, if it is not that of the file.
     """
 
     entries: dict[str, np.ndarray]
@@ -69,6 +73,8 @@ class WeightFile:
     architecture: str | None = None
     mean: tuple | list | np.ndarray | None = None
     scale: tuple[float, ...] | None = None
+    class_names: list[str] | None = None
+    file_format: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,6 +207,51 @@ def _read_safetensors(content: bytes) -> WeightFile:
     return WeightFile(_plain_names(entries), mean=_numbers(metadata, "mean"), scale=_numbers(metadata, "scale"))
 
 
+# A layer's name in an export of this project: "paper_1/conv2_a_1/convolution/ReadVariableOp:0".
+_OWN_NAME = re.compile(r"(?:^|/)((?:conv|fc)\d(?:_[ab])?)(?:_\d+)?/")
+
+# The same in the ONNX model zoo's networks, which Caffe2 wrote: "conv2_w_0".
+_CAFFE2_NAME = re.compile(r"((?:conv|fc)\d)_w(?:_\d+)?")
+
+
+def _read_onnx(content: bytes) -> WeightFile:
+    """Reads a .onnx file: of this project, of Caffe's networks in the ONNX model zoo, or of PyTorch."""
+    graph = onnx_graph.read_onnx(content)
+    weighted = [layer for layer in graph.layers if layer.blobs]
+    own, caffe2 = (
+        {layer.name: match[1] for layer in weighted if (match := pattern.search(layer.name))}
+        for pattern in (_OWN_NAME, _CAFFE2_NAME))
+    entries = dict(graph.others)
+    if len(own) == len(weighted):
+        for layer in weighted:
+            kernel, *bias = layer.blobs
+            kernel = kernel.transpose(2, 3, 1, 0) if kernel.ndim == 4 else kernel.T
+            entries |= {f"{own[layer.name]}/{each}": array for each, array in zip(("kernel", "bias"), (kernel, *bias))}
+        return _read_own_onnx(entries, graph)
+    if len(caffe2) == len(weighted):
+        layers = [dataclasses.replace(layer, name=caffe2.get(layer.name, layer.name)) for layer in graph.layers]
+        entries |= {f"{layer.name}[{index}]": blob for layer in layers for index, blob in enumerate(layer.blobs)}
+        return WeightFile(entries, layers, scale=(1.0, 1.0, 1.0), file_format="caffemodel")
+    for layer in weighted:
+        entries |= dict(zip((layer.name, f"{layer.name.removesuffix('.weight')}.bias"), layer.blobs))
+    return WeightFile(_plain_names(entries), file_format="torch")
+
+
+def _read_own_onnx(entries: dict[str, np.ndarray], graph: onnx_graph.Graph) -> WeightFile:
+    """Returns what an export of this project states beside its weights."""
+    name, mean, scale = graph.metadata.get("architecture"), graph.mean, graph.scale
+    if mean is not None and mean.shape != (3,) and (mean.ndim != 3 or mean.shape[-1] != 3):
+        raise containers.WeightFileError(f"Its mean has the shape {mean.shape}.")
+    try:
+        classes = [str(each) for each in json.loads(graph.metadata["classes"])]
+    except (KeyError, TypeError, ValueError, RecursionError):
+        classes = None
+    return WeightFile(
+        entries, architecture=name if name in architectures.ARCHITECTURES else None, class_names=classes,
+        mean=None if mean is None else mean if mean.ndim == 3 else mean.tolist(), file_format="keras",
+        scale=(1.0, 1.0, 1.0) if scale is None or scale.shape != (3,) else tuple(float(each) for each in scale))
+
+
 def _write_caffemodel(output: pathlib.Path, network: Network) -> list[pathlib.Path]:
     """Writes the weights, the network's definition beside them, and a mean image if there is one."""
     architecture, mean, layers = network.architecture, network.mean, []
@@ -251,13 +302,15 @@ FORMATS = {
     # still BGR. Its readers compute bvlc_alexnet; caffenet's weights have the same shapes.
     "npy": WeightFormat(
         (".npy",), _read_npy, Layout(
-            "{}[0]", "{}[1]", is_channels_first=False, is_bgr=True, default="caffe", rows=("caffe", "caffenet")),
+            "{}[0]", "{}[1]", is_channels_first=False, is_bgr=True, default="caffe", supported=("caffe", "caffenet")),
         _write_npy, has_scale=False),
     "torch": WeightFormat(
         (".pth", ".pt", ".pth.tar"), _read_torch, _TORCHVISION, _write_torch),
     "npz": WeightFormat((".npz",), _read_npz, _TORCHVISION),  # numpy.savez of a state dictionary.
     "safetensors": WeightFormat((".safetensors",), _read_safetensors, _TORCHVISION, _write_safetensors),
     "keras": WeightFormat((".weights.h5", ".keras"), _read_keras),
+    # Whose layout it has is seen when it is read; exported by `exporting/onnx_file.py`.
+    "onnx": WeightFormat((".onnx",), _read_onnx),
 }
 
 # Formats that `export_weights` writes.

@@ -1,4 +1,4 @@
-"""A row of the table as Caffe's layers: what deploy.prototxt says, and how a network is known by its layers' order."""
+"""An architecture as Caffe's layers: its deploy.prototxt, and the order of layers by which a network is recognised."""
 
 from collections.abc import Iterable
 
@@ -6,24 +6,24 @@ from alexnet_tf import architectures
 from alexnet_tf.weights import caffemodel
 
 
-def unsupported_reason(row: architectures.Architecture) -> str | None:
-    """Returns why a row has no Caffe network, or None if it has one."""
-    for stage in row.stages:
+def unsupported_reason(architecture: architectures.Architecture) -> str | None:
+    """Returns why an architecture has no Caffe network, or None if it has one."""
+    for stage in architecture.stages:
         before, after = stage.padding
         if before != after:
             return f"{stage.name} has {before} zeros before the image and {after} after; Caffe pads both sides alike"
     return None
 
 
-def to_caffe_layers(row: architectures.Architecture) -> list[caffemodel.Layer]:
-    """Returns a row as Caffe's layers, without weights: what deploy.prototxt says.
+def to_caffe_layers(architecture: architectures.Architecture) -> list[caffemodel.Layer]:
+    """Returns an architecture as Caffe's layers, without weights.
 
-    Pooling rounds up in Caffe, which makes no difference at these sizes, and is what padding "same" means where a row
-    has it. Towers are groups; LRN inside towers is made of Slice and Concat. The mean is subtracted outside, as Caffe
-    has it; a scale of the input is a layer.
+    Pooling rounds up in Caffe, which makes no difference at these sizes, and is what padding "same" means where an
+    architecture has it. Towers are groups; LRN inside towers is made of Slice and Concat. The mean is subtracted
+    outside, as usual with Caffe; a scale of the input is a layer.
 
-    OpenCV (4.14) ignores LRN's k in Caffe's files. So another k than 1 is written as x / (1 + alpha / k * S)^beta,
-    times k^-beta in a layer of its own, which is the same.
+    OpenCV (4.14) ignores LRN's k in Caffe's files. Therefore a k other than 1 is written as
+    x / (1 + alpha / k * S)^beta and a factor of k^-beta in a layer of its own, which is the same.
     """
     layers, blob = [], "data"
 
@@ -31,9 +31,9 @@ def to_caffe_layers(row: architectures.Architecture) -> list[caffemodel.Layer]:
         layers.append(caffemodel.Layer(name, kind, bottom, top, parameters))
         return top[0]
 
-    if row.scale != (1.0, 1.0, 1.0):
+    if architecture.scale != (1.0, 1.0, 1.0):
         blob = add("Scale", "scale", (blob,), ("scaled",), scale_param={"axis": 1, "bias_term": False})
-    for stage in row.stages:
+    for stage in architecture.stages:
         number = stage.name[-1]
         kind = "Convolution" if stage.kernel_size else "InnerProduct"
         blob = add(kind, stage.name, (blob,), (stage.name,), **_weigh_parameters(stage))
@@ -41,13 +41,14 @@ def to_caffe_layers(row: architectures.Architecture) -> list[caffemodel.Layer]:
             if step == "relu":
                 add("ReLU", f"relu{number}", (blob,), (blob,))
             elif step == "dropout":
-                add("Dropout", f"drop{number}", (blob,), (blob,), dropout_param={"dropout_ratio": row.dropout_rate})
+                rate = {"dropout_ratio": architecture.dropout_rate}
+                add("Dropout", f"drop{number}", (blob,), (blob,), dropout_param=rate)
             elif step == "pool":
                 blob = add("Pooling", f"pool{number}", (blob,), (f"pool{number}",), pooling_param={
                     "pool": "MAX", "kernel_size": stage.pool.size, "stride": stage.pool.strides})
             elif step == "lrn":
-                lrn, name = _lrn_parameters(row.lrn), f"norm{number}"
-                if stage.towers == 2 and row.lrn_across_towers is False:
+                lrn, name = _lrn_parameters(architecture.lrn), f"norm{number}"
+                if stage.towers == 2 and architecture.lrn_across_towers is False:
                     halves, normed = (tuple(f"{each}_{tower}" for tower in "ab") for each in (blob, name))
                     add("Slice", f"slice{number}", (blob,), halves, slice_param={"axis": 1})
                     for half, result in zip(halves, normed):
@@ -55,8 +56,8 @@ def to_caffe_layers(row: architectures.Architecture) -> list[caffemodel.Layer]:
                     blob = add("Concat", f"concat{number}", normed, (name,), concat_param={"axis": 1})
                 else:
                     blob = add("LRN", name, (blob,), (name,), lrn_param=lrn)
-                if row.lrn.bias != 1:
-                    factor = row.lrn.bias ** -row.lrn.beta
+                if architecture.lrn.bias != 1:
+                    factor = architecture.lrn.bias ** -architecture.lrn.beta
                     add("Power", f"power{number}", (blob,), (blob,), power_param={"scale": factor})
     add("Softmax", "prob", (blob,), ("prob",))
     return layers
@@ -76,9 +77,9 @@ def _lrn_parameters(lrn: architectures.LRN) -> dict:
 
 
 def layer_signature(layers: Iterable[caffemodel.Layer]) -> list[str]:
-    """Returns what a network does, in order, as words: weight layers by name, LRN and Power with their constants.
+    """Returns a network's layers in order: weight layers by name, LRN and Power with their constants.
 
-    Left out is what makes no difference to the logits: data, dropout, losses.
+    Layers that do not affect the logits are left out: data, dropout, losses.
     """
     words = []
     for layer in layers:
@@ -93,17 +94,18 @@ def layer_signature(layers: Iterable[caffemodel.Layer]) -> list[str]:
     return words
 
 
-def prototxt(row: architectures.Architecture, comments: Iterable[str]) -> str:
-    """Returns a deploy.prototxt of a row for one image.
+def prototxt(architecture: architectures.Architecture, comments: Iterable[str]) -> str:
+    """Returns an architecture's deploy.prototxt, for one image.
 
     Args:
-        row: A row that `refusal` does not refuse.
+        architecture: One without an `unsupported_reason`.
         comments: Lines to stand at the top.
     """
-    lines = [*(f"# {comment}" for comment in comments), f'name: "{row.name}"']
+    lines = [*(f"# {comment}" for comment in comments), f'name: "{architecture.name}"']
+    size = architecture.image_size
     lines += ['layer {', '  name: "data"', '  type: "Input"', '  top: "data"',
-              f"  input_param {{ shape {{ dim: 1 dim: 3 dim: {row.image_size} dim: {row.image_size} }} }}", "}"]
-    for layer in to_caffe_layers(row):
+              f"  input_param {{ shape {{ dim: 1 dim: 3 dim: {size} dim: {size} }} }}", "}"]
+    for layer in to_caffe_layers(architecture):
         lines += ["layer {", f'  name: "{layer.name}"', f'  type: "{layer.type}"']
         lines += [f'  bottom: "{bottom}"' for bottom in layer.bottom] + [f'  top: "{top}"' for top in layer.top]
         for block, values in layer.parameters.items():

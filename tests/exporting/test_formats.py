@@ -1,5 +1,6 @@
 """Tests of `formats` and of the writers of .keras and .onnx files, by Keras in a fresh process and by other engines."""
 
+import dataclasses
 import json
 import pathlib
 import subprocess
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import runs
+from alexnet_tf import architectures, runs
 from alexnet_tf.exporting import export, export_job, formats, onnx_file
+from alexnet_tf.weights import conversion
 from tests.helpers.networks import SMALL
 from tests.helpers.saved_models import CLASSES, SPLIT, make_model
 
@@ -42,21 +44,46 @@ def test_a_keras_file_loads_in_a_fresh_process(run, tmp_path):
     assert sorted(path.name for path in pathlib.Path(artifact.path).parent.iterdir()) == ["alexnet.keras"]
 
 
-@pytest.mark.parametrize("architecture", [SMALL, SPLIT], ids=lambda each: each.name)
-def test_an_onnx_file_computes_the_same_in_other_engines(architecture, tmp_path):
+ARCHITECTURES = [dataclasses.replace(architectures.with_initialization(SMALL, "he"), name="small"), SPLIT]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda each: each.name)
+def test_an_onnx_file_computes_the_same_everywhere(architecture, tmp_path, monkeypatch):
     pytest.importorskip("tf2onnx")
     onnxruntime = pytest.importorskip("onnxruntime")
-    cv2 = pytest.importorskip("cv2")
-    model = make_model(architecture)
+    model, names = make_model(architecture), [*CLASSES[:3], *CLASSES[4:], "6"]
     path = tmp_path / "alexnet.onnx"
-    path.write_bytes(onnx_file.convert(model, CLASSES[:3] + CLASSES[4:]))
-    expected = tf.nn.softmax(model(IMAGES.astype("float32"))).numpy()
-    np.testing.assert_allclose(onnx_file.load(path)(IMAGES), expected, rtol=0, atol=1e-5)
+    path.write_bytes(onnx_file.convert(model, names))
+    logits = model(IMAGES.astype("float32")).numpy()
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(session.run(["logits"], {"images": IMAGES.astype("float32")})[0], logits, atol=1e-4)
+    np.testing.assert_allclose(onnx_file.load(path)(IMAGES), tf.nn.softmax(logits), rtol=0, atol=1e-5)
+    assert json.loads(session.get_modelmeta().custom_metadata_map["classes"]) == names
+    # And back again: the same network as an imported run.
+    monkeypatch.setitem(architectures.ARCHITECTURES, architecture.name, architecture)
+    lines = conversion.import_run(path, tmp_path / "run")
+    again, run_config, _ = runs.load_model(runs.RunDirectory(tmp_path / "run"))
+    assert lines[0].startswith(f"Network: {architecture.name} (as the file states)")
+    assert list(run_config.data.classes) == names
+    assert run_config.scale == pytest.approx(architecture.scale)
+    np.testing.assert_allclose(again(IMAGES.astype("float32")), logits, rtol=0, atol=1e-4)
+    for before, after in zip(model.trainable_variables, again.trainable_variables, strict=True):
+        assert np.array_equal(before, after)
+    for engine in (opencv, openvino):
+        np.testing.assert_allclose(engine(path), logits[:1], rtol=0, atol=1e-4)
+
+
+def opencv(path):
+    cv2 = pytest.importorskip("cv2")
     network = cv2.dnn.readNetFromONNX(str(path))
     network.setInput(IMAGES[:1].astype("float32"))
-    np.testing.assert_allclose(network.forward("probabilities"), expected[:1], rtol=0, atol=1e-4)
-    metadata = onnxruntime.InferenceSession(str(path)).get_modelmeta().custom_metadata_map
-    assert json.loads(metadata["classes"]) == list(CLASSES[:3] + CLASSES[4:])
+    return network.forward("logits")
+
+
+def openvino(path):
+    engine = pytest.importorskip("openvino")
+    compiled = engine.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return compiled(IMAGES[:1].astype("float32"))["logits"]
 
 
 def test_onnx_without_its_packages_says_what_to_install(monkeypatch):

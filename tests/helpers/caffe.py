@@ -61,7 +61,8 @@ def caffemodel_bytes(order, weights, is_old=False, lrn_parameters=None):
     layers = [("data", "Data"), *((each, kind(each)) for each in order.split()), ("loss", "SoftmaxWithLoss")]
     for name, type_name in layers:
         blobs = b"".join(field(6 if is_old else 7, blob(each, is_old)) for each in weights.get(name, ()))
-        norm = field(18 if is_old else 118, lrn_field() if lrn_parameters is None else lrn_parameters) if type_name == "LRN" else b""
+        constants = lrn_field() if lrn_parameters is None else lrn_parameters
+        norm = field(18 if is_old else 118, constants) if type_name == "LRN" else b""
         if is_old:
             parts.append(field(2, field(4, name) + number_field(5, numbers[type_name]) + blobs + norm))
         else:

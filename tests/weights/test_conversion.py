@@ -363,7 +363,7 @@ def test_export_then_import_is_the_identity_bit_for_bit(row, file_format, narrow
     chosen = "caffenet" if (row, file_format) == ("caffenet", "npy") else None  # .npy says only `caffe` or `caffenet`.
     conversion.import_run(output, again.path, classes=class_file, architecture=chosen)
     read, _ = again.read_checkpoint()
-    assert (chosen is not None) == ("take it for caffe" in said[-1])
+    assert (chosen is not None) == ("take it for caffe by default" in said[-1])
     assert read.keys() == arrays.keys() and again.read_config().train.architecture == row
     for name, array in arrays.items():
         assert np.asarray(read[name]).tobytes() == np.asarray(array).tobytes(), name
@@ -418,7 +418,7 @@ def test_imported_keras_file_is_the_model_that_wrote_it(ending, narrow_rows, cla
     path = tmp_path / f"a.{ending}"
     (model.save if ending == "keras" else model.save_weights)(path)
     if ending == "weights.h5":
-        with pytest.raises(containers.WeightFileError, match="It fits paper, original2012, .* alike. Say which"):
+        with pytest.raises(containers.WeightFileError, match="It fits paper, original2012, .* alike. Choose one"):
             conversion.import_run(path, tmp_path / "run", classes=class_file)
     conversion.import_run(
         path, tmp_path / "run", classes=class_file, architecture=None if ending == "keras" else "paper",
@@ -488,11 +488,12 @@ def test_import_says_what_is_wrong_and_leaves_nothing(narrow_rows, class_file, t
     conv1_alone = caffemodel_bytes("conv1 relu1", {"conv1": (np.ones((96, 3, 11, 11)), np.ones(96))})
     for name, content, arguments, message in (
             ("a.caffemodel", good[:-1000], {}, "a.caffemodel: It is no .caffemodel: truncated"),
-            ("a.onnx", good, {}, "Its name ends in none of .caffemodel, .npy"),
+            ("a.txt", good, {}, "Its name ends in none of .caffemodel, .npy"),
+            ("a.onnx", good, {}, "It is no .onnx file"),
             ("a.npy", good, {}, "It is no .npy file"), ("a.pth", good, {}, "It is no file of torch.save"),
             ("a.keras", good, {}, "It is no Keras weight file"),
             ("a.safetensors", good, {}, "no readable .safetensors"),
-            ("a.caffemodel", good, {"classes": tmp_path / "a.npy"}, "is no text|has .* lines"),
+            ("a.caffemodel", good, {"classes": tmp_path / "a.npy"}, "is not UTF-8 text|has .* lines"),
             ("a.caffemodel", good, {"classes": None}, "It has 7 classes"),
             ("a.caffemodel", good, {"mean": "1,2"}, "--mean=1,2 is no mean"),
             ("a.caffemodel", good, {"mean": "grey"}, "--mean=grey is neither"),

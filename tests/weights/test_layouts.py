@@ -119,7 +119,7 @@ def test_recognise_refuses_another_lrn_and_says_which():
     ):
         layouts.detect_architecture("caffemodel", entries_of("caffe"), layers=layers)
     row, how = layouts.detect_architecture("caffemodel", entries_of("caffe"), layers=layers, architecture="caffe")
-    assert row.name == "caffe" and how.startswith("as you said, though the file's layers are in another order")
+    assert row.name == "caffe" and how.startswith("as requested, though the file's layers are in another order")
 
 
 def test_recognise_takes_the_number_of_classes_from_the_file():
