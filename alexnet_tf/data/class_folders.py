@@ -31,7 +31,7 @@ _SPLIT_OF_WORD = {
     "testing": "test",
 }
 
-# Which of new data sets; older runs keep theirs.
+# The rule for new data sets, a key of `SPLIT_RULES`; older runs keep theirs.
 SPLIT_RULE = "class_and_path"
 
 
@@ -42,7 +42,7 @@ def find(
 
     Args:
         directory: Holds splits with class folders, or class folders.
-        expected: What to say that is expected where nothing is found.
+        expected: Description of what a data directory may hold, for the message where nothing is found.
         is_whole: Whether one folder of class folders stays one split, "all", to measure on.
         for_prepare: Whether formats that only `prepare` reads are images too.
         split_rule: A key of `SPLIT_RULES`, for one folder of class folders.
@@ -115,11 +115,8 @@ def _read_splits(
     _check_classes(class_names, folders["train"])
     splits, notes = {"train": folder_scan.image_files(found["train"], class_names)}, []
     if pathlib.Path(directory / "train") != folders["train"] and folders["train"].name.lower() != "train":
-        notes.append(
-            "Splits: "
-            + ", ".join(f"{os.path.relpath(folders[name], directory)} is {name}" for name in ("train", *present))
-            + "."
-        )
+        roles = [f"{os.path.relpath(folders[name], directory)} is {name}" for name in ("train", *present)]
+        notes.append(f"Splits: {', '.join(roles)}.")
     for name in present:
         unknown = sorted(set(found[name]) - set(class_names))
         if found[name] and not unknown:
@@ -141,28 +138,23 @@ def _is_unlabelled(folder: pathlib.Path) -> bool:
     """Returns whether a folder holds images and no class folders; "unknown" is no class."""
     inner = folder_scan.subfolders(folder)
     if inner and [name.lower() for name in inner] not in (
-        [folder.name.lower()],
-        ["unknown"],
-        ["unlabelled"],
-        ["unlabeled"],
-    ):
+            [folder.name.lower()], ["unknown"], ["unlabelled"], ["unlabeled"]):
         return False
     where = folder / inner[0] if inner else folder
-    return any(
-        os.path.splitext(entry.name)[1].lower() in folder_scan.IMAGE_ENDINGS for entry in list(os.scandir(where))
-    )
+    names = [entry.name for entry in list(os.scandir(where))]
+    return any(os.path.splitext(name)[1].lower() in folder_scan.IMAGE_ENDINGS for name in names)
 
 
 def _left_out_split(folder: pathlib.Path, found: dict[str, list[str]]) -> str:
     if found:
-        return f"{folder.name} is left out: it has not the classes of train."
+        return f"{folder.name} is left out: it does not have the classes of train."
     return f"{folder.name} is left out: it holds no class folders with images, so its images have no labels."
 
 
 def _unusable_split(folders: dict[str, pathlib.Path], name: str, unknown: list[str]) -> str:
     if unknown:
-        return (f"{folders[name]} has class folders that {folders['train']} has not: {datasets.abbreviate(unknown)}. "
-                "Both must have the same folder names.")
+        return (f"{folders[name]} has class folders that are not in {folders['train']}: "
+                f"{datasets.abbreviate(unknown)}. Both must have the same folder names.")
     return (f"{folders[name]} holds no images in class folders ({', '.join(folder_scan.IMAGE_ENDINGS[:3])}); there: "
             f"{folder_scan.listing(folders[name])}. Its images have no labels: give them in a file ({name}.csv beside "
             f"it, with a file name and a label in each line), or give --data_dir={folders['train']}, which is then "
@@ -192,17 +184,16 @@ def _read_classes(
     for name, split in splits.items():
         if not len(split):
             raise errors.DataError(
-                f"{directory}: too few images for a 90/10 split, '{name}' got none. Make folders train and val "
-                "yourself.")
+                f"{directory}: too few images for a 90/10 split; '{name}' got none. Make folders train and val.")
     return datasets.DataSet(
         directory.name, str(directory), class_names, splits, "validation", (note, *scan.notes), split_rule=split_rule)
 
 
 def _check_no_splits(directory: pathlib.Path, class_names: tuple[str, ...], scan: folder_scan.FolderScan) -> None:
-    """Refuses folders that must be splits, or a folder too high.
+    """Refuses folders that must be splits, and a directory one level too high.
 
     Raises:
-        DataError: If folders are called as splits are, or several hold the same class folders, or one holds all.
+        DataError: If folders are named like splits, several hold the same class folders, or one holds all classes.
     """
     like_splits = [name for name in class_names if name.lower() in (*VALIDATION_NAMES, "training")]
     if like_splits:
@@ -257,6 +248,6 @@ def held_out_count(count: int) -> int:
 SPLIT_RULES: dict[str, tuple[Callable[[dict[str, list[str]], pathlib.Path], set[str]], str]] = {
     "file_name": (_held_out_by_file_name, "Split 90/10 by a hash of each file's name: the same for ever."),
     "class_and_path": (
-        _held_out_by_class_and_path, "Split 90/10 in each class by a hash of class and path: the same for the same "
-            "files."),
+        _held_out_by_class_and_path,
+        "Split 90/10 in each class by a hash of class and path: the same for the same files."),
 }

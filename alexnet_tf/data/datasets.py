@@ -65,7 +65,7 @@ class ImageSource(typing.Protocol):
 
 
 def report_bad_image(problem: str, on_bad_image: str, count: int, total: int) -> None:
-    """Does with an image that cannot be read as the flag says.
+    """Reports an image that cannot be read: as an error, or as skipped, as the flag --on_bad_image has it.
 
     Args:
         problem: The file's name and the reason.
@@ -147,7 +147,7 @@ def relabel(labels: np.ndarray, new_labels: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class DataSet:
-    """A data directory, understood.
+    """The data set in a directory.
 
     Attributes:
         name: Short name, for the run's directory.
@@ -234,7 +234,7 @@ def _sizes_of(files: Sequence[str]) -> list[int]:
 def _size(path: str) -> int:
     try:
         return os.path.getsize(path)
-    except OSError:  # Told when it is read, as what else may be wrong with it.
+    except OSError:  # Reported when it is read, like anything else that may be wrong with it.
         return -1
 
 

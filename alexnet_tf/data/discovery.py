@@ -60,7 +60,7 @@ def find_dataset(
         is_whole: Whether one folder of class folders stays one split, "all", to measure on.
         for_prepare: Whether image formats that only `prepare` reads are images too.
         split_rule: How one folder of class folders is divided, a key of `class_folders.SPLIT_RULES`.
-        options: What else says which examples are meant: fields of `label_files.LabelOptions` and
+        options: Which examples are meant, beyond the directory: fields of `label_files.LabelOptions` and
             `tfds_datasets.TfdsKeys`.
 
     Returns:
@@ -151,10 +151,10 @@ def load_run_dataset(
     else:
         where = data_dir or run_data.directory
         if where is None:
-            raise errors.DataError("The run was imported and has no images. Say where some are: --data_dir=DIR.")
+            raise errors.DataError("The run was imported and has no images. Give some: --data_dir=DIR.")
         if data_dir is None and not os.path.isdir(where):
-            raise errors.DataError(f"The run's images are no longer in {run_data.directory}. Say where: "
-                "--data_dir=DIR.")
+            raise errors.DataError(
+                f"The run's images are no longer in {run_data.directory}. Give their directory: --data_dir=DIR.")
         is_foreign = data_dir is not None and not os.path.realpath(data_dir) == run_data.directory
         data = find_dataset(
             where,
@@ -189,7 +189,7 @@ def _in_order(data: datasets.DataSet, class_names: tuple[str, ...]) -> datasets.
         data,
         class_names=class_names,
         splits={name: split.with_label_order(new_labels) for name, split in data.splits.items()},
-        notes=(*data.notes, "The classes stand in another order than the run's: they are matched by their names."),
+        notes=(*data.notes, "The classes are in another order than the run's: they are matched by their names."),
     )
 
 

@@ -16,27 +16,8 @@ IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".jfif", ".jpe")
 
 # Other endings of images: a class that has such files only is not an empty one.
 _UNSUPPORTED_ENDINGS = (
-    ".arw",
-    ".cr2",
-    ".cr3",
-    ".dng",
-    ".eps",
-    ".exr",
-    ".ico",
-    ".jp2",
-    ".jxl",
-    ".nef",
-    ".npy",
-    ".orf",
-    ".pgm",
-    ".ppm",
-    ".psd",
-    ".raf",
-    ".raw",
-    ".rw2",
-    ".svg",
-    ".tga",
-)
+    ".arw", ".cr2", ".cr3", ".dng", ".eps", ".exr", ".ico", ".jp2", ".jxl", ".nef", ".npy", ".orf", ".pgm", ".ppm",
+    ".psd", ".raf", ".raw", ".rw2", ".svg", ".tga")
 
 # Folders that other programs leave behind; hidden ones are none of the data either.
 _JUNK_FOLDERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
@@ -106,8 +87,8 @@ def scan(folder: os.PathLike[str] | str, *, for_prepare: bool = False) -> Folder
     if others:
         result.notes.append(f"Left out, being no JPEG or PNG files: {len(others):,}, such as {min(others)}.")
     if empty:
-        result.notes.append(f"Left out, being class folders without an image: {len(empty):,}: "
-            f"{datasets.abbreviate(empty)}.")
+        result.notes.append(
+            f"Left out, being class folders without an image: {len(empty):,}: {datasets.abbreviate(empty)}.")
     if result.nested:
         name, folders = next(iter(result.nested.items()))
         result.notes.append(
@@ -154,7 +135,7 @@ def _walk(folder: str) -> Iterator[os.DirEntry[str]]:
 
 
 def _may_be_image(entry: os.DirEntry[str]) -> bool:
-    """Returns whether an entry is a file, or a link to one or to nothing, which is told when it is read."""
+    """Returns whether an entry is a file, or a link to one or to nothing, which is reported when it is read."""
     if not entry.is_symlink():
         return entry.is_file()
     return os.path.isfile(entry.path) or not os.path.exists(entry.path)
@@ -180,7 +161,7 @@ def kind_of(path: str) -> str:
 
 
 def check_class_name(name: str, where: str) -> None:
-    """Refuses a class name that could not be told apart, or would be two, in a list of names.
+    """Refuses a class name that would be invisible, or two names, in a list with one on each line.
 
     Raises:
         DataError: If it is not UTF-8 or holds a control character such as a newline.

@@ -1,4 +1,4 @@
-"""What the header of an encoded image says, read in the graph: its size, its EXIF orientation, whether it is whole.
+"""The header of an encoded image, read in the graph: its size, its EXIF orientation, and whether it is whole.
 
 Everything here works on the bytes alone, with TensorFlow's own string operations, so that training, evaluation,
 `prepare`, `predict` and the exported SavedModel treat an image alike. An ordinary JPEG (a JFIF header and one scan) is
@@ -291,7 +291,7 @@ def stored_window(window: tf.Tensor, shape: tf.Tensor, orientation: tf.Tensor) -
 
 
 def turn_upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """Turns a stored image, [height, width, channels], as EXIF's orientation says."""
+    """Turns a stored image, [height, width, channels], upright according to EXIF's orientation."""
     image = tf.reverse(image, tf.boolean_mask([0, 1], tf.stack(
         [_is_one_of(orientation, (3, 4, 6, 7)), _is_one_of(orientation, (2, 3, 7, 8))])))
     return tf.cond(orientation > 4, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)

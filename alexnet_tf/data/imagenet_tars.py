@@ -22,7 +22,7 @@ TRAIN, VALIDATION = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 
 
 def are_in(directory: pathlib.Path) -> bool:
-    """Says whether one of the tar files is in a directory."""
+    """Returns whether one of the tar files is in a directory."""
     return any((directory / name).is_file() for name in (TRAIN, VALIDATION))
 
 

@@ -29,7 +29,7 @@ def make_train_dataset(
         seed: With `epoch`, fixes the order and every pixel.
         epoch: Epoch, from 0.
         first_step: Step of the epoch to start from; what went before is not read.
-        colour_pca: (stdevs, vectors) of the colours, to draw the noise of Section 4.1 from; None is no noise.
+        colour_pca: (stdevs, vectors) of the colours, which the noise of Section 4.1 is sampled from; None is no noise.
         skipped: Indices of examples that cannot be read: the next readable one comes in their place.
         worker: Which of the workers this is.
         num_workers: Among how many each batch is divided: each reads its own part, in order, and nothing else.
@@ -123,7 +123,7 @@ def evaluation_batches(
         image_size: Side of the crops in pixels.
         resize: As in `preprocessing.square`.
         ten_crop: Ten crops of each image instead of the centre.
-        on_bad_image: "fail", or "skip": an image that cannot be read is left out and told.
+        on_bad_image: "fail", or "skip": an image that cannot be read is left out and reported.
         skipped: {index: what is wrong} of images to leave out from the start; those that are found are added.
 
     Yields:
@@ -193,7 +193,7 @@ def steps_per_epoch(split: datasets.ImageSource, batch_size: int) -> int:
     return len(split) // batch_size
 
 
-# What an unreadable image raises; not, say, memory that ran out.
+# What an unreadable image raises, as opposed to memory that ran out.
 READ_ERRORS = (
     tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.errors.PermissionDeniedError,
     tf.errors.FailedPreconditionError, tf.errors.DataLossError, tf.errors.UnknownError)
@@ -202,7 +202,7 @@ READ_ERRORS = (
 def bad_images(
     split: datasets.ImageSource, indices: Iterable[int], error: Exception, on_bad_image: str, skipped: dict[int, str]
 ) -> dict[int, str]:
-    """Finds which images made a batch fail, and does with them as the flag says.
+    """Finds which images made a batch fail, and reports them: as an error or as skipped.
 
     Args:
         split: The examples.
@@ -212,10 +212,10 @@ def bad_images(
         skipped: Images that are skipped already; those that are found are added.
 
     Returns:
-        {index: "file: reason"} of the images found, each of them told.
+        {index: "file: reason"} of the images found, each of them reported.
 
     Raises:
-        datasets.DataError: As `datasets.tell_bad_image`.
+        datasets.DataError: As `datasets.report_bad_image`.
         Exception: `error` itself, if every image can be read.
     """
     found = {}

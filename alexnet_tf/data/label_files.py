@@ -27,18 +27,7 @@ _NAMES = ("labels", "train_labels", "trainlabels", "train", "training", "annotat
 _SPLIT_NAMES = {"val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
 
 _LABEL_COLUMNS = (
-    "label",
-    "labels",
-    "class",
-    "class_name",
-    "category",
-    "target",
-    "breed",
-    "species",
-    "level",
-    "diagnosis",
-    "y",
-)
+    "label", "labels", "class", "class_name", "category", "target", "breed", "species", "level", "diagnosis", "y")
 
 _SPLIT_COLUMNS = ("split", "set", "subset", "partition", "fold")
 
@@ -99,8 +88,8 @@ def read(
         note = (f"Labels from {path.name}. Split 90/10 in each class by a hash of class and path: the same for the "
                 "same files.")
     else:
-        where = "files name them" if _files_of_other_splits(path) else "its column says"
-        note = f"Labels from {path.name}; splits as {where}."
+        source = "the files of each split" if _files_of_other_splits(path) else "its column of splits"
+        note = f"Labels from {path.name}; splits from {source}."
     names = sorted({name for (_, name), split in examples if split == "train"}, key=_class_order(examples))
     if len(names) < 2:
         raise errors.DataError(f"{path} must name at least two classes; got {names}.")
@@ -136,7 +125,7 @@ def _labels_path(directory: pathlib.Path, options: LabelOptions) -> pathlib.Path
     for path in (directory / options.labels, pathlib.Path(options.labels).expanduser().absolute()):
         if path.is_file():
             return path
-    raise errors.DataError(f"--labels={options.labels} is not there; looked in {directory} and in {os.getcwd()}.")
+    raise errors.DataError(f"--labels={options.labels} does not exist; looked in {directory} and in {os.getcwd()}.")
 
 
 def _files_of_other_splits(path: pathlib.Path) -> dict[pathlib.Path, str]:
@@ -176,9 +165,8 @@ def _examples(
     examples, missing = [], []
     for row in rows:
         if len(row) <= max(image_column, label_column):
-            raise errors.DataError(f"{path} has a line with {len(row)} columns, {row}; at least "
-                f"{max(image_column, label_column) + 1} "
-                                   "are needed.")
+            needed = max(image_column, label_column) + 1
+            raise errors.DataError(f"{path} has a line with {len(row)} columns, {row}; at least {needed} are needed.")
         image = images.find(row[image_column])
         name = row[label_column].strip()
         if image is None:

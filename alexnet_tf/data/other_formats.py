@@ -56,7 +56,7 @@ def as_readable(image_bytes: bytes) -> bytes:
     except PIL.UnidentifiedImageError as error:
         hint = "; install pillow-heif to read HEIC" if "HEIC" in kind else ""
         raise UnreadableImage(f"it is {kind}, which cannot be read{hint}") from error
-    except Exception as error:  # Whatever a damaged file makes of Pillow's decoders.
+    except Exception as error:  # On a damaged file, Pillow's decoders can raise anything.
         raise UnreadableImage(f"it is {kind}, cut short or damaged") from error
 
 

@@ -100,8 +100,7 @@ def find(directory: pathlib.Path) -> datasets.DataSet | None:
             data = read(directory)
         except (
                 OSError, EOFError, ValueError, KeyError, TypeError, IndexError, AttributeError, struct.error,
-                zlib.error,
-                pickle.UnpicklingError, tarfile.TarError) as error:
+                zlib.error, pickle.UnpicklingError, tarfile.TarError) as error:
             if isinstance(error, errors.UserError):
                 raise
             raise errors.DataError(f"The files in {directory} are damaged ({error}). Download them again.") from error

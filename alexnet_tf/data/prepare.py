@@ -29,7 +29,7 @@ _CHUNK_IMAGES = 64
 
 _JOB = "job.json"
 
-# What jobs did that do not say so.
+# What an older version's job did, which did not record it.
 _OLD_JOB = {"split_rule": "file_name"}
 
 
@@ -116,8 +116,7 @@ def _read_json(path: pathlib.Path) -> dict:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise errors.DataError(
-            f"{path} is damaged ({error}). Delete {path.parent} and type the command again."
-        ) from error
+            f"{path} is damaged ({error}). Delete {path.parent} and type the command again.") from error
 
 
 def _check_same_job(before: dict, now: dict, directory: pathlib.Path) -> None:

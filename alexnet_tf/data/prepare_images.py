@@ -1,4 +1,4 @@
-"""What becomes of one image in `prepare`: the square as JPEG, and its share of the statistics."""
+"""What `prepare` does with each image: the square as JPEG, and its share of the statistics."""
 
 import collections
 import concurrent.futures
@@ -19,7 +19,7 @@ from alexnet_tf.data import datasets, image_headers, image_statistics, other_for
 
 @dataclasses.dataclass(frozen=True)
 class PreparedImage:
-    """What became of an image: `jpeg` is None where `problem` says why it cannot be read."""
+    """A prepared image; `jpeg` is None where it cannot be read, for the reason in `problem`."""
 
     name: str
     label: int = -1
@@ -46,7 +46,7 @@ def set_up_process() -> None:
 @contextlib.contextmanager
 def processed(
     chunks: Sequence[Chunk], processes: int, initializer: Callable[[], None]) -> Iterator[Iterator[Result]]:
-    """Gives an iterator over what becomes of the chunks, in order; several processes work a few chunks ahead."""
+    """Gives an iterator over the results of the chunks, in order; several processes work a few chunks ahead."""
     if processes == 1 or len(chunks) < 2:
         yield map(prepare_images, chunks)
         return

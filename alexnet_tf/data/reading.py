@@ -133,7 +133,7 @@ class _ReadTime:
 
 
 def read_block(read: Callable[[int], bytes], indices: Sequence[int] | np.ndarray, read_time: _ReadTime) -> np.ndarray:
-    """Returns the bytes of some examples, an array of objects; the first one tells whether reads are slow.
+    """Returns the bytes of some examples, an array of objects; the first one shows whether reads are slow.
 
     Raises:
         OSError: If one of them cannot be read.

@@ -13,7 +13,7 @@ import tensorflow as tf
 from alexnet_tf import atomic_files
 from alexnet_tf.data import image_statistics, prepare_images
 
-# What is remembered of each image: where its bytes are in the file, its label, and the CRC-32C of its bytes.
+# What is kept of each image: where its bytes are in the file, its label, and the CRC-32C of its bytes.
 ARRAYS = {"offsets": "int64", "lengths": "int64", "labels": "int32", "checksums": "uint32"}
 
 
@@ -34,11 +34,8 @@ def write_shard(path: pathlib.Path, results: Iterable[prepare_images.Result], so
                     writer.write(record)
                     # A record is its length (8 bytes), that number's checksum (4), the data, and its checksum (4).
                     values = (
-                        position + 12 + record.index(image.jpeg),
-                        len(image.jpeg),
-                        image.label,
-                        google_crc32c.value(image.jpeg),
-                    )
+                        position + 12 + record.index(image.jpeg), len(image.jpeg), image.label,
+                        google_crc32c.value(image.jpeg))
                     for column, value in zip(columns.values(), values, strict=True):
                         column.append(value)
                     rotated += image.is_rotated
@@ -52,20 +49,12 @@ def write_shard(path: pathlib.Path, results: Iterable[prepare_images.Result], so
     atomic_files.atomic_write(
         summary_of(path),
         lambda file: np.savez(
-            file,
-            **arrays,
-            size=position,
-            rotated=rotated,
-            skipped=json.dumps(skipped),
-            images=sums.images,
-            pixels=sums.pixels,
-            products=sums.products,
-        ),
-    )
+            file, **arrays, size=position, rotated=rotated, skipped=json.dumps(skipped), images=sums.images,
+            pixels=sums.pixels, products=sums.products))
 
 
 def summary_of(path: pathlib.Path) -> pathlib.Path:
-    """Returns the file beside a shard that says what is in it."""
+    """Returns the file beside a shard that lists what is in it."""
     return path.with_name(f"{path.name}.npz")
 
 

@@ -44,7 +44,7 @@ def draw(class_name: str, rng: np.random.Generator) -> np.ndarray:
 
 
 def _two_colours(rng: np.random.Generator) -> np.ndarray:
-    """Returns two random RGB colours that can be told apart."""
+    """Returns two random RGB colours that differ clearly."""
     while True:
         colours = rng.uniform(0, 255, (2, 3))
         if np.abs(colours[0].mean() - colours[1].mean()) > 70:
@@ -110,7 +110,7 @@ def write_all(directory: str, images_per_class: dict[str, int]) -> None:
         images_per_class: How many, for each split.
 
     Raises:
-        OSError: If they cannot be written; nothing half-drawn stays.
+        OSError: If they cannot be written; nothing half-written stays.
     """
     temporary = f"{directory}.{os.getpid()}.tmp"
     jobs = [(split, name, number) for split, count in images_per_class.items() for name in CLASSES

@@ -10,13 +10,22 @@ import json
 import pathlib
 import shlex
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import architectures, errors
 from alexnet_tf.data import class_folders, datasets, reading, tfrecords
+
+# The images stay as they are encoded. `tfds convert_format` needs Apache Beam, and does not convert from ArrayRecord.
+_CONVERT = """\
+python -c "import sys, tensorflow_datasets as tfds
+b, out = tfds.builder_from_directory(sys.argv[1]), sys.argv[2]
+raw = {{'{image_key}': tfds.decode.SkipDecoding()}}
+splits = {{name: enumerate(b.as_data_source(name, decoders=raw)) for name in b.info.splits}}
+tfds.dataset_builders.store_as_tfds_dataset(
+    b.name, b.version, b.info.features, splits, config=b.builder_config, data_dir=out, file_format='tfrecord')\""""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +44,7 @@ class TfdsKeys:
 def prepared(directory: pathlib.Path) -> dict[str, pathlib.Path]:
     """Returns {name[/config]: newest version's folder} of the TFDS data sets at most three levels down."""
     found: dict[str, tuple[list[int], pathlib.Path]] = {}
-    # By the version's form, so that in a folder of a million images none is looked into.
+    # Only names that look like versions, so that a folder of a million images is not searched.
     version = "[0-9]*.[0-9]*.[0-9]*/dataset_info.json"
     for pattern in ("dataset_info.json", version, f"*/{version}", f"*/*/{version}"):
         for path in directory.glob(pattern):
@@ -91,26 +100,32 @@ def supervised_keys(builder: typing.Any, keys: TfdsKeys = TfdsKeys()) -> tuple[s
     """
     import tensorflow_datasets as tfds
 
-    features = builder.info.features
+    features = dict(sorted(builder.info.features.items()))
     supervised = builder.info.supervised_keys or ()
     images = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
     classes = [key for key, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)]
     others = [key for key, feature in features.items() if _may_be_label(feature)]
-    image_key = keys.image_key or next((key for key in images if key in supervised), next(iter(images), None))
-    label_key = keys.label_key or next(
-        (key for key in (*classes, *others) if key in supervised),
-        next(iter(classes), others[0] if len(others) == 1 else None),
-    )
+    image_key = keys.image_key or _the_one([key for key in images if key in supervised], images, usual="image")
+    label_key = keys.label_key or _the_one(
+        [key for key in (*classes, *others) if key in supervised], classes, others, usual="label")
     if image_key is None or label_key is None:
         raise errors.DataError(
             f"{builder.name} is no image classification set: an Image and a ClassLabel, text or integer feature are "
-            f"needed; it has {dict(features)}. If they are there, name them: --image_key=NAME --label_key=NAME.")
+            f"needed; it has {features}. If there are several, name one of each: --image_key=NAME --label_key=NAME.")
     if image_key not in images or label_key not in (*classes, *others):
         raise errors.DataError(
             f"{builder.name} has the images {', '.join(images) or 'none'} and the labels "
             f"{', '.join((*classes, *others)) or 'none'}; --image_key={image_key} --label_key={label_key} are not of "
             "them.")
     return image_key, label_key
+
+
+def _the_one(*groups: Sequence[str], usual: str) -> str | None:
+    """Returns the only member, or that of the usual name, of the first group that has one; None if it is not clear."""
+    for group in groups:
+        if group:  # TFDS keeps features in no order, so that none of several is the first.
+            return group[0] if len(group) == 1 else usual if usual in group else None
+    return None
 
 
 def _may_be_label(feature: typing.Any) -> bool:
@@ -157,13 +172,11 @@ def read_split(builder: typing.Any, split: str, image_key: str, label_key: str) 
     """Finds the records of a split; reads their headers only."""
     info = builder.info
     if info.file_format.value != "tfrecord":
-        converted = f"{builder.data_dir}-tfrecord"
+        source, converted = (shlex.quote(f"{builder.data_dir}{ending}") for ending in ("", "-tfrecord"))
         raise errors.DataError(
             f"{builder.data_dir} is stored as {info.file_format.value}; TFRecord files are read. Convert it:\n"
-            "  pip install apache-beam mlcroissant\n"
-            f"  tfds convert_format --dataset_version_dir={shlex.quote(str(builder.data_dir))} "
-            f"--out_file_format=tfrecord --out_dir={shlex.quote(f'{converted}/{info.full_name}')}\n"
-            f"and give --data_dir={shlex.quote(converted)}")
+            f"{_CONVERT.format(image_key=image_key)} {source} {converted}\n"
+            f"and give --data_dir={converted}")
     files = tuple(str(path) for path in info.splits[split].filepaths)
     lengths_of_shards = info.splits[split].shard_lengths
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
@@ -206,8 +219,7 @@ def open_prepared(
 ) -> datasets.DataSet:
     """Returns what `prepare` wrote, from what `tfrecords.read_prepared` found."""
     notes = [f"Prepared at {architectures.SQUARE_SIZE} pixels (--resize={preparation['resize']}) from "
-        f"{preparation['source']}; its own "
-             "mean and colours are used."]
+             f"{preparation['source']}; its own mean and colours are used."]
     if preparation["validation"] == "test":
         notes.append(class_folders.CHOSEN_ON_TEST)
     return datasets.DataSet(

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import architectures, atomic_files, processors
-from alexnet_tf.data import synthetic
+from alexnet_tf.data import image_headers, synthetic
 from alexnet_tf.exporting.signatures import EXAMPLE_KEY, TOP, ImageLimits
 
 # The name that the server knows the network by.
@@ -71,8 +71,9 @@ in base64; the older `:classify` method works too:
   is decoded. `export.py --max_megapixels=N --max_megabytes=N` sets both. Decoding takes about 3.3 bytes of memory a
   pixel: an image of 100 megapixels takes 331 MB, and ten in one batch were seen to take 720 MB. A server that only gets
   photographs of phones is well served by `--max_megapixels=50`.
-* A progressive JPEG may hold many scans, each of which costs a pass over the picture: time, not memory. Give requests a
-  deadline at the client or proxy (`timeout` in gRPC); TF Serving itself does not interrupt a request that has begun.
+* A progressive JPEG of more than {scans} scans is refused too, before it is decoded: each scan is a pass over the image.
+  Large images still take seconds. Give requests a deadline at the client or proxy (`timeout` in gRPC); TF Serving itself
+  does not interrupt a request that has begun.
 * REST requests have no limit on their length, so put a proxy that has one in front (nginx: `client_max_body_size`).
 * A request holds at most 256 images (`max_batch_size` in batching_parameters.txt); they are split into batches of 32.
   `max_enqueued_batches` bounds what waits: beyond it requests fail with UNAVAILABLE, and a client tries again later.
@@ -106,7 +107,7 @@ def write_companions(architecture: architectures.Architecture, limits: ImageLimi
     text = _HOW_TO_SERVE.format(
         name=MODEL_NAME, curl=CURL, key=EXAMPLE_KEY, size=architecture.image_size, classes=architecture.num_classes,
         top=min(TOP, architecture.num_classes), width=architecture.stages[-2].filters, megapixels=limits.megapixels,
-        megabytes=limits.megabytes)
+        megabytes=limits.megabytes, scans=image_headers.MAX_SCANS)
     atomic_files.atomic_write(directory / "SERVING.md", lambda file: file.write(text.encode()))
     batching = _BATCHING % processors.available_cpus()
     atomic_files.atomic_write(directory / "batching_parameters.txt", lambda file: file.write(batching.encode()))

@@ -25,8 +25,10 @@ def path_flags(command):
     defined = flags.FLAGS.flags_by_module_dict()[module.__name__]
     texts = [flag for flag in defined if isinstance(flag.parser, (flags.ArgumentParser, flags.ListParser))
              and type(flag.parser) in (flags.ArgumentParser, flags.ListParser)]
-    required = {flag.name: "x" for flag in texts if flag.using_default_value and flag.name in (
+    required = {flag.name: "x" for flag in texts if flag.name in (
         "workdir", "data_dir", "output_dir", "output", "source", "features")}
+    if command == "export_weights":
+        required["format"] = "npy"
     return [flag.name for flag in texts if flag.name not in NO_PATHS], required
 
 

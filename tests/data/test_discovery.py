@@ -340,7 +340,7 @@ def test_find_errors_say_what_is_wrong(tmp_path):
     touch(tmp_path, "one/cat/1.jpg")
     assert "at least two class folders with images; got ['cat']" in error_of(tmp_path / "one")
     touch(tmp_path, "few/cat/img_0000.jpg", "few/dog/img_0001.jpg")
-    assert "too few images for a 90/10 split, 'validation' got none" in error_of(tmp_path / "few")
+    assert "too few images for a 90/10 split; 'validation' got none" in error_of(tmp_path / "few")
 
 
 @pytest.mark.parametrize(("files", "text"), [
@@ -406,7 +406,7 @@ def test_find_again_where_it_was_and_elsewhere(folders):
     data = discovery.find_dataset(str(folders))
     assert discovery.load_run_dataset(run_data(data)).fingerprint() == data.fingerprint()
     moved = folders.rename(folders.parent / "moved")
-    with pytest.raises(errors.DataError, match="no longer in .*data. Say where: --data_dir=DIR"):
+    with pytest.raises(errors.DataError, match="no longer in .*data. Give their directory: --data_dir=DIR"):
         discovery.load_run_dataset(run_data(data))
     assert discovery.load_run_dataset(run_data(data), str(moved)).directory == str(moved)
 

@@ -122,7 +122,7 @@ def test_columns_that_are_asked_for(tmp_path):
     ("file,label\nimg_00.jpg,a\nimg_01.jpg,a\n", {}, "at least two classes"),
     ("file,label\nimg_00.jpg,a\nno.jpg,a\nnot.jpg,b\n", {}, "names 2 images of 3 that are not there, such as no.jpg"),
     ("file,label\nimg_00.jpg,a\nimg_01.jpg\n", {}, "a line with 1 columns"),
-    ("", {}, "is empty"), ("x", {"labels": "gone.csv"}, "--labels=gone.csv is not there")])
+    ("", {}, "is empty"), ("x", {"labels": "gone.csv"}, "--labels=gone.csv does not exist")])
 def test_what_cannot_be_understood_is_an_error(tmp_path, text, options, message):
     with pytest.raises(errors.DataError, match=message):
         discovery.find_dataset(make(tmp_path, text), options=options)

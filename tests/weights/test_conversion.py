@@ -468,7 +468,7 @@ def test_commands_as_a_user_types_them(narrow_rows, tmp_path):
 def test_evaluate_says_that_an_imported_run_has_no_images(narrow_rows, class_file, tmp_path):
     content = caffemodel_bytes(CAFFE_ORDER["caffe"] + REST, random_weights(narrow(CAFFE_SHAPES), 0))
     run, _ = imported(tmp_path, "a.caffemodel", content, classes=class_file)
-    with pytest.raises(errors.DataError, match="was imported and has no images. Say where some are: --data_dir"):
+    with pytest.raises(errors.DataError, match="was imported and has no images. Give some: --data_dir"):
         discovery.load_run_dataset(run.read_config().data)
 
 
