@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
-from alexnet_tf import architectures, timing
+from alexnet_tf import architectures, devices, timing
 from alexnet_tf.benchmarks import rounds
-from alexnet_tf.training import distribution
 
 # Side of the square matrices whose product gives the peak: too large to be bound by memory, or by a GPU's launches.
 PEAK_SIZE, GPU_PEAK_SIZE = 2048, 8192
@@ -19,7 +18,7 @@ _LEAST_SECONDS = 0.3
 
 def wait() -> None:
     """Returns when GPUs, which compute asynchronously, have finished all steps so far."""
-    if distribution.gpus():
+    if devices.gpus():
         tf.test.experimental.sync_devices()
 
 
@@ -46,7 +45,7 @@ def multiply_adds(architecture: architectures.Architecture, is_training: bool = 
 
 def matmul_peak(precision: str) -> rounds.Trial:
     """Returns the trial that multiplies square matrices in a dtype policy's compute dtype: FLOP a second."""
-    size = GPU_PEAK_SIZE if distribution.gpus() else PEAK_SIZE
+    size = GPU_PEAK_SIZE if devices.gpus() else PEAK_SIZE
     a = tf.cast(tf.random.stateless_uniform([size] * 2, [0, 0]), keras.DTypePolicy(precision).compute_dtype)
     product = tf.function(lambda: tf.matmul(a, a))
     return lambda seconds: 2 * size ** 3 / _median_seconds(product, seconds)

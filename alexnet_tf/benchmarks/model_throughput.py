@@ -26,7 +26,7 @@ import tensorflow as tf
 
 from alexnet_tf import alexnet, architectures, processors
 from alexnet_tf.benchmarks import baselines, layer_profile, rounds, worker_process
-from alexnet_tf.devices import describe_gpus, set_numerics, share_memory
+from alexnet_tf.devices import describe_gpus, gpus, set_numerics, share_memory
 from alexnet_tf.evaluation import metrics
 from alexnet_tf.training import distribution, train_step
 
@@ -164,7 +164,7 @@ def make_workload(
         "cpu": cpuinfo.get_cpu_info().get("brand_raw", platform.machine()), "cores": processors.available_cpus(),
         "accelerators": describe_gpus(),
         "versions": {"Python": platform.python_version(), "TensorFlow": tf.__version__, "Keras": keras.__version__},
-    }, _peak_gpu_memory if distribution.gpus() else worker_process.peak_host_memory)
+    }, _peak_gpu_memory if gpus() else worker_process.peak_host_memory)
 
 
 def make_step(
@@ -250,7 +250,7 @@ def _write_weights(network, architecture, directory, lrn_implementations):
 
 def _peak_gpu_memory(call):
     """Returns the result of a call and the peak of TensorFlow's memory on the first GPU during it in bytes."""
-    gpu = distribution.gpus()[0]
+    gpu = gpus()[0]
     tf.config.experimental.reset_memory_stats(gpu)
     result = call()
     return result, tf.config.experimental.get_memory_info(gpu)["peak"]

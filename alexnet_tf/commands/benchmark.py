@@ -63,12 +63,12 @@ def main(arguments: list[str]) -> None:
 
 
 def _model(is_training: bool) -> str:
+    from alexnet_tf import devices
     from alexnet_tf.benchmarks import model_throughput, report
-    from alexnet_tf.training import distribution
 
     result = model_throughput.measure(
         architectures.ARCHITECTURES[_ARCHITECTURE.value], is_training=is_training, batch_size=_BATCH_SIZE.value,
-        precision=distribution.default_precision() if _PRECISION.value == "auto" else _PRECISION.value,
+        precision=devices.default_precision() if _PRECISION.value == "auto" else _PRECISION.value,
         deterministic=_DETERMINISTIC.value, baseline=_BASELINE.value, is_compiled=_COMPILE.value, sweep=_SWEEP.value,
         num_rounds=_ROUNDS.value, seconds=_SECONDS.value)
     return report.as_json(result) if _JSON.value else report.report(result)

@@ -50,11 +50,11 @@ def main(arguments: list[str]) -> None:
     if not _QUICK.value:
         cli.check_directory("data_dir", _DATA_DIR.value)
     cli.import_tensorflow()
+    from alexnet_tf import devices
     from alexnet_tf.experiments import catalogue
-    from alexnet_tf.training import distribution
 
     output = _OUTPUT.value or f"runs/reproduce-{name}"
-    precision = distribution.default_precision() if _PRECISION.value == "auto" else _PRECISION.value
+    precision = devices.default_precision() if _PRECISION.value == "auto" else _PRECISION.value
     given = {
         flag.name: ",".join(flag.value) if isinstance(flag.value, list) else flag.value
         for flag in (_DATA_DIR, _OUTPUT, _QUICK, _WORKDIR, _CONV1, _BGR, _SEEDS, _EPOCHS, _BUDGET, _PRECISION, _SPLIT)

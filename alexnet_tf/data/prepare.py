@@ -9,6 +9,7 @@ import fcntl
 import importlib.metadata
 import itertools
 import json
+import logging
 import os
 import pathlib
 import re
@@ -21,6 +22,8 @@ import tqdm
 
 from alexnet_tf import architectures, atomic_files, errors
 from alexnet_tf.data import class_folders, datasets, image_statistics, prepare_images, shards, tfrecords
+
+_LOGGER = logging.getLogger(__name__)
 
 # A kill costs at most this many images.
 SHARD_IMAGES = 1024
@@ -148,7 +151,7 @@ def _prepare_shards(
     total = sum(len(indices) for _, _, indices in every_shard)
     done = total - sum(len(indices) for _, _, indices in left)
     if done:
-        print(f"Going on in {directory}: {done:,} of {total:,} images are done.", flush=True)
+        _LOGGER.info(f"Going on in {directory}: {done:,} of {total:,} images are done.")
     chunks = [
         (data.splits[split].subset(indices[start:start + _CHUNK_IMAGES]), resize, quality, split == "train")
         for split, _, indices in left for start in range(0, len(indices), _CHUNK_IMAGES)]

@@ -5,15 +5,17 @@ it, and a texture is finer than a thumbnail's pixel: only a network that looks a
 """
 
 import concurrent.futures
+import logging
 import os
 import shutil
-import sys
 
 import numpy as np
 import tensorflow as tf
 import tqdm
 
 from alexnet_tf import processors
+
+_LOGGER = logging.getLogger(__name__)
 
 CLASSES = ("checks", "dots", "horizontal_stripes", "rings", "vertical_stripes")
 
@@ -122,7 +124,7 @@ def write_all(directory: str, images_per_class: dict[str, int]) -> None:
         with open(os.path.join(temporary, split, name, f"{number:04d}.jpg"), "wb") as file:
             file.write(tf.io.encode_jpeg(picture, quality=95).numpy())
 
-    print(f"Drawing {len(jobs):,} images into {directory} (once).", file=sys.stderr)
+    _LOGGER.info(f"Making {len(jobs):,} images in {directory} (once).")
     try:
         for split, name, _ in jobs:
             os.makedirs(os.path.join(temporary, split, name), exist_ok=True)

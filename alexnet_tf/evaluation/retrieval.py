@@ -1,18 +1,20 @@
 """Finds the images of a feature file that are nearest to a query, and draws them (Figure 4, Section 6.1)."""
 
 import dataclasses
+import logging
 import math
 import os
 import pathlib
-import sys
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import errors, plotting, runs, shell
+from alexnet_tf import errors, plotting, runs
 from alexnet_tf.data import datasets, discovery, input_pipeline, preprocessing
 from alexnet_tf.evaluation import features, npz_stream
+
+_LOGGER = logging.getLogger(__name__)
 
 # Of a picture: more would be too small to see, and take gigabytes to draw.
 MAX_TILES = 400
@@ -212,13 +214,13 @@ def _stored_images(file, answers, places, data_dir):
         reason = input_pipeline.why_unreadable(source, index) if is_there else "it is not there"
         if reason and name not in reported:
             reported.add(name)
-            print(f"Not drawn: {shell.printable(name)}: {reason}.", file=sys.stderr)
+            _LOGGER.warning(f"Not shown: {name}: {reason}.")
         return None if reason else source.image_bytes(index)
 
     found = [[read(neighbour.file, place) for neighbour, place in zip(answer.neighbours, row)]
              for answer, row in zip(answers, places.tolist())]
     if reported and not data_dir:
-        print("If the images have moved, say where they are: --data_dir=DIR.", file=sys.stderr)
+        _LOGGER.warning("If the images have moved, say where they are: --data_dir=DIR.")
     return found
 
 
@@ -228,10 +230,10 @@ def _find_split(file, data_dir):
     try:
         data = discovery.find_dataset(directory, is_whole=name == "all")
     except errors.DataError as error:
-        print(str(error).split("\n")[0], file=sys.stderr)
+        _LOGGER.warning(str(error).split("\n")[0])
         return None
     if data.fingerprint() != file.text("fingerprint") or name not in data.splits:
-        print(f"{directory} does not hold the images that {file.path} was made of.", file=sys.stderr)
+        _LOGGER.warning(f"{directory} does not hold the images that {file.path} was made of.")
         return None
     return data.splits[name]
 

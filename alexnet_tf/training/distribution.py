@@ -13,18 +13,10 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from alexnet_tf import errors
-from alexnet_tf.devices import default_precision, gpus, numerics, share_memory, unusable_gpu
+from alexnet_tf.devices import gpus, numerics, share_memory, unusable_gpu
 from alexnet_tf.training import cluster
 
-__all__ = [
-    "STRATEGIES",
-    "Placement",
-    "default_precision",
-    "gpus",
-    "make_placement",
-    "num_replicas_for",
-    "several_devices",
-]
+__all__ = ["STRATEGIES", "Placement", "make_placement", "num_replicas_for", "several_devices"]
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -385,7 +385,7 @@ def test_find_similar_leaves_a_place_empty_for_an_image_that_is_gone(small_run, 
     [answer] = retrieval.find_similar(tmp_path / "f.npz", [str(images[0])], grid=tmp_path / "gone.png")
     column = 1 + [each.file for each in answer.neighbours].index(str(images[1]))
     said = capsys.readouterr().err
-    assert said.count("Not drawn: ") == 1 and "it is not there" in said and "--data_dir=DIR" in said
+    assert said.count("Not shown: ") == 1 and "it is not there" in said and "--data_dir=DIR" in said
 
     def tile(name):
         return picture(tmp_path / name)[70:280, TILES[column] + 10:TILES[column] + 220]
@@ -414,7 +414,7 @@ def test_find_similar_finds_images_that_moved_and_images_in_records(small_run, s
     assert (picture(tmp_path / "g.png").std((0, 2)) > 15).mean() > 0.8
     retrieval.find_similar(tmp_path / "f.npz", [query], grid=tmp_path / "gone.png")
     said = capsys.readouterr().err
-    assert "does not exist" in said and said.count("Not drawn") == 6
+    assert "does not exist" in said and said.count("Not shown") == 6
     retrieval.find_similar(
         tmp_path / "f.npz",
         [query],
