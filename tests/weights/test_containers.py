@@ -1,4 +1,4 @@
-"""Tests of `weight_files`: what safetensors and Keras write is read; links, compression, absurd sizes are refused."""
+"""Tests of `containers`: what safetensors and Keras write is read; links, compression, absurd sizes are refused."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Tests of `exchange`: weights in, weights out, against other engines on the same pixels, at full size.
+"""Tests of `conversion`: weights in, weights out, against other engines on the same pixels, at full size.
 
 The files that are read, and the networks that OpenCV, PyTorch and NumPy compute, are written out here by hand: nothing
 of the code under test is in them. What is written is read by those engines and by the importer.
@@ -53,23 +53,9 @@ CONV = {"conv1": (96, 11, 4, 0, 1), "conv2": (256, 5, 1, 2, 2), "conv3": (384, 3
 
 def random_weights(shapes, seed):
     """Kernels that keep the signal's size, so that LRN changes it much, and biases of its size."""
-    rng = np.random.default_rng(seed)
-    return {name: (rng.standard_normal(shape, "float32") * np.float32((2 / np.prod(shape[1:])) ** .5),
-                   rng.standard_normal(shape[0], "float32") * 5) for name, shape in shapes.items()}
-
-
-
-
-
-
-
-
-
-
-
-
-
-
+    numbers = np.random.default_rng(seed).standard_normal(1_000_003, "float32")  # Repeated: millions take seconds.
+    return {name: (np.resize(np.roll(numbers, 997 * index), shape) * np.float32((2 / np.prod(shape[1:])) ** .5),
+                   numbers[1000 * index:][:shape[0]] * 5) for index, (name, shape) in enumerate(shapes.items())}
 
 
 def deploy(order, width=WIDTH, classes=CLASSES):
@@ -161,27 +147,20 @@ def wrong_groups(weights):
     return weights | {"conv4": (np.roll(kernel, 192, axis=0), bias)}
 
 
-@pytest.mark.parametrize("fault", [wrong_fc6, wrong_colours, wrong_groups])
-def test_the_comparison_sees_a_single_fault_in_the_weights(fault, narrow_rows, class_file, tmp_path):
-    weights = random_weights(narrow(CAFFE_SHAPES), 0)
-    order = CAFFE_ORDER["caffe"] + REST
-    run, _ = imported(tmp_path, "a.caffemodel", caffemodel_bytes(order, weights), classes=class_file)
-    images = make_images(227, 1)
-    faulty = opencv_logits(deploy(order), caffemodel_bytes(order, fault(weights)), images, CAFFE_MEAN)
-    assert difference(runs.load_model(run)[0](images).numpy(), faulty) > 1e-2
-
-
-@pytest.mark.parametrize("constants", [
-    "local_size: 5 alpha: 0.0005 beta: 0.75", "local_size: 3 alpha: 0.0001 beta: 0.75",
-    "local_size: 5 alpha: 0.0001 beta: 0.5"])
-def test_the_comparison_sees_other_lrn_constants(constants, narrow_rows, class_file, tmp_path):
-    order = CAFFE_ORDER["caffe"] + REST
-    content = caffemodel_bytes(order, random_weights(narrow(CAFFE_SHAPES), 0))
+def test_the_comparison_sees_single_faults(narrow_rows, class_file, tmp_path):
+    """In the weights, and in LRN's constants."""
+    weights, order, images = random_weights(narrow(CAFFE_SHAPES), 0), CAFFE_ORDER["caffe"] + REST, make_images(227, 1)
+    content = caffemodel_bytes(order, weights)
     run, _ = imported(tmp_path, "a.caffemodel", content, classes=class_file)
-    images = make_images(227, 1)
-    faulty = opencv_logits(
-        deploy(order).replace("local_size: 5 alpha: 0.0001 beta: 0.75", constants), content, images, CAFFE_MEAN)
-    assert difference(runs.load_model(run)[0](images).numpy(), faulty) > 1e-2
+    logits = runs.load_model(run)[0](images).numpy()
+    for fault in (wrong_fc6, wrong_colours, wrong_groups):
+        faulty = opencv_logits(deploy(order), caffemodel_bytes(order, fault(weights)), images, CAFFE_MEAN)
+        assert difference(logits, faulty) > 1e-2, fault
+    for constants in ("local_size: 5 alpha: 0.0005 beta: 0.75", "local_size: 3 alpha: 0.0001 beta: 0.75",
+                      "local_size: 5 alpha: 0.0001 beta: 0.5"):
+        other = deploy(order).replace("local_size: 5 alpha: 0.0001 beta: 0.75", constants)
+        assert other != deploy(order)
+        assert difference(logits, opencv_logits(other, content, images, CAFFE_MEAN)) > 1e-2, constants
 
 
 def test_imported_caffemodel_of_full_size_computes_what_opencv_computes(tmp_path):

@@ -1,4 +1,4 @@
-"""Tests of `pickles`: what NumPy and PyTorch write is read; what else a pickle can be is refused and not run."""
+"""Tests of `pickled_arrays` and `restricted_pickle`: NumPy's and PyTorch's pickles are read, all others are refused."""
 
 import io
 import os

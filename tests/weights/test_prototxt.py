@@ -1,4 +1,4 @@
-"""Tests of `caffe_nets`: the rows as Caffe's layers, against Caffe's own files and the paper's formula."""
+"""Tests of `prototxt`: architectures as Caffe's layers, against Caffe's own files and the paper's formula."""
 
 import re
 
