@@ -17,6 +17,7 @@ different machines, and those of the export, can be compared. The crop is that o
 import contextlib
 import dataclasses
 import hashlib
+import logging
 import math
 import os
 import pathlib
@@ -34,6 +35,8 @@ from alexnet_tf import architectures, atomic_files, errors, runs
 from alexnet_tf.data import datasets, discovery, input_pipeline
 from alexnet_tf.evaluation import npz_stream
 from alexnet_tf.run_config import RunData
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +112,7 @@ def make_extractor(model: keras.Model, architecture: architectures.Architecture,
 
 def write_features(
         path: str | os.PathLike, output: str | os.PathLike, request: FeatureOptions,
-        say: Callable[[str], None] = print) -> None:
+        report: Callable[[str], None] = _LOGGER.info) -> None:
     """Writes the activations of a layer for every image of a set; the file appears whole or not at all.
 
     In memory are the network, a few batches and the images' names. While the file is written, twice its size is needed
@@ -119,7 +122,7 @@ def write_features(
         path: The run's directory.
         output: The .npz file.
         request: What to write.
-        say: Called with each line for the screen.
+        report: Called with each line for the screen.
 
     Raises:
         UserError: If something is not there, does not fit or cannot be read, or the file cannot be written.
@@ -133,9 +136,9 @@ def write_features(
     extract, layers, shape = make_extractor(model, architecture, request.layer)
     split, source = _find_images(run_config.data, request)
     width = math.prod(shape)
-    say(f"{request.layer} of {run} ({architecture.name}, {request.checkpoint} checkpoint, after epoch "
+    report(f"{request.layer} of {run} ({architecture.name}, {request.checkpoint} checkpoint, after epoch "
         f"{state['epoch']}): {' and '.join(layers)}, {' x '.join(map(str, shape))} numbers an image")
-    say(f"{source.pop('title')}: {len(split):,} images")
+    report(f"{source.pop('title')}: {len(split):,} images")
     skipped: dict[int, str] = {}
     batches = input_pipeline.evaluation_batches(
         split, batch_size=request.batch_size, image_size=architecture.image_size, resize=run_config.train.recipe.resize,
@@ -154,8 +157,8 @@ def write_features(
             "weights": digest_weights(model), "precision": request.precision, **source}
         atomic_files.atomic_write(output, lambda file: npz_stream.write(file, members))
     left_out = f" ({len(skipped):,} left out)" if skipped else ""
-    say(f"Wrote {output}: {len(labels):,} images{left_out}, {os.path.getsize(output) / 1e6:,.1f} MB, {speed:.0f} "
-        "images/s")
+    report(f"Wrote {output}: {len(labels):,} images{left_out}, {os.path.getsize(output) / 1e6:,.1f} MB, {speed:.0f} "
+           "images/s")
 
 
 def _find_images(run_data: RunData, request: FeatureOptions):
@@ -202,7 +205,7 @@ def _extract_all(extract, batches, rows, num_images: int) -> np.ndarray:
         for images, batch_labels in batches:
             values = extract(images[:, 0]).numpy()
             if not np.isfinite(values).all():
-                raise errors.UserError("The network gives values that are no numbers: the run has diverged.")
+                raise errors.UserError("The network's outputs are not finite: the run has diverged.")
             rows.write(values)
             found.append(batch_labels.numpy())
             bar.update(len(values))
@@ -218,7 +221,7 @@ def _pieces(file):
 
 
 def _names(split, indices) -> npz_stream.Stream:
-    """Returns the images' names; as text, where bytes that are no UTF-8 are Python's surrogates."""
+    """Returns the images' names; as text, bytes that are not UTF-8 become Python's surrogates."""
     dtype = f"<U{max(len(split.describe(index)) for index in indices)}"
     blocks = (indices[first:first + 1024] for first in range(0, len(indices), 1024))
     parts = (np.array([split.describe(index) for index in block], dtype) for block in blocks)

@@ -19,20 +19,20 @@ import numpy as np
 
 from alexnet_tf import errors
 
-# What is read at a time, where a single row has not more.
+# Bytes and rows that are read at a time, unless a single row is larger.
 BLOCK_BYTES, _BLOCK_ROWS = 1 << 22, 1 << 13
 
-# Of an array that is read as a whole: a text, or some thousand class names.
+# Largest array that is read as a whole: a text, or some thousand class names.
 _MAX_WHOLE = 1 << 26
 
-# As NumPy writes it. Others exist (Fortran's order, big-endian, pickled objects) and are refused.
+# As NumPy writes it. Other headers exist (Fortran order, big-endian, pickled objects) and are refused.
 _HEADER = re.compile(
     rb"\{'descr': '(<f4|<i4|<i8|<U[1-9]\d{0,5})', 'fortran_order': False, 'shape': \(((?:\d{1,15}, ?)*\d{0,15})\), "
     rb"\} *\n")
 
 
 class ArrayFileError(errors.UserError):
-    """An .npz cannot be read as what it should be; the message says why."""
+    """An .npz file is damaged, or is not what it should be; the message says why."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Stream:
     Attributes:
         dtype: Of the values.
         shape: Of the whole.
-        parts: Arrays or bytes that are the whole one after another.
+        parts: Arrays or bytes that make up the whole, in order.
     """
 
     dtype: str
@@ -51,7 +51,7 @@ class Stream:
 
 
 def write(file: BinaryIO, members: dict) -> None:
-    """Writes an uncompressed .npz; of a `Stream` no more than a part is in memory.
+    """Writes an uncompressed .npz, with one part of a `Stream` in memory at a time.
 
     Args:
         file: Binary file, open for writing.
@@ -76,7 +76,7 @@ class Reader(contextlib.AbstractContextManager):
         path: The file.
 
     Raises:
-        ArrayFileError: If it is no such file.
+        ArrayFileError: If it is not such a file.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -161,7 +161,7 @@ class Reader(contextlib.AbstractContextManager):
         return self.whole(name, "U", 0).item()
 
     def blocks(self, name: str) -> Iterator[tuple[int, np.ndarray]]:
-        """Yields (number of the first row, some rows) until all were read; what was damaged on the disk is an error."""
+        """Yields (number of the first row, some rows) until all were read; damage raises an error, at the latest then."""
         with self._member(name) as (member, dtype, shape):
             row_bytes = dtype.itemsize * math.prod(shape[1:])
             rows = max(1, min(_BLOCK_ROWS, BLOCK_BYTES // row_bytes))

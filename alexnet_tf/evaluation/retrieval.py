@@ -16,12 +16,12 @@ from alexnet_tf.evaluation import features, npz_stream
 
 _LOGGER = logging.getLogger(__name__)
 
-# Of a picture: more would be too small to see, and take gigabytes to draw.
+# Images in a picture; more would take gigabytes to draw.
 MAX_TILES = 400
 
 _PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
-# The arrays that `find_similar` needs: NumPy's letter for their kind, and their number of dimensions.
+# The arrays that `find_similar` needs: NumPy's letter for their kind and their number of dimensions.
 _MEMBERS = {
     "features": ("f", 2),
     "names": ("U", 1),
@@ -50,7 +50,7 @@ class Neighbour:
 
 @dataclasses.dataclass(frozen=True)
 class QueryResult:
-    """What is nearest to a query.
+    """The images nearest to a query.
 
     Attributes:
         file: The query's file.
@@ -99,7 +99,7 @@ def find_similar(
         query_features, resize = _query_features(file, run_path, queries, problems)
         places, distances = nearest(file.blocks("features"), query_features, top)
         if not np.isfinite(distances).all():
-            raise errors.UserError(f"{file.path}: 'features' holds values that are no numbers.")
+            raise errors.UserError(f"{file.path}: 'features' holds values that are not finite.")
         readable = [index for index in range(len(images)) if index not in problems]
         for index, neighbours in zip(readable, _describe(file, places, distances)):
             answers[index] = dataclasses.replace(answers[index], neighbours=neighbours)
@@ -153,7 +153,8 @@ def _query_features(file, run_path, queries, problems):
     """Returns (float32 [n, width] of the readable queries, how images become square), by the run that made the file."""
     run, which, layer = runs.RunDirectory(run_path or file.text("workdir")), file.text("checkpoint"), file.text("layer")
     if not run_path and run.read_config() is None:
-        raise errors.RunError(f"The run that made {file.path} is no longer in {run}. Say where: --workdir=RUN.")
+        raise errors.RunError(
+            f"The run that made {file.path} is no longer in {run}. Give its directory: --workdir=RUN.")
     # Files of older versions hold no precision: they are all float32.
     precision = file.text("precision") if "precision" in file.names() else "float32"
     if precision not in _PRECISIONS:
@@ -179,7 +180,7 @@ def _query_features(file, run_path, queries, problems):
 
 
 def _describe(file, places, distances) -> list[tuple[Neighbour, ...]]:
-    """Looks up which images the rows of a file are."""
+    """Returns the images of some places in a file, for each query."""
     names, labels = file.values("names", places), file.values("labels", places)
     classes = file.whole("classes", "U", 1).tolist()
 
@@ -220,7 +221,7 @@ def _stored_images(file, answers, places, data_dir):
     found = [[read(neighbour.file, place) for neighbour, place in zip(answer.neighbours, row)]
              for answer, row in zip(answers, places.tolist())]
     if reported and not data_dir:
-        _LOGGER.warning("If the images have moved, say where they are: --data_dir=DIR.")
+        _LOGGER.warning("If the images have moved, give their directory: --data_dir=DIR.")
     return found
 
 

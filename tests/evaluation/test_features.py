@@ -57,7 +57,7 @@ def go_on(run):
 
 def write(run, output, **request):
     said = []
-    features.write_features(run, output, features.FeatureOptions(**{"layer": "fc7", **request}), say=said.append)
+    features.write_features(run, output, features.FeatureOptions(**{"layer": "fc7", **request}), report=said.append)
     with np.load(output, allow_pickle=False) as file:
         return dict(file), "\n".join(said)
 
@@ -231,7 +231,7 @@ def test_write_features_refuses_values_that_are_no_numbers(small_run, squares, t
     arrays, state = run.read_checkpoint()
     arrays["fc8/bias"][3] = np.nan  # ReLU would make it zero.
     run.write_checkpoint(151, arrays, state)
-    with pytest.raises(errors.UserError, match="no numbers: the run has diverged"):
+    with pytest.raises(errors.UserError, match="not finite: the run has diverged"):
         write(run, tmp_path / "f.npz", layer="fc8", data_dir=str(squares))
     assert os.listdir(tmp_path) == ["run"]
 
@@ -328,7 +328,7 @@ def test_find_similar_needs_the_run_that_made_the_file(small_run, colours, tmp_p
     assert len(retrieval.find_similar(tmp_path / "best.npz", [query])[0].neighbours) == 6  # The best is what it was.
     assert len(retrieval.find_similar(tmp_path / "last.npz", [query], run_path=small_run)[0].neighbours) == 6
     os.rename(run.path, tmp_path / "moved")
-    with pytest.raises(errors.UserError, match="is no longer in .*run. Say where: --workdir=RUN"):
+    with pytest.raises(errors.UserError, match="is no longer in .*run. Give its directory: --workdir=RUN"):
         retrieval.find_similar(tmp_path / "best.npz", [query])
     assert retrieval.find_similar(tmp_path / "best.npz", [query], run_path=tmp_path / "moved")
 
@@ -337,7 +337,7 @@ def test_find_similar_needs_the_run_that_made_the_file(small_run, colours, tmp_p
     ({"features": None}, "has no array 'features'; it has names, labels"),
     ({"features": np.zeros((100, 16), "float64")}, "'features' is no array of numbers or texts as"),
     ({"features": np.zeros((100, 17), "float32")}, "holds 17 numbers an image; fc7 of .* gives 16"),
-    ({"features": np.full((100, 16), np.nan, "float32")}, "holds values that are no numbers"),
+    ({"features": np.full((100, 16), np.nan, "float32")}, "holds values that are not finite"),
     ({"names": np.array(["a"] * 99)}, r"has 100 rows of 16 numbers; beside them stand .*'names': \(99,\)"),
     ({"names": np.array([{}] * 100)}, "'names' is no array of numbers or texts"),
     ({"layer": np.array("fc9")}, "small has no layer 'fc9'"),
