@@ -161,7 +161,7 @@ class Reader(contextlib.AbstractContextManager):
         return self.whole(name, "U", 0).item()
 
     def blocks(self, name: str) -> Iterator[tuple[int, np.ndarray]]:
-        """Yields (number of the first row, some rows) until all were read; damage raises an error, at the latest then."""
+        """Yields (number of the first row, some rows) until all were read; damage raises an error by then."""
         with self._member(name) as (member, dtype, shape):
             row_bytes = dtype.itemsize * math.prod(shape[1:])
             rows = max(1, min(_BLOCK_ROWS, BLOCK_BYTES // row_bytes))
