@@ -30,10 +30,10 @@ def draw(view: grad_cam.View, image: np.ndarray, class_names: Sequence[str], tit
     with plotting.style([title, name, *(class_names[index] for index in best)]):
         figure = plotting.new_figure(13, 7.4)
         figure.suptitle(plotting.shortened(title, 90), x=0.008, ha="left")
-        left, right = figure.subfigures(1, 2, width_ratios=(1, 3.1))
-        above, middle, below = left.subplots(3, 1, height_ratios=(3, 3, 1.5))
+        left, right = figure.subfigures(1, 2, width_ratios=(1, 3.9))
+        above, middle, below = left.subplots(3, 1, height_ratios=(3, 3, 1.9))
         _draw_image(above, image, "What the network sees")
-        _draw_evidence(middle, image, view.evidence, f"Evidence for {plotting.shortened(name, 18)}")
+        _draw_evidence(middle, image, view.evidence, f"Evidence for {plotting.shortened(name, 15)}")
         _draw_classes(below, view.probabilities, best, class_names)
         _draw_maps(right, view.maps)
         plotting.save(figure, path)
@@ -59,18 +59,15 @@ def _draw_evidence(axes: Any, image: np.ndarray, evidence: np.ndarray, title: st
 
 
 def _draw_classes(axes: Any, probabilities: np.ndarray, best: np.ndarray, class_names: Sequence[str]) -> None:
-    places = range(len(best))
-    axes.barh(places, probabilities[best], color=plotting.COLOURS[0], height=0.7)
-    axes.set_yticks(places, [plotting.shortened(class_names[index], 16) for index in best])
-    axes.set_ylim(_CLASSES - 0.5, -0.5)  # As many places on every page.
+    # Names stand above their bars: beside them, long ones would make the images above smaller.
+    axes.set_axis_off()
     axes.set_xlim(0, 1)
-    axes.set_xticks([])
-    axes.spines[["bottom", "left"]].set_visible(False)
-    axes.tick_params(length=0)
-    for place, index in zip(places, best):
-        is_long = probabilities[index] > 0.75
-        axes.text(probabilities[index] + (-0.02 if is_long else 0.02), place, f"{probabilities[index]:.3f}",
-                  va="center", ha="right" if is_long else "left", color="white" if is_long else "#202020", fontsize=10)
+    axes.set_ylim(_CLASSES - 0.3, -0.5)  # As many places on every page.
+    for place, index in enumerate(best):
+        axes.text(0, place - 0.02, plotting.shortened(class_names[index], 24), va="bottom", fontsize=10)
+        axes.text(1, place - 0.02, f"{probabilities[index]:.3f}", va="bottom", ha="right", fontsize=10)
+        axes.barh(place + 0.16, 1, color="#e8e8e8", height=0.22)
+        axes.barh(place + 0.16, probabilities[index], color=plotting.COLOURS[0], height=0.22)
 
 
 def _draw_maps(figure: Any, maps: dict[str, list[np.ndarray]]) -> None:

@@ -299,3 +299,32 @@ def test_pictures_and_logs_are_written(whole):
     assert {"kernels.png", "confusion.png", "input.png", "kernels_start.npy"} == set(os.listdir(path / "pictures"))
     assert {"train", "validation"} == set(os.listdir(path / "tensorboard"))
     assert json.loads((path / "config.json").read_text())["deterministic"] is True
+
+
+def test_predict_of_a_folder_is_csv_and_equals_evaluate(whole, pictures, tmp_path):
+    path, _, _ = whole
+    assert call("-m", "alexnet_tf", "evaluate", f"--workdir={path}", f"--predictions={tmp_path / 'e.csv'}")[0] == 0
+    status, out, err = call(
+        "-m", "alexnet_tf", "predict", f"--workdir={path}", f"--output={tmp_path / 'p.csv'}", pictures / "val")
+    assert status == 0 and "10 images" in out and "0 not read" in out, out + err
+    evaluated, predicted = (
+        list(csv.DictReader((tmp_path / name).read_text().splitlines())) for name in ("e.csv", "p.csv"))
+    assert len(evaluated) == 10 and {line["label"] for line in evaluated} == set(CLASSES)
+    best = {line["image"]: (line["predicted"], float(line["probability"])) for line in evaluated}
+    assert {line["image"] for line in predicted} == set(best)
+    for line in predicted:
+        assert line["predicted"] == best[line["image"]][0] and not line["error"]
+        assert float(line["probability"]) == pytest.approx(best[line["image"]][1], abs=0.01)
+
+
+def test_visualize_draws_each_image_and_goes_on_after_a_bad_one(whole, pictures, tmp_path):
+    path, _, _ = whole
+    image, bad = pictures / "val" / "dots" / "a photo 0.JPG", tmp_path / "bad.jpg"
+    bad.write_bytes(b"no image")
+    status, out, _ = call(
+        "-m", "alexnet_tf", "visualize", f"--workdir={path}", f"--output={tmp_path}", "--class_name=rings", bad, image,
+        image)
+    assert status == 0 and f"{bad}: not read: neither a JPEG" in out
+    assert {each.name for each in tmp_path.glob("*.png")} == {"visualize-a photo 0.png", "visualize-a photo 0-2.png"}
+    status, _, err = call("-m", "alexnet_tf", "visualize", f"--workdir={path}", "--class_name=ring", image)
+    assert status == 1 and "--class_name=ring is no class of" in err and "dots, rings" in err
