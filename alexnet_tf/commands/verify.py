@@ -3,7 +3,7 @@
     python -m alexnet_tf export --workdir=RUN --formats=saved_model,tflite,keras,onnx
     python -m alexnet_tf verify --workdir=RUN [--images=50] [--data_dir=DIR]
 
-The table is printed in Markdown, and kept in RUN/export/verify.json. `pip install openvino onnxruntime mediapipe` adds
+The table is printed in Markdown and kept in RUN/export/verify.json. `pip install openvino onnxruntime mediapipe` adds
 engines.
 Next: python -m alexnet_tf predict --server=HOST:PORT IMAGE...
 """

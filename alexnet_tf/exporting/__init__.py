@@ -2,10 +2,10 @@
 
     export             writes the artifacts, compares them, reports
     formats            every format by name: a new one is an entry here
-    options            what a person can choose
-    export_job         what a format's writer works from and results in
+    options            what can be chosen
+    export_job         what a format's writer takes and returns
     sample_images      what the artifacts are compared and calibrated on
-    report             the table for a person, the JSON for a program
+    report             report.md and report.json
     saved_model        for TF Serving: versions that appear whole
     latency            one image's milliseconds, by number of threads
     python_latency     the same of the Keras model and the SavedModel
@@ -14,7 +14,7 @@
     serving_files      warm-up requests, batching parameters, SERVING.md
     serving_client     asks a TF Serving server
     tflite             for phones, browsers and small computers
-    tflite_inspection  what a .tflite file says of itself
+    tflite_inspection  what a .tflite file states
     keras_file         for Keras itself
     onnx_file          for ONNX Runtime, OpenVINO and others
     engines            every engine that can run an exported file here

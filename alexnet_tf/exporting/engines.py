@@ -1,7 +1,7 @@
 """Every engine that can run an exported file here: what it reads, and how it is asked. A new engine is an entry here.
 
 A loader takes a file and returns the function from images uint8 [n, size, size, 3] to probabilities float32
-[n, classes]. Engines are imported when they are asked for, and work on one thread where they can be told to.
+[n, classes]. Engines are imported when they are used, and run on one thread where that can be set.
 """
 
 import dataclasses

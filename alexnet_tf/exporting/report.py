@@ -1,4 +1,4 @@
-"""What was exported, as a table for a person and as JSON for a program."""
+"""What was exported, as a table and as JSON."""
 
 import dataclasses
 import json

@@ -57,7 +57,7 @@ def publish(
         The version's path.
 
     Raises:
-        ExportError: If it cannot be written (a full disk, say); nothing half-written stays.
+        ExportError: If it cannot be written, for example on a full disk; nothing half-written stays.
         RunError: If another export is writing there.
     """
     directory = pathlib.Path(directory)

@@ -1,4 +1,4 @@
-"""What a .tflite file says of itself: the oldest runtime that reads it, its signatures, what it computes in floats."""
+"""What a .tflite file states: the oldest runtime that reads it, its signatures, what it computes in floats."""
 
 import dataclasses
 
@@ -42,7 +42,7 @@ class Inspection:
 
 
 def inspect(content: bytes) -> Inspection:
-    """Reads what a .tflite file says of itself."""
+    """Reads what a .tflite file states."""
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     [graph] = model.subgraphs
     operators = [_OPERATORS[_code(model.operatorCodes[each.opcodeIndex])] for each in graph.operators]

@@ -19,14 +19,14 @@ from alexnet_tf.exporting import engines, latency
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What an engine made of a file.
+    """An engine's results on a file.
 
     Attributes:
         engine: Its name and version.
         artifact: The file, relative to the export's directory.
         agreement: Fraction of the images whose most probable class is Keras'; None if it refuses the file.
         difference: Largest difference of a probability from Keras'.
-        milliseconds: Of one image, on one thread where the engine can be told so.
+        milliseconds: For one image, on one thread where the engine lets that be set.
         refusal: Why there are no figures.
     """
 
@@ -140,19 +140,19 @@ def _set_up_process() -> None:
 
 
 def _first_words(error: Exception) -> str:
-    """Returns the line of an error that says something: OpenVINO's begin with places in its source."""
+    """Returns the informative line of an error: OpenVINO's begin with places in its source."""
     lines = [line.strip() for line in str(error).splitlines()]
     telling = [line for line in lines if line and not line.startswith(("Exception from", "Check '"))]
     return (telling or lines or [type(error).__name__])[0][:120]
 
 
 def _run_here(name: str, path: str, pixels: np.ndarray, expected: np.ndarray) -> Result:
-    """Runs in a process of its own: one engine on one file."""
+    """Runs one engine on one file, in a process of its own."""
     try:
         predict = engines.ENGINES[name].load(path)
         got = predict(pixels)
         milliseconds = latency.milliseconds(lambda: predict(pixels[:1]))
-    except Exception as error:  # Whatever an engine raises is its answer.
+    except Exception as error:  # Engines raise what they like.
         return Result("", "", refusal=_first_words(error))
     agreement = float((got.argmax(axis=-1) == expected.argmax(axis=-1)).mean())
     return Result("", "", agreement, float(np.abs(got - expected).max()), milliseconds)

@@ -90,7 +90,7 @@ def _provide_litert_js(source: str | None, directory: pathlib.Path) -> dict[str,
     """Copies LiteRT.js into the page's folder, or takes it from an address; returns the page's addresses of it.
 
     Raises:
-        ExportError: If it is not where it was said to be, and cannot be fetched.
+        ExportError: If it is not in the given folder, or cannot be fetched.
     """
     if source is not None and source.startswith(("https://", "http://")):
         base = source.rstrip("/")

@@ -1,7 +1,7 @@
 """What all weight files share, and the two kinds that have a library of their own: .safetensors, and Keras' files.
 
-A weight file is data from a stranger: nothing in it is run, and nothing is allocated because a header says so. What
-names and shapes mean is in `weights`; pickles are in `pickles`, Caffe's files in `caffe_files`.
+A weight file is data from a stranger: nothing in it is run, and no memory is allocated because a header claims a size.
+What names and shapes mean: `layouts`.
 """
 
 import io
@@ -125,7 +125,7 @@ def read_safetensors(content: bytes) -> tuple[dict, dict]:
 
     length = int.from_bytes(content[:8], "little")
     if length > _MAX_HEADER:
-        raise WeightFileError(f"Its header is said to have {length:,} bytes: it is no readable .safetensors file.")
+        raise WeightFileError(f"Its header claims {length:,} bytes: it is no readable .safetensors file.")
     try:
         members = safetensors.deserialize(content)
         metadata = json.loads(content[8:8 + length]).get("__metadata__", {})

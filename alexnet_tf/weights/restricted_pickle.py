@@ -28,7 +28,7 @@ def text(name: object) -> str:
 
 
 class PickledArray:
-    """What a pickle says of a NumPy array, taken without NumPy's own code, which allocates what it is told to."""
+    """A pickled NumPy array, read without NumPy's own code, which allocates whatever size a pickle states."""
 
     value = None
 
@@ -46,7 +46,7 @@ class PickledArray:
 
 
 class PickledDType:
-    """A floating-point dtype as a pickle says it."""
+    """A pickled floating-point dtype."""
 
     def __init__(self, name: object, *_: object):
         self.name = text(name)
@@ -61,7 +61,7 @@ class PickledDType:
 
 
 class PickledDictionary(dict):
-    """An OrderedDict of a pickle; the attributes that PyTorch hangs on it are dropped."""
+    """An OrderedDict of a pickle; the attributes that PyTorch adds are dropped."""
 
     def set_state(self, state: tuple) -> None:
         """Takes what the pickle's BUILD operation gives."""
