@@ -14,7 +14,7 @@ import json
 
 from absl import flags
 
-from alexnet_tf import cli, errors, runs
+from alexnet_tf import cli, errors, runs, shell
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.", required=True)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Images to evaluate on; by default those of the run.")
@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> None:
         return
     left_out = f" ({len(skipped):,} skipped)" if skipped else ""
     cli.show(
-        f"{data.directory}, {name}: {result.examples:,} images{left_out}, {crops} crop(s) each, "
+        f"{data.directory}, {name}: {result.examples:,} images{left_out}, {shell.count(crops, 'crop')} each, "
         f"{_CHECKPOINT.value} checkpoint of {run} (after epoch {state['epoch']}), {precision}\n"
         + error_report.as_text(result, data.class_names))
     if _PREDICTIONS.value:

@@ -12,7 +12,7 @@ import pathlib
 
 from absl import flags
 
-from alexnet_tf import cli, errors, plotting, runs
+from alexnet_tf import cli, errors, plotting, runs, shell
 
 _OUTPUT = flags.DEFINE_string(
     "output", None, "The picture; by default learning_curves.png, in RUN/pictures where there is one run.")
@@ -34,6 +34,6 @@ def main(arguments: list[str]) -> None:
     for curve in curves:
         error = curve.columns["val_top1_error"]
         best = min(range(len(error)), key=error.__getitem__)
-        cli.show(f"{curve.name}: {len(error)} epoch{'s' * (len(error) > 1)}, lowest validation error "
+        cli.show(f"{curve.name}: {shell.count(len(error), 'epoch')}, lowest validation error "
                  f"{error[best]:.4f} (accuracy {1 - error[best]:.4f}) after epoch {curve.columns['epoch'][best]:.0f}")
     cli.show(f"Wrote {output}")

@@ -211,7 +211,7 @@ def test_evaluate_counts_every_image_once(whole):
     assert report["loss"] == pytest.approx(float(history(path)[-1]["val_loss"]), rel=1e-2)
     status, out, err = call(
         "-m", "alexnet_tf", "evaluate", f"--workdir={path}", "--split=train", "--ten_crop", "--checkpoint=best")
-    assert status == 0 and "train: 32 images, 10 crop(s) each, best checkpoint" in out, out + err
+    assert status == 0 and "train: 32 images, 10 crops each, best checkpoint" in out, out + err
 
 
 def test_predict_names_classes_and_goes_on_after_a_bad_file(whole, pictures, tmp_path):
