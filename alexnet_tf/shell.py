@@ -31,7 +31,7 @@ def command_line(command: str, *arguments: object, **flags: object) -> str:
 
 def count(number: int, noun: str) -> str:
     """Returns a number with its noun: "1 epoch", "2,000 images", "3 batches"."""
-    ending = "" if number == 1 else "es" if noun.endswith(("s", "ch")) else "s"
+    ending = "" if number == 1 else "es" if noun.endswith(("s", "tch")) else "s"
     return f"{number:,} {noun}{ending}"
 
 

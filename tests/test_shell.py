@@ -33,3 +33,10 @@ def test_command_line_names_the_scripts_only_where_they_are(name, monkeypatch, t
     monkeypatch.chdir(tmp_path)
     (tmp_path / f"{name}.py").write_text("")
     assert shell.command_line(name, data_dir="DIR") == f"python -m alexnet_tf {name} --data_dir=DIR"
+
+
+@pytest.mark.parametrize(("number", "noun", "expected"), [
+    (1, "epoch", "1 epoch"), (2, "epoch", "2 epochs"), (0, "crop", "0 crops"), (3, "batch", "3 batches"),
+    (2000, "class", "2,000 classes")])
+def test_count_has_the_noun_in_its_number(number, noun, expected):
+    assert shell.count(number, noun) == expected

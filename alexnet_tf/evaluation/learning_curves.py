@@ -82,9 +82,10 @@ def draw(curves: Sequence[Curve], path: str, title: str | None = None) -> None:
 
 def _draw_curve(axes: dict[str, Any], curve: Curve, colour: str) -> None:
     columns, epochs = curve.columns, curve.columns["epoch"]
-    marked = {"marker": "o", "markersize": 4} if len(epochs) <= _MAX_MARKED_EPOCHS else {}
+    marked: dict[str, Any] = {"marker": "o", "markersize": 4} if len(epochs) <= _MAX_MARKED_EPOCHS else {}
+    hollow = marked | {"markerfacecolor": "white"} if marked else {}
     for panel, column in (("error", "top1_error"), ("loss", "loss")):
-        axes[panel].plot(epochs, columns[f"train_{column}"], "--", color=colour, linewidth=1.3, alpha=0.8)
+        axes[panel].plot(epochs, columns[f"train_{column}"], "--", color=colour, linewidth=1.3, **hollow)
         axes[panel].plot(epochs, columns[f"val_{column}"], color=colour, **marked)
     axes["rate"].plot(epochs, columns["learning_rate"], color=colour, **marked)
 
@@ -105,10 +106,10 @@ def _finish(axes: dict[str, Any], curves: Sequence[Curve]) -> None:
         axes["rate"].set_yscale("log")
         axes["rate"].set_ylim(bottom=max(min(rates) / 2, max(rates) / 300))  # A cosine ends at almost nothing.
         axes["rate"].yaxis.set_major_locator(ticker.LogLocator(numticks=5))
-        axes["rate"].yaxis.set_major_formatter(ticker.FuncFormatter(lambda rate, _: f"{rate:g}"))
         axes["rate"].yaxis.set_minor_locator(ticker.NullLocator())
     else:
         axes["rate"].set_ylim(bottom=0)
+    axes["rate"].yaxis.set_major_formatter(ticker.FuncFormatter(lambda rate, _: f"{rate:g}"))
     axes["loss"].tick_params(labelbottom=False)
     for name in ("error", "rate"):
         axes[name].set_xlabel("epoch")
@@ -123,5 +124,6 @@ def _legend(names: Sequence[str]) -> list[Any]:
         handles = [Line2D([], [], color=plotting.COLOURS[index % len(plotting.COLOURS)],
                           label=plotting.shortened(name, 40)) for index, name in enumerate(names)]
     colour = plotting.COLOURS[0] if len(names) == 1 else "#606060"
-    return [*handles, Line2D([], [], color=colour, label="validation"),
-            Line2D([], [], color=colour, linestyle="--", linewidth=1.3, label="training")]
+    return [*handles, Line2D([], [], color=colour, marker="o", markersize=4, label="validation"),
+            Line2D([], [], color=colour, linestyle="--", linewidth=1.3, marker="o", markersize=4,
+                   markerfacecolor="white", label="training")]
