@@ -252,4 +252,4 @@ def confusion_picture(confusion: np.ndarray, class_names: Sequence[str], title: 
             for (label, prediction), count in np.ndenumerate(confusion):
                 axes.text(prediction, label, f"{count:,}", ha="center", va="center", fontsize=11,
                           color="white" if count > sizes[label] / 2 else "#202020" if count else "#b0b0b0")
-        return pixels(figure, dpi=100)
+        return pixels(figure)
