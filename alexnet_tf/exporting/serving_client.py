@@ -54,7 +54,7 @@ def _check_address(address: str) -> None:
         is_right = False
     if not is_right:
         raise ServingError(
-            f"--server={address.removeprefix('//')} is no address. gRPC is --server=HOST:8500, REST is "
+            f"--server={address.removeprefix('//')} is not an address. gRPC is --server=HOST:8500, REST is "
             "--server=http://HOST:8501; an IPv6 address stands in brackets, http://[::1]:8501.")
 
 

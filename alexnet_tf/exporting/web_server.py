@@ -44,5 +44,5 @@ def make_server(workdir: str | os.PathLike[str], host: str, port: int) -> http.s
         return http.server.ThreadingHTTPServer((host, port), functools.partial(_Handler, directory=str(directory)))
     except OSError as error:
         raise errors.UserError(
-            f"{host}:{port} cannot be listened at: {error.strerror or error}. Give another port: --port=0 takes a free "
+            f"Cannot listen on {host}:{port}: {error.strerror or error}. Give another port: --port=0 takes a free "
             "one.") from error

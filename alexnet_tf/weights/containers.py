@@ -125,12 +125,12 @@ def read_safetensors(content: bytes) -> tuple[dict, dict]:
 
     length = int.from_bytes(content[:8], "little")
     if length > _MAX_HEADER:
-        raise WeightFileError(f"Its header claims {length:,} bytes: it is no readable .safetensors file.")
+        raise WeightFileError(f"Its header claims {length:,} bytes: it is not a readable .safetensors file.")
     try:
         members = safetensors.deserialize(content)
         metadata = json.loads(content[8:8 + length]).get("__metadata__", {})
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightFileError(f"It is no readable .safetensors file: {error}") from error
+        raise WeightFileError(f"It is not a readable .safetensors file: {error}") from error
     arrays = {}
     for name, member in members:
         if member["dtype"] not in _SAFETENSORS_DTYPES:
@@ -180,7 +180,7 @@ def read_keras(content: bytes) -> tuple[dict, dict]:
     except WeightFileError:
         raise
     except Exception as error:  # Of a damaged file h5py raises whatever the C library's error is taken for.
-        raise WeightFileError(f"It is no Keras weight file of this project: {error}.") from error
+        raise WeightFileError(f"It is not a Keras weight file of this project: {error}.") from error
     return arrays, model_config
 
 

@@ -56,7 +56,7 @@ def read_mean(mean: str, image_size: int) -> list[float] | np.ndarray:
         array = caffemodel.read_mean(content) if is_proto else pickled_arrays.read_npy(content)
     if isinstance(array, dict) or array.shape[:1] != (3,) or array.ndim not in (1, 3) or not np.isfinite(array).all():
         raise containers.WeightFileError(
-            f"--mean={mean} is no mean: it must be three numbers, or an array [3, height, width].")
+            f"--mean={mean} is not a mean: it must be three numbers, or an array [3, height, width].")
     if array.ndim == 1:
         return array[::-1].tolist()
     offsets = [(size - image_size) // 2 for size in array.shape[1:]]

@@ -31,7 +31,7 @@ def read_npy(content: bytes) -> np.ndarray | dict:
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, is_fortran, dtype = read_header(file)
     except Exception as error:  # NumPy has Python's tokenizer read the header, which raises as it likes.
-        raise containers.WeightFileError(f"It is no .npy file: {str(error)[:200]}") from error
+        raise containers.WeightFileError(f"It is not a .npy file: {str(error)[:200]}") from error
     if dtype.kind == "f":
         array = containers.array_of(content, dtype, shape[::-1] if is_fortran else shape, "The array", file.tell())
         return array.T if is_fortran else array
@@ -89,7 +89,7 @@ def read_torch(content: bytes) -> dict:
     elif content.startswith(b"PK"):
         tensors, storages = _read_torch_zip(content)
     else:
-        raise containers.WeightFileError("It is no file of torch.save: neither a zip nor the format before PyTorch "
+        raise containers.WeightFileError("It is not a file of torch.save: neither a zip nor the format before PyTorch "
             "1.6.")
     arrays = {}
     for name, tensor in _find_weights(tensors).items():

@@ -37,7 +37,7 @@ def parse(kind: type[_Message], content: bytes, what: str, fields: Fields) -> _M
         _check_overhead(kind.DESCRIPTOR.name, content, fields)
         return kind.FromString(content)
     except (message.DecodeError, UnicodeDecodeError, ValueError, KeyError) as error:
-        raise containers.WeightFileError(f"It is no {what}: truncated, damaged or of another kind.") from error
+        raise containers.WeightFileError(f"It is not a {what}: truncated, damaged or of another kind.") from error
 
 
 def _check_overhead(kind: str, content: bytes, fields: Fields) -> None:

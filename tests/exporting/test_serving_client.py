@@ -136,7 +136,7 @@ def test_classify_refuses_an_answer_of_another_kind(servers, monkeypatch):
 
 @pytest.mark.parametrize("server", ["http://[::1", "http://", "host:port", "", "http://a b:8501", "[::1"])
 def test_an_address_that_is_none_is_refused(server):
-    with pytest.raises(serving_client.ServingError, match="is no address. gRPC is --server=HOST:8500"):
+    with pytest.raises(serving_client.ServingError, match="is not an address. gRPC is --server=HOST:8500"):
         serving_client.classify(server, ENCODED[0])
 
 

@@ -120,7 +120,7 @@ def test_the_server_serves_what_is_there_now(run, packages, serve):
     (page / "run.json").write_text("{}")
     with urllib.request.urlopen(f"{address}run.json") as response:
         assert response.read() == b"{}"
-    with pytest.raises(errors.UserError, match="cannot be listened at: .*--port=0"):
+    with pytest.raises(errors.UserError, match="Cannot listen on .*--port=0"):
         web_server.make_server(run, "localhost", int(address.rstrip("/").split(":")[-1]))
 
 

@@ -136,5 +136,5 @@ def test_mean_round_trip_and_its_own_bytes():
     assert np.array_equal(caffemodel.read_mean(file.getvalue()), mean)
     assert file.getvalue() == number_field(1, 1) + number_field(2, 3) + number_field(3, 4) + number_field(4, 5) + field(
         5, mean.tobytes())
-    with pytest.raises(containers.WeightFileError, match="no .binaryproto"):
+    with pytest.raises(containers.WeightFileError, match="not a .binaryproto"):
         caffemodel.read_mean(file.getvalue()[:-5])

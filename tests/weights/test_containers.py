@@ -117,7 +117,7 @@ def test_read_keras_refuses_what_is_not_plainly_in_the_file(fill):
     assert len(content) < 20_000
     tracemalloc.start()
     try:
-        with pytest.raises(containers.WeightFileError, match="declared as|may lead anywhere|no Keras weight file"):
+        with pytest.raises(containers.WeightFileError, match="declared as|may lead anywhere|not a Keras weight file"):
             containers.read_keras(content)
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:

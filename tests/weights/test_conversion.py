@@ -466,17 +466,17 @@ def test_import_says_what_is_wrong_and_leaves_nothing(narrow_rows, class_file, t
     good = caffemodel_bytes(CAFFE_ORDER["caffe"] + REST, random_weights(narrow(CAFFE_SHAPES), 0))
     conv1_alone = caffemodel_bytes("conv1 relu1", {"conv1": (np.ones((96, 3, 11, 11)), np.ones(96))})
     for name, content, arguments, message in (
-            ("a.caffemodel", good[:-1000], {}, "a.caffemodel: It is no .caffemodel: truncated"),
+            ("a.caffemodel", good[:-1000], {}, "a.caffemodel: It is not a .caffemodel: truncated"),
             ("a.txt", good, {}, "Its name ends in none of .caffemodel, .npy"),
-            ("a.onnx", good, {}, "It is no .onnx file"),
-            ("a.npy", good, {}, "It is no .npy file"), ("a.pth", good, {}, "It is no file of torch.save"),
-            ("a.keras", good, {}, "It is no Keras weight file"),
-            ("a.safetensors", good, {}, "no readable .safetensors"),
+            ("a.onnx", good, {}, "It is not a .onnx file"),
+            ("a.npy", good, {}, "It is not a .npy file"), ("a.pth", good, {}, "It is not a file of torch.save"),
+            ("a.keras", good, {}, "It is not a Keras weight file"),
+            ("a.safetensors", good, {}, "not a readable .safetensors"),
             ("a.caffemodel", good, {"classes": tmp_path / "a.npy"}, "is not UTF-8 text|has .* lines"),
             ("a.caffemodel", good, {"classes": None}, "It has 7 classes"),
-            ("a.caffemodel", good, {"mean": "1,2"}, "--mean=1,2 is no mean"),
+            ("a.caffemodel", good, {"mean": "1,2"}, "--mean=1,2 is not a mean"),
             ("a.caffemodel", good, {"mean": "grey"}, "--mean=grey is neither"),
-            ("a.caffemodel", good, {"mean": "nan,1,2"}, "is no mean"),
+            ("a.caffemodel", good, {"mean": "nan,1,2"}, "is not a mean"),
             ("a.caffemodel", good, {"mean": str(tmp_path / "none.npy")}, "none.npy cannot be read"),
             ("a.caffemodel", good, {"architecture": "torchvision"}, "(?s)does not fit torchvision.*shapes: conv1"),
             ("a.caffemodel", conv1_alone, {}, r"missing: conv2\[0\]")):

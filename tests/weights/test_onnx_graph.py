@@ -203,13 +203,13 @@ def external(name):
     (model([CONV], [tensor("k", KERNEL.astype("int8"), 3)]), "are computed, not stored: quantized"),
     (model([CONV], [tensor("b", BIAS)]), "are computed, not stored"),
     (model([node("Relu", "r", ["x"], ["y"])], []), "no convolutions or dense layers"),
-    (model([CONV], [tensor("k", KERNEL)[:-4]]), "It is no .onnx file"),
+    (model([CONV], [tensor("k", KERNEL)[:-4]]), "It is not a .onnx file"),
     (model([CONV], [number_field(1, 1 << 30) + number_field(2, 1) + field(8, "k") + field(9, b"abcd")]), "declared as"),
     (model([CONV], [number_field(1, (1 << 64) - 4) + number_field(2, 1) + field(8, "k")]), "no possible shape"),
-    (b"", "no convolutions"), (b"<html>404</html>", "no .onnx file"), (bytes(1000), "no .onnx file"),
-    (varint(7 << 3 | 2) + varint(0xFFFFFFF0) + bytes(900), "no .onnx file"),
-    (field(7, field(1, b"") * 500_000), "no .onnx file"),
-    (field(7, field(5, field(1, b"") * 500_000)), "no .onnx file"),
+    (b"", "no convolutions"), (b"<html>404</html>", "not a .onnx file"), (bytes(1000), "not a .onnx file"),
+    (varint(7 << 3 | 2) + varint(0xFFFFFFF0) + bytes(900), "not a .onnx file"),
+    (field(7, field(1, b"") * 500_000), "not a .onnx file"),
+    (field(7, field(5, field(1, b"") * 500_000)), "not a .onnx file"),
 ], ids=["external", "int8", "computed", "no weights", "cut", "4 GB", "negative", "empty", "page", "zeros",
         "4 GB of graph", "half a million nodes", "half a million sizes"])
 def test_hostile_files_end_in_an_error_within_little_memory(content, message):

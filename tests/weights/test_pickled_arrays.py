@@ -214,7 +214,7 @@ def test_read_torch_and_read_npy_say_what_a_foreign_file_is_not():
             "torch.save" in refuse(pickled_arrays.read_torch, content)[0]
             or "zip" in refuse(pickled_arrays.read_torch, content)[0]
         )
-        assert "no .npy file" in refuse(pickled_arrays.read_npy, content)[0]
+        assert "not a .npy file" in refuse(pickled_arrays.read_npy, content)[0]
 
 
 @pytest.mark.parametrize("header", [
