@@ -338,7 +338,7 @@ def test_find_similar_needs_the_run_that_made_the_file(small_run, colours, tmp_p
     ({"features": np.zeros((100, 16), "float64")}, "'features' is no array of numbers or texts as"),
     ({"features": np.zeros((100, 17), "float32")}, "holds 17 numbers an image; fc7 of .* gives 16"),
     ({"features": np.full((100, 16), np.nan, "float32")}, "holds values that are not finite"),
-    ({"names": np.array(["a"] * 99)}, r"has 100 rows of 16 numbers; beside them stand .*'names': \(99,\)"),
+    ({"names": np.array(["a"] * 99)}, r"has 100 rows of 16 numbers, but the other arrays have .*'names': \(99,\)"),
     ({"names": np.array([{}] * 100)}, "'names' is no array of numbers or texts"),
     ({"layer": np.array("fc9")}, "small has no layer 'fc9'"),
     ({"features": np.zeros((0, 16), "float32")}, "has 0 rows"),

@@ -448,3 +448,10 @@ def test_fine_tune_is_a_tenth_of_the_rate_and_ten_times_that_for_new_layers():
     assert (recipe.learning_rate, recipe.new_layer_learning_rate_multiplier, recipe.epochs) == (0.001, 10.0, 4)
     assert recipe.resize == "caffe" and recipe.schedule == "cosine"
     assert recipes.fine_tune(architectures.CAFFE.recipe, 3000, {"learning_rate": 0.1}).learning_rate == 0.1
+
+
+@pytest.mark.parametrize(("frozen", "expected"), [
+    ((), "conv1"), (("conv1_a",), "conv1"), (("conv1_a", "conv1_b"), "conv2"), (("conv2_a", "conv2_b"), "conv1"),
+    ([f"conv{number}_{tower}" for number in range(1, 6) for tower in "ab"], "fc6")])
+def test_no_gradient_goes_below_the_lowest_stage_that_learns(frozen, expected):
+    assert transfer_learning.first_learning_stage(architectures.ARCHITECTURES["paper"], frozen) == expected
