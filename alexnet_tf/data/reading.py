@@ -8,6 +8,7 @@ import concurrent.futures
 import contextlib
 import errno
 import functools
+import itertools
 import os
 import stat
 import threading
@@ -26,8 +27,8 @@ MAX_IMAGE_BYTES = 256 * 2 ** 20
 BLOCK_SIZE = 32
 PARALLEL_BLOCKS = max(4, processors.available_cpus() // 2)
 
-# From this many seconds a read on, the reads of a block wait together, in threads.
-_SLOW_READ_SECONDS = 2e-4
+# Images a second that a CPU decodes: reads must not be slower, so that twice as many as that takes wait together.
+_IMAGES_PER_CPU = 2500
 
 # Descriptors that stay open for each set of files.
 _MAX_OPEN_FILES = 128
@@ -132,6 +133,12 @@ class _ReadTime:
             self.seconds += 0.2 * (seconds - self.seconds)
 
 
+def _waiting_reads(seconds: float) -> int:
+    """Returns how many reads of a block, which take so long, must wait together to keep the CPUs busy."""
+    reads = 2 * _IMAGES_PER_CPU * processors.available_cpus() * seconds
+    return min(BLOCK_SIZE, 1 + int(reads / PARALLEL_BLOCKS))
+
+
 def read_block(read: Callable[[int], bytes], indices: Sequence[int] | np.ndarray, read_time: _ReadTime) -> np.ndarray:
     """Returns the bytes of some examples, an array of objects; the first one shows whether reads are slow.
 
@@ -142,8 +149,13 @@ def read_block(read: Callable[[int], bytes], indices: Sequence[int] | np.ndarray
     start = time.perf_counter()
     contents = [read(index) for index in numbers[:1]]
     read_time.add(time.perf_counter() - start)
-    is_slow = read_time.seconds > _SLOW_READ_SECONDS
-    contents += (thread_pool().map if is_slow else map)(read, numbers[1:])
+    left, length = numbers[1:], -(-(len(numbers) - 1) // _waiting_reads(read_time.seconds))
+    if length < len(left):  # A task for each read would cost a tenth of the speed.
+        parts = [left[first:first + length] for first in range(0, len(left), length)]
+        results = thread_pool().map(lambda part: [read(index) for index in part], parts)
+        contents += itertools.chain.from_iterable(results)
+    else:
+        contents += map(read, left)
     result = np.empty(len(contents), object)
     result[:] = contents
     return result

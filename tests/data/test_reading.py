@@ -63,7 +63,7 @@ def test_slow_reads_wait_together_and_keep_their_order():
         with lock:
             waiting[0] += 1
             most[0] = max(most[0], waiting[0])
-        time.sleep(0.01)
+        time.sleep(0.03)
         with lock:
             waiting[0] -= 1
         return b"%d" % index
@@ -87,6 +87,14 @@ def test_fast_reads_stay_in_one_thread():
     for _ in range(10):
         reading.read_block(read, range(32), read_time)
     assert threads == {threading.current_thread().name}
+
+
+@pytest.mark.parametrize(("milliseconds", "cpus", "count"), [
+    (0.01, 2, 1), (0.01, 64, 1), (1, 2, 3), (5, 2, 13), (5, 16, 32), (100, 1, 32)])
+def test_slower_reads_and_more_cpus_need_more_reads_that_wait(milliseconds, cpus, count, monkeypatch):
+    monkeypatch.setattr(reading.processors, "available_cpus", lambda: cpus)
+    monkeypatch.setattr(reading, "PARALLEL_BLOCKS", max(4, cpus // 2))
+    assert reading._waiting_reads(milliseconds / 1000) == count
 
 
 def test_simulated_latency_delays_every_read(tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import itertools
 import math
 import os
 import signal
@@ -499,3 +500,39 @@ def test_a_run_with_another_rate_is_refused_and_init_from_is_named(data, tmp_pat
     message = "recipe.learning_rate: 0.01 in the run, 0.1 now(.|\n)*--init_from=.*a fresh optimizer"
     with pytest.raises(errors.RunError, match=message):
         trainer.train(tiny_config(epochs=1, learning_rate=0.1), data, tmp_path / "run")
+
+
+def test_the_next_step_begins_before_the_result_of_the_last_one_is_read(data, tmp_path, monkeypatch):
+    events = []
+
+    class Result:
+        wrong, is_stop = 0, False
+
+        def __init__(self, number):
+            self._number = number
+
+        @property
+        def loss(self):
+            events.append(("read", self._number)) if ("read", self._number) not in events else None
+            return 1.0
+
+    class RecordedStep(train_step.TrainStep):
+        def batches(self, make_dataset):
+            return iter(self._numbered())
+
+        def _numbered(self):
+            for number in itertools.count():
+                events.append(("input", number))
+                yield number
+
+        def __call__(self, batch, is_stop=False):
+            events.append(("start", batch))
+            return Result(batch)
+
+    monkeypatch.setattr(trainer, "TrainStep", RecordedStep)
+    monkeypatch.setattr(trainer.tensorboard.Log, "input_pictures", lambda *_: None)
+    monkeypatch.setattr(RecordedStep, "images_of", lambda self, batch: None, raising=False)
+    trainer.train(tiny_config(batch_size=10, epochs=1), data, tmp_path / "run")
+    assert events == [
+        ("input", 0), ("start", 0), ("input", 1), ("start", 1), ("read", 0), ("input", 2), ("start", 2), ("read", 1),
+        ("input", 3), ("start", 3), ("read", 2), ("read", 3)]
