@@ -111,12 +111,13 @@ class TrainStep:
 
     def set_rates(self, rates: schedules.Rates) -> None:
         """Sets the learning rates of the next step; costs nothing where they stay as they are."""
-        if rates == self._rates:
-            return
-        self._rates = rates
-        self.sgd.bias_multiplier.assign(rates.bias_multiplier)
-        self.sgd.conv1_multiplier.assign(rates.conv1_multiplier)
-        self.sgd.learning_rate = rates.kernels
+        before, self._rates = self._rates, rates
+        if before is None or before.bias_multiplier != rates.bias_multiplier:
+            self.sgd.bias_multiplier.assign(rates.bias_multiplier)
+        if before is None or before.conv1_multiplier != rates.conv1_multiplier:
+            self.sgd.conv1_multiplier.assign(rates.conv1_multiplier)
+        if before is None or before.kernels != rates.kernels:
+            self.sgd.learning_rate = rates.kernels
 
     def batches(self, make_dataset: Callable[[int, int], tf.data.Dataset]) -> Iterator:
         """Returns the iterator over a worker's batches, each divided between its devices.
