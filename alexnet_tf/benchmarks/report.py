@@ -89,6 +89,7 @@ def input_report(result: input_throughput.InputThroughput) -> str:
         lines += ["", "Stages of the training input          processor time, in microseconds an image"]
         lines += [f"{stage.name:38} {stage.microseconds:8.1f}  {'one thread' if stage.is_serial else 'all cores'}"
                   for stage in result.stages]
-        ceilings = ", ".join(f"{result.ceiling(cores):,.0f} on {cores}" for cores in _CORES)
-        lines.append(f"By Amdahl's law at most, in images/s by number of such cores: {ceilings}.")
+        lines.append(f"{'The most that it gives, in images/s':38} Amdahl's law   serial stages beside each other")
+        lines += [f"on {cores:2d} such cores{'':22} {amdahl:12,.0f}   {beside:31,.0f}"
+                  for cores in _CORES for amdahl, beside in [result.ceilings(cores)]]
     return "\n".join(lines)

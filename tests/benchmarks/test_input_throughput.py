@@ -69,11 +69,13 @@ def test_reads_are_delayed_in_the_trial_of_slow_storage_only(originals, monkeypa
     assert delays == [0.0, 0.005]
 
 
-def test_ceiling_is_amdahls():
+def test_ceilings_are_amdahls_and_the_longest_serial_stages():
     speed = rounds.Speed("any", (1.0,))
     stages = tuple(input_throughput.InputStage("", *each) for each in ((10.0, True), (640.0, False), (30.0, True)))
     result = input_throughput.InputThroughput(speed, speed, speed, 0, (0.0, 0.0), 1, stages=stages)
-    assert result.ceiling(1) == pytest.approx(1e6 / 680) and result.ceiling(16) == pytest.approx(1e6 / 80)
+    assert result.ceilings(1) == pytest.approx((1e6 / 680, 1e6 / 680))
+    assert result.ceilings(16) == pytest.approx((1e6 / 80, 1e6 / 42.5))
+    assert result.ceilings(64) == pytest.approx((1e6 / 50, 1e6 / 30))
 
 
 def test_bare_decode_of_records_gives_whole_crops(prepared):

@@ -130,4 +130,5 @@ def test_input_report_has_slow_storage_and_the_stages():
     assert words_after(text, "the training input, from slow storage") == ["800", "800", "-", "800", "0.80", "2.67"]
     assert words_after(text, "reading") == ["20.0", "one", "thread"]
     assert words_after(text, "decoding") == ["480.0", "all", "cores"]
-    assert text.endswith("12,500 on 8, 20,000 on 16, 36,364 on 64.")
+    assert words_after(text, "on  8 such cores") == ["12,500", "16,000"]
+    assert words_after(text, "on 64 such cores") == ["36,364", "50,000"]
