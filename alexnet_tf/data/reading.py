@@ -25,9 +25,9 @@ MAX_IMAGE_BYTES = 256 * 2 ** 20
 
 # Examples in a block, and blocks that are read at a time.
 BLOCK_SIZE = 32
-PARALLEL_BLOCKS = max(4, processors.available_cpus() // 2)
+PARALLEL_BLOCKS = max(8, processors.available_cpus())
 
-# Images a second that a CPU decodes: reads must not be slower, so that twice as many as that takes wait together.
+# Images a second that a CPU decodes at most; as many reads wait together as it takes not to be slower.
 _IMAGES_PER_CPU = 2500
 
 # Descriptors that stay open for each set of files.
@@ -135,7 +135,7 @@ class _ReadTime:
 
 def _waiting_reads(seconds: float) -> int:
     """Returns how many reads of a block, which take so long, must wait together to keep the CPUs busy."""
-    reads = 2 * _IMAGES_PER_CPU * processors.available_cpus() * seconds
+    reads = _IMAGES_PER_CPU * processors.available_cpus() * seconds
     return min(BLOCK_SIZE, 1 + int(reads / PARALLEL_BLOCKS))
 
 
