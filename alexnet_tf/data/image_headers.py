@@ -1,11 +1,13 @@
 """The header of an encoded image, read in the graph: its size, its EXIF orientation, and whether it is whole.
 
 Everything here works on the bytes alone, with TensorFlow's own string operations, so that training, evaluation,
-`prepare`, `predict` and the exported SavedModel treat an image alike. An ordinary JPEG (a JFIF header and one scan) is
+`prepare`, `predict` and the exported SavedModel treat an image alike. An ordinary JPEG (no EXIF, few scans) is
 recognised by a few comparisons; only the others have their segments walked.
 """
 
 import struct
+import typing
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -23,14 +25,23 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 _START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 
-# Where an ordinary JPEG has its first scan, and where a walk through the segments ends at the latest.
-_ORDINARY_HEADER_BYTES, _MAX_SEGMENTS = 1024, 2000
+# Where a walk through the segments ends at the latest.
+_MAX_SEGMENTS = 2000
 
 # Tables, restart interval, application data and comments.
 _TABLES_AND_COMMENTS = {0xffc4, 0xffdb, 0xffdd, 0xfffe, *range(0xffe0, 0xfff0)}
 
 # Two ways to go on after the last byte of a file; in entropy-coded data a byte 0xff is followed by a zero.
 _PADDINGS = (b"\x00" * 64, b"\xff\x00" * 64)
+
+
+def rarely_called(function: Callable[..., typing.Any]) -> Callable[..., typing.Any]:
+    """Makes a function one operation of the graph that calls it.
+
+    Where a branch is not taken, each of its operations still costs about a microsecond, and those that turn an image
+    or walk through its segments are hundreds.
+    """
+    return tf.function(function, autograph=False, experimental_attributes={"_noinline": True}, reduce_retracing=True)
 
 
 def image_shape(image_bytes: tf.Tensor) -> tf.Tensor:
@@ -85,12 +96,7 @@ def inspect_header(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Ten
     is_plain = tf.cond(
         is_jpeg, lambda: _is_ordinary_jpeg(image_bytes), lambda: _is_ordinary_png(image_bytes))
     image_bytes, orientation = tf.cond(
-        is_plain,
-        lambda: (image_bytes, tf.constant(1)),
-        lambda: tf.cond(
-            is_jpeg, lambda: _inspect_jpeg(image_bytes, shape), lambda: (image_bytes, _png_orientation(image_bytes))
-        ),
-    )
+        is_plain, lambda: (image_bytes, tf.constant(1)), lambda: _inspect_unusual(image_bytes, shape))
     return image_bytes, shape, orientation
 
 
@@ -141,13 +147,17 @@ def _is_upright(segment: bytes) -> bool:
 
 
 def _is_ordinary_jpeg(image_bytes: tf.Tensor) -> tf.Tensor:
-    """Returns whether a JPEG has a JFIF segment, then tables at once, a single scan of all components, and its end."""
-    words = tf.io.decode_raw(image_bytes, tf.uint16, little_endian=False, fixed_length=24)
-    is_jfif = tf.reduce_all(tf.gather(words, [1, 2, 10]) == tf.constant([0xffe0, 16, 0xffdb], tf.uint16))
+    """Returns whether a JPEG surely is upright, has few scans, and its end: two passes over its bytes, no walk.
+
+    What looks like EXIF or like a scan may be a part of something else, such as a thumbnail: a walk decides then.
+    """
     has_end = tf.strings.substr(image_bytes, tf.where(tf.strings.length(image_bytes) > 2, -2, 0), 2) == _END_OF_IMAGE
-    header = tf.strings.substr(image_bytes, 0, _ORDINARY_HEADER_BYTES)
-    parts = tf.raw_ops.StringSplitV2(input=header[None], sep=_START_OF_SCAN, maxsplit=1).values
-    return is_jfif & has_end & _is_single_scan(parts[-1])
+    return has_end & (_count(image_bytes, _START_OF_SCAN) <= MAX_SCANS) & (_count(image_bytes, b"Exif\0\0") == 0)
+
+
+def _count(text: tf.Tensor, part: bytes) -> tf.Tensor:
+    """Returns how often a text contains a part."""
+    return tf.size(tf.raw_ops.StringSplitV2(input=text[None], sep=part, maxsplit=-1).values) - 1
 
 
 def _is_ordinary_png(image_bytes: tf.Tensor) -> tf.Tensor:
@@ -165,6 +175,14 @@ def _is_single_scan(scan_header: tf.Tensor) -> tf.Tensor:
     return tf.reduce_all(tf.gather(content, [1, 2, 9, 10]) == tf.constant([12, 3, 0, 63], tf.uint8))
 
 
+@rarely_called
+def _inspect_unusual(image_bytes: tf.Tensor, shape: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns an image, complete, and its orientation: for all that are not ordinary."""
+    return tf.cond(
+        tf.io.is_jpeg(image_bytes), lambda: _inspect_jpeg(image_bytes, shape),
+        lambda: (image_bytes, _png_orientation(image_bytes)))
+
+
 def _inspect_jpeg(image_bytes: tf.Tensor, shape: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns a JPEG, complete, and its orientation: for all that are not `_is_ordinary_jpeg`."""
     scan, exif = _walk_segments(image_bytes)
@@ -180,8 +198,7 @@ def _inspect_jpeg(image_bytes: tf.Tensor, shape: tf.Tensor) -> tuple[tf.Tensor, 
 
 def _count_scans(image_bytes: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
     """Counts the scans of a JPEG; in entropy-coded data the marker cannot occur by chance."""
-    data = tf.strings.substr(image_bytes, start, tf.strings.length(image_bytes))
-    return tf.size(tf.raw_ops.StringSplitV2(input=data[None], sep=_START_OF_SCAN, maxsplit=-1).values)
+    return 1 + _count(tf.strings.substr(image_bytes, start, tf.strings.length(image_bytes)), _START_OF_SCAN)
 
 
 def _walk_segments(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

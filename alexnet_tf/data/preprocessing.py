@@ -13,7 +13,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from alexnet_tf import architectures
-from alexnet_tf.data import augmentations, other_formats
+from alexnet_tf.data import augmentations, image_headers, other_formats
 from alexnet_tf.data.image_headers import (
     DCT_METHOD,
     MAX_PIXELS,
@@ -154,29 +154,33 @@ def train_image(
     if is_square and crop == "window":
         window = tf.concat([augmentations.window_offsets(draws, image_size), [image_size, image_size]], 0)
         image = tf.io.decode_and_crop_jpeg(image_bytes, window, channels=3, dct_method=DCT_METHOD)
-        image = tf.ensure_shape(image, [image_size, image_size, 3])
+    elif header is None:
+        image = _crop_any(image_bytes, draws, crop, resize, image_size)
     else:
-        def place(shape: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            return augmentations.CROPS[crop](shape, _region(shape, resize), draws, image_size)
+        image = tf.cond(
+            header[0] > 0, lambda: _crop_ordinary(image_bytes, header, draws, crop, resize, image_size),
+            lambda: _crop_unusual(image_bytes, draws, crop, resize, image_size))
+    return augmentations.augment(tf.ensure_shape(image, [image_size, image_size, 3]), draws)
 
-        image = _crop(image_bytes, header, place, image_size)
-    return augmentations.augment(image, draws)
+
+def _crop_ordinary(
+    image_bytes: tf.Tensor, shape: tf.Tensor, draws: tf.Tensor, crop: str, resize: str, size: int) -> tf.Tensor:
+    """Decodes a random crop of an upright JPEG of a known shape, uint8 [size, size, 3]."""
+    begin, extent = augmentations.CROPS[crop](shape, _region(shape, resize), draws, size)
+    return _crop_jpeg(image_bytes, shape, None, begin, extent, size)
 
 
-def _crop(
-    image_bytes: tf.Tensor, header: tf.Tensor | None, place: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
-    size: int) -> tf.Tensor:
-    """Decodes the window that `place` chooses in an upright image of a shape, and resizes it to [size, size, 3]."""
-    def crop_any() -> tf.Tensor:
-        content, shape, orientation = inspect_header(image_bytes)
-        begin, extent = place(upright_shape(shape, orientation))
-        return tf.cond(
-            tf.io.is_jpeg(content), lambda: _crop_jpeg(content, shape, orientation, begin, extent, size),
-            lambda: _crop_png(content, shape, orientation, begin, extent, size))
+def _crop_any(image_bytes: tf.Tensor, draws: tf.Tensor, crop: str, resize: str, size: int) -> tf.Tensor:
+    """Decodes a random crop of any image, uint8 [size, size, 3]."""
+    content, shape, orientation = inspect_header(image_bytes)
+    upright = upright_shape(shape, orientation)
+    begin, extent = augmentations.CROPS[crop](upright, _region(upright, resize), draws, size)
+    return tf.cond(
+        tf.io.is_jpeg(content), lambda: _crop_jpeg(content, shape, orientation, begin, extent, size),
+        lambda: _crop_png(content, shape, orientation, begin, extent, size))
 
-    if header is None:
-        return crop_any()
-    return tf.cond(header[0] > 0, lambda: _crop_jpeg(image_bytes, header, None, *place(header), size), crop_any)
+
+_crop_unusual = image_headers.rarely_called(_crop_any)
 
 
 def _whole_pixels(shape: tf.Tensor, begin: tf.Tensor, extent: tf.Tensor) -> tf.Tensor:

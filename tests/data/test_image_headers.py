@@ -202,10 +202,22 @@ def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded():
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
-def test_an_ordinary_jpeg_is_not_walked_through(mode):
-    image_bytes = encode(smooth(40, 30).convert(mode))
-    is_ordinary = bool(image_headers._is_ordinary_jpeg(tf.constant(image_bytes)))
-    assert is_ordinary == (mode == "RGB")
-    assert not image_headers._is_ordinary_jpeg(tf.constant(image_bytes[:-2]))
-    assert not image_headers._is_ordinary_jpeg(tf.constant(with_segments(image_bytes, segment(0xe1, exif(6)))))
-    assert not image_headers._is_ordinary_jpeg(tf.constant(encode(smooth(40, 30), progressive=True)))
+@pytest.mark.parametrize("progressive", [False, True])
+def test_an_ordinary_jpeg_is_not_walked_through(mode, progressive):
+    image_bytes = encode(smooth(40, 30).convert(mode), progressive=progressive)
+    is_ordinary = lambda image_bytes: bool(image_headers._is_ordinary_jpeg(tf.constant(image_bytes)))  # noqa: E731
+    assert is_ordinary(image_bytes) and is_ordinary(with_segments(image_bytes, ICC, segment(0xfe, b"a comment")))
+    assert not is_ordinary(image_bytes[:-2])
+    assert not is_ordinary(with_segments(image_bytes, segment(0xe1, exif(6))))
+    assert not is_ordinary(with_scans(image_headers.MAX_SCANS + 1))
+
+
+def test_scans_are_counted_behind_a_comment_that_looks_like_one():
+    scan = b"\xff\xda\0\x0c\3" + bytes(6) + b"\x3f\0"
+    for hidden in (segment(0xfe, scan), segment(0xfe, b"\xff\xd8" + scan * 3)):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="the JPEG has"):
+            square(with_segments(with_scans(1000), hidden))
+        np.testing.assert_array_equal(
+            square(with_segments(with_scans(20), hidden)), square(with_scans(20)))
+        turned = with_segments(encode(smooth(40, 30)), hidden, segment(0xe1, exif(6)))
+        np.testing.assert_array_equal(decode(turned), upright(turned))
