@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import errors, plotting, runs
+from alexnet_tf import errors, plotting, runs, shell
 from alexnet_tf.data import datasets, discovery, input_pipeline, preprocessing
 from alexnet_tf.evaluation import features, npz_stream
 
@@ -215,7 +215,7 @@ def _stored_images(file, answers, places, data_dir):
         reason = input_pipeline.why_unreadable(source, index) if is_there else "it is not there"
         if reason and name not in reported:
             reported.add(name)
-            _LOGGER.warning(f"Not shown: {name}: {reason}.")
+            _LOGGER.warning(f"Not shown: {shell.printable(name)}: {reason}.")
         return None if reason else source.image_bytes(index)
 
     found = [[read(neighbour.file, place) for neighbour, place in zip(answer.neighbours, row)]

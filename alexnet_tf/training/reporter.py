@@ -23,7 +23,7 @@ _LINE_SECONDS = 20
 
 _INITIALIZED = {
     "row": "as its source states",
-    "he": "He initialisation, which learns on small data (--initialization=row: the source's own)",
+    "he": "as He et al. propose, which learns on small data (--initialization=row: the source's own)",
 }
 
 

@@ -4,7 +4,6 @@ What is killed, and what must answer without TensorFlow, is a process of its own
 """
 
 import csv
-import functools
 import hashlib
 import json
 import multiprocessing
@@ -278,7 +277,8 @@ def test_features_and_similar_work_on_a_run(whole, pictures, tmp_path):
 def test_export_writes_what_it_says(whole, monkeypatch):
     path, trained, _ = whole
     spawn = multiprocessing.get_context("spawn")  # The processes that measure need the narrow network too.
-    monkeypatch.setattr(spawn, "Pool", functools.partial(spawn.Pool, initializer=use_narrow_paper, initargs=(UNITS,)))
+    make_pool = spawn.Pool
+    monkeypatch.setattr(spawn, "Pool", lambda count, _: make_pool(count, use_narrow_paper, (UNITS,)))
     assert f"python export.py --workdir={path}" in trained
     status, out, err = call("export.py", f"--workdir={path}", "--quantization=dynamic")
     assert status == 0, out + err

@@ -107,7 +107,7 @@ def run(images, tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "run"
     status, out = call(
         "train.py", f"--data_dir={images}", f"--workdir={path}", "--batch_size=8", "--epochs=1", "--on_bad_image=skip")
-    assert status == 0 and "Done: 1 epochs" in out, out
+    assert status == 0 and "Done: 1 epoch" in out, out
     return path, out
 
 

@@ -22,7 +22,16 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from alexnet_tf import errors, recipes
-from alexnet_tf.data import datasets, discovery, image_statistics, input_pipeline, prepare, preprocessing, tfrecords
+from alexnet_tf.data import (
+    datasets,
+    discovery,
+    image_statistics,
+    input_pipeline,
+    png_depth,
+    prepare,
+    preprocessing,
+    tfrecords,
+)
 from tests.helpers import commands
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -418,6 +427,12 @@ def test_exif_orientations_are_applied_and_counted(tmp_path, resize):
 
 class Killed(BaseException):
     """Stands for SIGKILL: nothing in the package catches it, nothing after it is done."""
+
+
+@pytest.fixture(autouse=True)
+def _no_note_on_png_depth(monkeypatch):
+    """Leaves the look at PNG files to its own tests: here each read of an image is counted."""
+    monkeypatch.setattr(png_depth, "note_of", lambda *_: ())
 
 
 def killed_at(monkeypatch, module, name, place):

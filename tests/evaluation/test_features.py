@@ -248,7 +248,7 @@ def test_write_features_needs_the_memory_of_a_few_batches(small_run, tmp_path, m
         tracemalloc.start()
         try:
             write_only = features.FeatureOptions(layer="conv1", images=images, batch_size=10)
-            features.write_features(small_run, tmp_path / "f.npz", write_only, say=lambda _: None)
+            features.write_features(small_run, tmp_path / "f.npz", write_only, report=lambda _: None)
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
