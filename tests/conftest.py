@@ -47,6 +47,19 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.skip(reason="needs no GPU" if wants_gpu else "needs --gpu"))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Escapes names that are no Unicode in what a test printed: xdist cannot send them from process to process."""
+    report = yield
+    report.sections = [
+        (name, text.encode("utf-8", "backslashreplace").decode("utf-8")) for name, text in report.sections]
+    if report.failed:
+        text = str(report.longrepr)
+        escaped = text.encode("utf-8", "backslashreplace").decode("utf-8")
+        report.longrepr = report.longrepr if text == escaped else escaped
+    return report
+
+
 @pytest.fixture(scope="session")
 def colours(tmp_path_factory):
     """Class folders: 20 training and 24 validation images of each of five colours, JPEG and PNG, of several shapes."""
