@@ -1,4 +1,4 @@
-"""How `prepare` writes a file of records, and beside it what is to be remembered of it until all are there."""
+"""How `prepare` writes a file of records, and beside it what must be kept about it until all files are written."""
 
 import json
 import os

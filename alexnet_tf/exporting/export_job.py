@@ -1,4 +1,4 @@
-"""What a format's writer works from, a trained network with images, and what it results in: an artifact's figures."""
+"""What the writer of a format works from, a trained network with images, and what it yields: measured artifacts."""
 
 import dataclasses
 import os

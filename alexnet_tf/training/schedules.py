@@ -79,7 +79,7 @@ def rates(recipe: recipes.Recipe, step: int, total_steps: int, divisions: int = 
 
 
 def step_factor(steps: tuple[tuple[float, float], ...], progress: float) -> float:
-    """Returns the factor of the last step that has begun. At 25/91 of 91 epochs, epoch 25 is inside."""
+    """Returns the factor of the last step that has begun. Epoch 25 of 91 counts as begun at 25/91."""
     return ([1.0] + [factor for begin, factor in steps if progress >= begin - 1e-9])[-1]
 
 

@@ -71,7 +71,7 @@ def array_of(
         offset: Of the first byte.
 
     Raises:
-        WeightFileError: If the shape is none, or says another number of values than there are bytes.
+        WeightFileError: If the shape is invalid or does not match the number of bytes.
     """
     shape = tuple(shape)
     # Nothing longer is printed or multiplied: a tuple of tuples of tuples may take for ever.
