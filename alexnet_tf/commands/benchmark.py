@@ -68,7 +68,7 @@ def _model(is_training: bool) -> str:
 
     result = model_throughput.measure(
         architectures.ARCHITECTURES[_ARCHITECTURE.value], is_training=is_training, batch_size=_BATCH_SIZE.value,
-        precision=devices.default_precision() if _PRECISION.value == "auto" else _PRECISION.value,
+        precision=devices.chosen_precision(_PRECISION.value),
         deterministic=_DETERMINISTIC.value, baseline=_BASELINE.value, is_compiled=_COMPILE.value, sweep=_SWEEP.value,
         num_rounds=_ROUNDS.value, seconds=_SECONDS.value)
     return report.as_json(result) if _JSON.value else report.report(result)

@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> None:
     from alexnet_tf.experiments import catalogue
 
     output = _OUTPUT.value or f"runs/reproduce-{name}"
-    precision = devices.default_precision() if _PRECISION.value == "auto" else _PRECISION.value
+    precision = devices.chosen_precision(_PRECISION.value)
     given = {
         flag.name: ",".join(flag.value) if isinstance(flag.value, list) else flag.value
         for flag in (_DATA_DIR, _OUTPUT, _QUICK, _WORKDIR, _CONV1, _BGR, _SEEDS, _EPOCHS, _BUDGET, _PRECISION, _SPLIT)

@@ -20,6 +20,7 @@ from alexnet_tf.run_config import MEAN_IMAGE, RunConfig, RunData, TrainConfig
 from alexnet_tf.weights import containers, conversion, pickled_arrays
 from tests.helpers import commands
 from tests.helpers.caffe import CAFFE_ORDER, CAFFE_SHAPES, REST, TORCHVISION_SHAPES, blob, caffemodel_bytes, kind
+from tests.helpers.torchvision_network import torchvision_alexnet
 
 WIDTH, CLASSES = 48, 7
 
@@ -266,22 +267,14 @@ def test_imported_torchvision_weights_compute_what_numpy_computes(file_name, nar
 
 
 def torchvision_module(torch):
-    nn = torch.nn
-    module = nn.Module()
-    module.features = nn.Sequential(
-        nn.Conv2d(3, 64, 11, stride=4, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2), nn.Conv2d(64, 192, 5, padding=2),
-        nn.ReLU(), nn.MaxPool2d(3, 2), nn.Conv2d(192, 384, 3, padding=1), nn.ReLU(), nn.Conv2d(384, 256, 3, padding=1),
-        nn.ReLU(), nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2))
-    module.classifier = nn.Sequential(
-        nn.Dropout(), nn.Linear(9216, WIDTH), nn.ReLU(), nn.Dropout(), nn.Linear(WIDTH, WIDTH), nn.ReLU(),
-        nn.Linear(WIDTH, CLASSES))
+    module = torchvision_alexnet(torch.nn, WIDTH, CLASSES)
     module.eval()
 
     def logits(images):
         x = (torch.tensor(images, dtype=torch.float32) / 255 - torch.tensor([.485, .456, .406])) / torch.tensor(
             [.229, .224, .225])
         with torch.no_grad():
-            return module.classifier(module.features(x.permute(0, 3, 1, 2)).flatten(1)).numpy()
+            return module(x.permute(0, 3, 1, 2)).numpy()
 
     return module, logits
 

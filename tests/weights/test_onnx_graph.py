@@ -26,6 +26,7 @@ from tests.helpers.caffe import (
     varint,
 )
 from tests.helpers.networks import narrow_dense
+from tests.helpers.torchvision_network import torchvision_alexnet
 
 UNITS, CLASSES = 8, 7
 KERNEL, BIAS = np.arange(48, dtype="float32").reshape(4, 3, 2, 2), np.arange(4, dtype="float32")
@@ -134,16 +135,7 @@ def test_a_projects_own_file_states_its_input_and_classes():
 
 def torchvision_file(weights, **options):
     torch = pytest.importorskip("torch")
-    nn = torch.nn
-    network = nn.Sequential()
-    network.features = nn.Sequential(
-        nn.Conv2d(3, 64, 11, stride=4, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2), nn.Conv2d(64, 192, 5, padding=2),
-        nn.ReLU(), nn.MaxPool2d(3, 2), nn.Conv2d(192, 384, 3, padding=1), nn.ReLU(), nn.Conv2d(384, 256, 3, padding=1),
-        nn.ReLU(), nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2))
-    network.avgpool, network.flatten = nn.AdaptiveAvgPool2d((6, 6)), nn.Flatten()
-    network.classifier = nn.Sequential(
-        nn.Dropout(), nn.Linear(9216, UNITS), nn.ReLU(), nn.Dropout(), nn.Linear(UNITS, UNITS), nn.ReLU(),
-        nn.Linear(UNITS, CLASSES))
+    network = torchvision_alexnet(torch.nn, UNITS, CLASSES)
     network.load_state_dict({f"{name}.{each}": torch.tensor(array) for name, pair in weights.items()
                              for each, array in zip(("weight", "bias"), pair)})
     file = io.BytesIO()
