@@ -141,7 +141,8 @@ def save(figure: Any, path: str | os.PathLike[str], dpi: int = DPI) -> None:
 def pixels(figure: Any, dpi: int = DPI) -> np.ndarray:
     """Returns a figure as uint8 [height, width, 3]; call it inside `style`."""
     figure.set_dpi(dpi)
-    figure.canvas.draw()  # The layout of the first time is not final where axes have a fixed aspect.
+    if figure.get_layout_engine():
+        figure.draw_without_rendering()  # The layout of the first time is not final where axes have a fixed aspect.
     figure.canvas.draw()
     return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
 

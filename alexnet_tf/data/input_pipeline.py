@@ -17,18 +17,20 @@ from alexnet_tf.data import augmentations, datasets, preprocessing, reading, tfr
 
 
 def make_train_dataset(
-    split: datasets.ImageSource, recipe: recipes.Recipe, *, image_size: int, seed: int, epoch: int, first_step: int = 0,
+    split: datasets.ImageSource, recipe: recipes.Recipe, *, image_size: int, seed: int, epoch: int,
+    num_epochs: int = 1, first_step: int = 0,
     colour_pca: tuple[tuple[float, ...], tuple[tuple[float, ...], ...]] | None = None, skipped: Iterable[int] = (),
     worker: int = 0, num_workers: int = 1) -> tf.data.Dataset:
-    """Orders, augments and batches the examples of one epoch.
+    """Orders, augments and batches the examples of one epoch or of several.
 
     Args:
         split: Encoded examples by index.
         recipe: Batch size, crop and resize.
         image_size: Side of the crop in pixels.
-        seed: With `epoch`, fixes the order and every pixel.
-        epoch: Epoch, from 0.
-        first_step: Step of the epoch to start from; what went before is not read.
+        seed: With the epoch, fixes the order and every pixel.
+        epoch: First epoch, from 0.
+        num_epochs: Epochs, one after the other without a pause: the next one is read while one is validated.
+        first_step: Step of the first epoch to start from; what went before is not read.
         colour_pca: (stdevs, vectors) of the colours, which the noise of Section 4.1 is sampled from; None is no noise.
         skipped: Indices of examples that cannot be read: the next readable one comes in their place.
         worker: Which of the workers this is.
@@ -50,17 +52,18 @@ def make_train_dataset(
     @tf.autograph.experimental.do_not_convert
     # A block of places in the worker's own epoch is one of positions in everybody's.
     def plan(first_place: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        position = first_place // share * recipe.batch_size + worker * share + first_place % share
+        current, place = epoch + first_place // (steps * share), first_place % (steps * share)
+        position = place // share * recipe.batch_size + worker * share + place % share
         positions = position + tf.range(block_size, dtype=tf.int64)
-        indices = _order(positions, seed, epoch, len(split))
+        indices = _order(positions, seed, current, len(split))
         if replacements is not None:
             indices = tf.gather(replacements, indices)
         draws = tf.concat([
-            _draws(tf.raw_ops.StatelessRandomUniformV2, block_size, seed, epoch, position, stream)
+            _draws(tf.raw_ops.StatelessRandomUniformV2, block_size, seed, current, position, stream)
             for stream in range(len(augmentations.AUGMENTATIONS))], 1)
         if colour_pca is None:
             return indices, draws
-        normals = _draws(tf.raw_ops.StatelessRandomNormalV2, block_size, seed, epoch, position)
+        normals = _draws(tf.raw_ops.StatelessRandomNormalV2, block_size, seed, current, position)
         return indices, draws, augmentations.colour_noise(normals[:, :3], *colour_pca)
 
     @tf.autograph.experimental.do_not_convert
@@ -78,7 +81,7 @@ def make_train_dataset(
         )
         return ((image, *noise) if noise else image), label
 
-    blocks = tf.data.Dataset.range(first_step * share, steps * share, block_size).map(plan)
+    blocks = tf.data.Dataset.range(first_step * share, num_epochs * steps * share, block_size).map(plan)
     examples = split.examples(blocks, augment, with_headers=not split.is_square)
     return examples.batch(share, drop_remainder=True).prefetch(2).with_options(_options())
 
@@ -89,7 +92,12 @@ def _block_size(share: int) -> int:
 
 
 def _draws(
-    distribution: Callable[..., tf.Tensor], count: int, seed: int, epoch: int, position: tf.Tensor, stream: int = 0
+    distribution: Callable[..., tf.Tensor],
+    count: int,
+    seed: int,
+    epoch: tf.Tensor,
+    position: tf.Tensor,
+    stream: int = 0,
 ) -> tf.Tensor:
     """Draws four numbers for each of some consecutive positions, float32 [count, 4]: the same however they are divided.
 
@@ -97,7 +105,7 @@ def _draws(
     costs a tenth of one call for each image.
     """
     purpose = int(distribution is tf.raw_ops.StatelessRandomNormalV2)
-    start = tf.raw_ops.StatelessRandomGetKeyCounter(seed=tf.constant([seed, 2 * epoch + purpose], tf.int64))
+    start = tf.raw_ops.StatelessRandomGetKeyCounter(seed=_seeds(seed, 2 * epoch + purpose))
     counter = start.counter + tf.stack([tf.cast(position, tf.uint64), tf.constant(stream, tf.uint64)])
     return distribution(shape=[count, 4], key=start.key, counter=counter, alg=1)
 
@@ -267,7 +275,10 @@ def batch_indices(
     return (_replacements(len(split), skipped)[indices] if skipped else indices).tolist()
 
 
-def _order(positions: tf.Tensor, seed: int, epoch: int, num_examples: int) -> tf.Tensor:
+def _order(positions: tf.Tensor, seed: int, epoch: int | tf.Tensor, num_examples: int) -> tf.Tensor:
     """Returns which examples stand at some positions of an epoch: a bijection that needs no memory."""
-    seeds = tf.constant([seed, epoch], tf.int64)
-    return tf.random.experimental.index_shuffle(positions, seeds, num_examples - 1)
+    return tf.random.experimental.index_shuffle(positions, _seeds(seed, epoch), num_examples - 1)
+
+
+def _seeds(seed: int, epoch: int | tf.Tensor) -> tf.Tensor:
+    return tf.stack([tf.constant(seed, tf.int64), tf.cast(epoch, tf.int64)])

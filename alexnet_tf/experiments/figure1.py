@@ -2,7 +2,7 @@
 
 Section 3.1. The paper's networks are not published. Here they are cuda-convnet's, in two sizes, started in two ways;
 within a pair only the activation differs. Nothing regularises: whole images, no decay, no dropout. As in the paper,
-each network gets its own learning rate: that of three with the lowest training error after a few epochs with seed 0.
+each network gets its own learning rate: that of several with the lowest training error after a few epochs with seed 0.
 """
 
 import dataclasses
@@ -46,7 +46,7 @@ def _scaled(architecture: Architecture, activation: str) -> Architecture:
 STARTS = {
     "author": Start(
         "the author's: pixels as they are, conv1 N(0, 1e-4), others N(0, .01)",
-        (0.0003, 0.001, 0.003),
+        (0.0003, 0.001, 0.003, 0.01),
         lambda architecture, activation: architecture,
     ),
     "scaled": Start(

@@ -83,6 +83,12 @@ def step_factor(steps: tuple[tuple[float, float], ...], progress: float) -> floa
     return ([1.0] + [factor for begin, factor in steps if progress >= begin - 1e-9])[-1]
 
 
+def has_colour_noise(recipe: recipes.Recipe, epoch: int) -> bool:
+    """Returns whether an epoch, counted from 0, has the colour noise of Section 4.1."""
+    return recipe.colour_noise and (
+        recipe.schedule != "steps" or epoch / recipe.epochs < recipe.colour_noise_until)
+
+
 def is_stuck(train_loss: float, chance_loss: float, steps: int) -> bool:
     """Returns whether a network has learned nothing: its cross-entropy is that of guessing by the classes' frequencies.
 

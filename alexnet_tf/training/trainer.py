@@ -7,10 +7,12 @@ a batch is, is in `input_pipeline`; what a step computes, and where, in `train_s
 
 import contextlib
 import dataclasses
+import itertools
 import math
 import pathlib
 import time
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -133,6 +135,9 @@ class _Trainer:
         self._is_pipelined = self._is_alone and on_step_end is None
         self._is_stopping = False
         self._saved_at = self._validation_seconds = self._waited_seconds = 0.0
+        # What is left of the epochs before `_batches_end`, already being read; None if it must be begun anew.
+        self._batches: Iterator | None = None
+        self._batches_end = 0
 
     def run(self) -> bool:
         """Runs what is left to do; returns whether the run is complete."""
@@ -145,6 +150,7 @@ class _Trainer:
         except tf.errors.ResourceExhaustedError as error:
             raise self._reporter.out_of_memory() from error
         finally:
+            self._batches = None  # At a process' end, a thread that still reads may hang it.
             self._writer.wait()
         if self._is_complete():
             self._reporter.complete(self._state)
@@ -203,12 +209,12 @@ class _Trainer:
 
     def _train_steps(self) -> None:
         """Does the steps of the epoch that are left, until a signal comes or an image cannot be read."""
-        state, batches = self._state, self._step.batches(self._make_dataset())
-        running: StepResult | None = None  # A step that has begun and is not counted yet.
+        state, running = self._state, None  # A step that has begun and is not counted yet.
         while not self._is_stopping and state.step + (running is not None) < self._steps:
             try:
-                batch = self._next(batches)
+                batch = self._next_batch()
             except input_pipeline.READ_ERRORS:
+                self._batches = None
                 self._count(running)
                 raise
             if self._log and not self._total_step() and running is None:
@@ -225,25 +231,32 @@ class _Trainer:
                 running = None
         self._count(running)
 
-    def _next(self, batches: Iterator):
+    def _next_batch(self) -> Any:
+        """Returns the next batch of the epoch, and adds up how long it was waited for."""
         start = time.perf_counter()
+        if self._batches is None or self._state.epoch >= self._batches_end:
+            self._batches = self._step.batches(self._make_dataset())
         try:
-            return next(batches)
+            return next(self._batches)
         finally:
             self._waited_seconds += time.perf_counter() - start
 
     def _make_dataset(self) -> Callable[[int, int], tf.data.Dataset]:
-        """Returns the function from (worker, number of workers) to the rest of the epoch's batches."""
-        recipe, state, pca, first_step = self._recipe, self._state, self._run_config.colour_pca, self._state.step
+        """Returns the function from (worker, number of workers) to the batches from here on, as far as all are alike."""
+        recipe, state, pca = self._recipe, self._state, self._run_config.colour_pca
         assert pca  # Only an imported run has none.
-        is_noisy = recipe.colour_noise and (
-            recipe.schedule != "steps" or state.epoch / recipe.epochs < recipe.colour_noise_until)
+        noisy = [schedules.has_colour_noise(recipe, epoch) for epoch in range(recipe.epochs)]
+        num_epochs = sum(1 for _ in next(itertools.groupby(noisy[state.epoch:]))[1])
+        self._batches_end = state.epoch + num_epochs
+        # What the data set is made of now, whenever it is made.
+        epoch, first_step, skipped = state.epoch, state.step, tuple(state.skipped["train"])
 
         def make_dataset(worker: int, num_workers: int) -> tf.data.Dataset:
             return input_pipeline.make_train_dataset(
                 self._train_split, recipe, image_size=self._run_config.image_size, seed=self._config.seed,
-                epoch=state.epoch, first_step=first_step, colour_pca=(pca.stdevs, pca.vectors) if is_noisy else None,
-                skipped=state.skipped["train"], worker=worker, num_workers=num_workers)
+                epoch=epoch, num_epochs=num_epochs, first_step=first_step,
+                colour_pca=(pca.stdevs, pca.vectors) if noisy[epoch] else None,
+                skipped=skipped, worker=worker, num_workers=num_workers)
 
         return make_dataset
 
