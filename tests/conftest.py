@@ -15,6 +15,7 @@ def pytest_addoption(parser):
     parser.addoption("--gpu", action="store_true", help="Run the tests that need a GPU, and no others.")
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config):
     """Returns the number of worker processes: none for single files, whose tests a second start would only delay."""
     paths = [argument.partition("::")[0] for argument in config.args]

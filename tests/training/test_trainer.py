@@ -57,26 +57,54 @@ def history(path, dropped=("images_per_second",)):
         return [{k: v for k, v in row.items() if k not in dropped} for row in csv.DictReader(file)]
 
 
-@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
-def test_train_resumed_in_mid_epoch_ends_with_the_same_bits(data, tmp_path, monkeypatch, precision):
-    run = tiny_config(precision)
-    assert trainer.train(run, data, tmp_path / "whole") is True
-    assert trainer.train(run, data, tmp_path / "parts", on_step_end=signal_after(3)) is False
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    """A run of `tiny_config()` that nothing has interrupted."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(architectures.ARCHITECTURES, "tiny", TINY)
+        trainer.train(tiny_config(), data, path := tmp_path_factory.mktemp("runs") / "whole")
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    """A complete run of one epoch, for tests that change nothing in it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(architectures.ARCHITECTURES, "tiny", TINY)
+        trainer.train(tiny_config(epochs=1), data, path := tmp_path_factory.mktemp("runs") / "finished")
+    return path
+
+
+def assert_same_run(path, expected):
+    """Asserts that two runs have the same figures, and the same bits in every array of their last checkpoint."""
+    got, whole = final_arrays(path), final_arrays(expected)
+    assert got.keys() == whole.keys() and any("momentum" in name for name in whole)
+    for name, array in whole.items():
+        assert array.tobytes() == got[name].tobytes(), name
+    assert history(path) == history(expected)
+
+
+def test_train_resumed_in_mid_epoch_ends_with_the_same_bits(data, whole, tmp_path):
+    assert trainer.train(tiny_config(), data, tmp_path / "parts", on_step_end=signal_after(3)) is False
     state = runs.RunDirectory(tmp_path / "parts").read_checkpoint()[1]
     assert (state["epoch"], state["step"]) == (0, 3)
     # Two steps of the first epoch are left: stops in the second.
-    trainer.train(run, data, tmp_path / "parts", on_step_end=signal_after(4))
+    trainer.train(tiny_config(), data, tmp_path / "parts", on_step_end=signal_after(4))
+    assert trainer.train(tiny_config(), data, tmp_path / "parts") is True
+    assert_same_run(tmp_path / "parts", whole)
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_train_in_half_precision_resumes_with_the_same_bits(data, tmp_path, precision):
+    run = tiny_config(precision)
+    trainer.train(run, data, tmp_path / "whole")
+    trainer.train(run, data, tmp_path / "parts", on_step_end=signal_after(7))
     assert trainer.train(run, data, tmp_path / "parts") is True
-    whole, parts = final_arrays(tmp_path / "whole"), final_arrays(tmp_path / "parts")
-    assert whole.keys() == parts.keys() and any("momentum" in name for name in whole)
-    for name, array in whole.items():
-        assert array.tobytes() == parts[name].tobytes(), name
-    assert history(tmp_path / "whole") == history(tmp_path / "parts")
+    assert_same_run(tmp_path / "parts", tmp_path / "whole")
 
 
-def test_train_history_has_the_stated_columns(data, tmp_path):
-    trainer.train(tiny_config(epochs=1), data, tmp_path / "run")
-    [row] = history(tmp_path / "run", dropped=())
+def test_train_history_has_the_stated_columns(finished):
+    [row] = history(finished, dropped=())
     assert list(row) == ["epoch", "step", "learning_rate", "train_loss", "train_top1_error", "val_loss",
                          "val_top1_error", "val_top5_error", "images_per_second"]
     assert row["val_top5_error"] == "" and row["step"] == "5"  # Five classes: top-5 says nothing.
@@ -97,23 +125,20 @@ def test_train_on_a_complete_run_does_nothing_and_more_epochs_go_on(data, tmp_pa
     ({"seed": 4}, "seed: 3 in the run, 4 now"),
     ({"architecture": "paper"}, "architecture: 'tiny' in the run, 'paper' now"),
     ({"recipe": recipes.Recipe(batch_size=4)}, "recipe.batch_size: 8 in the run, 4 now")])
-def test_train_refuses_another_run(data, tmp_path, change, message):
-    run = tiny_config(epochs=1)
-    trainer.train(run, data, tmp_path / "run")
+def test_train_refuses_another_run(data, finished, change, message):
     with pytest.raises(errors.RunError, match=message):
-        trainer.train(dataclasses.replace(run, **change), data, tmp_path / "run")
+        trainer.train(dataclasses.replace(tiny_config(epochs=1), **change), data, finished)
 
 
-def test_train_refuses_other_classes_and_other_images(data, tmp_path):
+def test_train_refuses_other_classes_and_other_images(data, finished):
     run = tiny_config(epochs=1)
-    trainer.train(run, data, tmp_path / "run")
     renamed = dataclasses.replace(data, class_names=tuple("vwxyz"))
     with pytest.raises(errors.RunError, match=r"data.classes: \['a', 'b'.* in the run, \['v', 'w'"):
-        trainer.train(run, renamed, tmp_path / "run")
+        trainer.train(run, renamed, finished)
     train = data.splits["train"]
     fewer = dataclasses.replace(train, paths=train.paths[1:], labels=train.labels[1:])
     with pytest.raises(errors.RunError, match="data.images.train: 40 in the run, 39 now"):
-        trainer.train(run, dataclasses.replace(data, splits=data.splits | {"train": fewer}), tmp_path / "run")
+        trainer.train(run, dataclasses.replace(data, splits=data.splits | {"train": fewer}), finished)
 
 
 def test_train_that_diverges_names_the_step_and_keeps_the_checkpoint(data, tmp_path):
@@ -163,28 +188,22 @@ def test_train_skips_what_cannot_be_read_as_if_the_next_image_stood_there(data, 
         paths[place], labels[place] = train.paths[stand_in], train.labels[stand_in]
     repaired = dataclasses.replace(data, splits=data.splits | {"train": datasets.ImageFiles(tuple(paths), labels)})
     trainer.train(tiny_config(), repaired, tmp_path / "repaired")
-    expected = final_arrays(tmp_path / "repaired")
-    for name, array in final_arrays(tmp_path / "skipped").items():
-        np.testing.assert_array_equal(array, expected[name], err_msg=name)
-    assert history(tmp_path / "skipped") == history(tmp_path / "repaired")
+    assert_same_run(tmp_path / "skipped", tmp_path / "repaired")
 
 
-@pytest.mark.parametrize("steps", [2, 4])
-def test_train_that_skips_resumes_with_the_same_bits(data, tmp_path, monkeypatch, capsys, steps):
+def test_train_that_skips_resumes_with_the_same_bits(data, tmp_path):
     train = data.splits["train"]
     places = [
         input_pipeline.batch_indices(train, tiny_config().recipe, seed=3, epoch=0, step=step)[1] for step in (1, 3)
     ]
     bad_data, _ = spoiled(data, "train", places, tmp_path)
     trainer.train(tiny_config(), bad_data, tmp_path / "whole", on_bad_image="skip")
-    assert not trainer.train(
-        tiny_config(), bad_data, tmp_path / "parts", on_bad_image="skip", on_step_end=signal_after(steps)
-    )
-    trainer.train(tiny_config(), bad_data, tmp_path / "parts", on_bad_image="skip")
-    expected = final_arrays(tmp_path / "whole")
-    for name, array in final_arrays(tmp_path / "parts").items():
-        np.testing.assert_array_equal(array, expected[name], err_msg=name)
-    assert history(tmp_path / "parts") == history(tmp_path / "whole")
+    for steps in 2, 4:  # Between the two images, and after both.
+        parts = tmp_path / f"parts-{steps}"
+        assert not trainer.train(
+            tiny_config(), bad_data, parts, on_bad_image="skip", on_step_end=signal_after(steps))
+        trainer.train(tiny_config(), bad_data, parts, on_bad_image="skip")
+        assert_same_run(parts, tmp_path / "whole")
 
 
 def test_train_skips_in_the_validation_too_and_says_so_once(data, tmp_path, capsys):
@@ -294,8 +313,8 @@ def test_train_reads_a_result_when_the_next_step_has_begun_and_saves_when_none_r
     assert all(array.tobytes() == other[name].tobytes() for name, array in final_arrays(tmp_path / "run").items())
 
 
-def test_train_stopped_by_a_signal_without_a_callback_stops_and_resumes_with_the_same_bits(data, tmp_path, monkeypatch):
-    trainer.train(tiny_config(), data, tmp_path / "whole")
+def test_train_stopped_by_a_signal_without_a_callback_stops_and_resumes_with_the_same_bits(
+    data, whole, tmp_path, monkeypatch):
     step, left = train_step.TrainStep.__call__, iter(range(2, -1, -1))
 
     def signalled(self, *args, **kwargs):
@@ -307,9 +326,7 @@ def test_train_stopped_by_a_signal_without_a_callback_stops_and_resumes_with_the
     assert trainer.train(tiny_config(), data, tmp_path / "parts") is False
     assert runs.RunDirectory(tmp_path / "parts").read_checkpoint()[1]["step"] == 3
     assert trainer.train(tiny_config(), data, tmp_path / "parts") is True
-    whole, parts = final_arrays(tmp_path / "whole"), final_arrays(tmp_path / "parts")
-    assert all(array.tobytes() == parts[name].tobytes() for name, array in whole.items())
-    assert history(tmp_path / "whole") == history(tmp_path / "parts")
+    assert_same_run(tmp_path / "parts", whole)
 
 
 def test_train_that_gets_a_signal_before_the_first_step_does_none(data, tmp_path, monkeypatch, caplog):
@@ -340,8 +357,7 @@ def test_train_whose_checkpoint_cannot_be_written_fails(data, tmp_path, monkeypa
         trainer.train(tiny_config(), data, tmp_path / "run")
 
 
-def test_train_stopped_in_the_validation_goes_on_there(data, tmp_path, monkeypatch):
-    trainer.train(tiny_config(), data, tmp_path / "whole")
+def test_train_stopped_in_the_validation_goes_on_there(data, whole, tmp_path, monkeypatch):
     evaluate = metrics.evaluate
 
     def stopping(*args, **kwargs):
@@ -354,9 +370,7 @@ def test_train_stopped_in_the_validation_goes_on_there(data, tmp_path, monkeypat
     state = runs.RunDirectory(tmp_path / "parts").read_checkpoint()[1]
     assert (state["epoch"], state["step"]) == (0, 5)
     assert trainer.train(tiny_config(), data, tmp_path / "parts") is True
-    assert history(tmp_path / "whole") == history(tmp_path / "parts")
-    whole, parts = final_arrays(tmp_path / "whole"), final_arrays(tmp_path / "parts")
-    assert all(array.tobytes() == parts[name].tobytes() for name, array in whole.items())
+    assert_same_run(tmp_path / "parts", whole)
 
 
 def test_train_with_auto_precision_resumes_with_the_runs(data, tmp_path, monkeypatch):
@@ -410,10 +424,8 @@ def test_train_on_two_devices_resumes_with_the_same_bits(data, tmp_path, monkeyp
     assert trainer.train(run, data, tmp_path / "whole", placement=placement)
     assert not trainer.train(run, data, tmp_path / "parts", placement=placement, on_step_end=signal_after(3))
     assert trainer.train(run, data, tmp_path / "parts", placement=placement)
-    whole, parts = final_arrays(tmp_path / "whole"), final_arrays(tmp_path / "parts")
-    assert all(array.tobytes() == parts[name].tobytes() for name, array in whole.items())
-    assert whole["fc6_a_dropout/iteration"] == 10
-    assert history(tmp_path / "whole") == history(tmp_path / "parts")
+    assert_same_run(tmp_path / "parts", tmp_path / "whole")
+    assert final_arrays(tmp_path / "parts")["fc6_a_dropout/iteration"] == 10
 
 
 def test_train_goes_on_from_a_checkpoint_of_any_other_placement(data, tmp_path, monkeypatch, capsys):
@@ -456,13 +468,12 @@ def test_train_with_balanced_classes_weighs_each_class_alike_and_resumes_with_th
     fewer = dataclasses.replace(train, paths=tuple(train.paths[i] for i in keep), labels=train.labels[keep])
     uneven = dataclasses.replace(data, splits=data.splits | {"train": fewer})
     assert run_setup.balanced_class_weights(fewer, data.class_names) == pytest.approx([36 / 20, *[36 / 40] * 4])
-    config = dataclasses.replace(tiny_config(batch_size=4), class_weight="balanced")
+    config = dataclasses.replace(tiny_config(batch_size=4, epochs=1), class_weight="balanced")
     trainer.train(config, uneven, tmp_path / "whole")
     trainer.train(config, uneven, tmp_path / "parts", on_step_end=signal_after(3))
     trainer.train(config, uneven, tmp_path / "parts")
-    whole, parts = final_arrays(tmp_path / "whole"), final_arrays(tmp_path / "parts")
-    assert all(array.tobytes() == parts[name].tobytes() for name, array in whole.items())
-    trainer.train(tiny_config(batch_size=4), uneven, tmp_path / "plain")
+    assert_same_run(tmp_path / "parts", tmp_path / "whole")
+    trainer.train(tiny_config(batch_size=4, epochs=1), uneven, tmp_path / "plain")
     assert history(tmp_path / "plain")[0]["train_loss"] != history(tmp_path / "whole")[0]["train_loss"]
     records = dataclasses.replace(train, labels=None)
     with pytest.raises(reporter.TrainingError, match="prepare --data_dir=DIR --output_dir=OUT"):
@@ -496,11 +507,10 @@ def test_a_run_that_goes_on_for_more_epochs_keeps_its_warm_up(data, tmp_path):
     assert trainer.train(config(2), data, tmp_path / "run")
 
 
-def test_a_run_with_another_rate_is_refused_and_init_from_is_named(data, tmp_path):
-    trainer.train(tiny_config(epochs=1), data, tmp_path / "run")
+def test_a_run_with_another_rate_is_refused_and_init_from_is_named(data, finished):
     message = "recipe.learning_rate: 0.01 in the run, 0.1 now(.|\n)*--init_from=.*a fresh optimizer"
     with pytest.raises(errors.RunError, match=message):
-        trainer.train(tiny_config(epochs=1, learning_rate=0.1), data, tmp_path / "run")
+        trainer.train(tiny_config(epochs=1, learning_rate=0.1), data, finished)
 
 
 def test_the_next_step_begins_before_the_result_of_the_last_one_is_read(data, tmp_path, monkeypatch):
