@@ -216,6 +216,8 @@ def _multi_worker(timeout: float) -> Placement:
             strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
         raise cluster.unusable(f"with it the workers did not meet: {error}") from error
+    # Now that they have met, TensorFlow lists the devices of all.
+    cluster.check_equal_gpus(device.name for device in tf.config.list_logical_devices())
     return Placement(strategy, worker=members.worker, num_workers=num_workers)
 
 

@@ -242,7 +242,7 @@ class _Trainer:
             self._waited_seconds += time.perf_counter() - start
 
     def _make_dataset(self) -> Callable[[int, int], tf.data.Dataset]:
-        """Returns the function from (worker, number of workers) to the batches from here on, as far as all are alike."""
+        """Returns the function from (worker, number of workers) to the batches from here on: all that are alike."""
         recipe, state, pca = self._recipe, self._state, self._run_config.colour_pca
         assert pca  # Only an imported run has none.
         noisy = [schedules.has_colour_noise(recipe, epoch) for epoch in range(recipe.epochs)]
