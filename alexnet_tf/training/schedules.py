@@ -89,6 +89,14 @@ def has_colour_noise(recipe: recipes.Recipe, epoch: int) -> bool:
         recipe.schedule != "steps" or epoch / recipe.epochs < recipe.colour_noise_until)
 
 
+def epochs_alike(recipe: recipes.Recipe, epoch: int) -> int:
+    """Returns for how many epochs, from this one on, the images are made in the same way."""
+    is_noisy, end = has_colour_noise(recipe, epoch), epoch + 1
+    while end < recipe.epochs and has_colour_noise(recipe, end) == is_noisy:
+        end += 1
+    return end - epoch
+
+
 def is_stuck(train_loss: float, chance_loss: float, steps: int) -> bool:
     """Returns whether a network has learned nothing: its cross-entropy is that of guessing by the classes' frequencies.
 

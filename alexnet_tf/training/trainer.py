@@ -7,7 +7,6 @@ a batch is, is in `input_pipeline`; what a step computes, and where, in `train_s
 
 import contextlib
 import dataclasses
-import itertools
 import math
 import pathlib
 import time
@@ -96,9 +95,8 @@ def train(
 
 def _make_step(
     run_config: RunConfig, placement: distribution.Placement, mean, data: datasets.DataSet) -> TrainStep:
-    config, weights = run_config.train, None
-    if config.class_weight == "balanced":
-        weights = run_setup.balanced_class_weights(data.splits["train"], data.class_names)
+    config, is_balanced = run_config.train, run_config.train.class_weight == "balanced"
+    weights = run_setup.balanced_class_weights(data.splits["train"], data.class_names) if is_balanced else None
     new = transfer_learning.new_layers(run_config) if run_config.source else ()
     return TrainStep(
         run_config.architecture, config.recipe, placement, mean=mean, seed=config.seed, precision=config.precision,
@@ -135,9 +133,8 @@ class _Trainer:
         self._is_pipelined = self._is_alone and on_step_end is None
         self._is_stopping = False
         self._saved_at = self._validation_seconds = self._waited_seconds = 0.0
-        # What is left of the epochs before `_batches_end`, already being read; None if it must be begun anew.
-        self._batches: Iterator | None = None
-        self._batches_end = 0
+        # (Batches that are being read already, the epoch before which they end); None if they must be begun anew.
+        self._batches: tuple[Iterator, int] | None = None
 
     def run(self) -> bool:
         """Runs what is left to do; returns whether the run is complete."""
@@ -234,28 +231,26 @@ class _Trainer:
     def _next_batch(self) -> Any:
         """Returns the next batch of the epoch, and adds up how long it was waited for."""
         start = time.perf_counter()
-        if self._batches is None or self._state.epoch >= self._batches_end:
-            self._batches = self._step.batches(self._make_dataset())
+        if self._batches is None or self._state.epoch >= self._batches[1]:
+            num_epochs = schedules.epochs_alike(self._recipe, self._state.epoch)
+            self._batches = self._step.batches(self._make_dataset(num_epochs)), self._state.epoch + num_epochs
         try:
-            return next(self._batches)
+            return next(self._batches[0])
         finally:
             self._waited_seconds += time.perf_counter() - start
 
-    def _make_dataset(self) -> Callable[[int, int], tf.data.Dataset]:
-        """Returns the function from (worker, number of workers) to the batches from here on: all that are alike."""
-        recipe, state, pca = self._recipe, self._state, self._run_config.colour_pca
+    def _make_dataset(self, num_epochs: int) -> Callable[[int, int], tf.data.Dataset]:
+        """Returns the function from (worker, number of workers) to the batches of so many epochs, from here on."""
+        recipe, pca = self._recipe, self._run_config.colour_pca
         assert pca  # Only an imported run has none.
-        noisy = [schedules.has_colour_noise(recipe, epoch) for epoch in range(recipe.epochs)]
-        num_epochs = sum(1 for _ in next(itertools.groupby(noisy[state.epoch:]))[1])
-        self._batches_end = state.epoch + num_epochs
-        # What the data set is made of now, whenever it is made.
-        epoch, first_step, skipped = state.epoch, state.step, tuple(state.skipped["train"])
+        epoch, first_step, skipped = self._state.epoch, self._state.step, tuple(self._state.skipped["train"])
+        is_noisy = schedules.has_colour_noise(recipe, epoch)
 
         def make_dataset(worker: int, num_workers: int) -> tf.data.Dataset:
             return input_pipeline.make_train_dataset(
                 self._train_split, recipe, image_size=self._run_config.image_size, seed=self._config.seed,
                 epoch=epoch, num_epochs=num_epochs, first_step=first_step,
-                colour_pca=(pca.stdevs, pca.vectors) if noisy[epoch] else None,
+                colour_pca=(pca.stdevs, pca.vectors) if is_noisy else None,
                 skipped=skipped, worker=worker, num_workers=num_workers)
 
         return make_dataset

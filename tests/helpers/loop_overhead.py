@@ -55,7 +55,7 @@ def milliseconds_a_step(directory: pathlib.Path, step_ms: float, input_ms: float
         def images_of(self, batch):
             return None
 
-    def make_dataset(_):
+    def make_dataset(_, num_epochs):
         def sleep(index):
             if input_ms:
                 time.sleep(input_ms / 1000)

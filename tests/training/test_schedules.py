@@ -1,5 +1,6 @@
 """Tests of `schedules`: the sources' tables, hand-computed lists, and the plateau."""
 
+import dataclasses
 import math
 
 import pytest
@@ -65,3 +66,10 @@ def test_rates_of_the_author_keep_the_biases_rate_and_freeze_conv1():
     biases = [each.kernels * each.bias_multiplier for each in epochs]
     assert biases == pytest.approx([0.02] * 91, rel=1e-9)  # Twice the first rate throughout.
     assert [epochs[epoch].conv1_multiplier for epoch in (66, 67, 71, 72, 90)] == [1, .1, .1, 0, 0]
+
+
+def test_epochs_are_alike_until_the_colour_noise_ends():
+    recipe = dataclasses.replace(architectures.ORIGINAL2012.recipe, epochs=91)
+    assert [schedules.epochs_alike(recipe, epoch) for epoch in (0, 66, 67, 90)] == [67, 1, 24, 1]
+    assert schedules.has_colour_noise(recipe, 66) and not schedules.has_colour_noise(recipe, 67)
+    assert schedules.epochs_alike(dataclasses.replace(recipe, schedule="cosine"), 3) == 88
