@@ -76,11 +76,18 @@ def small_run(colours, tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def _fresh_keras():
+def _fresh_settings():
     yield
     import keras
     from tensorflow.python.framework import config as tf_config
     keras.config.set_dtype_policy("float32")
     tf_config.disable_op_determinism()
-    # Collecting garbage after every test would take longer than most tests do.
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _fresh_keras():
+    yield
+    import keras
+
+    # After each test it would take longer than most of them do: it drops the kernels of every traced function.
     keras.backend.clear_session(free_memory=False)
