@@ -51,7 +51,7 @@ STARTS = {
     ),
     "scaled": Start(
         "scaled: pixels of unit variance, kernels N(0, g / sqrt(inputs)), g 1.41 for ReLU and 1 for tanh",
-        (0.003, 0.01, 0.03),
+        (0.003, 0.01, 0.03, 0.1),
         _scaled,
     ),
 }
@@ -76,7 +76,7 @@ class Budget:
     )
     seeds: int = 3
     search_epochs: int = 3
-    epochs: int = 40
+    epochs: int = 60
     batch_size: int = 128
 
 

@@ -87,17 +87,22 @@ def jpeg_that_declares(height, width):
     return bytes(image_bytes)
 
 
-def in_tf_data(function, *arguments):
-    """Returns what a function of tensors gives inside tf.data's graph."""
-    dataset = tf.data.Dataset.from_tensors(tuple(tf.constant(a) for a in arguments)).map(function)
-    return next(iter(dataset)).numpy()
+@functools.cache
+def traced(function):
+    """Returns a function of tensors as a graph, which is traced once for all tests."""
+    return tf.function(function, autograph=False, reduce_retracing=True)
+
+
+def in_a_graph(function, *arguments):
+    """Returns what a function of tensors gives in a graph, as in tf.data and in a SavedModel."""
+    return traced(function)(*(tf.constant(a) for a in arguments)).numpy()
 
 
 def eagerly(function, *arguments):
     return function(*(tf.constant(a) for a in arguments)).numpy()
 
 
-BOTH_WAYS = pytest.mark.parametrize("call", [eagerly, in_tf_data])
+BOTH_WAYS = pytest.mark.parametrize("call", [eagerly, in_a_graph])
 
 
 @BOTH_WAYS
@@ -176,14 +181,11 @@ def test_why_unreadable_says_it_in_words(name):
 
 @pytest.mark.parametrize("function", [preprocessing.square, preprocessing.decode, train_crop])
 def test_unreadable_images_are_errors(function):
-    files = [image_bytes for image_bytes, _ in UNREADABLE.values()]
-    dataset = iter(tf.data.Dataset.from_tensor_slices(files).map(function))
-    for name, image_bytes in zip(UNREADABLE, files, strict=True):
-        for call in (functools.partial(eagerly, function, image_bytes), functools.partial(next, dataset)):
+    for name, (image_bytes, _) in UNREADABLE.items():
+        for call in (eagerly, in_a_graph):
             with pytest.raises(tf.errors.InvalidArgumentError):
-                call()
+                call(function, image_bytes)
                 pytest.fail(name)
-    assert next(dataset, None) is None
 
 
 @BOTH_WAYS
@@ -335,11 +337,10 @@ def test_square_reads_cmyk():
 @BOTH_WAYS
 @pytest.mark.parametrize("resize", ["paper", "caffe"])
 def test_square_leaves_a_256_pixel_image_as_decoded(call, resize):
-    pixels = noisy(256, 256)
+    pixels, square = noisy(256, 256), functools.partial(preprocessing.square, resize=resize)
     jpeg = encode(pixels, "jpeg")
-    np.testing.assert_array_equal(call(lambda b: preprocessing.square(b, resize), encode(pixels)), pixels)
-    np.testing.assert_array_equal(
-        call(lambda b: preprocessing.square(b, resize), jpeg), pillow(jpeg))
+    np.testing.assert_array_equal(call(square, encode(pixels)), pixels)
+    np.testing.assert_array_equal(call(square, jpeg), pillow(jpeg))
 
 
 def test_square_paper_keeps_the_centre_and_caffe_the_whole():
@@ -357,9 +358,9 @@ def test_square_of_a_decoded_image_is_its_square(resize):
         image = preprocessing.decode(image_bytes)
         return preprocessing.square(image_bytes, resize), preprocessing.square_of(image, resize)
 
-    dataset = tf.data.Dataset.from_tensor_slices(list(PICTURES.values())).map(both)
-    for name, pair in zip(PICTURES, dataset.as_numpy_iterator(), strict=True):
-        for square, image in (pair, [image.numpy() for image in both(tf.constant(PICTURES[name]))]):
+    for name, image_bytes in PICTURES.items():
+        for function in (both, traced(both)):
+            square, image = (each.numpy() for each in function(tf.constant(image_bytes)))
             assert image.shape == (256, 256, 3) and image.dtype == np.uint8
             # Where the window of a JPEG is decoded alone, the chroma at its edge has no neighbour.
             np.testing.assert_array_equal(image[:, 1:-1], square[:, 1:-1], err_msg=name)
@@ -392,16 +393,15 @@ NEARLY_ONE = np.nextafter(np.float32(1), np.float32(0))
 OPTIONS = [{}, {"crop": "random_resized"}, {"resize": "caffe"}]
 
 
+@functools.cache
+def crop_of(size, **options):
+    """Returns the function from (image bytes, draws) to a training crop; the same one for equal options."""
+    return lambda image_bytes, draws: preprocessing.train_image(image_bytes, draws, image_size=size, **options)
+
+
 def train(call, image_bytes, draws, size=227, **options):
     """Returns the training crops that several draws take from an image, [n, size, size, 3]."""
-    def crop(image_bytes, draws):
-        return preprocessing.train_image(image_bytes, draws, image_size=size, **options)
-
-    draws = np.float32(draws)
-    if call is eagerly:
-        return np.stack([crop(tf.constant(image_bytes), tf.constant(each)) for each in draws])
-    dataset = tf.data.Dataset.from_tensor_slices((tf.fill([len(draws)], image_bytes), draws)).map(crop)
-    return np.stack(list(dataset.as_numpy_iterator()))
+    return np.stack([call(crop_of(size, **options), image_bytes, each) for each in np.float32(draws)])
 
 
 def window(square, down, right, mirror, size=227):
@@ -535,7 +535,7 @@ def test_train_image_of_an_original_is_the_window_of_its_square(height, width, k
     # A grey level is a pixel of the square (less along the side that "paper" cuts): windows are rounded to pixels.
     np.testing.assert_allclose(crops.astype(int), expected, rtol=0, atol=4 if height > 256 else 5)
     assert np.abs(crops - expected).mean(axis=(1, 2, 3)).max() < 1.2
-    np.testing.assert_array_equal(crops, train(in_tf_data, image_bytes, DRAWS, resize=resize))
+    np.testing.assert_array_equal(crops, train(in_a_graph, image_bytes, DRAWS, resize=resize))
 
 
 @BOTH_WAYS
