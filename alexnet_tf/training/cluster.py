@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import tensorflow as tf
 
@@ -107,26 +107,6 @@ def _slurm_config() -> dict:
     except (RuntimeError, ValueError, KeyError) as error:
         raise errors.UserError(f"Slurm's variables name no cluster: {error} Start the workers with srun.") from error
     return {"cluster": cluster, "task": {"type": kind, "index": index}}
-
-
-def check_equal_gpus(devices: Iterable[str]) -> None:
-    """Refuses workers with different numbers of GPUs: TensorFlow divides a batch as if all had this one's.
-
-    Args:
-        devices: Full names of all workers' devices, such as "/job:worker/replica:0/task:1/device:GPU:0".
-
-    Raises:
-        UserError: If the numbers differ.
-    """
-    counts: dict[str, int] = {}
-    for device in map(tf.DeviceSpec.from_string, devices):
-        worker = f"{device.job} {device.task}"
-        counts[worker] = counts.get(worker, 0) + (device.device_type == "GPU")
-    if len(set(counts.values())) > 1:
-        raise errors.UserError(
-            "All workers must have the same number of GPUs; got "
-            f"{', '.join(f'{count} on {worker}' for worker, count in sorted(counts.items()))}. Hide some, for example "
-            f"with CUDA_VISIBLE_DEVICES={','.join(map(str, range(min(counts.values())))) or -1} on all of them.")
 
 
 @contextlib.contextmanager

@@ -217,8 +217,28 @@ def _multi_worker(timeout: float) -> Placement:
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
         raise cluster.unusable(f"with it the workers did not meet: {error}") from error
     # Now that they have met, TensorFlow lists the devices of all.
-    cluster.check_equal_gpus(device.name for device in tf.config.list_logical_devices())
+    check_equal_gpus(device.name for device in tf.config.list_logical_devices())
     return Placement(strategy, worker=members.worker, num_workers=num_workers)
+
+
+def check_equal_gpus(devices: Iterable[str]) -> None:
+    """Refuses workers with different numbers of GPUs: TensorFlow divides a batch as if all had this one's.
+
+    Args:
+        devices: Full names of all workers' devices, such as "/job:worker/replica:0/task:1/device:GPU:0".
+
+    Raises:
+        UserError: If the numbers differ.
+    """
+    counts: dict[str, int] = {}
+    for device in map(tf.DeviceSpec.from_string, devices):
+        worker = f"{device.job} {device.task}"
+        counts[worker] = counts.get(worker, 0) + (device.device_type == "GPU")
+    if len(set(counts.values())) > 1:
+        raise errors.UserError(
+            "All workers must have the same number of GPUs; got "
+            f"{', '.join(f'{count} on {worker}' for worker, count in sorted(counts.items()))}. Hide some, for example "
+            f"with CUDA_VISIBLE_DEVICES={','.join(map(str, range(min(counts.values())))) or -1} on all of them.")
 
 
 def _short_name(device: str) -> str:

@@ -224,3 +224,16 @@ def test_a_sum_over_workers_is_exact_with_any_number_of_replicas():
 def test_total_of_one_process_is_its_own():
     total = distribution.make_placement("mirrored", TWO).total([1, 2.5])
     assert total.dtype == "float64" and total.tolist() == [1, 2.5]
+
+
+def test_workers_with_unequal_gpus_are_refused():
+    def names(*gpus):
+        return [f"/job:worker/replica:0/task:{task}/device:{device}" for task, count in enumerate(gpus)
+                for device in ("CPU:0", *(f"GPU:{index}" for index in range(count)))]
+
+    distribution.check_equal_gpus(names(0, 0))
+    distribution.check_equal_gpus(names(2, 2, 2))
+    with pytest.raises(errors.UserError, match="2 on worker 0, 4 on worker 1.*CUDA_VISIBLE_DEVICES=0,1 on all"):
+        distribution.check_equal_gpus(names(2, 4))
+    with pytest.raises(errors.UserError, match="0 on worker 0, 1 on worker 1.*CUDA_VISIBLE_DEVICES=-1 on all"):
+        distribution.check_equal_gpus(names(0, 1))

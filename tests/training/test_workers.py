@@ -12,7 +12,7 @@ import pytest
 
 from alexnet_tf import architectures, errors, recipes, runs
 from alexnet_tf.data import discovery, input_pipeline
-from alexnet_tf.training import cluster, trainer
+from alexnet_tf.training import trainer
 from tests.helpers import worker
 from tests.helpers.files import write_folders
 
@@ -26,19 +26,6 @@ def data(tmp_path_factory):
         pixels[..., 0] = 6 * (8 * label + number)
 
     return write_folders(tmp_path_factory.mktemp("reds"), "abcde", paint, train=8, val=2)
-
-
-def test_workers_with_unequal_gpus_are_refused():
-    def names(*gpus):
-        return [f"/job:worker/replica:0/task:{task}/device:{device}" for task, count in enumerate(gpus)
-                for device in ("CPU:0", *(f"GPU:{index}" for index in range(count)))]
-
-    cluster.check_equal_gpus(names(0, 0))
-    cluster.check_equal_gpus(names(2, 2, 2))
-    with pytest.raises(errors.UserError, match="2 on worker 0, 4 on worker 1.*CUDA_VISIBLE_DEVICES=0,1 on all"):
-        cluster.check_equal_gpus(names(2, 4))
-    with pytest.raises(errors.UserError, match="0 on worker 0, 1 on worker 1.*CUDA_VISIBLE_DEVICES=-1 on all"):
-        cluster.check_equal_gpus(names(0, 1))
 
 
 class Job:
