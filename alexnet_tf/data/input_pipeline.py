@@ -145,12 +145,13 @@ def evaluation_batches(
     left = np.array([index for index in range(len(split)) if index not in skipped], "int64")
 
     @tf.autograph.experimental.do_not_convert
-    def crop(image_bytes: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return _evaluation_crops(image_bytes, image_size, resize, ten_crop), label
+    def crop(image_bytes: tf.Tensor, label: tf.Tensor, header: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return _evaluation_crops(image_bytes, image_size, resize, ten_crop, header), label
 
     while len(left):
         blocks = tf.data.Dataset.from_tensor_slices((left,)).batch(tfrecords.BLOCK_SIZE)
-        batches = iter(split.examples(blocks, crop).batch(batch_size).prefetch(2).with_options(_options()))
+        crops = split.examples(blocks, crop, with_headers=True)
+        batches = iter(crops.batch(batch_size).prefetch(2).with_options(_options()))
         try:
             while (batch := next(batches, None)) is not None:
                 left = left[batch_size:]
@@ -174,9 +175,11 @@ def _options() -> tf.data.Options:
     return options
 
 
-def evaluation_crops(image_bytes: tf.Tensor, image_size: int, resize: str, ten_crop: bool = False) -> tf.Tensor:
+def evaluation_crops(
+    image_bytes: tf.Tensor, image_size: int, resize: str, ten_crop: bool = False, header: tf.Tensor | None = None
+) -> tf.Tensor:
     """Returns the crops that an image is judged by, uint8 [1 or 10, image_size, image_size, 3]."""
-    square = preprocessing.square(image_bytes, resize)
+    square = preprocessing.square(image_bytes, resize, header)
     if ten_crop:
         return preprocessing.ten_crops(square, image_size)
     return preprocessing.center_crop(square, image_size)[None]

@@ -95,12 +95,13 @@ def _resize(image: tf.Tensor, size: int, antialias: bool) -> tf.Tensor:
     return tf.ensure_shape(tf.cond(is_done, lambda: image, resized), [size, size, 3])
 
 
-def square(image_bytes: tf.Tensor, resize: str = "paper") -> tf.Tensor:
+def square(image_bytes: tf.Tensor, resize: str = "paper", header: tf.Tensor | None = None) -> tf.Tensor:
     """Decodes an image to the 256 x 256 square that evaluation, export and prepared records share.
 
     Args:
         image_bytes: string [], JPEG or PNG; grey, colour, CMYK, with or without alpha (which is dropped).
         resize: "paper": shorter side to 256 and the centre; "caffe": the whole image warped.
+        header: int32 [2], what `ordinary_shape` found, if it was asked.
 
     Returns:
         uint8 [256, 256, 3], RGB, upright; antialiased where the image was larger.
@@ -108,9 +109,27 @@ def square(image_bytes: tf.Tensor, resize: str = "paper") -> tf.Tensor:
     Raises:
         tf.errors.InvalidArgumentError: If the bytes are no readable image.
     """
+    if header is None:
+        return _square_any(image_bytes, resize)
+    return tf.cond(
+        header[0] > 0, lambda: _square_ordinary(image_bytes, header, resize),
+        lambda: _square_unusual(image_bytes, resize))
+
+
+def _square_ordinary(image_bytes: tf.Tensor, shape: tf.Tensor, resize: str) -> tf.Tensor:
+    """Decodes an upright JPEG of a known shape to the square."""
+    window = tf.cast(tf.concat(_region(shape, resize), 0), tf.int32)
+    return _resize(_decode_jpeg_window(image_bytes, window), architectures.SQUARE_SIZE, antialias=True)
+
+
+def _square_any(image_bytes: tf.Tensor, resize: str) -> tf.Tensor:
+    """Decodes any image to the square."""
     image_bytes, shape, orientation = inspect_header(image_bytes)
     window = tf.cast(tf.concat(_region(upright_shape(shape, orientation), resize), 0), tf.int32)
     return _resize(_decode_window(image_bytes, window, shape, orientation), architectures.SQUARE_SIZE, antialias=True)
+
+
+_square_unusual = image_headers.rarely_called(_square_any)
 
 
 def square_of(image: tf.Tensor, resize: str = "paper") -> tf.Tensor:
