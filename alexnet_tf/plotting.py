@@ -84,6 +84,8 @@ def _further_fonts(characters: frozenset[str]) -> tuple[str, ...]:
         left -= fonts.pop(best)
         font_manager.fontManager.addfont(best)
         names.append(font_manager.fontManager.ttflist[-1].name)
+    if names:  # Of which few have a bold face, as Matplotlib would say for each picture.
+        logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     if left:
         shown = "".join(map(chr, sorted(left)[:10]))
         _LOGGER.warning(f"No installed font has {shown}: pictures show boxes in their place. On Debian and Ubuntu: "
