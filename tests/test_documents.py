@@ -72,3 +72,12 @@ def test_links_lead_somewhere(path):
         if section and linked.suffix == ".md":
             titles = re.findall(r"^#+ (.*)$", linked.read_text(encoding="utf-8"), flags=re.M)
             assert section in {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}, target
+
+
+FAULTS = re.findall(r"`([^`]+)`:\n\n```diff\n(.*?)```", (ROOT / "tests/mutations.md").read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize(("name", "edit"), FAULTS, ids=[str(number) for number, _ in enumerate(FAULTS, 1)])
+def test_a_planted_fault_can_still_be_planted(name, edit):
+    before = "\n".join(line[1:] for line in edit.splitlines() if line[0] in "- ")
+    assert (ROOT / name).read_text().count(before) == 1, before

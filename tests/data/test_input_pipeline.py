@@ -124,6 +124,14 @@ def test_make_train_dataset_resumes_bit_for_bit(pictures, recipe, pca):
     assert batches_of(train(pictures, recipe, seed=3, epoch=2, first_step=4)) == []
 
 
+@pytest.mark.parametrize("recipe", [PLAIN, recipes.Recipe(batch_size=4, crop="random_resized")], ids=["5", "4"])
+def test_make_train_dataset_of_several_epochs_is_one_after_the_other(pictures, recipe):
+    def epochs(epoch, **options):
+        return batches_of(train(pictures, recipe, seed=3, epoch=epoch, colour_pca=PCA, **options))
+
+    assert_same(epochs(2, num_epochs=3, first_step=1), [*epochs(2, first_step=1), *epochs(3), *epochs(4)])
+
+
 def test_make_train_dataset_is_the_same_on_any_number_of_threads(pictures):
     one, many = (batches_of(train(pictures, colour_pca=PCA), threads) for threads in (1, 16))
     assert_same(one, many)
