@@ -81,3 +81,12 @@ FAULTS = re.findall(r"`([^`]+)`:\n\n```diff\n(.*?)```", (ROOT / "tests/mutations
 def test_a_planted_fault_can_still_be_planted(name, edit):
     before = "\n".join(line[1:] for line in edit.splitlines() if line[0] in "- ")
     assert (ROOT / name).read_text().count(before) == 1, before
+
+
+CATCHING = re.findall(r"^Fails: `(.*?)`", (ROOT / "tests/mutations.md").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("test", CATCHING)
+def test_the_test_that_catches_a_fault_is_there(test):
+    path, _, name = test.partition("::")
+    assert f"def {name.partition('[')[0]}(" in (ROOT / path).read_text(), test
