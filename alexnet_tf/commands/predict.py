@@ -93,23 +93,14 @@ def _csv_line(result: _Result) -> list[str]:
 
 
 def _ask_server(paths: Iterable[str]) -> Iterator[_Result]:
-    from alexnet_tf.data import preprocessing
-    from alexnet_tf.evaluation import image_arguments
+    """Yields what the server at --server says about each image."""
     from alexnet_tf.exporting import serving_client
 
     if _TEN_CROP.value or flags.FLAGS["checkpoint"].present or flags.FLAGS["precision"].present:
         raise errors.UserError(
             "--ten_crop, --checkpoint and --precision need --workdir: a server has one network and one crop.")
-    for path in paths:
-        ranked: list[tuple[str, float]] = []
-        try:
-            image_bytes = image_arguments.read(path)
-            reason = preprocessing.why_unreadable(image_bytes)
-            if not reason:
-                ranked = serving_client.classify(_SERVER.value or "", image_bytes, model=_MODEL_NAME.value)
-        except (image_arguments.UnreadableImage, serving_client.ImageRefused) as error:
-            reason = str(error)
-        yield path, reason, ranked[:_TOP.value]
+    for path, error, ranked in serving_client.classify_files(_SERVER.value or "", paths, model=_MODEL_NAME.value):
+        yield path, error, ranked[:_TOP.value]
 
 
 def _classify(paths: Iterable[str]) -> Iterator[_Result]:
