@@ -28,6 +28,7 @@ _TOP = flags.DEFINE_integer("top", 5, "How many classes to print.", lower_bound=
 _CHECKPOINT = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "Which checkpoint.")
 _TEN_CROP = flags.DEFINE_bool("ten_crop", False, "Average over ten crops, as the paper does (Section 4.1).")
 _PRECISION = cli.define_precision_option()
+cli.define_image_limit()
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Crops per step.", lower_bound=1)
 _JSON = flags.DEFINE_bool("json", False, "Print one line of JSON for each image.")
 _CSV = flags.DEFINE_bool("csv", False, "Print CSV, a line for each image.")

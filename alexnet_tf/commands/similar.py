@@ -22,6 +22,7 @@ _GRID = flags.DEFINE_string("grid", None, "Also draw them into this .png or .jpg
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory, if it is no longer where it was.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None,
     "The data set's images for --grid, if they are no longer where they were.")
+cli.define_image_limit()
 _JSON = flags.DEFINE_bool("json", False, "Print one line of JSON for each image.")
 
 

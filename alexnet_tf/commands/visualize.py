@@ -21,6 +21,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.", required
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for the pictures; by default RUN/pictures.")
 _CLASS_NAME = flags.DEFINE_string("class_name", None, "The class to explain; by default each image's most probable.")
 _CHECKPOINT = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "Which checkpoint.")
+cli.define_image_limit()
 
 
 def main(arguments: list[str]) -> int:
