@@ -15,7 +15,7 @@ import collections
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from absl import flags
 
@@ -37,6 +37,9 @@ _OUTPUT = flags.DEFINE_string("output", None, "Write the CSV to this file instea
 # (file, why it could not be read or None, [(class name, probability)] with the best first)
 _Result = tuple[str, str | None, list[tuple[str, float]]]
 
+# Is called with each file and its bytes.
+_OnRead = Callable[[str, bytes], object]
+
 
 def main(arguments: list[str]) -> int:
     """Prints the classes of each image, and returns 1 if none could be read."""
@@ -50,11 +53,12 @@ def main(arguments: list[str]) -> int:
     if _WORKDIR.value:
         runs.RunDirectory(_WORKDIR.value).existing_config()
     cli.import_tensorflow()
+    from alexnet_tf.data import png_depth
     from alexnet_tf.evaluation import image_arguments, predictions
 
     counts: collections.Counter = collections.Counter()
-    paths, started = image_arguments.expand(arguments, sys.stdin), time.monotonic()
-    results = _counted(_ask_server(paths) if _SERVER.value else _classify(paths), counts)
+    paths, started, watch = image_arguments.expand(arguments, sys.stdin), time.monotonic(), png_depth.Watch()
+    results = _counted((_ask_server if _SERVER.value else _classify)(paths, watch.look), counts)
     names = predictions.columns(_TOP.value, ["image"], ["error"])
     if _OUTPUT.value:
         predictions.write_file(_OUTPUT.value, names, map(_csv_line, results))
@@ -66,6 +70,7 @@ def main(arguments: list[str]) -> int:
     else:
         for result in results:
             print(_json_line(result) if _JSON.value else shell.printable(_text(result)))
+    watch.report()
     return int(not counts["read"])
 
 
@@ -93,18 +98,19 @@ def _csv_line(result: _Result) -> list[str]:
     return [file, *cells, *[""] * (2 * _TOP.value - len(cells)), error or ""]
 
 
-def _ask_server(paths: Iterable[str]) -> Iterator[_Result]:
+def _ask_server(paths: Iterable[str], on_read: _OnRead) -> Iterator[_Result]:
     """Yields what the server at --server says about each image."""
     from alexnet_tf.exporting import serving_client
 
     if _TEN_CROP.value or flags.FLAGS["checkpoint"].present or flags.FLAGS["precision"].present:
         raise errors.UserError(
             "--ten_crop, --checkpoint and --precision need --workdir: a server has one network and one crop.")
-    for path, error, ranked in serving_client.classify_files(_SERVER.value or "", paths, model=_MODEL_NAME.value):
+    for path, error, ranked in serving_client.classify_files(
+            _SERVER.value or "", paths, model=_MODEL_NAME.value, on_read=on_read):
         yield path, error, ranked[:_TOP.value]
 
 
-def _classify(paths: Iterable[str]) -> Iterator[_Result]:
+def _classify(paths: Iterable[str], on_read: _OnRead) -> Iterator[_Result]:
     """Yields what the network of --workdir says about each image."""
     from alexnet_tf import devices
     from alexnet_tf.evaluation import classification, metrics, predictions
@@ -114,7 +120,8 @@ def _classify(paths: Iterable[str]) -> Iterator[_Result]:
     class_names = run.class_names()
     for each in classification.classify(
             metrics.make_predictor(model), paths, image_size=run_config.image_size,
-            resize=run_config.train.recipe.resize, ten_crop=_TEN_CROP.value, batch_size=_BATCH_SIZE.value):
+            resize=run_config.train.recipe.resize, ten_crop=_TEN_CROP.value, batch_size=_BATCH_SIZE.value,
+            on_read=on_read):
         ranked = []
         if each.log_probabilities is not None:
             classes, probabilities = predictions.most_probable(each.log_probabilities[None], _TOP.value)

@@ -9,7 +9,7 @@ import json
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from alexnet_tf import errors
 from alexnet_tf.data import preprocessing
@@ -48,14 +48,15 @@ def classify(
 
 
 def classify_files(
-    server: str, paths: Iterable[str], *,
-    model: str = "alexnet") -> Iterator[tuple[str, str | None, list[tuple[str, float]]]]:
+    server: str, paths: Iterable[str], *, model: str = "alexnet",
+    on_read: Callable[[str, bytes], object]) -> Iterator[tuple[str, str | None, list[tuple[str, float]]]]:
     """Asks a server for the classes of image files, one after the other; those that cannot be read are not sent.
 
     Args:
         server: As for `classify`.
         paths: Files of images.
         model: As for `classify`.
+        on_read: Called with each file and what was read, as JPEG or PNG.
 
     Yields:
         (file, why it cannot be read or None, [(class name, probability)] with the best first).
@@ -67,6 +68,7 @@ def classify_files(
         ranked: list[tuple[str, float]] = []
         try:
             image_bytes = image_arguments.read(path)
+            on_read(path, image_bytes)
             reason = preprocessing.why_unreadable(image_bytes)
             if not reason:
                 ranked = classify(server, image_bytes, model=model)
