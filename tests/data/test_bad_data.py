@@ -12,6 +12,7 @@ import pytest
 
 from alexnet_tf import architectures
 from tests.helpers import commands
+from tests.helpers.encoded_images import declare_jpeg
 from tests.helpers.networks import narrow_dense
 
 
@@ -29,13 +30,6 @@ def picture(mode="RGB", size=(300, 280), kind="jpeg"):
     return file.getvalue()
 
 
-def jpeg_that_declares(height, width):
-    image_bytes = bytearray(picture(size=(16, 16)))
-    frame = image_bytes.index(b"\xff\xc0")
-    image_bytes[frame + 5:frame + 9] = struct.pack(">HH", height, width)
-    return bytes(image_bytes)
-
-
 PNG_HEADER = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBBI", 13, b"IHDR", 30_000, 30_000, 8, 2, 0, 0, 0, 0)
 
 # What cannot be read, and what a person is told; a string is where a link leads.
@@ -45,7 +39,7 @@ BAD = {
     "zeros.jpg": (bytes(1000), "neither a JPEG nor a PNG image; it has 1000 bytes"),
     "text.jpg": (b"This is no picture.", "neither a JPEG nor a PNG image; it has 19 bytes"),
     "a gif.jpg": (picture("P", kind="gif"), "it is a GIF image; JPEG and PNG are read"),
-    "bomb.jpg": (jpeg_that_declares(30_000, 30_000),
+    "bomb.jpg": (declare_jpeg(picture(size=(16, 16)), 30_000, 30_000),
                  "the header declares 30000 x 30000 pixels; at most 100,000,000 are read"),
     "bomb.png": (PNG_HEADER, "the header declares 30000 x 30000 pixels; at most 100,000,000 are read"),
     "nowhere.jpg": ("gone", "No such file or directory"),
