@@ -244,8 +244,18 @@ def test_the_door_lists_its_commands():
     assert status == 0
     names = {path.stem for path in (ROOT / "alexnet_tf" / "commands").glob("[a-z]*.py")}
     assert all(f"\n  {name} " in out for name in names)
-    status, _, err = call("-m", "alexnet_tf", "evalute")
-    assert status == 1 and "Did you mean evaluate?" in err
+
+
+@pytest.mark.parametrize(("command", "hint"), [
+    ("evalute", " Did you mean evaluate?"), ("zzz", ""), ("--worrkdir=x", ""), ("\x1b[31m\ud800", "")])
+def test_a_command_that_does_not_exist_is_a_usage_error(command, hint):
+    status, out, err = call("-m", "alexnet_tf", command, "--workdir=x")
+    assert (status, out) == (2, "")
+    assert err == f"\nError: There is no command {command!r}.{hint}\nAll commands: python -m alexnet_tf --help\n"
+
+
+def test_the_usage_errors_status_reaches_the_shell():
+    assert call_process("-m", "alexnet_tf", "evalute")[0] == 2
 
 
 def test_features_and_similar_work_on_a_run(whole, pictures, tmp_path):
