@@ -196,6 +196,12 @@ def test_without_skipping_the_first_bad_image_stops_with_what_to_do(command, ima
     assert "--on_bad_image=skip" in out and not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("experiment", ["table", "figure4"])
+def test_a_command_that_cannot_skip_does_not_name_the_flag(experiment, images, run, tmp_path):
+    status, out = call("-m", "alexnet_tf", "reproduce", experiment, f"--workdir={run[0]}", f"--output={tmp_path}")
+    assert status == 1 and "Error: An image cannot be read: " in out and "\nRemove or replace it.\n" in out
+
+
 @pytest.mark.parametrize("command", ["train.py", "prepare", "evaluate"])
 def test_a_record_file_that_was_cut_is_named(command, prepared, run, tmp_path):
     copy = tmp_path / "copy"
