@@ -15,7 +15,7 @@ import sys
 
 from absl import flags
 
-from alexnet_tf import cli, errors, runs
+from alexnet_tf import cli, errors, runs, shell
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for the pictures; by default RUN/pictures.")
@@ -29,7 +29,8 @@ def main(arguments: list[str]) -> int:
     run = runs.RunDirectory(_WORKDIR.value)
     run.existing_config()
     if not arguments:
-        raise errors.UserError("Give at least one image: python -m alexnet_tf visualize --workdir=RUN IMAGE...")
+        line = shell.command_line("visualize", "IMAGE...", workdir=_WORKDIR.value)
+        raise errors.UserError(f"Give at least one image: {line}")
     class_names = run.class_names()
     if _CLASS_NAME.value and _CLASS_NAME.value not in class_names:
         raise errors.UserError(f"--class_name={_CLASS_NAME.value} is no class of {run}; it has: "
