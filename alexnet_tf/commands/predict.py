@@ -69,7 +69,7 @@ def main(arguments: list[str]) -> int:
         predictions.write_lines(sys.stdout, names, map(_csv_line, results))
     else:
         for result in results:
-            print(_json_line(result) if _JSON.value else shell.printable(_text(result)))
+            print(_json_line(result) if _JSON.value else _text(result))
     watch.report()
     return int(not counts["read"])
 
@@ -83,7 +83,8 @@ def _counted(results: Iterable[_Result], counts: collections.Counter) -> Iterato
 def _text(result: _Result) -> str:
     file, error, ranked = result
     lines = [f"{file}: not read: {error}" if error else f"{file}:"]
-    return "\n".join([*lines, *(f"  {probability:7.4f}  {name}" for name, probability in ranked)])
+    lines += [f"  {probability:7.4f}  {name}" for name, probability in ranked]
+    return "\n".join(shell.printable(line, keep="") for line in lines)
 
 
 def _json_line(result: _Result) -> str:

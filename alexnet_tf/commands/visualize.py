@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
             image = image_arguments.read_crop(path, run_config.image_size, run_config.train.recipe.resize)
         except image_arguments.UnreadableImage as error:
             unreadable += 1
-            cli.show(f"{path}: not read: {error}")
+            cli.show(shell.printable(f"{path}: not read: {error}", keep=""))
             continue
         view = grad_cam.look(model, run_config.architecture, image, class_index)
         stem, number = f"visualize-{pathlib.Path(path).stem}", 2
@@ -58,5 +58,5 @@ def main(arguments: list[str]) -> int:
         output = folder / f"{name}.png"
         view_pictures.draw(view, image, class_names, os.path.basename(path), str(output))
         best = int(view.probabilities.argmax())
-        cli.show(f"{output}: {class_names[best]}, {view.probabilities[best]:.4f}")
+        cli.show(shell.printable(f"{output}: {class_names[best]}, {view.probabilities[best]:.4f}", keep=""))
     return 1 if unreadable == len(paths) else 0

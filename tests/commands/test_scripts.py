@@ -231,6 +231,20 @@ def test_predict_names_classes_and_goes_on_after_a_bad_file(whole, pictures, tmp
     assert status == 1 and out.startswith(f"{text}: not read: neither a JPEG nor a PNG")
 
 
+def test_a_line_in_a_files_name_is_no_line_of_the_output(whole, pictures, tmp_path):
+    bad = tmp_path / "a\nb.jpg:\n   1.0000  rings\x1b[31m"
+    bad.write_text("no image")
+    good, features = tmp_path / "b\n.jpg", tmp_path / "f.npz"
+    good.write_bytes((pictures / "val" / "dots" / "a photo 0.JPG").read_bytes())
+    assert call("-m", "alexnet_tf", "features", f"--workdir={whole[0]}", f"--output={features}", good)[0] == 0
+    for name, options, count in (
+            ("predict", [f"--workdir={whole[0]}"], 4), ("similar", [f"--features={features}"], 3),
+            ("visualize", [f"--workdir={whole[0]}", f"--output={tmp_path}"], 2)):
+        status, out, _ = call("-m", "alexnet_tf", name, *options, bad, good)
+        assert status == 0 and len(out.splitlines()) == count and "\x1b" not in out, out
+        assert out.startswith(f"{tmp_path}/a\\nb.jpg:\\n   1.0000  rings\\x1b[31m: not read: neither a JPEG")
+
+
 @pytest.mark.parametrize("command", [["train.py"], ["export.py"], ["-m", "alexnet_tf", "evaluate"],
     ["-m", "alexnet_tf", "predict"],
                                      ["-m", "alexnet_tf", "features"], ["-m", "alexnet_tf", "similar"]])
