@@ -56,12 +56,19 @@ def declare_jpeg(image_bytes, width, height):
     return bytes(data)
 
 
-def black_png(width, height):
-    """Returns a whole grey PNG, a thousandth of its pixels in bytes: decoded, it would fill the memory."""
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+def chunk(kind, data):
+    """Returns a chunk of a PNG."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
+
+def compressed_zeros(length, times):
+    """Returns zeros, `length` of them so many times, as zlib stores them."""
     compressor = zlib.compressobj(1)
-    rows = [compressor.compress(bytes(width + 1)) for _ in range(height)]
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-            + chunk(b"IDAT", b"".join(rows) + compressor.flush()) + chunk(b"IEND", b""))
+    return b"".join([compressor.compress(bytes(length)) for _ in range(times)]) + compressor.flush()
+
+
+def black_png(width, height, *chunks):
+    """Returns a whole grey PNG, with further chunks before its data, which is a thousandth of its pixels in bytes."""
+    return b"".join([
+        b"\x89PNG\r\n\x1a\n", chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)), *chunks,
+        chunk(b"IDAT", compressed_zeros(width + 1, height)), chunk(b"IEND", b"")])
