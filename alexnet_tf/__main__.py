@@ -7,11 +7,15 @@ import pkgutil
 import sys
 
 import alexnet_tf
-from alexnet_tf import cli, commands, errors
+from alexnet_tf import cli, commands
 
 
 def main(arguments: list[str]) -> int:
-    """Runs the command that the first argument names, or lists all commands; returns the exit status."""
+    """Runs the command that the first argument names, or lists all commands.
+
+    Returns:
+        The exit status: the command's, 0 after the list, and 2 where there is no such command.
+    """
     name = arguments[0] if arguments else "--help"
     names = [module.name for module in pkgutil.iter_modules(commands.__path__)]
     if name in names:
@@ -19,7 +23,7 @@ def main(arguments: list[str]) -> int:
     return cli.report_mistakes(lambda: _show(name, names))
 
 
-def _show(name: str, names: list[str]) -> None:
+def _show(name: str, names: list[str]) -> int:
     if name == "--version":
         print(f"alexnet_tf {alexnet_tf.__version__}")
     elif name in ("help", "--help", "-h"):
@@ -30,7 +34,10 @@ def _show(name: str, names: list[str]) -> None:
     else:
         close = difflib.get_close_matches(name, names, 1)
         hint = f" Did you mean {close[0]}?" if close else ""
-        raise errors.UserError(f"There is no command {name!r}.{hint}\nAll commands: python -m alexnet_tf --help")
+        print(f"\nError: There is no command {name!r}.{hint}\nAll commands: python -m alexnet_tf --help",
+              file=sys.stderr)
+        return 2
+    return 0
 
 
 def _describe(name: str) -> str:

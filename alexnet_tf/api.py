@@ -8,7 +8,6 @@
 """
 
 import os
-import pathlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,7 +16,7 @@ import tensorflow as tf
 
 from alexnet_tf import alexnet, architectures, checkpoints, errors, runs
 from alexnet_tf.data import input_pipeline, preprocessing
-from alexnet_tf.evaluation import metrics
+from alexnet_tf.evaluation import image_arguments, metrics
 from alexnet_tf.run_config import RunConfig
 
 
@@ -111,8 +110,8 @@ class Run:
         """Returns the probabilities of the classes, float32 [images, classes].
 
         Args:
-            images: Paths of JPEG or PNG files, or arrays of RGB in [0, 255], [height, width, 3] each, of any size: one
-                or many. They are scaled and cropped as in evaluation.
+            images: Paths of image files, of the formats that the command `predict` reads, or arrays of RGB in [0, 255],
+                [height, width, 3] each, of any size: one or many. They are scaled and cropped as in evaluation.
             batch_size: How many are computed at a time.
 
         Raises:
@@ -157,10 +156,9 @@ def _as_list(images: Any) -> Iterable[Any]:
 
 def _read(path: str | os.PathLike[str]) -> tf.Tensor:
     try:
-        image_bytes = pathlib.Path(path).expanduser().read_bytes()
-    except OSError as error:
-        raise errors.UserError(f"{os.fspath(path)} cannot be read: {error.strerror}.") from error
-    reason = preprocessing.why_unreadable(image_bytes)
-    if reason:
-        raise errors.UserError(f"{os.fspath(path)} cannot be read: {reason}.")
+        image_bytes = image_arguments.read(path)
+        if reason := preprocessing.why_unreadable(image_bytes):
+            raise image_arguments.UnreadableImage(reason)
+    except image_arguments.UnreadableImage as error:
+        raise errors.UserError(f"{os.fspath(path)} cannot be read: {error}.") from error
     return tf.constant(image_bytes)

@@ -22,7 +22,7 @@ from typing import TextIO
 import absl.logging
 from absl import flags
 
-from alexnet_tf import errors, shell
+from alexnet_tf import errors, image_limit, shell
 
 flags.disclaim_key_flags()  # Flags that are defined here for several commands are the command's own.
 
@@ -50,6 +50,8 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
                 return 0
             rest = _parse(name, arguments)
             _check_local_paths(rest)
+            if "max_image_mb" in flags.FLAGS:
+                image_limit.set_max_mb(flags.FLAGS.max_image_mb)
         return command.main(rest)
 
     return report_mistakes(work)
@@ -226,6 +228,13 @@ def define_data_options() -> list[flags.FlagHolder]:
         ("label_column", "Name of the --labels column of the labels, or its number from 0."),
         ("image_key", "Name of a TFDS data set's image feature."),
         ("label_key", "Name of a TFDS data set's label feature: a class, a text or an integer."))]
+
+
+def define_image_limit() -> flags.FlagHolder:
+    """Defines --max_image_mb of a command that reads images; `run_command` sets the limit before it calls `main`."""
+    return flags.DEFINE_integer(
+        "max_image_mb", image_limit.DEFAULT_MB, "Image files of more megabytes are refused before they are read.",
+        lower_bound=1, upper_bound=image_limit.LARGEST_MB)
 
 
 def define_precision_option(default: str = "auto") -> flags.FlagHolder:

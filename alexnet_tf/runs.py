@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_tf import atomic_files, checkpoints, errors
+from alexnet_tf import atomic_files, checkpoints, errors, shell
 from alexnet_tf import run_config as run_configs
 from alexnet_tf.run_config import MEAN_IMAGE, RunConfig
 
@@ -128,7 +128,7 @@ class RunDirectory:
         run_config = self.read_config()
         if run_config is None:
             raise errors.RunError(
-                f"{self} is no run: it has no {CONFIG}. Make one with: python train.py --workdir={self}")
+                f"{self} is no run: it has no {CONFIG}. Make one with: {shell.command_line('train', workdir=self)}")
         return run_config
 
     def write_config(self, run_config: RunConfig, class_names: Iterable[str]) -> None:

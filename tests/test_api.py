@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import pathlib
 import subprocess
 import sys
@@ -128,6 +129,20 @@ def test_load_run_predicts_files_and_arrays(small_run, colours, monkeypatch):
     np.testing.assert_allclose(run.predict(str(paths[0])), probabilities[:1], atol=1e-5)
     with pytest.raises(alexnet_tf.UserError, match="nowhere.jpg cannot be read: No such file"):
         run.predict(["nowhere.jpg"])
+
+
+def test_predict_refuses_what_is_no_image_file_and_does_not_wait(small_run, tmp_path, monkeypatch):
+    monkeypatch.setitem(architectures.ARCHITECTURES, "small", SMALL)
+    run = alexnet_tf.load_run(small_run)
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "zero.jpg").symlink_to("/dev/zero")
+    (tmp_path / "text.jpg").write_text("no image")
+    with open(tmp_path / "huge.jpg", "wb") as file:
+        file.truncate(3 * 2 ** 30)
+    for name, reason in {"pipe": "it is no regular file", "zero": "it is no regular file",
+                         "text": "neither a JPEG nor a PNG image", "huge": "the file has 3,221,225,472 bytes"}.items():
+        with pytest.raises(alexnet_tf.UserError, match=f"{name}.jpg cannot be read: {reason}"):
+            run.predict([tmp_path / f"{name}.jpg"])
 
 
 def test_build_model_takes_the_weights_of_a_run(small_run, monkeypatch):

@@ -2,42 +2,13 @@
 
 import pathlib
 import re
-import shlex
 
 import pytest
 
-from alexnet_tf import cli
+from tests.helpers.command_lines import commands, parse
 
 ROOT = pathlib.Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("alexnet_tf/**/README.md")), *sorted(ROOT.glob(".github/*.md"))]
-
-# A command begins with these words, perhaps after variables of the environment or a shell's prompt.
-_START = re.compile(r"(?:^|\s)python (?:(train|export)\.py|-m alexnet_tf (\w+))(?=\s|$)")
-
-
-def code_lines(text):
-    """Returns the lines of code blocks, fenced or indented, with continued lines joined."""
-    lines, is_fenced = [], False
-    for line in text.splitlines():
-        if line.lstrip().startswith("```"):
-            is_fenced = not is_fenced
-        elif is_fenced or line.startswith("    "):
-            lines.append(line.strip())
-    return "\n".join(lines).replace("\\\n", " ").splitlines()
-
-
-def commands(text):
-    """Returns [(command, its arguments)]; explanations after three spaces, and what follows a pipe, are left out."""
-    found = []
-    for line in code_lines(text):
-        match = _START.search(line)
-        if not match:
-            continue
-        rest = re.split(r"\s{3,}|\s[|&;>]|\s#", line[match.end():])[0]
-        words = shlex.split(rest.replace("[", " ").replace("]", " "))
-        found.append((match[1] or match[2], [re.sub(r"\|.*", "", word) for word in words]))
-    return found
-
 
 ALL = [(path.relative_to(ROOT).as_posix(), name, arguments)
        for path in DOCUMENTS for name, arguments in commands(path.read_text(encoding="utf-8"))]
@@ -53,10 +24,7 @@ def test_commands_are_found():
 @pytest.mark.parametrize(
     ("document", "name", "arguments"), ALL, ids=lambda value: value if isinstance(value, str) else "")
 def test_commands_are_taken(document, name, arguments):
-    """As far as flags are parsed; a place-holder such as COUNT cannot stand for a number."""
-    if name in ("COMMAND", "NAME"):
-        return
-    cli.parse_command(name, [word for word in arguments if word not in ("...", "--help")])
+    parse(name, arguments)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())

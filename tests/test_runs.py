@@ -287,3 +287,11 @@ def test_locked_says_when_the_directory_cannot_be_made(tmp_path):
     with pytest.raises(errors.RunError, match="cannot be used"):
         with runs.RunDirectory(tmp_path / "file").locked():
             pass
+
+
+def test_the_command_that_makes_a_run_can_be_pasted_whatever_the_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(errors.RunError) as caught:
+        runs.RunDirectory("runs/paper-my photos (1)").existing_config()
+    assert str(caught.value).endswith(
+        "Make one with: python -m alexnet_tf train --workdir='runs/paper-my photos (1)'")

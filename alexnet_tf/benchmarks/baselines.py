@@ -3,7 +3,7 @@
 import importlib.util
 from dataclasses import dataclass
 
-from alexnet_tf import errors
+from alexnet_tf import errors, shell
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,13 @@ def check_options(is_training: bool, baseline: str | None, sweep: str | None) ->
     Raises:
         UserError: If not, with the command that can, or if the baseline is not installed.
     """
-    command = "python -m alexnet_tf benchmark"
     if sweep and baseline:
         raise errors.UserError("--sweep compares the network with itself: leave out --baseline.")
     if sweep in ("devices", "workers") and not is_training:
-        raise errors.UserError(f"--sweep={sweep} is for training: {command} train --sweep={sweep}")
+        line = shell.command_line("benchmark", "train", sweep=sweep)
+        raise errors.UserError(f"--sweep={sweep} is for training: {line}")
     if baseline and is_training and not BASELINES[baseline].can_train:
-        raise errors.UserError(f"{baseline} cannot train. Compare inference:\n  {command} infer --baseline={baseline}")
+        line = shell.command_line("benchmark", "infer", baseline=baseline)
+        raise errors.UserError(f"{baseline} cannot train. Compare inference:\n  {line}")
     if baseline and importlib.util.find_spec(baseline) is None:
         raise errors.UserError(f"--baseline={baseline} is not installed:\n  pip install {baseline}")

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_tf import architectures, errors, processors, xla
+from alexnet_tf import architectures, errors, processors, shell, xla
 from alexnet_tf.benchmarks import rounds, worker_process
 
 # Largest difference of the logits from float32 on the CPU that is rounding, as a fraction of the largest logit.
@@ -123,7 +123,8 @@ def _advice(facts, xla_failure, results: list[PrecisionCheck], input_rate) -> li
                       "default here.")
     if best and input_rate and input_rate < rates[best]:
         advice.append("The input is slower than the training step, which will wait for it: prepare the images once "
-                      "(python -m alexnet_tf prepare), or use more processor cores.")
+                      f"({shell.command_line('prepare', data_dir='DIR', output_dir='OUT')}), or use more processor "
+                      "cores.")
     if facts["free_bytes"] < _LITTLE_MEMORY:
         advice.append(f"Only {facts['free_bytes'] / 2**30:.1f} GiB of memory are free: use a smaller --batch_size.")
     return advice

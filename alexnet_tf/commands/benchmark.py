@@ -26,6 +26,7 @@ _ORIGINALS = flags.DEFINE_string(
     "input: what the baseline pipeline reads; by default what --data_dir was prepared from, or itself.")
 _IMAGES = flags.DEFINE_integer(
     "images", 20_000, "input: length of the simulated epoch, which repeats the images.", lower_bound=1)
+cli.define_image_limit()
 _READ_LATENCY = flags.DEFINE_float(
     "read_latency_ms", 0.0, "input: also measure the training input with each read delayed by so many milliseconds, as "
     "slow storage would.", lower_bound=0.0)

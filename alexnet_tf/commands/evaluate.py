@@ -28,6 +28,7 @@ _ON_BAD_IMAGE = flags.DEFINE_enum(
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Crops per step.", lower_bound=1)
 _PREDICTIONS = flags.DEFINE_string("predictions", None, "Also write the prediction of every image to this CSV file.")
 _PRECISION = cli.define_precision_option()
+cli.define_image_limit()
 _JSON = flags.DEFINE_bool("json", False, "Print one line of JSON.")
 
 

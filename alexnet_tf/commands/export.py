@@ -41,6 +41,7 @@ _MAX_MEGABYTES = flags.DEFINE_integer(
 _LITERT_JS = flags.DEFINE_string(
     "litert_js", None, "Where --formats=web takes LiteRT.js from: a node_modules folder that has @litertjs/core, or an "
     "address such as https://cdn.jsdelivr.net/npm; by default npm fetches it once.")
+cli.define_image_limit()
 
 
 def main(arguments: list[str]) -> None:

@@ -27,6 +27,7 @@ _ON_BAD_IMAGE = flags.DEFINE_enum(
     "on_bad_image", "fail", ["fail", "skip"],
     "What to do with an image that cannot be read; it is reported either way.")
 _PRECISION = cli.define_precision_option("float32")
+cli.define_image_limit()
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Images per step.", lower_bound=1)
 
 

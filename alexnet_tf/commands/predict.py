@@ -15,7 +15,7 @@ import collections
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from absl import flags
 
@@ -28,6 +28,7 @@ _TOP = flags.DEFINE_integer("top", 5, "How many classes to print.", lower_bound=
 _CHECKPOINT = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "Which checkpoint.")
 _TEN_CROP = flags.DEFINE_bool("ten_crop", False, "Average over ten crops, as the paper does (Section 4.1).")
 _PRECISION = cli.define_precision_option()
+cli.define_image_limit()
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Crops per step.", lower_bound=1)
 _JSON = flags.DEFINE_bool("json", False, "Print one line of JSON for each image.")
 _CSV = flags.DEFINE_bool("csv", False, "Print CSV, a line for each image.")
@@ -35,6 +36,9 @@ _OUTPUT = flags.DEFINE_string("output", None, "Write the CSV to this file instea
 
 # (file, why it could not be read or None, [(class name, probability)] with the best first)
 _Result = tuple[str, str | None, list[tuple[str, float]]]
+
+# Is called with each file and its bytes.
+_OnRead = Callable[[str, bytes], object]
 
 
 def main(arguments: list[str]) -> int:
@@ -49,11 +53,12 @@ def main(arguments: list[str]) -> int:
     if _WORKDIR.value:
         runs.RunDirectory(_WORKDIR.value).existing_config()
     cli.import_tensorflow()
+    from alexnet_tf.data import png_depth
     from alexnet_tf.evaluation import image_arguments, predictions
 
     counts: collections.Counter = collections.Counter()
-    paths, started = image_arguments.expand(arguments, sys.stdin), time.monotonic()
-    results = _counted(_ask_server(paths) if _SERVER.value else _classify(paths), counts)
+    paths, started, watch = image_arguments.expand(arguments, sys.stdin), time.monotonic(), png_depth.Watch()
+    results = _counted((_ask_server if _SERVER.value else _classify)(paths, watch.look), counts)
     names = predictions.columns(_TOP.value, ["image"], ["error"])
     if _OUTPUT.value:
         predictions.write_file(_OUTPUT.value, names, map(_csv_line, results))
@@ -64,7 +69,8 @@ def main(arguments: list[str]) -> int:
         predictions.write_lines(sys.stdout, names, map(_csv_line, results))
     else:
         for result in results:
-            print(_json_line(result) if _JSON.value else shell.printable(_text(result)))
+            print(_json_line(result) if _JSON.value else _text(result))
+    watch.report()
     return int(not counts["read"])
 
 
@@ -77,7 +83,8 @@ def _counted(results: Iterable[_Result], counts: collections.Counter) -> Iterato
 def _text(result: _Result) -> str:
     file, error, ranked = result
     lines = [f"{file}: not read: {error}" if error else f"{file}:"]
-    return "\n".join([*lines, *(f"  {probability:7.4f}  {name}" for name, probability in ranked)])
+    lines += [f"  {probability:7.4f}  {name}" for name, probability in ranked]
+    return "\n".join(shell.printable(line, keep="") for line in lines)
 
 
 def _json_line(result: _Result) -> str:
@@ -92,27 +99,19 @@ def _csv_line(result: _Result) -> list[str]:
     return [file, *cells, *[""] * (2 * _TOP.value - len(cells)), error or ""]
 
 
-def _ask_server(paths: Iterable[str]) -> Iterator[_Result]:
-    from alexnet_tf.data import preprocessing
-    from alexnet_tf.evaluation import image_arguments
+def _ask_server(paths: Iterable[str], on_read: _OnRead) -> Iterator[_Result]:
+    """Yields what the server at --server says about each image."""
     from alexnet_tf.exporting import serving_client
 
     if _TEN_CROP.value or flags.FLAGS["checkpoint"].present or flags.FLAGS["precision"].present:
         raise errors.UserError(
             "--ten_crop, --checkpoint and --precision need --workdir: a server has one network and one crop.")
-    for path in paths:
-        ranked: list[tuple[str, float]] = []
-        try:
-            image_bytes = image_arguments.read(path)
-            reason = preprocessing.why_unreadable(image_bytes)
-            if not reason:
-                ranked = serving_client.classify(_SERVER.value or "", image_bytes, model=_MODEL_NAME.value)
-        except (image_arguments.UnreadableImage, serving_client.ImageRefused) as error:
-            reason = str(error)
-        yield path, reason, ranked[:_TOP.value]
+    for path, error, ranked in serving_client.classify_files(
+            _SERVER.value or "", paths, model=_MODEL_NAME.value, on_read=on_read):
+        yield path, error, ranked[:_TOP.value]
 
 
-def _classify(paths: Iterable[str]) -> Iterator[_Result]:
+def _classify(paths: Iterable[str], on_read: _OnRead) -> Iterator[_Result]:
     """Yields what the network of --workdir says about each image."""
     from alexnet_tf import devices
     from alexnet_tf.evaluation import classification, metrics, predictions
@@ -122,7 +121,8 @@ def _classify(paths: Iterable[str]) -> Iterator[_Result]:
     class_names = run.class_names()
     for each in classification.classify(
             metrics.make_predictor(model), paths, image_size=run_config.image_size,
-            resize=run_config.train.recipe.resize, ten_crop=_TEN_CROP.value, batch_size=_BATCH_SIZE.value):
+            resize=run_config.train.recipe.resize, ten_crop=_TEN_CROP.value, batch_size=_BATCH_SIZE.value,
+            on_read=on_read):
         ranked = []
         if each.log_probabilities is not None:
             classes, probabilities = predictions.most_probable(each.log_probabilities[None], _TOP.value)

@@ -8,9 +8,11 @@ stopped or killed. OUT is a TFDS data set with its mean image and colours.
 Next: python -m alexnet_tf train --data_dir=OUT
 """
 
+import functools
+
 from absl import flags
 
-from alexnet_tf import cli, processors, shell
+from alexnet_tf import cli, image_limit, processors, shell
 
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Images: class folders, a TFDS directory, or ImageNet's tar files.", required=True)
@@ -25,6 +27,7 @@ _QUALITY = flags.DEFINE_integer("quality", 95, "JPEG quality.", 95, 100)
 _PROCESSES = flags.DEFINE_integer(
     "processes", processors.available_cpus(), "Number of worker processes, about 0.5 GB each.", lower_bound=1)
 _OPTIONS = cli.define_data_options()
+_MAX_IMAGE_MB = cli.define_image_limit()
 _ON_BAD_IMAGE = flags.DEFINE_enum(
     "on_bad_image", "fail", ["fail", "skip"],
     "What to do with an image that cannot be read; it is reported, and listed in OUT/preparation.json.")
@@ -45,7 +48,7 @@ def main(arguments: list[str]) -> None:
     cli.show(data.summary())
     preparation, is_new = prepare.prepare(
         data, _OUTPUT_DIR.value, resize=_RESIZE.value, quality=_QUALITY.value, processes=_PROCESSES.value,
-        on_bad_image=_ON_BAD_IMAGE.value, initializer=initialize_process)
+        on_bad_image=_ON_BAD_IMAGE.value, initializer=functools.partial(initialize_process, _MAX_IMAGE_MB.value))
     cli.show(f"Prepared: {_OUTPUT_DIR.value}" if is_new else f"{_OUTPUT_DIR.value} is prepared already: nothing to do.")
     for name, split in preparation["splits"].items():
         cli.show(f"  {name}: {split['images']:,} images in {len(split['files'])} files, "
@@ -56,8 +59,9 @@ def main(arguments: list[str]) -> None:
              f"{shell.command_line('train', data_dir=_OUTPUT_DIR.value)}")
 
 
-def initialize_process() -> None:
-    """Starts a worker process, without TensorFlow's start-up messages."""
+def initialize_process(max_image_mb: int) -> None:
+    """Starts a worker process with its limit of an image's bytes, without TensorFlow's start-up messages."""
+    image_limit.set_max_mb(max_image_mb)
     processors.hide_gpus()  # TensorFlow looks for them when it is imported.
     cli.import_tensorflow()
     from alexnet_tf.data import prepare_images

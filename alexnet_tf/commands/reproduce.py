@@ -40,6 +40,7 @@ _PRECISION = flags.DEFINE_enum(
     "Of training; 'auto' is what train uses here.",
 )
 _SPLIT = flags.DEFINE_string("split", None, "table: which split; by default the validation split.")
+_MAX_IMAGE_MB = cli.define_image_limit()
 
 
 def main(arguments: list[str]) -> None:
@@ -57,7 +58,8 @@ def main(arguments: list[str]) -> None:
     precision = devices.chosen_precision(_PRECISION.value)
     given = {
         flag.name: ",".join(flag.value) if isinstance(flag.value, list) else flag.value
-        for flag in (_DATA_DIR, _OUTPUT, _QUICK, _WORKDIR, _CONV1, _BGR, _SEEDS, _EPOCHS, _BUDGET, _PRECISION, _SPLIT)
+        for flag in (_DATA_DIR, _OUTPUT, _QUICK, _WORKDIR, _CONV1, _BGR, _SEEDS, _EPOCHS, _BUDGET, _PRECISION, _SPLIT,
+                     _MAX_IMAGE_MB)
         if flag.present
     }
     result = catalogue.reproduce(

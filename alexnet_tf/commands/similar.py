@@ -22,6 +22,7 @@ _GRID = flags.DEFINE_string("grid", None, "Also draw them into this .png or .jpg
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory, if it is no longer where it was.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None,
     "The data set's images for --grid, if they are no longer where they were.")
+cli.define_image_limit()
 _JSON = flags.DEFINE_bool("json", False, "Print one line of JSON for each image.")
 
 
@@ -43,10 +44,10 @@ def main(arguments: list[str]) -> int:
                 {"file": answer.file, "error": answer.error} if answer.error else
                 {"file": answer.file, "similar": [dataclasses.asdict(each) for each in answer.neighbours]}))
         elif answer.error:
-            cli.show(f"{answer.file}: not read: {answer.error}")
+            cli.show(shell.printable(f"{answer.file}: not read: {answer.error}", keep=""))
         else:
             width = max(len(each.class_name or "") for each in answer.neighbours)
-            cli.show("\n".join([f"{answer.file}:", *(
-                f"  {each.distance:8.2f}  {each.class_name or '':{width}}  {each.file}"
-                for each in answer.neighbours)]))
+            lines = [f"{answer.file}:", *(
+                f"  {each.distance:8.2f}  {each.class_name or '':{width}}  {each.file}" for each in answer.neighbours)]
+            cli.show("\n".join(shell.printable(line, keep="") for line in lines))
     return 1 if all(answer.error for answer in answers) else 0

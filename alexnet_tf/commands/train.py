@@ -20,6 +20,7 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None,
     "Class folders or a TFDS directory. By default a small synthetic data set.")
 _DATASET = flags.DEFINE_string("dataset", None, "Name of the TFDS data set in --data_dir, such as imagenet2012.")
 _DATA_OPTIONS = cli.define_data_options()
+cli.define_image_limit()
 _DOWNLOAD = flags.DEFINE_bool("download", False, "Let TFDS download and prepare --dataset into --data_dir.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory. Default: runs/<architecture>-<data set>.")
 _ARCHITECTURE = flags.DEFINE_enum("architecture", None, list(architectures.ARCHITECTURES),

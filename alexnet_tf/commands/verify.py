@@ -17,6 +17,7 @@ _IMAGES = flags.DEFINE_integer("images", 50, "How many images to compare on, at 
 _CHECKPOINT = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "The checkpoint that was exported.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Images to compare on, of any classes; by default those of the run.")
 _DATASET = flags.DEFINE_string("dataset", None, "Name of the TFDS data set in --data_dir.")
+cli.define_image_limit()
 
 
 def main(arguments: list[str]) -> None:

@@ -15,12 +15,13 @@ import sys
 
 from absl import flags
 
-from alexnet_tf import cli, errors, runs
+from alexnet_tf import cli, errors, runs, shell
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for the pictures; by default RUN/pictures.")
 _CLASS_NAME = flags.DEFINE_string("class_name", None, "The class to explain; by default each image's most probable.")
 _CHECKPOINT = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "Which checkpoint.")
+cli.define_image_limit()
 
 
 def main(arguments: list[str]) -> int:
@@ -28,7 +29,8 @@ def main(arguments: list[str]) -> int:
     run = runs.RunDirectory(_WORKDIR.value)
     run.existing_config()
     if not arguments:
-        raise errors.UserError("Give at least one image: python -m alexnet_tf visualize --workdir=RUN IMAGE...")
+        line = shell.command_line("visualize", "IMAGE...", workdir=_WORKDIR.value)
+        raise errors.UserError(f"Give at least one image: {line}")
     class_names = run.class_names()
     if _CLASS_NAME.value and _CLASS_NAME.value not in class_names:
         raise errors.UserError(f"--class_name={_CLASS_NAME.value} is no class of {run}; it has: "
@@ -45,7 +47,7 @@ def main(arguments: list[str]) -> int:
             image = image_arguments.read_crop(path, run_config.image_size, run_config.train.recipe.resize)
         except image_arguments.UnreadableImage as error:
             unreadable += 1
-            cli.show(f"{path}: not read: {error}")
+            cli.show(shell.printable(f"{path}: not read: {error}", keep=""))
             continue
         view = grad_cam.look(model, run_config.architecture, image, class_index)
         stem, number = f"visualize-{pathlib.Path(path).stem}", 2
@@ -56,5 +58,5 @@ def main(arguments: list[str]) -> int:
         output = folder / f"{name}.png"
         view_pictures.draw(view, image, class_names, os.path.basename(path), str(output))
         best = int(view.probabilities.argmax())
-        cli.show(f"{output}: {class_names[best]}, {view.probabilities[best]:.4f}")
+        cli.show(shell.printable(f"{output}: {class_names[best]}, {view.probabilities[best]:.4f}", keep=""))
     return 1 if unreadable == len(paths) else 0

@@ -9,6 +9,7 @@ import hashlib
 import os
 import pathlib
 import re
+import shlex
 from collections.abc import Callable
 
 from alexnet_tf import errors, shell
@@ -106,7 +107,7 @@ def _read_splits(
         raise errors.DataError(
             f"{directory} has a folder {folders['train'].name!r}, but none to measure the error on: looked for "
             f"{', '.join(VALIDATION_NAMES)}; there: {folder_scan.listing(directory)}. Make one, or give "
-            f"--data_dir={folders['train']}, which is then split 90/10.")
+            f"--data_dir={shlex.quote(str(folders['train']))}, which is then split 90/10.")
     scans = {name: folder_scan.scan(folders[name], for_prepare=for_prepare) for name in ("train", *present)}
     if not for_prepare:
         folder_scan.check_formats(list(scans.values()), directory)
@@ -157,8 +158,8 @@ def _unusable_split(folders: dict[str, pathlib.Path], name: str, unknown: list[s
                 f"{datasets.abbreviate(unknown)}. Both must have the same folder names.")
     return (f"{folders[name]} holds no images in class folders ({', '.join(folder_scan.IMAGE_ENDINGS[:3])}); there: "
             f"{folder_scan.listing(folders[name])}. Its images have no labels: give them in a file ({name}.csv beside "
-            f"it, with a file name and a label in each line), or give --data_dir={folders['train']}, which is then "
-            "split 90/10.")
+            "it, with a file name and a label in each line), or give "
+            f"--data_dir={shlex.quote(str(folders['train']))}, which is then split 90/10.")
 
 
 def _read_classes(

@@ -64,23 +64,22 @@ class ImageSource(typing.Protocol):
         """
 
 
-def report_bad_image(problem: str, on_bad_image: str, count: int, total: int) -> None:
+def report_bad_image(problem: str, on_bad_image: str | None, count: int, total: int) -> None:
     """Reports an image that cannot be read: as an error, or as skipped, as the flag --on_bad_image has it.
 
     Args:
         problem: The file's name and the reason.
-        on_bad_image: "fail" or "skip".
+        on_bad_image: "fail" or "skip"; None fails too, where there is no such flag.
         count: How many such images there were, with this one.
         total: Of how many.
 
     Raises:
-        DataError: To "fail"; also when more than a tenth of all images, and more than ten, are bad.
+        DataError: Unless it is "skip"; also when more than a tenth of all images, and more than ten, are bad.
     """
     problem = shell.printable(problem, keep="")
-    if on_bad_image == "fail":
-        raise errors.DataError(
-            f"An image cannot be read: {problem}.\nRemove or replace it, or go on without such images: "
-            "--on_bad_image=skip.")
+    if on_bad_image != "skip":
+        advice = ", or go on without such images: --on_bad_image=skip." if on_bad_image else "."
+        raise errors.DataError(f"An image cannot be read: {problem}.\nRemove or replace it{advice}")
     if count > max(10, total // 10):
         raise errors.DataError(
             f"{count:,} of {total:,} images cannot be read, the last one: {problem}. That is more than a tenth: "

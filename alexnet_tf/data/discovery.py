@@ -35,8 +35,8 @@ _IMAGENET_HELP = """\
 ImageNet cannot be downloaded by a program. Register at https://image-net.org/download-images and put
   ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar   (138 GB and 6.3 GB)
 into {data_dir}, as they are, then type
-  python -m alexnet_tf prepare --data_dir={data_dir} --output_dir=imagenet-256
-  python train.py --data_dir=imagenet-256
+  {prepare}
+  {train}
 """
 
 
@@ -195,7 +195,9 @@ def _in_order(data: datasets.DataSet, class_names: tuple[str, ...]) -> datasets.
 
 def _what_is_expected(directory: pathlib.Path, dataset: str | None) -> str:
     if dataset and dataset.startswith("imagenet2012"):
-        return _IMAGENET_HELP.format(data_dir=directory)
+        return _IMAGENET_HELP.format(
+            data_dir=directory, prepare=shell.command_line("prepare", data_dir=directory, output_dir="imagenet-256"),
+            train=shell.command_line("train", data_dir="imagenet-256"))
     return (
         "Expected one of\n"
         "  DIR/train/<class>/*.jpg and DIR/val/<class>/*.jpg   (or valid, validation, test)\n"

@@ -122,7 +122,7 @@ def _replacements(num_examples: int, skipped: Iterable[int]) -> np.ndarray:
 
 def evaluation_batches(
     split: datasets.ImageSource, *, batch_size: int, image_size: int, resize: str, ten_crop: bool = False,
-    on_bad_image: str = "fail", skipped: dict[int, str] | None = None) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
+    on_bad_image: str | None = None, skipped: dict[int, str] | None = None) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
     """Yields every example of a split once, in order.
 
     Args:
@@ -131,7 +131,8 @@ def evaluation_batches(
         image_size: Side of the crops in pixels.
         resize: As in `preprocessing.square`.
         ten_crop: Ten crops of each image instead of the centre.
-        on_bad_image: "fail", or "skip": an image that cannot be read is left out and reported.
+        on_bad_image: "fail", or "skip": an image that cannot be read is left out and reported. None fails, and does not
+            name a flag that the command does not have.
         skipped: {index: what is wrong} of images to leave out from the start; those that are found are added.
 
     Yields:
@@ -211,15 +212,15 @@ READ_ERRORS = (
 
 
 def bad_images(
-    split: datasets.ImageSource, indices: Iterable[int], error: Exception, on_bad_image: str, skipped: dict[int, str]
-) -> dict[int, str]:
+    split: datasets.ImageSource, indices: Iterable[int], error: Exception, on_bad_image: str | None,
+    skipped: dict[int, str]) -> dict[int, str]:
     """Finds which images made a batch fail, and reports them: as an error or as skipped.
 
     Args:
         split: The examples.
         indices: Those of the batch.
         error: What TensorFlow raised, one of `READ_ERRORS`.
-        on_bad_image: "fail" or "skip".
+        on_bad_image: "fail", "skip" or None, as for `evaluation_batches`.
         skipped: Images that are skipped already; those that are found are added.
 
     Returns:

@@ -18,10 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import processors
-
-# A larger file is no photograph: it is refused before it is read.
-MAX_IMAGE_BYTES = 256 * 2 ** 20
+from alexnet_tf import image_limit, processors
 
 # Examples in a block, and blocks that are read at a time.
 BLOCK_SIZE = 32
@@ -99,15 +96,14 @@ def read_file(path: str) -> bytes:
     """Returns the content of a regular file.
 
     Raises:
-        OSError: If it cannot be read, is no regular file, or is larger than `MAX_IMAGE_BYTES`.
+        OSError: If it cannot be read, is no regular file, or is larger than `image_limit` allows.
     """
     descriptor = open_regular(path)
     try:
         if _simulated_latency:
             time.sleep(_simulated_latency)
         size = os.fstat(descriptor).st_size
-        if size > MAX_IMAGE_BYTES:
-            raise OSError(errno.EFBIG, f"the file has {size:,} bytes; at most {MAX_IMAGE_BYTES:,} are read", path)
+        image_limit.check(size, path)
         content = os.read(descriptor, size)
         while len(content) < size and (more := os.read(descriptor, size - len(content))):
             content += more

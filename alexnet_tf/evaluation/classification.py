@@ -34,7 +34,8 @@ class Classification:
 
 def classify(
         predict: Callable[[tf.Tensor], tf.Tensor], paths: Iterable[str], *, image_size: int, resize: str,
-        ten_crop: bool = False, batch_size: int = 32) -> Iterator[Classification]:
+        ten_crop: bool = False, batch_size: int = 32,
+        on_read: Callable[[str, bytes], object] | None = None) -> Iterator[Classification]:
     """Classifies image files, in their order; in memory are two batches.
 
     Args:
@@ -44,9 +45,16 @@ def classify(
         resize: As in `preprocessing.square`.
         ten_crop: Ten crops of each image instead of the centre.
         batch_size: Crops at a time.
+        on_read: Called with each file and what was read, as JPEG or PNG, by several threads.
     """
+    def read(path: str) -> bytes:
+        image_bytes = image_arguments.read(path)
+        if on_read:
+            on_read(path, image_bytes)
+        return image_bytes
+
     size = max(1, batch_size // (10 if ten_crop else 1))
-    for batch in _batched(_crops(paths, image_size, resize, ten_crop, 2 * size), size):
+    for batch in _batched(_crops(paths, read, image_size, resize, ten_crop, 2 * size), size):
         readable = [crops for _, crops in batch if not isinstance(crops, str)]
         results = iter(predict(tf.stack(readable)).numpy() if readable else ())
         for path, crops in batch:
@@ -60,7 +68,7 @@ def _batched(items: Iterable, size: int) -> Iterator[list]:
 
 
 def _crops(
-        paths: Iterable[str], image_size: int, resize: str, ten_crop: bool, ahead: int,
+        paths: Iterable[str], read: Callable[[str], bytes], image_size: int, resize: str, ten_crop: bool, ahead: int,
 ) -> Iterator[tuple[str, tf.Tensor | str]]:
     """Yields (file, crops uint8 [crops, size, size, 3], or why it cannot be read), `ahead` images being prepared."""
     def crop(image_bytes: tf.Tensor) -> tf.Tensor:
@@ -73,7 +81,7 @@ def _crops(
 
     def load(path: str) -> tf.Tensor | str:
         try:
-            image_bytes = image_arguments.read(path)
+            image_bytes = read(path)
             return crop(tf.constant(image_bytes)) if image_bytes else "the file is empty"
         except image_arguments.UnreadableImage as error:
             return str(error)

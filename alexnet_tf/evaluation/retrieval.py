@@ -161,10 +161,14 @@ def _query_features(file, run_path, queries, problems):
         raise npz_stream.ArrayFileError(f"{file.path}: 'precision' is {precision[:40]!r}, which is not known.")
     model, run_config, state = runs.load_model(run, which, precision)
     if features.digest_weights(model) != file.text("weights"):
+        files = () if file.text("data_dir") else ("IMAGE...",)
+        again = shell.command_line(
+            "features", *files, workdir=run, layer=layer, checkpoint=which, data_dir=file.text("data_dir") or None,
+            split=file.text("split") or None, output=file.path)
         raise errors.UserError(
             f"{file.path} was written with other weights than those of {run} now: {which} checkpoint, after epoch "
             f"{file.whole('epoch', 'i', 0)} then and {state['epoch']} now. The run has gone on, or is another one. "
-            "Write the file again (python -m alexnet_tf features), or give the run that made it: --workdir=RUN.")
+            f"Write the file again, or give the run that made it: --workdir=RUN.\n  {again}")
     extract, _, shape = features.make_extractor(model, run_config.architecture, layer)
     if (width := file.shape("features", "f", 2)[1]) != math.prod(shape):
         raise npz_stream.ArrayFileError(

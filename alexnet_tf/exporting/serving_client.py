@@ -9,9 +9,11 @@ import json
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from alexnet_tf import errors
+from alexnet_tf.data import preprocessing
+from alexnet_tf.evaluation import image_arguments
 
 
 class ServingError(errors.UserError):
@@ -43,6 +45,36 @@ def classify(
     _check_address(server if is_rest else f"//{server}")
     ask = _ask_rest if is_rest else _ask_grpc
     return ask(server.rstrip("/"), image_bytes, model, timeout)
+
+
+def classify_files(
+    server: str, paths: Iterable[str], *, model: str = "alexnet",
+    on_read: Callable[[str, bytes], object]) -> Iterator[tuple[str, str | None, list[tuple[str, float]]]]:
+    """Asks a server for the classes of image files, one after the other; those that cannot be read are not sent.
+
+    Args:
+        server: As for `classify`.
+        paths: Files of images.
+        model: As for `classify`.
+        on_read: Called with each file and what was read, as JPEG or PNG.
+
+    Yields:
+        (file, why it cannot be read or None, [(class name, probability)] with the best first).
+
+    Raises:
+        ServingError: As `classify`, but for an image that the server cannot read.
+    """
+    for path in paths:
+        ranked: list[tuple[str, float]] = []
+        try:
+            image_bytes = image_arguments.read(path)
+            on_read(path, image_bytes)
+            reason = preprocessing.why_unreadable(image_bytes)
+            if not reason:
+                ranked = classify(server, image_bytes, model=model)
+        except (image_arguments.UnreadableImage, ImageRefused) as error:
+            reason = str(error)
+        yield path, reason, ranked
 
 
 def _check_address(address: str) -> None:

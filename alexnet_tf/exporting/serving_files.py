@@ -68,9 +68,9 @@ in base64; the older `:classify` method works too:
 ## What is limited, and what a server should limit
 
 * An image of more than {megabytes} MB, or whose header declares more than {megapixels} megapixels, is refused before it
-  is decoded. `export.py --max_megapixels=N --max_megabytes=N` sets both. Decoding takes about 3.3 bytes of memory a
-  pixel: an image of 100 megapixels takes 331 MB, and ten in one batch were seen to take 720 MB. A server that only gets
-  photographs of phones is well served by `--max_megapixels=50`.
+  is decoded. `python -m alexnet_tf export --workdir=RUN --max_megapixels=N --max_megabytes=N` sets both. Decoding takes
+  about 3.3 bytes of memory a pixel: an image of 100 megapixels takes 331 MB, and ten in one batch were seen to take
+  720 MB. A server that only gets photographs of phones is well served by `--max_megapixels=50`.
 * A progressive JPEG of more than {scans} scans is refused too, before it is decoded: each scan is a pass over the image.
   Large images still take seconds. Give requests a deadline at the client or proxy (`timeout` in gRPC); TF Serving itself
   does not interrupt a request that has begun.

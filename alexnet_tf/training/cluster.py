@@ -11,13 +11,13 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from alexnet_tf import errors
+from alexnet_tf import errors, shell
 
 _HELP = """\
 --strategy=multi_worker needs TF_CONFIG, which names all workers and this one; the first writes the run. {why} \
 For two, type on the first
   TF_CONFIG='{{"cluster": {{"worker": ["HOST0:12345", "HOST1:12345"]}}, "task": {{"type": "worker", "index": 0}}}}' \\
-    python train.py --strategy=multi_worker ...
+    {line}
 and the same with "index": 1 on the second. Under Slurm, srun names them."""
 
 # The first port of each machine's tasks under Slurm.
@@ -84,16 +84,20 @@ def from_environment() -> Cluster:
         if not {kind, *hosts} <= {"chief", "worker"}:
             raise ValueError("only chief and worker are known here")
     except KeyError as error:
-        raise errors.UserError(_HELP.format(why=f"It lacks {error}.")) from error
+        raise errors.UserError(_help(f"It lacks {error}.")) from error
     except (ValueError, TypeError, IndexError, AttributeError) as error:
         raise unusable(error) from error
     chiefs = hosts.get("chief", [])
     return Cluster((*chiefs, *hosts.get("worker", [])), index + (len(chiefs) if kind == "worker" else 0))
 
 
+def _help(why: str) -> str:
+    return _HELP.format(why=why, line=shell.command_line("train", "...", strategy="multi_worker"))
+
+
 def unusable(error: Exception | str) -> errors.UserError:
     """Returns the error for a TF_CONFIG with which nothing can be done."""
-    return errors.UserError(_HELP.format(why=f"This one cannot be used: {error}."))
+    return errors.UserError(_help(f"This one cannot be used: {error}."))
 
 
 def _slurm_config() -> dict:

@@ -45,9 +45,10 @@ def make_run_config(
     """
     architecture, statistics = architectures.ARCHITECTURES[train_config.architecture], data.statistics
     if train_config.mean == "image" and statistics is None:
+        line = shell.command_line("prepare", data_dir=data.directory, output_dir="OUT")
         raise TrainingError(
-            f"--mean=image needs images whose mean image is known; {data.directory} is not prepared. Type\n  python -m "
-            f"alexnet_tf prepare --data_dir={data.directory} --output_dir=OUT\nand train with --data_dir=OUT.")
+            f"--mean=image needs images whose mean image is known; {data.directory} is not prepared. Type\n"
+            f"  {line}\nand train with --data_dir=OUT.")
     mean: tuple[float, ...] | str = MEAN_IMAGE
     if train_config.mean != "image":
         mean = tuple(statistics.mean_pixel) if statistics else architecture.mean

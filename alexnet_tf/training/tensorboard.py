@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import atomic_files, plotting, runs
+from alexnet_tf import atomic_files, plotting, runs, shell
 
 PICTURES = "pictures"
 
@@ -45,7 +45,7 @@ class Log:
                              for name in ("train", "validation")}
         else:
             _LOGGER.info("TensorBoard is not installed (pip install tensorboard): the learning curves are in "
-                         "history.csv only, which `python -m alexnet_tf plot` draws.")
+                         f"history.csv only. To draw them: {shell.command_line('plot', run.path)}")
 
     def start(self, model: keras.Model) -> None:
         """Keeps the kernels of conv1 before the first step, so that pictures can show how they change."""

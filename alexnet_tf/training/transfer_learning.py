@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_tf import architectures, checkpoints, errors, runs
+from alexnet_tf import architectures, checkpoints, errors, runs, shell
 from alexnet_tf.run_config import MEAN_IMAGE, PretrainedRun, RunConfig
 
 
@@ -50,7 +50,7 @@ def find_source(init_from: str | None, path: str | os.PathLike) -> PretrainedRun
     if run.path.is_file():
         raise TransferError(
             f"--init_from={init_from} is a file; a run's directory is needed. Make one of a weight file:\n"
-            f"  python -m alexnet_tf import_weights --source={init_from} --workdir=RUN")
+            f"  {shell.command_line('import_weights', source=init_from, workdir='RUN')}")
     run_config, steps = run.read_config(), run.steps()
     if run_config is None or not steps:
         raise TransferError(

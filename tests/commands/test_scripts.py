@@ -231,6 +231,20 @@ def test_predict_names_classes_and_goes_on_after_a_bad_file(whole, pictures, tmp
     assert status == 1 and out.startswith(f"{text}: not read: neither a JPEG nor a PNG")
 
 
+def test_a_line_in_a_files_name_is_no_line_of_the_output(whole, pictures, tmp_path):
+    bad = tmp_path / "a\nb.jpg:\n   1.0000  rings\x1b[31m"
+    bad.write_text("no image")
+    good, features = tmp_path / "b\n.jpg", tmp_path / "f.npz"
+    good.write_bytes((pictures / "val" / "dots" / "a photo 0.JPG").read_bytes())
+    assert call("-m", "alexnet_tf", "features", f"--workdir={whole[0]}", f"--output={features}", good)[0] == 0
+    for name, options, count in (
+            ("predict", [f"--workdir={whole[0]}"], 4), ("similar", [f"--features={features}"], 3),
+            ("visualize", [f"--workdir={whole[0]}", f"--output={tmp_path}"], 2)):
+        status, out, _ = call("-m", "alexnet_tf", name, *options, bad, good)
+        assert status == 0 and len(out.splitlines()) == count and "\x1b" not in out, out
+        assert out.startswith(f"{tmp_path}/a\\nb.jpg:\\n   1.0000  rings\\x1b[31m: not read: neither a JPEG")
+
+
 @pytest.mark.parametrize("command", [["train.py"], ["export.py"], ["-m", "alexnet_tf", "evaluate"],
     ["-m", "alexnet_tf", "predict"],
                                      ["-m", "alexnet_tf", "features"], ["-m", "alexnet_tf", "similar"]])
@@ -244,8 +258,18 @@ def test_the_door_lists_its_commands():
     assert status == 0
     names = {path.stem for path in (ROOT / "alexnet_tf" / "commands").glob("[a-z]*.py")}
     assert all(f"\n  {name} " in out for name in names)
-    status, _, err = call("-m", "alexnet_tf", "evalute")
-    assert status == 1 and "Did you mean evaluate?" in err
+
+
+@pytest.mark.parametrize(("command", "hint"), [
+    ("evalute", " Did you mean evaluate?"), ("zzz", ""), ("--worrkdir=x", ""), ("\x1b[31m\ud800", "")])
+def test_a_command_that_does_not_exist_is_a_usage_error(command, hint):
+    status, out, err = call("-m", "alexnet_tf", command, "--workdir=x")
+    assert (status, out) == (2, "")
+    assert err == f"\nError: There is no command {command!r}.{hint}\nAll commands: python -m alexnet_tf --help\n"
+
+
+def test_the_usage_errors_status_reaches_the_shell():
+    assert call_process("-m", "alexnet_tf", "evalute")[0] == 2
 
 
 def test_features_and_similar_work_on_a_run(whole, pictures, tmp_path):

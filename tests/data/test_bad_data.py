@@ -12,6 +12,7 @@ import pytest
 
 from alexnet_tf import architectures
 from tests.helpers import commands
+from tests.helpers.encoded_images import declare_jpeg
 from tests.helpers.networks import narrow_dense
 
 
@@ -29,13 +30,6 @@ def picture(mode="RGB", size=(300, 280), kind="jpeg"):
     return file.getvalue()
 
 
-def jpeg_that_declares(height, width):
-    image_bytes = bytearray(picture(size=(16, 16)))
-    frame = image_bytes.index(b"\xff\xc0")
-    image_bytes[frame + 5:frame + 9] = struct.pack(">HH", height, width)
-    return bytes(image_bytes)
-
-
 PNG_HEADER = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBBI", 13, b"IHDR", 30_000, 30_000, 8, 2, 0, 0, 0, 0)
 
 # What cannot be read, and what a person is told; a string is where a link leads.
@@ -45,7 +39,7 @@ BAD = {
     "zeros.jpg": (bytes(1000), "neither a JPEG nor a PNG image; it has 1000 bytes"),
     "text.jpg": (b"This is no picture.", "neither a JPEG nor a PNG image; it has 19 bytes"),
     "a gif.jpg": (picture("P", kind="gif"), "it is a GIF image; JPEG and PNG are read"),
-    "bomb.jpg": (jpeg_that_declares(30_000, 30_000),
+    "bomb.jpg": (declare_jpeg(picture(size=(16, 16)), 30_000, 30_000),
                  "the header declares 30000 x 30000 pixels; at most 100,000,000 are read"),
     "bomb.png": (PNG_HEADER, "the header declares 30000 x 30000 pixels; at most 100,000,000 are read"),
     "nowhere.jpg": ("gone", "No such file or directory"),
@@ -200,6 +194,12 @@ def test_without_skipping_the_first_bad_image_stops_with_what_to_do(command, ima
     [line] = [line for line in out.splitlines() if line.startswith("Error: An image cannot be read: ")]
     assert any(line.endswith(f"strange/{name}: {reason}.") for name, (_, reason) in BAD.items()), line
     assert "--on_bad_image=skip" in out and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("experiment", ["table", "figure4"])
+def test_a_command_that_cannot_skip_does_not_name_the_flag(experiment, images, run, tmp_path):
+    status, out = call("-m", "alexnet_tf", "reproduce", experiment, f"--workdir={run[0]}", f"--output={tmp_path}")
+    assert status == 1 and "Error: An image cannot be read: " in out and "\nRemove or replace it.\n" in out
 
 
 @pytest.mark.parametrize("command", ["train.py", "prepare", "evaluate"])

@@ -1,7 +1,6 @@
 """Tests of `image_headers`: EXIF orientation, images without their end, images of many scans; the oracle is Pillow."""
 
 import io
-import struct
 
 import numpy as np
 import PIL.Image
@@ -10,6 +9,8 @@ import pytest
 import tensorflow as tf
 
 from alexnet_tf.data import image_headers, preprocessing
+from tests.helpers import encoded_images
+from tests.helpers.encoded_images import exif, segment, with_segments
 
 
 def smooth(height, width, seed=0):
@@ -25,34 +26,8 @@ def encode(image, **options):
     return file.getvalue()
 
 
-def exif(orientation, byte_order="II", kind=3, before=0, tag=0x0112):
-    """Returns an EXIF segment's data: a TIFF header, a directory with some entries before the orientation's."""
-    end = {"II": "<", "MM": ">"}[byte_order]
-    entries = [struct.pack(end + "HHII", 0x010e + number, 4, 1, 7) for number in range(before)]
-    value = struct.pack(end + "HH", orientation, 0) if kind == 3 else struct.pack(end + "I", orientation)
-    entries.append(struct.pack(end + "HHI", tag, kind, 1) + value)
-    return (
-        b"Exif\0\0"
-        + byte_order.encode()
-        + struct.pack(end + "HIH", 42, 8, len(entries))
-        + b"".join(entries)
-        + bytes(4)
-    )
-
-
-def segment(marker, data):
-    return struct.pack(">BBH", 0xff, marker, len(data) + 2) + data
-
-
-def with_segments(image_bytes, *segments, keep_jfif=True):
-    """Returns a JPEG with segments put behind the JFIF segment, or in its place."""
-    assert image_bytes[2:4] == b"\xff\xe0"
-    return image_bytes[:20 if keep_jfif else 2] + b"".join(segments) + image_bytes[20:]
-
-
 def upright(image_bytes):
-    with PIL.Image.open(io.BytesIO(image_bytes)) as image:
-        return np.asarray(PIL.ImageOps.exif_transpose(image).convert("RGB"))
+    return np.asarray(encoded_images.upright(image_bytes).convert("RGB"))
 
 
 @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
@@ -184,11 +159,7 @@ def test_a_jpeg_that_lacks_pixels_is_damaged_wherever_the_crop_is(progressive, e
 
 
 def with_scans(count):
-    """Returns a progressive JPEG whose last scan comes again and again, as a bomb has it."""
-    image_bytes = encode(smooth(32, 32), progressive=True)
-    last = image_bytes.rindex(b"\xff\xda")
-    times = count - image_bytes.count(b"\xff\xda")
-    return image_bytes[:last] + image_bytes[last:-2] * times + image_bytes[last:]
+    return encoded_images.with_scans(smooth(32, 32), count)
 
 
 def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded():

@@ -344,11 +344,11 @@ def broken(files, tmp_path, bad):
     (None, "No such file or directory")], ids=["empty", "cut", "missing"])
 def test_evaluation_batches_fail_naming_the_file_and_the_reason(files, tmp_path, image_bytes, reason):
     split = broken(files, tmp_path, {11: image_bytes})
-    with pytest.raises(errors.DataError) as caught:
-        evaluation(split)
-    assert str(caught.value) == (
-        f"An image cannot be read: {split.paths[11]}: {reason}.\nRemove or replace it, or go on without such images: "
-        "--on_bad_image=skip.")
+    for on_bad_image, advice in ("fail", ", or go on without such images: --on_bad_image=skip."), (None, "."):
+        with pytest.raises(errors.DataError) as caught:
+            evaluation(split, on_bad_image=on_bad_image)
+        assert str(caught.value) == (
+            f"An image cannot be read: {split.paths[11]}: {reason}.\nRemove or replace it{advice}")
 
 
 @pytest.mark.parametrize("batch_size", [1, 8, 23])

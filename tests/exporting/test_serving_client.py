@@ -171,7 +171,15 @@ def test_predict_asks_the_server(servers, tmp_path):
         good, bad = map(json.loads, out.splitlines())
         assert len(good["classes"]) == 2 and "neither a JPEG nor a PNG" in bad["error"]
         answers[kind] = [each["name"] for each in good["classes"]]
+        assert err == ""
     assert answers["grpc"] == answers["rest"]
+
+
+def test_predict_notes_unused_bits_of_16_bit_images_that_it_sends(servers, tmp_path):
+    image = tmp_path / "a.png"
+    image.write_bytes(tf.io.encode_png(np.full((70, 80, 1), 1000, "uint16")).numpy())
+    _, out, err = commands.call("-m", "alexnet_tf", "predict", f"--server={servers[2]['rest']}", image, image)
+    assert out.count(f"{image}:") == 2 and err.count("only the lower 10 are used") == 1
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="no curl here")

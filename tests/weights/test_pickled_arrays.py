@@ -1,7 +1,6 @@
 """Tests of `pickled_arrays` and `restricted_pickle`: NumPy's and PyTorch's pickles are read, all others are refused."""
 
 import io
-import os
 import pickle
 import struct
 import tracemalloc
@@ -11,24 +10,10 @@ import numpy as np
 import pytest
 
 from alexnet_tf.weights import containers, pickled_arrays
+from tests.helpers.pickles import Evil, npy, torch_zip
 
 LAYERS = {"conv1": [np.arange(24, dtype="float32").reshape(2, 3, 4), np.ones(4, "float32")],
           "fc6": [np.asfortranarray(np.arange(6.).reshape(2, 3)), np.zeros(3, ">f4")]}
-
-
-def npy(value, protocol=4):
-    file = io.BytesIO()
-    np.lib.format.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": ()})
-    return file.getvalue() + (value if isinstance(value, bytes) else pickle.dumps(value, protocol))
-
-
-def torch_zip(data, storages=None, compression=zipfile.ZIP_STORED):
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", compression) as archive:
-        archive.writestr("archive/data.pkl", data)
-        for name, content in (storages or {}).items():
-            archive.writestr(f"archive/data/{name}", content)
-    return file.getvalue()
 
 
 def tensor_pickle(shape=(2, 3), strides=(3, 1), offset=0, count=6, key="0", storage=b"torch\nFloatStorage\n"):
@@ -84,16 +69,6 @@ def test_read_npy_reads_caffe_tensorflows_dictionaries_and_plain_arrays():
     file = io.BytesIO()
     np.save(file, np.asfortranarray(np.arange(6.).reshape(2, 3)))
     assert np.array_equal(pickled_arrays.read_npy(file.getvalue()), np.arange(6.).reshape(2, 3))
-
-
-class Evil:
-    """Leaves a file behind, if it is unpickled as pickle does."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
 
 
 @pytest.mark.parametrize("protocol", [1, 2, 4, 5])
