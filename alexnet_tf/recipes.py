@@ -29,6 +29,7 @@ class Recipe:
         colour_noise_until: Fraction of the run after which it is off.
         crop: "window" cuts a random window of the 256 x 256 square; "random_resized" a random part of the
             image within torchvision's ranges (8 to 100 % of the area, aspect 3/4 to 4/3).
+        augmentations: What is done to a crop, in this order; "mirror" mirrors it half of the time (Section 4.1).
         resize: How an image becomes 256 x 256: "paper" scales the shorter side and takes the centre; "caffe" warps.
         new_layer_learning_rate_multiplier: In transfer learning, the rate of layers that start anew over the others'.
     """
@@ -49,9 +50,19 @@ class Recipe:
     colour_noise: bool = True
     colour_noise_until: float = 1.0
     crop: str = "window"
+    augmentations: tuple[str, ...] = ("mirror",)
     resize: str = "paper"
     new_layer_learning_rate_multiplier: float = 1.0
 
+
+# What a recipe may name: the keys of `schedules.SCHEDULES`, `augmentations.CROPS` and `augmentations.AUGMENTATIONS`,
+# here for those who may not import TensorFlow. Tests compare them.
+CHOICES = {
+    "schedule": ("plateau", "steps", "cosine"),
+    "crop": ("window", "random_resized"),
+    "augmentations": ("mirror",),
+    "resize": ("paper", "caffe"),
+}
 
 # From this many training images on, a data set is treated as ImageNet is: the recipe stays as the source states it.
 LARGE_DATASET = 500_000
@@ -115,9 +126,3 @@ def _replace(recipe, changes):
             "schedule=steps needs an architecture whose source states steps, and this one's does not. Use plateau or "
             "cosine.")
     return recipe
-
-
-# The fields of a recipe that flags of the same name change.
-RECIPE_FLAGS = (
-    "epochs", "batch_size", "learning_rate", "momentum", "weight_decay", "schedule", "patience", "warmup_steps",
-    "clip_norm", "crop", "colour_noise", "new_layer_learning_rate_multiplier")

@@ -169,18 +169,18 @@ class RunConfig:
         Raises:
             UserError: Says what is wrong.
         """
-        recipe, chosen = self.train.recipe, {
+        recipe = self.train.recipe
+        chosen = {
             "architecture": (self.train.architecture, architectures.ARCHITECTURES),
             "initialization": (self.train.initialization, architectures.INITIALIZATION_NAMES),
             "precision": (self.train.precision, PRECISIONS),
-            "recipe.schedule": (self.train.recipe.schedule, ("plateau", "steps", "cosine")),
-            "recipe.crop": (self.train.recipe.crop, ("window", "random_resized")),
-            "recipe.resize": (self.train.recipe.resize, ("paper", "caffe")),
+            **{f"recipe.{name}": (getattr(recipe, name), known) for name, known in recipes.CHOICES.items()},
             "data.split_rule": (self.data.split_rule, ("file_name", "class_and_path")),
         }
         for name, (value, known) in chosen.items():
-            if value not in known:
-                raise errors.UserError(f"{name} is {value!r}, which is not known. Known: {', '.join(known)}.")
+            for each in value if isinstance(value, tuple) else (value,):
+                if each not in known:
+                    raise errors.UserError(f"{name} is {each!r}, which is not known. Known: {', '.join(known)}.")
         problems = {
             "data.classes is empty.": not self.data.classes,
             f"image_size is {self.image_size}, which is not usable.": not 1 <= self.image_size <= 10_000,

@@ -14,7 +14,7 @@ flag sets is the architecture's recipe. Next: python -m alexnet_tf evaluate --wo
 from absl import flags
 
 from alexnet_tf import architectures, cli, errors, recipes, runs
-from alexnet_tf.training import configure, schedules
+from alexnet_tf.training import configure
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None,
     "Class folders or a TFDS directory. By default a small synthetic data set.")
@@ -39,25 +39,33 @@ _FREEZE_UNTIL = flags.DEFINE_string(
     "freeze_until", None, "Freezes all layers up to this one: after conv5 only the dense layers learn.")
 _REINITIALIZE = flags.DEFINE_list(
     "reinitialize", None, "Layers that get new weights instead of those of --init_from, such as fc7,fc8.")
-# The recipe, each by the name of its field in recipes.Recipe; what is not given is the architecture's.
-flags.DEFINE_integer("epochs", None, "Passes over the training images.", lower_bound=1)
-flags.DEFINE_integer("batch_size", None, "Examples per step, over all devices.", lower_bound=1)
-flags.DEFINE_float("learning_rate", None, "Initial learning rate of the kernels.", lower_bound=0)
-flags.DEFINE_float("momentum", None, "Coefficient of the velocity.", 0, 1)
-flags.DEFINE_float("weight_decay", None, "Weight decay of the kernels, as in the paper.", lower_bound=0)
-flags.DEFINE_enum(
-    "schedule", None, list(schedules.SCHEDULES),
-    "'plateau' divides the rate by 10 when the validation error stops falling; 'steps' is the architecture's own "
-    "table.")
-flags.DEFINE_integer("patience", None, "Epochs without progress before a division.", lower_bound=1)
-flags.DEFINE_integer("warmup_steps", None, "Steps in which the rate rises from zero.", lower_bound=0)
-flags.DEFINE_float("clip_norm", None, "Largest global norm of the gradient; 0 does not clip.", lower_bound=0)
-flags.DEFINE_enum(
-    "crop", None, ["window", "random_resized"], "Training crops: the paper's windows of 256 x 256, or torchvision's.")
-flags.DEFINE_bool("colour_noise", None, "Add the paper's PCA colour noise.")
-flags.DEFINE_float(
-    "new_layer_learning_rate_multiplier", None,
-    "Learning rate of newly initialised layers over that of the others.", lower_bound=0)
+_AUGMENTATIONS = ", ".join(recipes.CHOICES["augmentations"])
+# Each has the name of a field of `recipes.Recipe`; what is not given is the architecture's.
+_RECIPE = (
+    flags.DEFINE_integer("epochs", None, "Passes over the training images.", lower_bound=1),
+    flags.DEFINE_integer("batch_size", None, "Examples per step, over all devices.", lower_bound=1),
+    flags.DEFINE_float("learning_rate", None, "Initial learning rate of the kernels.", lower_bound=0),
+    flags.DEFINE_float("momentum", None, "Coefficient of the velocity.", 0, 1),
+    flags.DEFINE_float("weight_decay", None, "Weight decay of the kernels, as in the paper.", lower_bound=0),
+    flags.DEFINE_enum(
+        "schedule", None, recipes.CHOICES["schedule"],
+        "'plateau' divides the rate by 10 when the validation error stops falling; 'steps' is the architecture's own "
+        "table."),
+    flags.DEFINE_integer("patience", None, "Epochs without progress before a division.", lower_bound=1),
+    flags.DEFINE_integer("warmup_steps", None, "Steps in which the rate rises from zero.", lower_bound=0),
+    flags.DEFINE_float("clip_norm", None, "Largest global norm of the gradient; 0 does not clip.", lower_bound=0),
+    flags.DEFINE_enum(
+        "crop", None, recipes.CHOICES["crop"], "Training crops: the paper's windows of 256 x 256, or torchvision's."),
+    flags.DEFINE_list(
+        "augmentations", None,
+        f"What is done to a crop, in this order, of {_AUGMENTATIONS}; --augmentations= does nothing."),
+    flags.DEFINE_bool("colour_noise", None, "Add the paper's PCA colour noise."),
+    flags.DEFINE_float(
+        "new_layer_learning_rate_multiplier", None,
+        "Learning rate of newly initialised layers over that of the others.", lower_bound=0),
+)
+flags.register_validator(
+    "augmentations", lambda names: {*(names or ())} <= {*recipes.CHOICES["augmentations"]}, f"known: {_AUGMENTATIONS}")
 _CLASS_WEIGHT = flags.DEFINE_enum(
     "class_weight", "none", ["none", "balanced"],
     "'balanced' weighs the loss of each class in inverse proportion to its number of training images.")
@@ -92,14 +100,14 @@ def main(arguments: list[str]) -> int:
     cli.check_no_arguments(arguments)
     if (_DATASET.value or _DOWNLOAD.value) and not _DATA_DIR.value:
         raise errors.UserError("--dataset and --download need --data_dir=DIR, the TFDS directory.")
-    changes = {name: flags.FLAGS[name].value for name in recipes.RECIPE_FLAGS if flags.FLAGS[name].value is not None}
+    given = {holder.name: holder.value for holder in _RECIPE if holder.value is not None}
+    changes = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
     options = configure.TrainOptions(
         architecture=_ARCHITECTURE.value, initialization=_INITIALIZATION.value, init_from=_INIT_FROM.value,
         freeze=tuple(_FREEZE.value) if _FREEZE.value else None, freeze_until=_FREEZE_UNTIL.value,
         reinitialize=tuple(_REINITIALIZE.value) if _REINITIALIZE.value else None, mean=_MEAN.value, seed=_SEED.value,
         precision=_PRECISION.value, jit=_JIT.value, deterministic=_DETERMINISTIC.value,
-        class_weight=_CLASS_WEIGHT.value,
-        recipe_changes=changes)
+        class_weight=_CLASS_WEIGHT.value, recipe_changes=changes)
     configure.check_options(options)
     if not _DOWNLOAD.value:
         cli.check_directory("data_dir", _DATA_DIR.value)
@@ -109,16 +117,9 @@ def main(arguments: list[str]) -> int:
 
     placement = distribution.make_placement(_STRATEGY.value, _DEVICES.value, _WORKER_TIMEOUT.value)
     is_demo = not _DATA_DIR.value
-    data = (
-        discovery.synthetic_dataset()
-        if is_demo
-        else discovery.find_dataset(
-            _DATA_DIR.value or "",
-            _DATASET.value,
-            _DOWNLOAD.value,
-            options={flag.name: flag.value for flag in _DATA_OPTIONS},
-        )
-    )
+    data = discovery.synthetic_dataset() if is_demo else discovery.find_dataset(
+        _DATA_DIR.value or "", _DATASET.value, _DOWNLOAD.value,
+        options={flag.name: flag.value for flag in _DATA_OPTIONS})
     path = _WORKDIR.value or runs.default_path(_ARCHITECTURE.value or "paper", data.name, _INIT_FROM.value)
     data = discovery.as_in_run(data, runs.RunDirectory(path).read_config())
     cli.show(data.summary())

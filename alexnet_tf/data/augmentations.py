@@ -4,7 +4,7 @@ An augmentation is a pure function of an image and of four uniform numbers that 
 (seed, epoch, example) only: so the same seed gives the same pixels on any number of threads and after any resume.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
@@ -61,22 +61,23 @@ def mirror(image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
     return tf.cond(draws[2] < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
 
 
-# Applied to each training crop, uint8 [size, size, 3], in this order; the first one shares its draws with the
-# crop, which takes two of them.
-AUGMENTATIONS: tuple[Callable[[tf.Tensor, tf.Tensor], tf.Tensor], ...] = (
-    mirror,
-)
+# What `recipes.Recipe.augmentations` names: functions of a training crop, uint8 [size, size, 3], and of its own draws.
+AUGMENTATIONS: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
+    "mirror": mirror,
+}
 
 
-def augment(image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-    """Applies `AUGMENTATIONS` to a crop.
+def augment(image: tf.Tensor, draws: tf.Tensor, names: Sequence[str]) -> tf.Tensor:
+    """Applies augmentations to a crop.
 
     Args:
         image: uint8 [size, size, 3], RGB.
-        draws: float32 [>= DRAWS_PER_AUGMENTATION * number of augmentations], uniform in [0, 1).
+        draws: float32 [>= DRAWS_PER_AUGMENTATION * number of augmentations], uniform in [0, 1). The first augmentation
+            shares its own with the crop, which takes two of them.
+        names: Keys of `AUGMENTATIONS`, in the order in which they are applied.
     """
-    for number, function in enumerate(AUGMENTATIONS):
-        image = function(image, draws[number * DRAWS_PER_AUGMENTATION:(number + 1) * DRAWS_PER_AUGMENTATION])
+    for number, name in enumerate(names):
+        image = AUGMENTATIONS[name](image, draws[number * DRAWS_PER_AUGMENTATION:(number + 1) * DRAWS_PER_AUGMENTATION])
     return image
 
 

@@ -25,7 +25,7 @@ def make_train_dataset(
 
     Args:
         split: Encoded examples by index.
-        recipe: Batch size, crop and resize.
+        recipe: Batch size, crop, augmentations and resize.
         image_size: Side of the crop in pixels.
         seed: With the epoch, fixes the order and every pixel.
         epoch: First epoch, from 0.
@@ -60,7 +60,7 @@ def make_train_dataset(
             indices = tf.gather(replacements, indices)
         draws = tf.concat([
             _draws(tf.raw_ops.StatelessRandomUniformV2, block_size, seed, current, position, stream)
-            for stream in range(len(augmentations.AUGMENTATIONS))], 1)
+            for stream in range(max(1, len(recipe.augmentations)))], 1)
         if colour_pca is None:
             return indices, draws
         normals = _draws(tf.raw_ops.StatelessRandomNormalV2, block_size, seed, current, position)
@@ -75,6 +75,7 @@ def make_train_dataset(
             draws,
             image_size=image_size,
             crop=recipe.crop,
+            augment_with=recipe.augmentations,
             resize=recipe.resize,
             is_square=split.is_square,
             header=header[0] if header else None,

@@ -8,7 +8,7 @@ is applied while decoding, in the graph, so that every consumer of the network s
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
@@ -153,15 +153,17 @@ def ten_crops(square_image: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def train_image(
-    image_bytes: tf.Tensor, draws: tf.Tensor, *, image_size: int, crop: str = "window", resize: str = "paper",
-    is_square: bool = False, header: tf.Tensor | None = None) -> tf.Tensor:
+    image_bytes: tf.Tensor, draws: tf.Tensor, *, image_size: int, crop: str = "window",
+    augment_with: Sequence[str] = ("mirror",), resize: str = "paper", is_square: bool = False,
+    header: tf.Tensor | None = None) -> tf.Tensor:
     """Decodes a random crop of an image and augments it. The same draws give the same pixels.
 
     Args:
         image_bytes: string [], JPEG or PNG.
-        draws: float32 [4 * number of augmentations], uniform in [0, 1): see `augmentations`.
+        draws: float32 [4 * number of augmentations, at least 4], uniform in [0, 1): see `augmentations`.
         image_size: Side of the crop in pixels.
         crop: A key of `augmentations.CROPS`.
+        augment_with: Keys of `augmentations.AUGMENTATIONS`.
         resize: As in `square`.
         is_square: Whether the image is known to be a JPEG of 256 x 256 pixels, as prepared records are: its header is
             not looked at then, and a window is not resized.
@@ -179,7 +181,7 @@ def train_image(
         image = tf.cond(
             header[0] > 0, lambda: _crop_ordinary(image_bytes, header, draws, crop, resize, image_size),
             lambda: _crop_unusual(image_bytes, draws, crop, resize, image_size))
-    return augmentations.augment(tf.ensure_shape(image, [image_size, image_size, 3]), draws)
+    return augmentations.augment(tf.ensure_shape(image, [image_size, image_size, 3]), draws, augment_with)
 
 
 def _crop_ordinary(

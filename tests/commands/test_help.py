@@ -1,13 +1,15 @@
 """What `--help` of every command shows: examples that the program takes, and the next command."""
 
 import ast
+import dataclasses
 import pkgutil
 import re
 import shlex
 
 import pytest
 
-from alexnet_tf import cli, commands
+from alexnet_tf import cli, commands, recipes
+from alexnet_tf.commands import train
 from tests.helpers.commands import ROOT
 
 NAMES = [module.name for module in pkgutil.iter_modules(commands.__path__)]
@@ -36,3 +38,14 @@ def test_help_names_the_next_command(name):
     following = help_of(name).partition("Next:")[2]
     named = re.search(r"python -m alexnet_tf (\w+)", following)
     assert named and named[1] in NAMES
+
+
+def test_train_has_flags_for_fields_of_a_recipe():
+    assert {holder.name for holder in train._RECIPE} < {field.name for field in dataclasses.fields(recipes.Recipe)}
+
+
+def test_train_takes_a_list_of_augmentations():
+    cli.parse_command("train", ["--augmentations=mirror"])
+    cli.parse_command("train", ["--augmentations="])
+    with pytest.raises(Exception, match=r"augmentations=\['mirror', 'turn'\]: known: mirror"):
+        cli.parse_command("train", ["--augmentations=mirror,turn"])

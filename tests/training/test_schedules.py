@@ -73,3 +73,7 @@ def test_epochs_are_alike_until_the_colour_noise_ends():
     assert [schedules.epochs_alike(recipe, epoch) for epoch in (0, 66, 67, 90)] == [67, 1, 24, 1]
     assert schedules.has_colour_noise(recipe, 66) and not schedules.has_colour_noise(recipe, 67)
     assert schedules.epochs_alike(dataclasses.replace(recipe, schedule="cosine"), 3) == 88
+
+
+def test_recipes_may_ask_for_every_schedule():
+    assert recipes.CHOICES["schedule"] == tuple(schedules.SCHEDULES)
