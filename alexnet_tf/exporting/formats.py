@@ -19,10 +19,14 @@ class Format:
     Attributes:
         purpose: What it is for, in a few words.
         write: Writes everything of this format and yields what it wrote.
+        pattern: Which files of the export's directory `verify` gives to engines; of numbered directories the last.
+        read_as: The format as which engines read them; by default the format's own name.
     """
 
     purpose: str
     write: Callable[["ExportJob"], Iterator["Artifact"]]
+    pattern: str
+    read_as: str | None = None
 
 
 def _write_saved_model(job: "ExportJob") -> Iterator["Artifact"]:
@@ -56,9 +60,9 @@ def _write_web_page(job: "ExportJob") -> Iterator["Artifact"]:
 
 
 FORMATS: dict[str, Format] = {
-    "saved_model": Format("TF Serving", _write_saved_model),
-    "tflite": Format("phones, browsers and small computers", _write_tflite),
-    "keras": Format("Keras itself", _write_keras_file),
-    "onnx": Format("ONNX Runtime, OpenVINO and others", _write_onnx_file),
-    "web": Format("a page that runs it in a browser", _write_web_page),
+    "saved_model": Format("TF Serving", _write_saved_model, "saved_model/*"),
+    "tflite": Format("phones, browsers and small computers", _write_tflite, "tflite/*.tflite"),
+    "keras": Format("Keras itself", _write_keras_file, "keras/*.keras"),
+    "onnx": Format("ONNX Runtime, OpenVINO and others", _write_onnx_file, "onnx/*.onnx"),
+    "web": Format("a page that runs it in a browser", _write_web_page, "web/network.tflite", read_as="tflite"),
 }

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from alexnet_tf import atomic_files, errors, processors, shell
-from alexnet_tf.exporting import engines, latency
+from alexnet_tf.exporting import engines, formats, latency
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,12 +40,13 @@ class Result:
 
 def find_artifacts(directory: pathlib.Path) -> list[tuple[str, pathlib.Path]]:
     """Returns [(format, path)] of what was exported to a directory; of a SavedModel, the latest version."""
-    versions = [each for each in directory.glob("saved_model/*") if each.name.isdecimal()]
-    found = [("saved_model", max(versions, key=lambda each: int(each.name)))] if versions else []
-    for kind, pattern in (
-            ("keras", "keras/*.keras"), ("tflite", "tflite/*.tflite"), ("tflite", "web/network.tflite"),
-            ("onnx", "onnx/*.onnx")):
-        found += [(kind, path) for path in sorted(directory.glob(pattern))]
+    found: list[tuple[str, pathlib.Path]] = []
+    for name, each in formats.FORMATS.items():
+        paths = sorted(directory.glob(each.pattern))
+        if each.pattern.endswith("/*"):
+            versions = [path for path in paths if path.name.isdecimal()]
+            paths = sorted(versions, key=lambda path: int(path.name))[-1:]
+        found += [(each.read_as or name, path) for path in paths]
     return found
 
 
