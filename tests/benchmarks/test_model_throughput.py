@@ -66,7 +66,7 @@ def test_measure_compares_inference_with_every_baseline(baseline, quick):
     )
     assert [speed.name for speed in result.ours] == [
         "alexnet_tf, LRN xla", "alexnet_tf, LRN builtin", "alexnet_tf, LRN convolution"]
-    assert {len(speed.rounds) for speed in result.baselines} <= {1, 2} and len(result.baselines) >= 8
+    assert result.baselines and {len(speed.rounds) for speed in result.baselines} <= {1, 2}
     assert set(result.ratios()) == {"float32", "any precision"}
     assert result.ratios()["float32"][0].name.startswith("float32, ")
     assert all(stage.backward_seconds is None for stage in result.stages)
