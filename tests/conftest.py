@@ -90,4 +90,4 @@ def _fresh_keras():
     import keras
 
     # After each test it would take longer than most of them do: it drops the kernels of every traced function.
-    keras.backend.clear_session(free_memory=False)
+    keras.backend.clear_session()
