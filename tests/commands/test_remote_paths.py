@@ -17,7 +17,8 @@ COMMANDS = [module.name for module in pkgutil.iter_modules(commands.__path__)]
 # Flags with a text that is no path; every other flag of texts is taken for one.
 NO_PATHS = {
     "dataset", "split", "server", "model_name", "host", "layer", "image_column", "label_column", "image_key",
-    "label_key", "augmentations", "freeze", "freeze_until", "reinitialize", "devices", "formats", "quantization", "mean"}
+    "label_key", "augmentations", "freeze", "freeze_until", "reinitialize", "devices", "formats", "quantization",
+    "mean"}
 
 
 def path_flags(command):
