@@ -4,8 +4,10 @@ RUN/tensorboard has two logs, `train` and `validation`, with the same names, so 
 one chart; its horizontal axis is the steps.
 """
 
+import gc
 import importlib.util
 import logging
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +21,9 @@ PICTURES = "pictures"
 
 # Points of the training curves in an epoch.
 _POINTS = 20
+
+# Garbage of the pictures is collected at most so often.
+_COLLECT_SECONDS = 10
 
 _KERNELS_START = "kernels_start.npy"
 
@@ -39,6 +44,7 @@ class Log:
         self._steps = max(1, steps_per_epoch // _POINTS)
         self._losses: list[float] = []
         self._errors: list[float] = []
+        self._collected = time.monotonic()
         self._writers = {}
         if importlib.util.find_spec("tensorboard"):
             self._writers = {name: tf.summary.create_file_writer(str(run.path / "tensorboard" / name))
@@ -89,6 +95,10 @@ class Log:
             self._picture("confusion", plotting.confusion_picture(confusion, self.class_names, title), step)
         for writer in self._writers.values():
             writer.flush()
+        # A figure is cyclic garbage; Python's collector would let a hundred megabytes of them wait.
+        if time.monotonic() - self._collected > _COLLECT_SECONDS:
+            gc.collect()
+            self._collected = time.monotonic()
 
     def input_pictures(self, images: tf.Tensor) -> None:
         """Writes the first images of a batch, RGB [batch, size, size, 3] in [0, 255], as the network sees them."""

@@ -8,7 +8,9 @@ import hashlib
 import json
 import multiprocessing
 import os
+import re
 import signal
+import socketserver
 import subprocess
 import sys
 import time
@@ -17,7 +19,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import architectures, processors, runs
+from alexnet_tf import architectures, cli, processors, runs
+from alexnet_tf.benchmarks import input_throughput, rounds
 from alexnet_tf.data import synthetic
 from tests.helpers.commands import ROOT, call
 from tests.helpers.networks import narrow_dense, use_narrow_paper
@@ -352,3 +355,45 @@ def test_visualize_draws_each_image_and_goes_on_after_a_bad_one(whole, pictures,
     assert {each.name for each in tmp_path.glob("*.png")} == {"visualize-a photo 0.png", "visualize-a photo 0-2.png"}
     status, _, err = call("-m", "alexnet_tf", "visualize", f"--workdir={path}", "--class_name=ring", image)
     assert status == 1 and "--class_name=ring is no class of" in err and "dots, rings" in err
+
+
+def test_inspect_takes_a_run_or_an_architecture(whole, tmp_path):
+    status, out, err = call("-m", "alexnet_tf", "inspect", f"--workdir={whole[0]}")
+    assert status == 0 and "fc8" in out, err
+    diagram = tmp_path / "caffe.svg"
+    status, out, _ = call(
+        "-m", "alexnet_tf", "inspect", "--architecture=caffe", "--num_classes=7", f"--diagram={diagram}")
+    assert status == 0 and f"Drawn: {diagram}" in out and diagram.read_text().startswith("<?xml")
+    status, _, err = call("-m", "alexnet_tf", "inspect", f"--workdir={whole[0]}", "--architecture=caffe")
+    assert status == 1 and "Give either --workdir or --architecture" in err
+
+
+def test_benchmark_input_prints_its_cases_and_stages(pictures, monkeypatch):
+    monkeypatch.setattr(input_throughput, "_STAGE_IMAGES", 16)
+    monkeypatch.setattr(rounds, "SETTLE_SECONDS", 0.0)
+    status, out, err = call(
+        "-m", "alexnet_tf", "benchmark", "input", f"--data_dir={pictures}", "--batch_size=8", "--images=32",
+        "--rounds=1", "--seconds=0.1", "--read_latency_ms=1")
+    assert status == 0, err
+    for line in ("The baseline pipeline reads", "bare decode", "slow storage", "decoding and augmentation", "Amdahl"):
+        assert line in out
+
+
+def test_serve_prints_the_address_and_ends_quietly(tmp_path, monkeypatch):
+    (tmp_path / "export" / "web").mkdir(parents=True)
+    (tmp_path / "export" / "web" / "index.html").write_text("a page")
+
+    def interrupted(self, poll_interval=0.5):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(socketserver.BaseServer, "serve_forever", interrupted)
+    status, out, err = call("-m", "alexnet_tf", "serve", f"--workdir={tmp_path}", "--port=0", "--noopen")
+    assert status == 0 and re.fullmatch(r"http://localhost:\d+/  \(Ctrl-C ends it\)\n", out), (out, err)
+
+
+def test_ctrl_c_is_a_line(capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    assert cli.report_mistakes(interrupted) == 1
+    assert capsys.readouterr().err == "\nStopped.\n"

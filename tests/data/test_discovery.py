@@ -636,3 +636,8 @@ def test_drawn_in_the_cache_directory(tmp_path, monkeypatch):
     monkeypatch.setattr(synthetic, "draw", lambda name, rng: np.zeros((256, 256, 3), "uint8"))
     data = discovery.synthetic_dataset(images_per_class=10)
     assert data.directory == str(tmp_path / "alexnet_tf" / "demo-v1-10")
+
+
+def test_a_data_set_that_tfds_cannot_fetch_is_a_line(tmp_path):
+    with pytest.raises(datasets.DataError, match="TFDS could not prepare 'no_such_set' in .*"):
+        discovery.find_dataset(str(tmp_path), "no_such_set", download=True)

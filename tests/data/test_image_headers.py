@@ -192,3 +192,45 @@ def test_scans_are_counted_behind_a_comment_that_looks_like_one():
             square(with_segments(with_scans(20), hidden)), square(with_scans(20)))
         turned = with_segments(encode(smooth(40, 30)), hidden, segment(0xe1, exif(6)))
         np.testing.assert_array_equal(decode(turned), upright(turned))
+
+
+def headers():
+    """Returns {name: (a JPEG, whether training may skip the graph's look at its header)}."""
+    image = encode(smooth(40, 30))
+    tables = segment(0xe2, b"ICC_PROFILE") + segment(0xfe, b"a comment")
+    return {
+        "colour": (image, True), "grey": (encode(smooth(40, 30).convert("L")), True),
+        "with a profile and a comment": (with_segments(image, tables), True),
+        "with XMP": (with_segments(image, segment(0xe1, b"http://ns.adobe.com/xap/1.0/\0<x/>")), True),
+        "upright": (with_segments(image, segment(0xe1, exif(1, before=2))), True),
+        "without an orientation": (with_segments(image, segment(0xe1, exif(6, tag=0x0113))), True),
+        "turned": (with_segments(image, segment(0xe1, exif(6))), False),
+        "turned, big endian": (with_segments(image, segment(0xe1, exif(8, "MM", before=3))), False),
+        "no TIFF header": (with_segments(image, segment(0xe1, b"Exif\0\0nothing at all")), False),
+        "cut in its EXIF": (with_segments(image, segment(0xe1, exif(6)[:18])), False),
+        "progressive": (encode(smooth(40, 30), progressive=True), False),
+        "without its end": (image[:-2], False), "PNG": (b"\x89PNG\r\n\x1a\n" + image, False),
+        "a header alone": (image[:30] + b"\xff\xd9", False),
+        "an unknown marker": (with_segments(image, segment(0xf0, b"")), False),
+        "1000 segments": (with_segments(image, *[segment(0xfe, b"")] * 1000), False)}
+
+
+@pytest.mark.parametrize("name", headers())
+def test_an_ordinary_shape_is_what_the_graph_finds(name):
+    image_bytes, is_ordinary = headers()[name]
+    found = image_headers.ordinary_shape(image_bytes)
+    assert found == ((40, 30) if is_ordinary else (0, 0))
+    if is_ordinary:
+        content, shape, orientation = image_headers.inspect_header(tf.constant(image_bytes))
+        assert content == image_bytes and shape.numpy().tolist() == [40, 30] and orientation == 1
+        np.testing.assert_array_equal(
+            preprocessing.square(tf.constant(image_bytes), header=tf.constant(found)), square(image_bytes))
+
+
+def test_an_ordinary_shape_of_any_bytes_is_no_error():
+    image, rng = with_segments(encode(smooth(40, 30)), segment(0xe1, exif(6, before=2))), np.random.default_rng(0)
+    for _ in range(500):
+        changed = bytearray(image)
+        changed[rng.integers(2, 120)] = rng.integers(256)
+        height, width = image_headers.ordinary_shape(bytes(changed))
+        assert 0 <= height * width <= image_headers.MAX_PIXELS

@@ -90,3 +90,11 @@ def test_onnx_without_its_packages_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
     with pytest.raises(export_job.ExportError, match="pip install tf2onnx onnx onnxruntime"):
         onnx_file.convert(make_model(SMALL), CLASSES)
+
+
+def test_an_onnx_export_is_compared_and_reported(run):
+    pytest.importorskip("tf2onnx")
+    pytest.importorskip("onnxruntime")
+    [_, artifact] = export.export(run, export.ExportOptions(formats=("onnx",)), log=lambda _: None)
+    assert artifact.path.endswith("export/onnx/alexnet.onnx") and artifact.difference < 1e-5
+    assert artifact.details == "opset 17" and artifact.milliseconds

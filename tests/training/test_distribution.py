@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import devices, errors
-from alexnet_tf.training import cluster, distribution
+from alexnet_tf import devices, errors, runs
+from alexnet_tf.training import cluster, distribution, reporter, run_setup
 
 TWO = ("CPU:0", "CPU:1")
 
@@ -237,3 +237,21 @@ def test_workers_with_unequal_gpus_are_refused():
         distribution.check_equal_gpus(names(2, 4))
     with pytest.raises(errors.UserError, match="0 on worker 0, 1 on worker 1.*CUDA_VISIBLE_DEVICES=-1 on all"):
         distribution.check_equal_gpus(names(0, 1))
+
+
+def test_a_worker_that_sees_no_checkpoint_of_the_chief_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_setup, "_FILE_SYSTEM_SECONDS", 0)
+    # The chief's last is of step 10.
+    placement = types.SimpleNamespace(worker=1, total=lambda value: np.float64(value + 11))
+    with pytest.raises(reporter.TrainingError, match="worker 2, sees .* with no checkpoint, .* one of step 10"):
+        run_setup._wait_for_checkpoint(placement, runs.RunDirectory(tmp_path))
+
+
+def test_a_lost_worker_is_told_in_words():
+    alone, job = (types.SimpleNamespace(num_workers=count) for count in (1, 2))
+    error = tf.errors.UnavailableError(None, None, "{{node x}} Connection reset by peer\nmore")
+    with pytest.raises(reporter.TrainingError, match="cannot be reached any(.|\n)*says: Connection reset by peer$"):
+        with run_setup.lost_workers_reported(job):
+            raise error
+    with pytest.raises(tf.errors.UnavailableError), run_setup.lost_workers_reported(alone):
+        raise error

@@ -110,3 +110,32 @@ def test_a_safetensors_header_of_megabytes_is_refused():
     header = b'{"a":[' + b"[]," * (1 << 20) + b"[]]}"
     with pytest.raises(containers.WeightFileError, match="header"):
         formats.FORMATS["safetensors"].read(len(header).to_bytes(8, "little") + header)
+
+
+def npy(array):
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=True)
+    return file.getvalue()
+
+
+def npz(**arrays):
+    file = io.BytesIO()
+    np.savez(file, allow_pickle=True, **arrays)
+    return file.getvalue()
+
+
+def pair(*shape):
+    arrays = np.empty(2, object)
+    arrays[:] = [np.zeros(shape, "float32"), np.zeros(shape[-1], "float32")]
+    return arrays
+
+
+@pytest.mark.parametrize(("file_format", "content", "message"), [
+    ("npy", npy(np.zeros((2, 2), "float32")), "one array and no dictionary of layers"),
+    ("npy", npy(pair(9, 9, 3, 5)), "without their layer's name. Save a dictionary"),
+    ("npz", npz(conv1=np.array({"a": np.zeros(2)}, object)), "conv1.npy holds objects, not an array"),
+    *(("safetensors", safetensors.numpy.save({"a": np.zeros(2)}, {"mean": mean}), "'mean' in its metadata is not three")
+      for mean in ("1 2", "red green blue", "1 2 nan"))])
+def test_files_that_hold_something_else_say_what(file_format, content, message):
+    with pytest.raises(containers.WeightFileError, match=message):
+        formats.FORMATS[file_format].read(content)
