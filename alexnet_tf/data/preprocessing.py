@@ -242,7 +242,8 @@ def _decode_graph() -> Callable[[tf.Tensor], tf.Tensor]:
 
 # How other files begin that are often named .jpg; images of other formats are `other_formats.name_of`'s.
 _NO_IMAGES = (
-    (rb"(\xef\xbb\xbf)?\s*<", "an HTML page or an SVG image"), (rb"version https://git-lfs", "a pointer of Git LFS"))
+    (rb"(\xef\xbb\xbf)?\s*<", "an HTML page or an SVG image"), (
+        rb"version https://git-lfs", "a pointer of Git LFS (git lfs pull fetches the file itself)"))
 
 
 def why_unreadable(image_bytes: bytes) -> str | None:

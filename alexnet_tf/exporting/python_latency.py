@@ -40,12 +40,13 @@ def _measure_here(path: str, checkpoint: str, version: str | None, count: int) -
         tf.config.threading.set_intra_op_parallelism_threads(count)
         tf.config.threading.set_inter_op_parallelism_threads(count)
         from alexnet_tf import runs
+        from alexnet_tf.exporting import saved_model
 
         model, run_config, _ = runs.load_model(runs.RunDirectory(path), checkpoint, precision="float32")
     image = tf.zeros([1, run_config.image_size, run_config.image_size, 3])
     forward = tf.function(lambda images: model(images, training=False), autograph=False)
     times = {KERAS_MODEL: latency.milliseconds(lambda: forward(image))}
     if version:
-        signature = tf.saved_model.load(version).signatures["images"]
+        signature = saved_model.restore(version).signatures["images"]
         times[SAVED_MODEL] = latency.milliseconds(lambda: signature(image))
     return times

@@ -8,7 +8,9 @@ import os
 import pathlib
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -31,13 +33,26 @@ def write(job: ExportJob) -> Iterator[Artifact]:
 
 def load(version: str | os.PathLike[str]) -> Predictor:
     """Returns the predictor of a version's `images` signature, in batches of 32 images."""
-    signature = tf.saved_model.load(str(version)).signatures["images"]
+    signature = restore(version).signatures["images"]
 
     def predict(images: np.ndarray) -> np.ndarray:
         batches = [images[start:start + 32].astype("float32") for start in range(0, len(images), 32)]
         return np.concatenate([signature(images=tf.constant(batch))["probabilities"].numpy() for batch in batches])
 
     return predict
+
+
+def restore(version: str | os.PathLike[str]) -> Any:
+    """Returns a SavedModel as `tf.saved_model.load` does, from any path.
+
+    TensorFlow takes the path of the variables for a pattern, so that it finds none in a folder called runs[1].
+    """
+    if not re.search(r"[*?\[\\]", str(version)):
+        return tf.saved_model.load(str(version))
+    with tempfile.TemporaryDirectory() as folder:
+        link = os.path.join(folder, "version")
+        os.symlink(os.path.abspath(version), link)
+        return tf.saved_model.load(link)
 
 
 def publish(

@@ -5,6 +5,7 @@ Works with any server whose default signature takes `image_bytes` and returns `c
 
 import base64
 import http.client
+import ipaddress
 import json
 import urllib.error
 import urllib.parse
@@ -90,6 +91,23 @@ def _check_address(address: str) -> None:
             "--server=http://HOST:8501; an IPv6 address stands in brackets, http://[::1]:8501.")
 
 
+def _is_this_machine(host: str) -> bool:
+    """Returns whether a host is the loopback interface, which no proxy reaches."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower().rstrip(".") == "localhost"
+
+
+def _proxy_of(server: str) -> str | None:
+    """Returns the proxy that the environment names for a server's address, or None if it is asked directly."""
+    is_rest = server.startswith(("http://", "https://"))
+    parts = urllib.parse.urlsplit(server if is_rest else f"//{server}")
+    if _is_this_machine(parts.hostname or "") or urllib.request.proxy_bypass(parts.hostname or ""):
+        return None
+    return urllib.request.getproxies().get(parts.scheme or "http")
+
+
 def _ask_grpc(server: str, image_bytes: bytes, model: str, timeout: float) -> list[tuple[str, float]]:
     import grpc
     import tensorflow as tf
@@ -97,7 +115,7 @@ def _ask_grpc(server: str, image_bytes: bytes, model: str, timeout: float) -> li
 
     request = predict_pb2.PredictRequest(inputs={"image_bytes": tf.make_tensor_proto([image_bytes])})
     request.model_spec.name = model
-    with grpc.insecure_channel(server) as channel:
+    with grpc.insecure_channel(server, [("grpc.enable_http_proxy", int(bool(_proxy_of(server))))]) as channel:
         try:
             outputs = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout).outputs
         except grpc.RpcError as error:
@@ -115,8 +133,11 @@ _HTTP_CODES = {400: "INVALID_ARGUMENT", 404: "NOT_FOUND", 503: "UNAVAILABLE"}
 def _ask_rest(server: str, image_bytes: bytes, model: str, timeout: float) -> list[tuple[str, float]]:
     body = json.dumps({"instances": [{"image_bytes": {"b64": base64.b64encode(image_bytes).decode()}}]})
     request = urllib.request.Request(f"{server}/v1/models/{urllib.parse.quote(model, safe='')}:predict", body.encode())
+    proxy = _proxy_of(server)
+    scheme = urllib.parse.urlsplit(server).scheme
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({scheme: proxy} if proxy else {}))
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as response:
+        with opener.open(request, timeout=timeout) as response:
             [prediction] = json.load(response)["predictions"]
         return list(zip(prediction["classes"], prediction["scores"], strict=True))
     except urllib.error.HTTPError as error:
@@ -149,8 +170,19 @@ def _explained(server: str, code: str, details: str | None) -> ServingError:
     if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
         return ServingError(
             f"{server} does not answer ({first_line}). Is the server up? gRPC is --server=HOST:8500, REST is "
-            "--server=http://HOST:8501.")
+            f"--server=http://HOST:8501.{_proxy_hint(server)}")
     return ServingError(f"{server}: {code}: {first_line}")
+
+
+def _proxy_hint(server: str) -> str:
+    """Returns what to type if a proxy stands between, which often knows no host of the own network."""
+    proxy = _proxy_of(server)
+    if not proxy:
+        return ""
+    address = urllib.parse.urlsplit(proxy)
+    host = urllib.parse.urlsplit(server if "//" in server else f"//{server}").hostname
+    return (f" It was asked through the proxy {address.hostname}:{address.port or 80}, which the environment names; "
+            f"export no_proxy={host} asks it directly.")
 
 
 def _other_signature(server: str, got: Iterable[str]) -> ServingError:

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import stat
 import struct
 import zipfile
@@ -31,6 +32,14 @@ _MAX_JSON = 1 << 24
 _MAX_HEADER = 1 << 19
 
 _SAFETENSORS_DTYPES = {"F16": "<f2", "BF16": "bfloat16", "F32": "<f4", "F64": "<f8"}
+
+
+# What lies in a weight file's place after a download that went wrong, by how it begins, and what helps.
+_NO_WEIGHTS = (
+    (rb"version https://git-lfs", "a pointer of Git LFS, not the file itself. Fetch that in its repository: "
+     "git lfs install && git lfs pull"),
+    (rb"(\xef\xbb\xbf)?\s*<(!doctype|html|\?xml)", "a web page that was saved instead of the file, such as a site's "
+     "question or error. Open the address in a browser and download the file there"))
 
 
 class WeightFileError(errors.UserError):
@@ -56,6 +65,9 @@ def read_bytes(path: str | os.PathLike) -> bytes:
         raise WeightFileError(f"{path} cannot be read: {error.strerror}.") from error
     if not content:
         raise WeightFileError(f"{path} is empty.")
+    for beginning, what in _NO_WEIGHTS:
+        if re.match(beginning, content, re.IGNORECASE):
+            raise WeightFileError(f"{path} ({len(content):,} bytes) is {what}.")
     return content
 
 

@@ -381,3 +381,12 @@ def test_publish_refuses_beside_another_export(tmp_path):
 @pytest.mark.parametrize("row", architectures.ARCHITECTURES.values(), ids=lambda row: row.name)
 def test_every_row_has_an_fc7_to_give(row):
     assert row.stages[-2].name == "fc7" and row.stages[-2].ops[0] == "relu"
+
+
+@pytest.mark.parametrize("name", ["x=[1,2]", "lr?*", "back\\slash", "plain \u00e9"])
+def test_a_version_is_loaded_from_a_path_that_reads_as_a_pattern(tmp_path, name):
+    model = make_model(SMALL)
+    version = publish(model, SMALL, tmp_path / name)
+    images = np.random.default_rng(0).integers(0, 256, (2, 67, 67, 3), "uint8")
+    expected = np.exp(metrics.make_predictor(model)(images[:, None]).numpy())
+    np.testing.assert_allclose(saved_model.load(version)(images), expected, atol=1e-5)

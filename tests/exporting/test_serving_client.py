@@ -146,6 +146,36 @@ def test_rest_to_the_grpc_port_is_named(servers):
         serving_client.classify(f"http://{address}", ENCODED[0], timeout=10)
 
 
+@pytest.fixture
+def proxy(monkeypatch):
+    """A proxy in the environment that does not answer, as behind a company's; its address."""
+    for name in ("no_proxy", "NO_PROXY", "HTTP_PROXY", "grpc_proxy", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://user:secret@127.0.0.1:9")
+    return "127.0.0.1:9"
+
+
+@pytest.mark.parametrize("kind", ["grpc", "rest"])
+def test_a_server_on_this_machine_is_not_asked_through_a_proxy(servers, proxy, kind):
+    for address in (servers[2][kind], servers[2][kind].replace("localhost", "127.0.0.1")):
+        assert len(serving_client.classify(address, ENCODED[0], timeout=10)) == 5
+
+
+@pytest.mark.parametrize("server", ["model.invalid:8500", "http://model.invalid:8501"])
+def test_a_proxy_on_the_way_to_a_server_is_named(proxy, server):
+    expected = f"through the proxy {proxy}, .*export no_proxy=model.invalid asks"
+    with pytest.raises(serving_client.ServingError, match=expected) as caught:
+        serving_client.classify(server, ENCODED[0], timeout=5)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("server", ["model.invalid:8500", "http://model.invalid:8501"])
+def test_no_proxy_is_respected(proxy, server, monkeypatch):
+    monkeypatch.setenv("no_proxy", "model.invalid")
+    with pytest.raises(serving_client.ServingError, match=r"REST is --server=http://HOST:8501.$"):
+        serving_client.classify(server, ENCODED[0], timeout=5)
+
+
 @pytest.mark.parametrize("kind", ["grpc", "rest"])
 def test_a_model_name_with_a_space_is_asked_for(servers, kind):
     with pytest.raises(serving_client.ServingError, match=r"serves no such model: .*my model"):

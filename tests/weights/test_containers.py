@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from alexnet_tf.weights import containers
+from alexnet_tf.weights import containers, conversion
 from tests.helpers.files import zipped
 
 
@@ -144,3 +144,19 @@ def test_every_single_flipped_byte_ends_in_an_error_or_in_arrays():
             containers.read_safetensors(bytes(damaged))
         except containers.WeightFileError:
             pass
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 244408911\n"
+
+
+@pytest.mark.parametrize(("content", "expected"), [
+    (POINTER, r"\(\d+ bytes\) is a pointer of Git LFS.*git lfs pull"),
+    (b"<!DOCTYPE html><html><title>Virus scan warning</title></html>", "is a web page that was saved instead"),
+    (b"\n<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "is a web page that was saved instead"),
+])
+@pytest.mark.parametrize("ending", [".pth", ".npy", ".caffemodel", ".keras"])
+def test_what_a_failed_download_leaves_is_named(tmp_path, content, expected, ending):
+    path = tmp_path / f"weights{ending}"
+    path.write_bytes(content)
+    with pytest.raises(containers.WeightFileError, match=expected):
+        conversion.import_run(path, tmp_path / "run")
