@@ -639,5 +639,5 @@ def test_drawn_in_the_cache_directory(tmp_path, monkeypatch):
 
 
 def test_a_data_set_that_tfds_cannot_fetch_is_a_line(tmp_path):
-    with pytest.raises(datasets.DataError, match="TFDS could not prepare 'no_such_set' in .*"):
+    with pytest.raises(errors.DataError, match="TFDS could not prepare 'no_such_set' in .*"):
         discovery.find_dataset(str(tmp_path), "no_such_set", download=True)
