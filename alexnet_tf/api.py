@@ -111,20 +111,20 @@ class Run:
 
         Args:
             images: Paths of image files, of the formats that the command `predict` reads, or arrays of RGB in [0, 255],
-                [height, width, 3] each, of any size: one or many. They are scaled and cropped as in evaluation.
+                [height, width, 3] each, of any size: one or many. They are scaled and cropped as in evaluation. Grey
+                arrays may lack the last dimension.
             batch_size: How many are computed at a time.
 
         Raises:
-            UserError: If a file cannot be read; it is named.
+            UserError: If a file cannot be read; it is named. If an array has another shape, or was normalised.
         """
         crops, size, resize = [], self.config.image_size, self.config.train.recipe.resize
         for image in _as_list(images):
             if isinstance(image, (str, os.PathLike)):
                 crops.append(input_pipeline.evaluation_crops(_read(image), size, resize))
             else:
-                pixels = np.clip(np.round(np.asarray(image)), 0, 255).astype("uint8")
-                crops.append(preprocessing.center_crop(preprocessing.square_of(tf.constant(pixels), resize),
-                    size)[None])
+                square = preprocessing.square_of(tf.constant(_pixels(image)), resize)
+                crops.append(preprocessing.center_crop(square, size)[None])
         batches = [crops[start:start + batch_size] for start in range(0, len(crops), batch_size)]
         probabilities = [np.exp(self._predictor(tf.stack(batch)).numpy()) for batch in batches]
         return np.concatenate(probabilities) if probabilities else np.zeros((0, len(self.class_names)), "float32")
@@ -149,9 +149,36 @@ def load_run(path: str | os.PathLike[str], checkpoint: str = "last", precision: 
 
 def _as_list(images: Any) -> Iterable[Any]:
     """Returns one image or many as many."""
-    if isinstance(images, (str, os.PathLike)) or getattr(images, "ndim", None) == 3:
+    if isinstance(images, (str, os.PathLike)) or getattr(images, "ndim", None) in (2, 3):
         return [images]
     return images
+
+
+# Resizing with a bicubic or Lanczos filter leaves [0, 255] by a little; subtracting a mean, by more.
+_OVERSHOOT = 40
+
+
+def _pixels(image: Any) -> np.ndarray:
+    """Returns an array of pixels as uint8 [height, width, 3].
+
+    Raises:
+        UserError: If it has another shape, or its values are not those of pixels in [0, 255].
+    """
+    array = np.asarray(image)
+    expected = "Expected RGB in [0, 255], [height, width, 3], as PIL.Image.open and keras.utils.load_img give it"
+    array = array[..., None] if array.ndim == 2 else array
+    if array.ndim != 3 or array.shape[-1] not in (1, 3, 4) or 0 in array.shape:
+        raise errors.UserError(f"Got an image of shape {list(np.shape(image))}. {expected}.")
+    if array.dtype.kind not in "uifb" or not np.isfinite(array).all():
+        raise errors.UserError(f"Got an image of {array.dtype} with values that are no numbers. {expected}.")
+    low, high = float(array.min()), float(array.max())
+    is_scaled = array.dtype.kind == "f" and max(-low, high) <= 1 and (array != np.round(array)).any()
+    if is_scaled or low < -_OVERSHOOT or high > 255 + _OVERSHOOT:
+        raise errors.UserError(
+            f"Got an image with values from {low:.4g} to {high:.4g}: was it normalised? {expected}; the network "
+            "normalises it itself.")
+    array = np.clip(np.round(array), 0, 255).astype("uint8")
+    return np.repeat(array, 3, axis=2) if array.shape[-1] == 1 else array[..., :3]
 
 
 def _read(path: str | os.PathLike[str]) -> tf.Tensor:

@@ -231,3 +231,30 @@ def test_settings_of_keras_json_change_nothing(monkeypatch):
         assert np.array_equal(alexnet_tf.build_model()(images), expected)
     finally:
         keras.config.set_image_data_format("channels_last")
+
+
+def test_predict_takes_grey_images_and_leaves_transparency_out(small_run, monkeypatch):
+    monkeypatch.setitem(architectures.ARCHITECTURES, "small", SMALL)
+    run = alexnet_tf.load_run(small_run)
+    grey = np.random.default_rng(0).integers(0, 256, (90, 80), "uint8")
+    expected = run.predict(np.stack([grey] * 3, -1))
+    for image in (grey, grey[..., None], grey.astype("float32"), np.stack([grey] * 4, -1)):
+        np.testing.assert_allclose(run.predict(image), expected, atol=1e-6)
+    for image in (np.zeros((8, 8, 3), "float32"), np.ones((8, 8, 3), "uint8"), np.full((8, 8, 3), 258.0)):
+        assert run.predict([image]).shape == (1, 5)  # Black is no normalised image, and a filter may overshoot.
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda image: image / 255, r"values from 0\.\d+ to [01]\S*: was it normalised\? Expected RGB in \[0, 255\]"),
+    (lambda image: image / 127.5 - 1, "was it normalised"),
+    (lambda image: image - np.array([123.0, 117.0, 104.0]), "was it normalised"),
+    (lambda image: image.transpose(2, 0, 1), r"Got an image of shape \[3, 90, 80\]\. Expected RGB"),
+    (lambda image: np.full(image.shape, np.nan), "values that are no numbers"),
+    (lambda image: image[None], r"Got an image of shape \[1, 90, 80, 3\]")],
+    ids=["to 1", "from -1", "mean", "channels first", "nan", "batches"])
+def test_predict_refuses_arrays_that_are_no_pixels(small_run, monkeypatch, change, message):
+    monkeypatch.setitem(architectures.ARCHITECTURES, "small", SMALL)
+    run = alexnet_tf.load_run(small_run)
+    image = np.random.default_rng(0).integers(1, 256, (90, 80, 3), "uint8")
+    with pytest.raises(alexnet_tf.UserError, match=message):
+        run.predict([image, change(image)])

@@ -5,6 +5,8 @@
     class_folders     splits, classes, and the 90/10 split
     folder_scan       the images of class folders, by ending and by content
     label_files       labels in a CSV, text or JSON-lines file
+    label_tables      what a line of such a file says
+    file_names        classes that only the files' names state
     imagenet_folders  ImageNet as people unpack it
     imagenet_tars     ImageNet's own tar files
     pixel_files       CIFAR-10's and MNIST's own files

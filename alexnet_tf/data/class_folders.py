@@ -10,10 +10,11 @@ import os
 import pathlib
 import re
 import shlex
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Collection, Sequence
 
 from alexnet_tf import errors, shell
-from alexnet_tf.data import datasets, folder_scan
+from alexnet_tf.data import datasets, file_names, folder_scan, label_tables
 
 # Names of the split that errors are measured on, in order of preference.
 VALIDATION_NAMES = ("val", "valid", "validation", "test")
@@ -69,7 +70,7 @@ def _split_folders(directory: pathlib.Path) -> dict[str, pathlib.Path]:
         return {name: exact[name] for name in ("train", *VALIDATION_NAMES) if name in exact}
     found: dict[str, list[str]] = {}
     for name in names:
-        words = {_SPLIT_OF_WORD[word] for word in re.findall("[a-z]+", name.lower()) if word in _SPLIT_OF_WORD}
+        words = _split_words(name)
         if len(words) == 1:
             found.setdefault(words.pop(), []).append(name)
     inner = {name: _unwrapped(directory / name) for each in found.values() for name in each}
@@ -83,6 +84,11 @@ def _split_folders(directory: pathlib.Path) -> dict[str, pathlib.Path]:
                 f"{directory} has several folders for one split: {', '.join(each)} all look like {split}. Move the "
                 "others away, or put their class folders together.")
     return {split: inner[each[0]] for split, each in with_classes.items() if each}
+
+
+def _split_words(name: str) -> set[str]:
+    """Returns the splits that the words in a folder's name stand for."""
+    return {_SPLIT_OF_WORD[word] for word in re.findall("[a-z]+", name.lower()) if word in _SPLIT_OF_WORD}
 
 
 def _unwrapped(folder: pathlib.Path) -> pathlib.Path:
@@ -99,7 +105,7 @@ def _read_splits(
     directory: pathlib.Path, folders: dict[str, pathlib.Path], for_prepare: bool, split_rule: str) -> datasets.DataSet:
     """`train/<class>/*` and a validation folder beside it."""
     present = [name for name in VALIDATION_NAMES if name in folders]
-    if present == ["test"] and _is_unlabelled(folders["test"]):
+    if present == ["test"] and _is_unlabelled(folders["test"]) and folder_scan.subfolders(folders["train"]):
         data = _read_classes(folders["train"], "", False, for_prepare, split_rule)
         note = f"{folders['test']} is left out: its images have no labels. Errors are measured on a tenth of train."
         return dataclasses.replace(data, name=directory.name, directory=str(directory), notes=(note, *data.notes))
@@ -108,7 +114,7 @@ def _read_splits(
             f"{directory} has a folder {folders['train'].name!r}, but none to measure the error on: looked for "
             f"{', '.join(VALIDATION_NAMES)}; there: {folder_scan.listing(directory)}. Make one, or give "
             f"--data_dir={shlex.quote(str(folders['train']))}, which is then split 90/10.")
-    scans = {name: folder_scan.scan(folders[name], for_prepare=for_prepare) for name in ("train", *present)}
+    scans = _scan_splits(folders, present, for_prepare)
     if not for_prepare:
         folder_scan.check_formats(list(scans.values()), directory)
     found = {name: each.classes for name, each in scans.items()}
@@ -131,8 +137,37 @@ def _read_splits(
         raise errors.DataError(_unusable_split(folders, present[0], []))
     if validation == "test":
         notes.append(CHOSEN_ON_TEST)
-    left_out = [note for each in scans.values() for note in each.notes]
+    left_out = dict.fromkeys(note for each in scans.values() for note in each.notes)
     return datasets.DataSet(directory.name, str(directory), class_names, splits, validation, (*notes, *left_out))
+
+
+def _scan_splits(
+    folders: dict[str, pathlib.Path], present: Sequence[str], for_prepare: bool) -> dict[str, folder_scan.FolderScan]:
+    """Returns what is in the folder of each split: the class folders of train, or what a file of labels says."""
+    scans: dict[str, folder_scan.FolderScan] = {}
+    for name in ("train", *present):
+        scans[name] = scan = folder_scan.scan(folders[name], for_prepare=for_prepare)
+        known = scans["train"].classes
+        scan.classes = _spelled_as(known, scan.classes)
+        if scan.classes and scan.classes.keys() <= known.keys():
+            continue
+        path = label_tables.find_in_split(folders[name])
+        try:
+            scans[name] = label_tables.read_split(path, folders[name], known) if path else scan
+        except errors.DataError:
+            if name in ("train", present[0]):
+                raise
+    return scans
+
+
+def _spelled_as(class_names: Collection[str], found: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Returns images by class, each class as it is spelled in `class_names`: macOS takes accents apart in names."""
+    spelling = {unicodedata.normalize("NFC", name): name for name in class_names}
+    result: dict[str, list[str]] = {}
+    for name, paths in found.items():
+        name = name if name in class_names else spelling.get(unicodedata.normalize("NFC", name), name)
+        result[name] = sorted([*result.get(name, []), *paths])
+    return result
 
 
 def _is_unlabelled(folder: pathlib.Path) -> bool:
@@ -154,8 +189,8 @@ def _left_out_split(folder: pathlib.Path, found: dict[str, list[str]]) -> str:
 
 def _unusable_split(folders: dict[str, pathlib.Path], name: str, unknown: list[str]) -> str:
     if unknown:
-        return (f"{folders[name]} has class folders that are not in {folders['train']}: "
-                f"{datasets.abbreviate(unknown)}. Both must have the same folder names.")
+        return (f"{folders[name]} has classes that are not in {folders['train']}: {datasets.abbreviate(unknown)}. Both "
+                "must have the same folder names, letter by letter.")
     return (f"{folders[name]} holds no images in class folders ({', '.join(folder_scan.IMAGE_ENDINGS[:3])}); there: "
             f"{folder_scan.listing(folders[name])}. Its images have no labels: give them in a file ({name}.csv beside "
             "it, with a file name and a label in each line), or give "
@@ -169,7 +204,8 @@ def _read_classes(
     class_names = tuple(sorted(scan.classes))
     if not class_names:
         raise errors.DataError(
-            f"{directory} holds nothing to train on; there: {folder_scan.listing(directory)}.\n{expected}")
+            f"{directory} holds nothing to train on; there: {folder_scan.listing(directory)}.\n{expected}"
+            + file_names.advice(directory))
     _check_no_splits(directory, class_names, scan)
     if not for_prepare:
         folder_scan.check_formats([scan], directory)
@@ -197,11 +233,13 @@ def _check_no_splits(directory: pathlib.Path, class_names: tuple[str, ...], scan
         DataError: If folders are named like splits, several hold the same class folders, or one holds all classes.
     """
     like_splits = [name for name in class_names if name.lower() in (*VALIDATION_NAMES, "training")]
+    if all(_split_words(name) for name in class_names) and any(_split_words(name) == {"train"} for name in class_names):
+        like_splits = list(class_names)
     if like_splits:
         raise errors.DataError(
             f"{directory} has folders that look like splits ({', '.join(like_splits)}) and none called train with "
             f"class folders beside a validation folder; there: {folder_scan.listing(directory)}. Rename the folders to "
-            "train and val, or give the folder of the class folders as --data_dir.")
+            "train and val, or give the folder of the class folders as --data_dir." + file_names.advice(directory))
     inner = {name: tuple(each) for name, each in scan.nested.items()}
     alike = [name for name in inner if list(inner.values()).count(inner[name]) > 1]
     if len(alike) > 1 and len(alike) == len(class_names):
@@ -220,7 +258,7 @@ def _check_classes(class_names: tuple[str, ...], directory: pathlib.Path) -> Non
     if len(class_names) < 2:
         raise errors.DataError(
             f"{directory} must hold at least two class folders with images; got {list(class_names)}; there: "
-            f"{folder_scan.listing(directory)}.")
+            f"{folder_scan.listing(directory)}.{file_names.advice(directory)}")
 
 
 def is_held_out(path: str) -> bool:

@@ -3,7 +3,9 @@
 import dataclasses
 import hashlib
 import os
+import re
 import typing
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -182,7 +184,7 @@ class DataSet:
                  f"  {len(self.class_names)} classes: {abbreviate(self.class_names)}"]
         for name, split in self.splits.items():
             lines.append(f"  {name}: {len(split):,} images{self._class_sizes(split)}")
-        notes = [*self.notes, *_number_note(self.class_names)]
+        notes = [*self.notes, *_number_note(self.class_names), *_alike_note(self.class_names)]
         return shell.printable("\n".join([*lines, *(f"  {note}" for note in notes)]))
 
     def _class_sizes(self, split: ImageSource) -> str:
@@ -217,6 +219,17 @@ def _number_note(class_names: Sequence[str]) -> list[str]:
             if int(name) != label:
                 return [f"The classes are numbers, in the order of text: label {label} is class {name!r}."]
     return []
+
+
+def _alike_note(class_names: Sequence[str]) -> list[str]:
+    """Returns a note where classes' names differ in case, spaces, hyphens or the form of their accents only."""
+    groups: dict[str, list[str]] = {}
+    for name in class_names:
+        groups.setdefault(re.sub(r"[\s_-]+", "", unicodedata.normalize("NFKC", name).casefold()), []).append(name)
+    alike = [" and ".join(map(repr, names)) for key, names in groups.items() if len(names) > 1 and len(key) > 1
+             and not key.isnumeric()]
+    return [f"Classes whose names are nearly the same: {abbreviate(alike)}. If each is one class, give its images one "
+            "name."] if alike else []
 
 
 def _sizes(files: Sequence[str]) -> list[int]:

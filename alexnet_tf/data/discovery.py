@@ -8,7 +8,8 @@ asked for.
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -164,7 +165,8 @@ def load_run_dataset(
             options=None if is_foreign else run_data.options,
         )
     if not any_classes and data.class_names != run_data.classes:
-        if sorted(data.class_names) == sorted(run_data.classes) and len(set(data.class_names)) == len(data.class_names):
+        there, known = _composed(data.class_names), _composed(run_data.classes)
+        if sorted(there) == sorted(known) and len(set(there)) == len(there):
             return _in_order(data, run_data.classes)
         raise errors.DataError(
             f"{data.directory} has other classes than the run: {datasets.abbreviate(data.class_names)} there, "
@@ -184,13 +186,19 @@ def as_in_run(data: datasets.DataSet, run_config: RunConfig | None) -> datasets.
 
 def _in_order(data: datasets.DataSet, class_names: tuple[str, ...]) -> datasets.DataSet:
     """Returns a data set with its classes in another order: they are matched by their names."""
-    new_labels = np.array([class_names.index(name) for name in data.class_names], "int32")
+    known = _composed(class_names)
+    new_labels = np.array([known.index(name) for name in _composed(data.class_names)], "int32")
     return dataclasses.replace(
         data,
         class_names=class_names,
         splits={name: split.with_label_order(new_labels) for name, split in data.splits.items()},
         notes=(*data.notes, "The classes are in another order than the run's: they are matched by their names."),
     )
+
+
+def _composed(class_names: Sequence[str]) -> list[str]:
+    """Returns names with accents and letters as one character: macOS takes them apart in the names of files."""
+    return [unicodedata.normalize("NFC", name) for name in class_names]
 
 
 def _what_is_expected(directory: pathlib.Path, dataset: str | None) -> str:

@@ -1,35 +1,24 @@
 """Labels in a file: CSV, TSV, text or JSON lines beside images that lie in no class folders.
 
-Columns are found by looking: the image's is the one whose values name files, with or without folder and ending; the
-label's is called so, or is the only other one. Which split an image belongs to is said by a file for each split
-(`train.csv`, `val.csv`), by a column `split`, or else by a hash.
+Which split an image belongs to is said by a file for each split (`train.csv`, `val.csv`), by a column `split`, or else
+by a hash. How a line is read: `label_tables`.
 """
 
 import collections
-import csv
 import dataclasses
-import json
+import functools
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from alexnet_tf import errors
-from alexnet_tf.data import class_folders, datasets, folder_scan
-
-_ENDINGS = (".csv", ".tsv", ".txt", ".jsonl")
+from alexnet_tf.data import class_folders, datasets, folder_scan, label_tables
 
 # Names of the file, without ending, that is looked for; and of those for one split each.
 _NAMES = ("labels", "train_labels", "trainlabels", "train", "training", "annotations", "metadata")
-
-_SPLIT_NAMES = {"val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
-
-_LABEL_COLUMNS = (
-    "label", "labels", "class", "class_name", "category", "target", "breed", "species", "level", "diagnosis", "y")
-
-_SPLIT_COLUMNS = ("split", "set", "subset", "partition", "fold")
 
 # Folders where flat images are looked for.
 _IMAGE_FOLDERS = ("", "images", "image", "img", "imgs", "train", "train_images", "jpg")
@@ -53,7 +42,8 @@ class LabelOptions:
 def find_labels(directory: pathlib.Path) -> pathlib.Path | None:
     """Returns a directory's file of labels where its images lie in no class folders, or None."""
     files = {entry.name.lower(): entry.path for entry in list(os.scandir(directory)) if entry.is_file()}
-    found = next((files[name + ending] for name in _NAMES for ending in _ENDINGS if name + ending in files), None)
+    names = [name + ending for name in _NAMES for ending in label_tables.ENDINGS]
+    found = next((files[name] for name in names if name in files), None)
     if found is None or not any(_has_images(directory / name) for name in _IMAGE_FOLDERS):
         return None
     return pathlib.Path(found)
@@ -79,10 +69,13 @@ def read(
         DataError: If the file or its columns cannot be understood, or images are missing.
     """
     path = _labels_path(directory, options)
-    images = _ImageIndex(directory)
-    examples = [(each, split or "train") for each, split in _examples(path, images, options)]
+    images = label_tables.ImageIndex(directory)
+    read_file = functools.partial(
+        label_tables.examples, images=images, image_column=options.image_column, label_column=options.label_column)
+    examples = [(each, split or "train") for each, split in read_file(path)]
     for other, split in _files_of_other_splits(path).items():
-        examples += [(each, split) for each, _ in _examples(other, images, options)]
+        examples += [(each, split) for each, _ in read_file(other)]
+    images.notes += _repeated(path, examples)
     if all(split == "train" for _, split in examples):
         examples = _held_out(examples, directory)
         note = (f"Labels from {path.name}. Split 90/10 in each class by a hash of class and path: the same for the "
@@ -137,143 +130,15 @@ def _files_of_other_splits(path: pathlib.Path) -> dict[pathlib.Path, str]:
     for entry in sorted(os.scandir(path.parent), key=lambda entry: entry.name):
         stem, ending = os.path.splitext(entry.name.lower())
         middle = stem[len(start):len(stem) - len(end)] if stem.startswith(start) and stem.endswith(end) else ""
-        if ending == path.suffix.lower() and middle in _SPLIT_NAMES and _has_labels(pathlib.Path(entry.path), path):
-            found[pathlib.Path(entry.path)] = _SPLIT_NAMES[middle]
+        split = label_tables.SPLIT_NAMES.get(middle)
+        if ending == path.suffix.lower() and split and _has_labels(pathlib.Path(entry.path), path):
+            found[pathlib.Path(entry.path)] = split
     return found
 
 
 def _has_labels(path: pathlib.Path, like: pathlib.Path) -> bool:
     """Returns whether a file has as many columns as that of the training images: Kaggle's test files have no labels."""
-    return len(_rows(path)[0][0]) >= len(_rows(like)[0][0])
-
-
-def _examples(
-    path: pathlib.Path, images: "_ImageIndex", options: LabelOptions) -> list[tuple[tuple[str, str], str | None]]:
-    """Returns [((image file, class name), split or None)] of a file's lines.
-
-    Raises:
-        DataError: If the columns cannot be found, or more than a tenth of the images.
-    """
-    rows, header = _rows(path)
-    image_column = _column(options.image_column, "image_column", header, path, images.column_of(rows))
-    label_column = _column(
-        options.label_column, "label_column", header, path, _label_column(header, rows, image_column)
-    )
-    split_column = (
-        next((header.index(name) for name in header if name.lower() in _SPLIT_COLUMNS), None) if header else None
-    )
-    examples, missing = [], []
-    for row in rows:
-        if len(row) <= max(image_column, label_column):
-            needed = max(image_column, label_column) + 1
-            raise errors.DataError(f"{path} has a line with {len(row)} columns, {row}; at least {needed} are needed.")
-        image = images.find(row[image_column])
-        name = row[label_column].strip()
-        if image is None:
-            missing.append(row[image_column])
-        elif name:
-            split = _SPLIT_NAMES.get(row[split_column].strip().lower(), "train") if split_column is not None else None
-            examples.append(((image, name), split))
-        else:
-            raise errors.DataError(f"{path} has no label for {row[image_column]}.")
-    if missing:
-        text = f"{path} names {len(missing):,} images of {len(rows):,} that are not there, such as {missing[0]}"
-        if len(missing) > len(rows) // 10:
-            raise errors.DataError(f"{text}.")
-        images.notes.append(f"{text}: left out.")
-    return examples
-
-
-def _rows(path: pathlib.Path) -> tuple[list[list[str]], list[str]]:
-    """Returns (rows of text, names of the columns or nothing); a first line unlike all others is the names."""
-    try:
-        lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
-        raise errors.DataError(f"{path} is not UTF-8 text.") from error
-    if not lines:
-        raise errors.DataError(f"{path} is empty.")
-    if path.suffix.lower() == ".jsonl":
-        try:
-            objects = [dict(json.loads(line)) for line in lines]
-        except (ValueError, TypeError) as error:
-            raise errors.DataError(f"{path}: each line must be a JSON object; {error}.") from error
-        header = list(objects[0])
-        return [["" if each.get(name) is None else str(each[name]) for name in header] for each in objects], header
-    rows = _split_lines(lines, path.suffix.lower())
-    named = [name.strip() for name in rows[0]]
-    is_header = len(rows) > 1 and (any(name.lower() in (*_LABEL_COLUMNS, *_SPLIT_COLUMNS) for name in named) or (
-        not any(os.path.splitext(name)[1] for name in named) and not any(name.isdecimal() for name in named)))
-    return (rows[1:], named) if is_header else (rows, [])
-
-
-def _split_lines(lines: Sequence[str], ending: str) -> list[list[str]]:
-    delimiter = max(",;\t", key=lines[0].count)
-    if ending == ".txt" and delimiter not in lines[0]:
-        return [line.rsplit(maxsplit=1) if len(line.split()) > 1 else [line] for line in lines]
-    return list(csv.reader(lines, delimiter=delimiter, skipinitialspace=True))
-
-
-def _column(
-    given: str | None, flag: str, header: Sequence[str], path: pathlib.Path, found: int | None) -> int:
-    """Returns the number of a column: the one that was asked for, or the one that was found."""
-    there = f"{path} has the columns {', '.join(header) or 'without names'}"
-    if given is not None:
-        if given in header:
-            return header.index(given)
-        if given.isdecimal():
-            return int(given)
-        raise errors.DataError(f"--{flag}={given}: {there}.")
-    if found is None:
-        raise errors.DataError(f"{there}; which one is meant is not clear. Name it: --{flag}=NAME (or its number, "
-            "from 0).")
-    return found
-
-
-def _label_column(header: Sequence[str], rows: Sequence[Sequence[str]], image_column: int) -> int | None:
-    for name in _LABEL_COLUMNS:
-        for number, each in enumerate(header):
-            if each.lower() == name and number != image_column:
-                return number
-    others = [number for number in range(len(rows[0])) if number != image_column
-              and not (header and header[number].lower() in _SPLIT_COLUMNS)]
-    return others[0] if len(others) == 1 else None
-
-
-class _ImageIndex:
-    """The images of a directory by what a file of labels may call them: with or without folder and ending."""
-
-    def __init__(self, directory: pathlib.Path) -> None:
-        self.notes: list[str] = []
-        self.convertible: set[str] = set()
-        self._paths: dict[str, str | None] = {}
-        for path, kind in _images(directory):
-            if kind == "convertible":
-                self.convertible.add(path)
-            relative = os.path.relpath(path, directory)
-            for name in {relative, os.path.splitext(relative)[0], os.path.basename(relative),
-                         os.path.splitext(os.path.basename(relative))[0]}:
-                self._paths[name] = path if name == relative or name not in self._paths else None
-
-    def find(self, name: str) -> str | None:
-        """Returns the image of a name, or None if there is none or several."""
-        name = os.path.normpath(name.strip().replace("\\", "/"))
-        return self._paths.get(name) or self._paths.get(os.path.basename(name))
-
-    def column_of(self, rows: Sequence[Sequence[str]]) -> int | None:
-        """Returns the number of the column that names images most often."""
-        counts: list[int] = [sum(self.find(row[number]) is not None for row in rows[:200] if number < len(row))
-                  for number in range(len(rows[0]))]
-        return int(np.argmax(counts)) if any(counts) else None
-
-
-def _images(directory: pathlib.Path) -> Iterator[tuple[str, str]]:
-    """Yields (path, kind as in `folder_scan.kind_of`) of the images at any depth."""
-    for folder, folders, names in os.walk(directory):
-        folders[:] = sorted(name for name in folders if not folder_scan.is_junk(name))
-        for name in sorted(names):
-            path = os.path.join(folder, name)
-            if not name.startswith(".") and (kind := folder_scan.kind_of(path)):
-                yield path, kind
+    return len(label_tables.rows(path)[0][0]) >= len(label_tables.rows(like)[0][0])
 
 
 def _class_order(examples: Sequence[tuple[tuple[str, str], str]]) -> Callable[[str], tuple[int, str]]:
@@ -291,3 +156,28 @@ def _held_out(
         classes.setdefault(name, []).append(path)
     chosen = class_folders.SPLIT_RULES["class_and_path"][0](classes, directory)
     return [((path, name), "val" if path in chosen else "train") for (path, name), _ in examples]
+
+
+def _repeated(path: pathlib.Path, examples: Sequence[tuple[tuple[str, str], str]]) -> list[str]:
+    """Returns notes about images that are named more than once: with several labels, or in several splits.
+
+    Raises:
+        DataError: If more than a tenth of the images have several labels.
+    """
+    names, splits = collections.defaultdict(set), collections.defaultdict(set)
+    for (image, name), split in examples:
+        names[image].add(name)
+        splits[image].add(split)
+    notes = []
+    if several := sorted(image for image, each in names.items() if len(each) > 1):
+        text = (f"{path.name} gives {len(several):,} images of {len(names):,} several labels, such as {several[0]}: "
+                f"{datasets.abbreviate(sorted(names[several[0]]))}")
+        if len(several) > len(names) // 10:
+            raise errors.DataError(
+                f"{text}. An image has one class here: leave one line for each image, or join the labels to one name.")
+        notes.append(f"{text}. It is learned as each of them.")
+    if shared := sorted(image for image, each in splits.items() if len(each) > 1):
+        notes.append(
+            f"{len(shared):,} images are in several splits, such as {shared[0]} in "
+            f"{' and '.join(sorted(splits[shared[0]]))}: the error that is measured on them is too good.")
+    return notes

@@ -1,4 +1,4 @@
-"""Data sets that come as arrays of pixels: CIFAR-10's batches (Python's and binary) and MNIST's idx files.
+"""Data sets that come as arrays of pixels: CIFAR-10's batches (Python's and binary), MNIST's and EMNIST's idx files.
 
 The files are read as their authors publish them, also inside `cifar-10-python.tar.gz` and `*.gz`. An image is handed on
 as PNG, made where it is read, so that everything after that treats it as any other image.
@@ -10,6 +10,7 @@ import io
 import os
 import pathlib
 import pickle
+import re
 import struct
 import tarfile
 import typing
@@ -90,12 +91,12 @@ class PixelArrays:
 
 
 def find(directory: pathlib.Path) -> datasets.DataSet | None:
-    """Reads CIFAR-10's or MNIST's own files, if they are in a directory.
+    """Reads CIFAR-10's, MNIST's or EMNIST's own files, if they are in a directory.
 
     Raises:
         DataError: If some are there and others missing, or they are damaged.
     """
-    for read in (_cifar, _idx):
+    for read in (_cifar, _mnist, _emnist):
         try:
             data = read(directory)
         except (
@@ -184,24 +185,61 @@ def _python_batch(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     return pixels, labels
 
 
-def _idx(directory: pathlib.Path) -> datasets.DataSet | None:
-    names = {_idx_name(entry.name): entry.path for entry in list(os.scandir(directory)) if entry.is_file()}
+def _mnist(directory: pathlib.Path) -> datasets.DataSet | None:
+    names = _idx_files(directory)
     if "train-images-idx3-ubyte" not in names:
         return None
-    splits = {}
-    for split, start in _IDX_SPLITS.items():
-        files = tuple(f"{start}-{what}-ubyte" for what in ("images-idx3", "labels-idx1"))
-        missing = [name for name in files if name not in names]
-        if missing:
-            raise errors.DataError(f"{directory / missing[0]} is missing; MNIST has four files: images and labels "
-                "of train and t10k.")
-        paths = tuple(names[name] for name in files)
-        images, labels = (_read_idx(path) for path in paths)
-        if images.ndim != 3 or labels.shape != images.shape[:1]:
-            raise ValueError(f"{paths[0]} has {images.shape} values and {paths[1]} {labels.shape}")
-        splits[split] = PixelArrays(images[..., None], labels.astype("int32"), paths)
+    splits = {split: _idx_split(directory, names, start) for split, start in _IDX_SPLITS.items()}
     count = int(splits["train"].labels.max()) + 1
     return _data_set(directory.name, directory, tuple(map(str, range(count))), splits)
+
+
+def _emnist(directory: pathlib.Path) -> datasets.DataSet | None:
+    names = _idx_files(directory)
+    sets = sorted(match[1] for name in names if (match := re.fullmatch(r"(emnist-\w+)-train-images-idx3-ubyte", name)))
+    if not sets:
+        return None
+    if len(sets) > 1:
+        raise errors.DataError(
+            f"{directory} holds several sets of EMNIST: {', '.join(sets)}. Put the files of one into a folder of its "
+            "own.")
+    splits = {split: _idx_split(directory, names, f"{sets[0]}-{split}") for split in _IDX_SPLITS}
+    numbers = np.unique(splits["train"].labels)  # Those of the letters begin with 1.
+    if not np.isin(splits["test"].labels, numbers).all():
+        raise ValueError("test has labels that train has not")
+    mapping = names.get(f"{sets[0]}-mapping.txt")
+    lines = pathlib.Path(mapping).read_text("ascii").splitlines() if mapping else []
+    characters = dict(line.split()[:2] for line in lines if line)
+    class_names = tuple(
+        chr(int(characters[number])) if number in characters else number for number in map(str, numbers.tolist()))
+    upright = {
+        name: dataclasses.replace(
+            split, pixels=split.pixels.transpose(0, 2, 1, 3),
+            labels=np.searchsorted(numbers, split.labels).astype("int32"))
+        for name, split in splits.items()}
+    data = _data_set(sets[0], directory, class_names, upright)
+    note = "EMNIST's files hold each image with rows and columns exchanged: they are set upright."
+    return dataclasses.replace(data, notes=(note, *data.notes))
+
+
+def _idx_files(directory: pathlib.Path) -> dict[str, str]:
+    """Returns {name as the authors write it: file} of a folder."""
+    return {_idx_name(entry.name): entry.path for entry in list(os.scandir(directory)) if entry.is_file()}
+
+
+def _idx_split(directory: pathlib.Path, names: dict[str, str], start: str) -> PixelArrays:
+    """Reads the images and labels of the files whose names start so."""
+    files = tuple(f"{start}-{what}-ubyte" for what in ("images-idx3", "labels-idx1"))
+    missing = [name for name in files if name not in names]
+    if missing:
+        raise errors.DataError(
+            f"{directory / missing[0]} is missing; there are four files: images and labels of train and of "
+            f"{'test' if start.startswith('emnist') else 't10k'}.")
+    paths = tuple(names[name] for name in files)
+    images, labels = (_read_idx(path) for path in paths)
+    if images.ndim != 3 or labels.shape != images.shape[:1]:
+        raise ValueError(f"{paths[0]} has {images.shape} values and {paths[1]} {labels.shape}")
+    return PixelArrays(images[..., None], labels.astype("int32"), paths)
 
 
 def _idx_name(name: str) -> str:

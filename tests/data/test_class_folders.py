@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import pathlib
+import unicodedata
 
 import numpy as np
 import PIL.Image
@@ -213,3 +214,45 @@ def test_summary_says_how_large_the_classes_are(tmp_path):
         )
     )
     assert "  train: 9 images; from 2 (b) to 7 (a) a class\n  val: 2 images" in data.summary()
+
+
+APART, COMPOSED = (unicodedata.normalize(form, "caf\u00e9") for form in ("NFD", "NFC"))
+
+
+@pytest.mark.parametrize(("train", "val"), [(APART, COMPOSED), (COMPOSED, APART)])
+def test_a_class_whose_accents_macos_took_apart_is_the_same_in_every_split(tmp_path, train, val):
+    names = [*images("train", classes=(train, "cafz")), *images("val", classes=(val, "cafz"), count=2)]
+    data = find(touch(tmp_path, *names))
+    assert sorted(data.class_names) == sorted([train, "cafz"])
+    assert len(data.splits["train"]) == 2 and np.bincount(data.splits["val"].labels).tolist() == [2, 2]
+
+
+@pytest.mark.parametrize(("of_run", "there"), [(APART, COMPOSED), (COMPOSED, APART)])
+def test_a_run_knows_its_classes_with_accents_taken_apart(tmp_path, of_run, there):
+    touch(tmp_path, *images("train", "val", classes=(there, "cafz"), count=2))
+    run_data = run_config.RunData(tuple(sorted([of_run, "cafz"])))
+    data = discovery.load_run_dataset(run_data, str(tmp_path))
+    assert data.class_names == run_data.classes
+    for path, label in zip(data.splits["val"].paths, data.splits["val"].labels.tolist()):
+        folder = unicodedata.normalize("NFC", pathlib.Path(path).parent.name)
+        assert folder == unicodedata.normalize("NFC", run_data.classes[label])
+
+
+@pytest.mark.parametrize(("classes", "expected"), [
+    (("Cat", "cat", "dog"), "'Cat' and 'cat'"), (("red fox", "red_fox", "wolf"), "'red fox' and 'red_fox'"),
+    ((APART, COMPOSED, "x"), f"{APART!r} and {COMPOSED!r}")])
+def test_classes_with_nearly_the_same_name_are_named(tmp_path, classes, expected):
+    summary = find(touch(tmp_path, *images(".", classes=classes, count=4))).summary()
+    assert f"Classes whose names are nearly the same: {expected}. If each is one class" in summary
+
+
+@pytest.mark.parametrize("classes", [("A", "a", "b"), ("-1", "1", "2"), ("cat", "cats", "dog")])
+def test_other_classes_are_not(tmp_path, classes):
+    assert "nearly the same" not in find(touch(tmp_path, *images(".", classes=classes, count=4))).summary()
+
+
+def test_a_note_that_holds_for_several_splits_is_given_once(tmp_path):
+    names = [f"{split}/{name}/{inner}/{number}.jpg" for split in ("train", "val") for name in "ab"
+             for inner in ("x", "y") for number in range(2)]
+    notes = find(touch(tmp_path, *names)).notes
+    assert len(notes) == len(set(notes)) == 1

@@ -347,7 +347,7 @@ def test_find_errors_say_what_is_wrong(tmp_path):
     (["train/a/1.jpg", "train/b/1.jpg", "other/x"], "looked for val, valid, validation, test; there: other/, train/"),
     (["train/a/1.jpg", "val/a/1.jpg"], "at least two class folders with images; got ['a']"),
     (["train/x.txt", "val/a/1.jpg"], "at least two class folders with images; got []; there: x.txt"),
-    (["train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg", "val/dog/1.jpg"], "class folders that"),
+    (["train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg", "val/dog/1.jpg"], "classes that are not in"),
     (["train/a/1.jpg", "train/b/1.jpg", "val/a/1.txt"], "val holds no images in class folders (.jpg, .jpeg, .png)"),
 ])
 def test_find_errors_of_splits_say_what_is_wrong(tmp_path, files, text):

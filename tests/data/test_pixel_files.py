@@ -1,4 +1,4 @@
-"""Tests of `pixel_files`: the files of CIFAR-10 and MNIST as their authors publish them."""
+"""Tests of `pixel_files`: the files of CIFAR-10, MNIST and EMNIST as their authors publish them."""
 
 import gzip
 import io
@@ -114,3 +114,44 @@ def test_mnist_has_its_pixels_and_classes(tmp_path, name, compress, separator):
     image = tf.io.decode_png(data.splits["train"].image_bytes(7)).numpy()
     np.testing.assert_array_equal(image[..., 0], arrays["train"][0][7])
     assert data.splits["train"].label(7) == 7 and len(data.fingerprint()) == 16
+
+
+def write_emnist(directory, labels, name="letters"):
+    images = np.arange(len(labels) * 28 * 28).reshape(len(labels), 28, 28) % 251
+    for split in ("train", "test"):
+        for what, array in (("images-idx3", images), ("labels-idx1", labels)):
+            path = directory / f"emnist-{name}-{split}-{what}-ubyte.gz"
+            path.write_bytes(gzip.compress(idx(array.astype("uint8"))))
+    return images
+
+
+@pytest.mark.parametrize("mapping", [True, False])
+def test_emnist_is_upright_and_begins_with_its_first_letter(tmp_path, mapping):
+    labels = np.arange(52) % 26 + 1
+    images = write_emnist(tmp_path, labels)
+    if mapping:
+        lines = (f"{number} {number + 64} {number + 96}\n" for number in range(1, 27))
+        (tmp_path / "emnist-letters-mapping.txt").write_text("".join(lines))
+    data = discovery.find_dataset(str(tmp_path))
+    assert data.name == "emnist-letters" and {name: len(split) for name, split in data.splits.items()} == {
+        "train": 52, "test": 52}
+    names = [chr(number + 64) for number in range(1, 27)] if mapping else list(map(str, range(1, 27)))
+    assert list(data.class_names) == names
+    train = data.splits["train"]
+    assert [data.class_names[train.label(index)] for index in range(52)] == names * 2
+    np.testing.assert_array_equal(tf.io.decode_png(train.image_bytes(3)).numpy()[..., 0], images[3].T)
+    assert any("set upright" in note for note in data.notes)
+
+
+def test_several_sets_of_emnist_are_an_error(tmp_path):
+    for name in ("letters", "digits"):
+        write_emnist(tmp_path, np.arange(52) % 26 + 1, name)
+    with pytest.raises(errors.DataError, match="several sets of EMNIST: emnist-digits, emnist-letters. Put the files"):
+        discovery.find_dataset(str(tmp_path))
+
+
+def test_a_missing_file_of_emnist_is_named(tmp_path):
+    write_emnist(tmp_path, np.arange(52) % 26 + 1)
+    (tmp_path / "emnist-letters-test-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(errors.DataError, match="emnist-letters-test-labels-idx1-ubyte is missing"):
+        discovery.find_dataset(str(tmp_path))
