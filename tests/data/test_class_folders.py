@@ -12,20 +12,13 @@ import pytest
 
 from alexnet_tf import errors, run_config
 from alexnet_tf.data import class_folders, discovery, prepare
+from tests.helpers.files import touch
 
 
 def encoded(kind):
     file = io.BytesIO()
     PIL.Image.fromarray(np.full((8, 8, 3), 99, "uint8")).save(file, kind)
     return file.getvalue()
-
-
-def touch(directory, *names, content=b""):
-    for name in names:
-        path = pathlib.Path(directory, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return str(directory)
 
 
 def find(directory, **options):

@@ -14,14 +14,7 @@ import tensorflow_datasets as tfds
 from alexnet_tf import errors
 from alexnet_tf.data import class_folders, datasets, discovery, input_pipeline, synthetic, tfrecords
 from alexnet_tf.run_config import RunData
-
-
-def touch(directory, *names):
-    """Makes files; `find` does not look into images."""
-    for name in names:
-        path = pathlib.Path(directory, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"")
+from tests.helpers.files import touch
 
 
 def names_in(split, root):

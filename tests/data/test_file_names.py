@@ -10,7 +10,7 @@ from alexnet_tf import errors
 from alexnet_tf.data import discovery
 
 
-def touch(directory, *names):
+def write_images(directory, *names):
     for name in names:
         path = pathlib.Path(directory, name)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +41,7 @@ LAYOUTS = {  # As Kaggle's Dogs vs. Cats, the Oxford pets and a phone's exports 
 def test_the_printed_command_writes_labels_that_are_read(tmp_path, layout):
     files, names = LAYOUTS[layout]
     directory = tmp_path / "my data"
-    touch(directory, *files)
+    write_images(directory, *files)
     message = error_of(directory)
     question, _, rest = message.partition("Are the classes in the names of the files: ")
     assert rest.startswith(f"{', '.join(names)}? Then type\n"), message
@@ -61,10 +61,10 @@ def test_the_printed_command_writes_labels_that_are_read(tmp_path, layout):
     [f"IMG_{number}.jpg" for number in range(9)], [f"{number}.jpg" for number in range(9)],
     [f"name{chr(97 + number)}.jpg" for number in range(9)], [*(f"cat.{number}.jpg" for number in range(9)), "a1.jpg"]])
 def test_names_that_state_no_classes_are_not_asked_about(tmp_path, files):
-    touch(tmp_path, *files)
+    write_images(tmp_path, *files)
     assert "in the names of the files" not in error_of(tmp_path)
 
 
 def test_a_class_may_be_called_as_a_split(tmp_path):
-    touch(tmp_path, *[f"{name}/{number}.jpg" for name in ("train", "test tube", "bus") for number in range(4)])
+    write_images(tmp_path, *[f"{name}/{number}.jpg" for name in ("train", "test tube", "bus") for number in range(4)])
     assert discovery.find_dataset(str(tmp_path)).class_names == ("bus", "test tube", "train")

@@ -8,13 +8,7 @@ import pytest
 
 from alexnet_tf import errors
 from alexnet_tf.data import discovery
-
-
-def touch(directory, *names):
-    for name in names:
-        path = pathlib.Path(directory, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"")
+from tests.helpers.files import touch
 
 
 def found(data, split):

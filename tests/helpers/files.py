@@ -2,10 +2,20 @@
 
 import io
 import itertools
+import pathlib
 import zipfile
 
 import numpy as np
 import tensorflow as tf
+
+
+def touch(directory, *names, content=b""):
+    """Writes files of the same content, empty by default, with the folders that they need; returns the directory."""
+    for name in names:
+        path = pathlib.Path(directory, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return str(directory)
 
 
 def write_folders(root, classes, paint=None, **counts):
