@@ -1,5 +1,6 @@
 """What all tests share: a quiet TensorFlow with two CPU devices, few threads and exact float32, and a small network."""
 
+import gc
 import os
 
 import pytest
@@ -46,6 +47,12 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if bool(item.get_closest_marker("gpu")) != wants_gpu:
             item.add_marker(pytest.mark.skip(reason="needs no GPU" if wants_gpu else "needs --gpu"))
+
+
+def pytest_collection_finish():
+    """Leaves what was imported and collected out of every later garbage collection, which would walk through it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -70,7 +70,7 @@ def linear_errors(x, labels, x_validation, labels_validation):
 
 
 def test_draw_thumbnails_do_not_tell_the_class_to_a_linear_classifier():
-    (x, labels), (x_validation, labels_validation) = thumbnails(0, 100), thumbnails(1, 30)
+    (x, labels), (x_validation, labels_validation) = thumbnails(0, 60), thumbnails(1, 30)
     mean, stdev = x.mean(axis=0), x.std(axis=0)
     grey, grey_validation = (a.reshape(len(a), 64, 3).mean(axis=2) for a in (x, x_validation))
     errors = [error for train, validation in (

@@ -19,9 +19,10 @@ def touch(directory, *names, content=b""):
 
 
 def write_folders(root, classes, paint=None, **counts):
-    """Writes PNG files of 70 x 70 pixels: so many of each class in each split, noise about the class's own grey.
+    """Writes images of 70 x 70 pixels: so many of each class in each split, noise about the class's own grey.
 
-    `paint(pixels, label, number)` may change an image before it is written.
+    They are JPEG files, as most images are. `paint(pixels, label, number)` may change an image before it is written;
+    they are PNG files then, which keep its values.
     """
     for (split, count), (label, name) in itertools.product(counts.items(), enumerate(classes)):
         folder = root / split / name
@@ -31,7 +32,9 @@ def write_folders(root, classes, paint=None, **counts):
             pixels = np.clip(rng.normal(50 * label, 20, (70, 70, 3)), 0, 255).astype("uint8")
             if paint:
                 paint(pixels, label, number)
-            (folder / f"{number}.png").write_bytes(tf.io.encode_png(pixels).numpy())
+                (folder / f"{number}.png").write_bytes(tf.io.encode_png(pixels).numpy())
+            else:
+                (folder / f"{number}.jpg").write_bytes(tf.io.encode_jpeg(pixels).numpy())
     return root
 
 

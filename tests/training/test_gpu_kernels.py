@@ -1,6 +1,7 @@
 """Every operation of a training step has a GPU kernel, by TensorFlow's own list, which needs no GPU."""
 
 import collections
+import functools
 
 import pytest
 import tensorflow as tf
@@ -23,12 +24,19 @@ def nodes_of(graph: tf.compat.v1.GraphDef):
     return [node for node in nodes if node.op not in names | _STRUCTURE]
 
 
+@functools.cache
+def gpu_kernels(op):
+    """Returns the kernels of an operation for a GPU, or for every device."""
+    found = kernels.get_registered_kernels_for_op(op).kernel
+    return [kernel for kernel in found if kernel.device_type in ("GPU", "DEFAULT")]
+
+
 def has_gpu_kernel(node) -> bool:
     """Returns whether a kernel for a GPU, or for every device, takes the types of an operation."""
     return any(
         all(constraint.name in node.attr and node.attr[constraint.name].type in constraint.allowed_values.list.type
             for constraint in kernel.constraint)
-        for kernel in kernels.get_registered_kernels_for_op(node.op).kernel if kernel.device_type in ("GPU", "DEFAULT"))
+        for kernel in gpu_kernels(node.op))
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
