@@ -207,7 +207,8 @@ def _read_safetensors(content: bytes) -> WeightFile:
     return WeightFile(_plain_names(entries), mean=_numbers(metadata, "mean"), scale=_numbers(metadata, "scale"))
 
 
-# A layer's name in an export of this project: "paper_1/conv2_a_1/convolution/ReadVariableOp:0".
+# A kernel's name in an export of this project: "conv2_a/kernel", or, in those of older versions,
+# "paper_1/conv2_a_1/convolution/ReadVariableOp:0".
 _OWN_NAME = re.compile(r"(?:^|/)((?:conv|fc)\d(?:_[ab])?)(?:_\d+)?/")
 
 # The same in the ONNX model zoo's networks, which Caffe2 wrote: "conv2_w_0".
