@@ -76,7 +76,8 @@ def make_predictor(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
         log_probabilities = tf.reshape(tf.nn.log_softmax(logits), [-1, crops, logits.shape[-1]])
         return tf.reduce_logsumexp(log_probabilities, axis=1) - tf.math.log(tf.cast(crops, tf.float32))
 
-    return predict
+    # Called as a function of TensorFlow, it would warn of retracing after the fifth network in a process.
+    return predict.get_concrete_function()
 
 
 def evaluate(

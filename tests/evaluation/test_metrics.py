@@ -1,5 +1,7 @@
 """Tests of `evaluation`: the counts against NumPy."""
 
+import logging
+
 import keras
 import numpy as np
 import pytest
@@ -120,6 +122,15 @@ def test_make_predictor_does_not_average_the_logits(toy):
     logits = images.reshape(4, 10, 192).mean(axis=1) @ kernel + bias
     prediction = metrics.make_predictor(toy)(tf.constant(images)).numpy()
     assert np.abs(np.exp(prediction) - np.exp(numpy_log_softmax(logits))).max() > 1e-2
+
+
+def test_predictors_of_many_networks_in_a_process_do_not_warn_of_retracing(toy, caplog, monkeypatch):
+    logger = tf.get_logger()
+    monkeypatch.setattr(logger, "handlers", [caplog.handler])
+    monkeypatch.setattr(logger, "level", logging.WARNING)
+    for _ in range(8):
+        metrics.make_predictor(toy)(tf.zeros([1, 1, 8, 8, 3], tf.uint8))
+    assert "retracing" not in caplog.text
 
 
 def test_evaluate_with_a_predictor_counts_an_incomplete_batch(toy):
