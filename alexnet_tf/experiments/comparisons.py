@@ -240,9 +240,9 @@ def result(networks: list[Trained], epochs: int, *, is_real: bool = True) -> rep
         ),
         {"curves": _draw(networks)},
         (
-            "A verdict needs means that differ by more than the larger of the two spreads between seeds, and by "
-            "more than 0.5 %; a smaller difference is called not seen. The training error is that before each update, "
-            "with dropout and random windows; the test error is that of nine windows averaged.",
+            "A verdict needs two seeds, and means that differ by more than the larger of the two spreads between seeds "
+            "and by more than 0.5 %; a smaller difference is called not seen. The training error is that before each "
+            "update, with dropout and random windows; the test error is that of nine windows averaged.",
         ),
     )
 
@@ -258,7 +258,10 @@ def _finding(base: Trained, other: Trained, is_real: bool) -> report.Finding:
         f"{other.variant.name} {report.mean_and_spread(after, report.percent)}, {base.variant.name} "
         f"{report.mean_and_spread(before, report.percent)}"
     )
-    return report.Finding(other.variant.claim or "", other.variant.paper, ours, verdict if is_real else None)
+    has_spread = min(len(before), len(after)) > 1
+    return report.Finding(
+        other.variant.claim or "", other.variant.paper, ours, verdict if is_real and has_spread else None
+    )
 
 
 def _draw(networks: list[Trained]):

@@ -26,7 +26,7 @@ class Finding:
         claim: What the paper says.
         paper: Its number.
         ours: The number here.
-        verdict: `REPRODUCED`, `SAME_DIRECTION` or `NOT_SEEN`; None without real data.
+        verdict: `REPRODUCED`, `SAME_DIRECTION` or `NOT_SEEN`; None without real data or with too little.
     """
 
     claim: str

@@ -35,7 +35,12 @@ def test_ablations_change_one_thing_each():
 
 @pytest.mark.parametrize(
     ("errors", "verdict"),
-    [((0.20, 0.21), report.NOT_SEEN), ((0.25, 0.26), report.SAME_DIRECTION), ((0.10, 0.11), report.NOT_SEEN)],
+    [
+        ((0.20, 0.21), report.NOT_SEEN),
+        ((0.25, 0.26), report.SAME_DIRECTION),
+        ((0.10, 0.11), report.NOT_SEEN),
+        ((0.25,), None),  # One seed has no spread.
+    ],
 )
 def test_a_difference_below_the_spread_is_not_seen(errors, verdict):
     base, other = comparisons.ablation_variants()[:2]
