@@ -33,6 +33,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#8C510A", "#0
 _TYPEFACE = "DejaVu Sans"  # Matplotlib brings it.
 
 _STYLE: Any = {
+    "axes.prop_cycle": f"cycler(color={list(COLOURS)})",
     "axes.edgecolor": "#808080", "axes.grid": False, "axes.labelcolor": "#202020", "axes.labelsize": 11,
     "axes.spines.right": False, "axes.spines.top": False, "axes.titlesize": 12, "axes.titleweight": "bold",
     "figure.facecolor": "white", "figure.titlesize": 14, "figure.titleweight": "bold", "font.size": 11,

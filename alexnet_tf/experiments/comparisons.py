@@ -4,7 +4,7 @@ import dataclasses
 import statistics
 from collections.abc import Iterator
 
-from alexnet_tf import architectures, cifar_architectures
+from alexnet_tf import architectures, cifar_architectures, plotting
 from alexnet_tf.architectures import LRN, Architecture, Init, Pool, Stage
 from alexnet_tf.experiments import cifar_data, cifar_training, report
 from alexnet_tf.recipes import Recipe
@@ -264,20 +264,21 @@ def _finding(base: Trained, other: Trained, is_real: bool) -> report.Finding:
     )
 
 
+@plotting.style()
 def _draw(networks: list[Trained]):
     """Draws test errors (solid) and training errors (dotted) over the epochs, for the first seed."""
-    figure = report.new_figure(7, 4.5)
+    figure = plotting.new_figure(7, 4.5)
     axes = figure.add_subplot()
     for number, each in enumerate(networks):
         curve = next(iter(each.curves.values()))
         tests = [(epoch, row.test_error) for epoch, row in enumerate(curve.epochs, 1) if row.test_error is not None]
         times, errors = curve.points()
-        axes.plot(times, errors, ":", color=f"C{number}", linewidth=1)
+        axes.plot(times, errors, ":", color=f"C{number}", linewidth=1.2)
         if tests:
             axes.plot(*zip(*tests), "-", color=f"C{number}", label=each.variant.name)
     axes.set_xlabel("epochs")
     axes.set_ylabel("error: test solid, training dotted")
     axes.set_ylim(0, None)
-    axes.legend(fontsize=8)
-    axes.grid(alpha=0.3)
+    axes.legend(fontsize=9)
+    axes.grid(axis="y")
     return figure

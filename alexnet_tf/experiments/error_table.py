@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from alexnet_tf import plotting
 from alexnet_tf.data import input_pipeline
 from alexnet_tf.evaluation import metrics
 from alexnet_tf.experiments import report
@@ -92,11 +93,12 @@ def _errors(probabilities: np.ndarray, labels: np.ndarray) -> tuple[float, float
     return top1, float((ranked[:, :5] != labels[:, None]).all(axis=-1).mean()) if probabilities.shape[1] > 5 else None
 
 
+@plotting.style()
 def _draw(rows: list[tuple]):
     names = list(dict.fromkeys(row[0] for row in rows))
-    figure = report.new_figure(7, 1 + 0.45 * len(names))
+    figure = plotting.new_figure(7, 1 + 0.45 * len(names))
     axes = figure.add_subplot()
-    for offset, crops, colour in ((0.2, 1, "tab:blue"), (-0.2, 10, "tab:orange")):
+    for offset, crops, colour in ((0.2, 1, "C0"), (-0.2, 10, "C1")):
         values = [row[2] for row in rows if row[1] == crops]
         bars = axes.barh(
             [place + offset for place in range(len(names))],
@@ -105,10 +107,10 @@ def _draw(rows: list[tuple]):
             color=colour,
             label="one crop" if crops == 1 else "ten crops",
         )
-        axes.bar_label(bars, [report.percent(value) for value in values], padding=3, fontsize=8)
+        axes.bar_label(bars, [report.percent(value) for value in values], padding=3, fontsize=9)
     axes.set_yticks(range(len(names)), names, parse_math=False)
     axes.invert_yaxis()
     axes.set_xlabel("top-1 error")
     axes.margins(x=0.15)
-    figure.legend(loc="outside upper center", ncols=2, fontsize=8)
+    figure.legend(loc="outside upper center", ncols=2, fontsize=9)
     return figure

@@ -3,6 +3,7 @@
 import itertools
 import statistics
 
+from alexnet_tf import plotting
 from alexnet_tf.experiments import report
 from alexnet_tf.experiments.figure1 import ACTIVATIONS, STARTS, THRESHOLD, Budget, Network
 
@@ -76,9 +77,10 @@ def _finding(pair: tuple[str, str], twins: dict[str, Network], budget: Budget, i
     return report.Finding(f"{_CLAIM} ({pair[0]}, {pair[1]} start)", "6 times", ours, verdict if is_real else None)
 
 
+@plotting.style()
 def _draw(networks: list[Network]):
     """Draws the training errors over the epochs: ReLU solid, tanh dashed, a colour for each pair."""
-    figure = report.new_figure(7.5, 5)
+    figure = plotting.new_figure(7.5, 5)
     axes = figure.add_subplot()
     pairs = list(dict.fromkeys(each.pair for each in networks))
     for each in networks:
@@ -92,10 +94,10 @@ def _draw(networks: list[Network]):
                 label=None if number else label,
             )
     axes.axhline(THRESHOLD, color="black", linewidth=0.8)
-    axes.text(0, THRESHOLD - 0.005, "25 %", va="top", fontsize=8)
+    axes.text(0, THRESHOLD - 0.005, "25 %", va="top", fontsize=9)
     axes.set_xlabel("epochs")
     axes.set_ylabel("training error")
     axes.set_xlim(0, None)
     axes.set_ylim(0, 0.8)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=9)
     return figure

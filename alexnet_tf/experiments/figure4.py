@@ -8,6 +8,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+from alexnet_tf import plotting
 from alexnet_tf.data import input_pipeline, preprocessing
 from alexnet_tf.evaluation import features, metrics, retrieval
 from alexnet_tf.experiments import report
@@ -96,7 +97,9 @@ def reproduce(run: TrainedRun, *, seed: int = 0, batch_size: int = 64, is_real: 
         f"class first; {hits} of them are classified correctly. The label's bar is red, as in the paper. Right: the "
         f"first {len(neighbours)} of them, and the six training images with the nearest activations of fc7.",
     )
-    return report.Result((finding,), pictures={"page": _draw(predictions, neighbours)}, notes=notes)
+    with plotting.style(run.class_names):
+        page = _draw(predictions, neighbours)
+    return report.Result((finding,), pictures={"page": page}, notes=notes)
 
 
 def _choose(split, seed: int) -> list[int]:
@@ -139,7 +142,7 @@ def _picture(run: TrainedRun, split, index: int) -> np.ndarray:
 
 def _draw(predictions: list[Prediction], neighbours: list[Neighbours]):
     """Draws the page: predictions in two columns on the left, a row of neighbours for each query on the right."""
-    figure = report.new_figure(14, 8)
+    figure = plotting.new_figure(14, 8)
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1.6))
     columns = 4
     axes = left.subplots(2 * -(-len(predictions) // columns), columns, squeeze=False, height_ratios=None)
@@ -167,7 +170,7 @@ def _draw_prediction(above, below, prediction: Prediction) -> None:
     above.set_axis_off()
     names = [name for name, _ in prediction.probabilities][::-1]
     values = [value for _, value in prediction.probabilities][::-1]
-    colours = ["tab:red" if name == prediction.label else "tab:blue" for name in names]
+    colours = ["C1" if name == prediction.label else "C0" for name in names]
     below.barh(range(len(names)), values, color=colours, alpha=0.6)
     below.set_xlim(0, 1)
     below.set_xticks([])

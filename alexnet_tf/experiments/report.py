@@ -1,7 +1,6 @@
 """What an experiment found, as files: Markdown for people, JSON for programs, PNG and SVG pictures."""
 
 import dataclasses
-import io
 import json
 import pathlib
 import platform
@@ -12,10 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_tf import atomic_files, processors
+from alexnet_tf import atomic_files, plotting, processors
 
 # What can be said of a claim.
 REPRODUCED, SAME_DIRECTION, NOT_SEEN = "reproduced", "same direction", "not seen at this budget"
+
+_IMAGE_DPI = 100  # Of pictures that are given pixel by pixel.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,34 +151,20 @@ def machine() -> str:
     return f"{processors.available_cpus()} cores of {name}"
 
 
-def new_figure(width: float, height: float) -> Any:
-    """Returns an empty matplotlib Figure of a size in inches, which needs no display."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def image_figure(image: np.ndarray) -> Any:
     """Returns a matplotlib Figure that shows an image uint8 [height, width, 3] pixel by pixel."""
-    figure = new_figure(image.shape[1] / 100, image.shape[0] / 100)
+    figure = plotting.new_figure(image.shape[1] / _IMAGE_DPI, image.shape[0] / _IMAGE_DPI)
     figure.set_layout_engine("none")
     figure.figimage(image)
     return figure
 
 
 def _write_picture(path: pathlib.Path, content) -> None:
-    import matplotlib
-
-    figure = image_figure(content) if isinstance(content, np.ndarray) else content
-    # Without date and random names, so that the same result gives the same file.
-    with matplotlib.rc_context({"svg.hashsalt": "alexnet_tf"}):
-        for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=ending, dpi=100, metadata=metadata)
-            atomic_files.atomic_write(f"{path}.{ending}", lambda file, buffer=buffer: file.write(buffer.getvalue()))  # type: ignore[misc]
+    is_image = isinstance(content, np.ndarray)
+    with plotting.style():
+        figure = image_figure(content) if is_image else content
+        for ending in ("png", "svg"):
+            plotting.save(figure, f"{path}.{ending}", dpi=_IMAGE_DPI if is_image else plotting.DPI)
 
 
 def _write_text(path: pathlib.Path, text: str) -> None:
