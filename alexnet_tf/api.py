@@ -47,6 +47,10 @@ def build_model(
     Raises:
         UserError: If the architecture is not known, or the run's is another.
     """
+    if weights == "imagenet":
+        raise errors.UserError(
+            "weights='imagenet': this package brings no weights. Import a public file and give weights=RUN: "
+            "python -m alexnet_tf import_weights --source=FILE --workdir=RUN")
     size = image_size if isinstance(image_size, int) or image_size is None else (image_size[0], image_size[1])
     if weights is not None:
         return _from_run(

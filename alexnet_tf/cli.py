@@ -22,6 +22,7 @@ from typing import TextIO
 import absl.logging
 from absl import flags
 
+import alexnet_tf
 from alexnet_tf import errors, image_limit, shell
 
 flags.disclaim_key_flags()  # Flags that are defined here for several commands are the command's own.
@@ -43,6 +44,9 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
     """
     def work() -> int | None:
         with _interrupts_end_at_once(sys.stderr):
+            if "--version" in arguments:
+                print(f"alexnet_tf {alexnet_tf.__version__}")
+                return 0
             command = load_command(name)
             if _HELP & set(arguments):
                 listed = flags.FLAGS.module_help(command.__name__).split(":\n", 1)[1]  # Without the module's name.

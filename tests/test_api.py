@@ -258,3 +258,8 @@ def test_predict_refuses_arrays_that_are_no_pixels(small_run, monkeypatch, chang
     image = np.random.default_rng(0).integers(1, 256, (90, 80, 3), "uint8")
     with pytest.raises(alexnet_tf.UserError, match=message):
         run.predict([image, change(image)])
+
+
+def test_weights_of_imagenet_are_told_how_to_get():
+    with pytest.raises(alexnet_tf.UserError, match="brings no weights(.|\n)*--source=FILE --workdir=RUN"):
+        alexnet_tf.build_model("paper", weights="imagenet")

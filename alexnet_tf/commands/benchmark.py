@@ -32,7 +32,7 @@ _READ_LATENCY = flags.DEFINE_float(
     "slow storage would.", lower_bound=0.0)
 _ARCHITECTURE = flags.DEFINE_enum(
     "architecture", "paper", list(architectures.ARCHITECTURES),
-    "Which network; for input, whose recipe and image size.")
+    "Which network; for input, whose recipe and image size.", case_sensitive=False)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Images a step, over all devices and workers.", lower_bound=1)
 _PRECISION = flags.DEFINE_enum(
     "precision", "auto", ["auto", "float32", "mixed_bfloat16", "mixed_float16"],

@@ -18,7 +18,7 @@ _SOURCE = flags.DEFINE_string(
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the new run.", required=True)
 _ARCHITECTURE = flags.DEFINE_enum(
     "architecture", None, list(architectures.ARCHITECTURES),
-    "Which network it is; by default detected from the names, shapes and order of the layers.")
+    "Which network it is; by default detected from the names, shapes and order of the layers.", case_sensitive=False)
 _CLASSES = flags.DEFINE_string(
     "classes", None, "Text with a class name on each line, in the order of the logits. By default the file's own, or "
     "ImageNet's 1000.")

@@ -11,7 +11,8 @@ from absl import flags
 from alexnet_tf import architectures, cli, errors, model_summary, runs
 
 _ARCHITECTURE = flags.DEFINE_enum(
-    "architecture", None, list(architectures.ARCHITECTURES), "Which published AlexNet; paper by default.")
+    "architecture", None, list(architectures.ARCHITECTURES), "Which published AlexNet; paper by default.",
+    case_sensitive=False)
 _WORKDIR = flags.DEFINE_string("workdir", None, "The network of this run instead.")
 _NUM_CLASSES = flags.DEFINE_integer("num_classes", None, "Number of logits; by default 1000, or the run's.",
     lower_bound=1)

@@ -24,7 +24,7 @@ cli.define_image_limit()
 _DOWNLOAD = flags.DEFINE_bool("download", False, "Let TFDS download and prepare --dataset into --data_dir.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory. Default: runs/<architecture>-<data set>.")
 _ARCHITECTURE = flags.DEFINE_enum("architecture", None, list(architectures.ARCHITECTURES),
-    "Which published AlexNet: by default paper, or that of --init_from.")
+    "Which published AlexNet: by default paper, or that of --init_from.", case_sensitive=False)
 _INITIALIZATION = flags.DEFINE_enum(
     "initialization", "auto", ["auto", *architectures.INITIALIZATION_NAMES],
     "Initial weights. 'row': as the architecture's source has them; 'he': learns on small data, and is the default "

@@ -217,7 +217,7 @@ def _number_note(class_names: Sequence[str]) -> list[str]:
     if all(name.isascii() and name.isdecimal() for name in class_names):
         for label, name in enumerate(class_names):
             if int(name) != label:
-                return [f"The classes are numbers, in the order of text: label {label} is class {name!r}."]
+                return [f"The classes are numbers, but not the labels themselves: label {label} is class {name!r}."]
     return []
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from alexnet_tf import errors
+from alexnet_tf import errors, shell
 from alexnet_tf.data import datasets, other_formats, reading
 
 # Read by training itself; their content is not looked at here.
@@ -94,7 +94,8 @@ def scan(folder: os.PathLike[str] | str, *, for_prepare: bool = False) -> Folder
         result.notes.append(
             f"The images of folders inside a class folder belong to that class: {name} joins "
             f"{datasets.abbreviate(folders)}"
-            + (f", and so do {len(result.nested) - 1} other classes." if len(result.nested) > 1 else "."))
+            + (f"; it is so in {shell.count(len(result.nested) - 1, 'other class')} too."
+               if len(result.nested) > 1 else "."))
     return result
 
 

@@ -83,7 +83,12 @@ def examples(
         DataError: If the columns cannot be found, or more than a tenth of the images.
     """
     table, header = rows(path)
-    image_number = _column(image_column, "image_column", header, path, images.column_of(table))
+    found_column = images.column_of(table)
+    if image_column is None and found_column is None:
+        raise errors.DataError(
+            f"{path} names no image that lies beside it, in any column; a line is {', '.join(table[0])[:200]}. Move "
+            "the images or the file, so that the names are paths from where the file is.")
+    image_number = _column(image_column, "image_column", header, path, found_column)
     if label_column is None and (of_line := _indicated(path, table, header, image_number)):
         table, label_number = [[*row, name] for row, name in zip(table, of_line)], -1
     else:

@@ -38,7 +38,7 @@ class Inspection:
         else:
             kind = "all-integer, but for the probabilities that it returns"
         return (f"signature {', '.join(self.signatures)}; input {list(self.input_shape)}, so the batch is "
-                f"{self.input_shape[0]}; {kind}")
+                f"{self.input_shape[0]} (--tflite_batch_size); {kind}")
 
 
 def inspect(content: bytes) -> Inspection:

@@ -2,12 +2,17 @@
 
 import ast
 import dataclasses
+import io
 import pkgutil
 import re
 import shlex
+import subprocess
+import sys
+import types
 
 import pytest
 
+import alexnet_tf
 from alexnet_tf import cli, commands, recipes
 from alexnet_tf.commands import train
 from tests.helpers.commands import ROOT
@@ -49,3 +54,35 @@ def test_train_takes_a_list_of_augmentations():
     cli.parse_command("train", ["--augmentations="])
     with pytest.raises(Exception, match=r"augmentations=\['mirror', 'turn'\]: known: mirror"):
         cli.parse_command("train", ["--augmentations=mirror,turn"])
+
+
+def test_every_command_says_its_version(capsys):
+    assert cli.run_command("train", ["--version"]) == 0
+    assert capsys.readouterr().out == f"alexnet_tf {alexnet_tf.__version__}\n"
+
+
+@pytest.mark.parametrize("name", ["train", "inspect", "check", "benchmark", "import_weights"])
+def test_an_architecture_is_known_in_upper_and_lower_case(name):
+    needed = ["--source=a", "--workdir=b"] if name == "import_weights" else []
+    cli.parse_command(name, ["--architecture=Paper", *needed])
+    assert cli.flags.FLAGS.architecture == "paper"
+
+
+def test_help_into_a_closed_pipe_ends_quietly():
+    command = f"{sys.executable} -m alexnet_tf train --help | head -1"
+    result = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert result.stdout.startswith("Trains AlexNet") and result.stderr == ""
+
+
+def test_streams_of_a_notebook_have_no_reconfigure(monkeypatch):
+    stream = io.StringIO()
+    assert not hasattr(stream, "reconfigure")
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert cli.report_mistakes(lambda: print("trained")) == 0
+    assert stream.getvalue() == "trained\n"
+
+
+def test_windows_is_told_of_wsl2(monkeypatch, capsys):
+    monkeypatch.setattr(cli, "os", types.SimpleNamespace(name="nt"))
+    assert cli.report_mistakes(lambda: 0) == 1
+    assert "install and run it inside WSL2: wsl --install" in capsys.readouterr().err

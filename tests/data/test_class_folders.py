@@ -74,7 +74,7 @@ def test_nested_class_folders_are_reported(tmp_path):
     touch(tmp_path, *images("animals", count=4), *images("plants", classes=("roses", "tulips"), count=4))
     data = find(tmp_path)
     assert data.class_names == ("animals", "plants")
-    assert any("animals joins cats, dogs, and so do 1 other classes" in note for note in data.notes)
+    assert any("animals joins cats, dogs; it is so in 1 other class too." in note for note in data.notes)
 
 
 def test_one_folder_too_high_says_which_one(tmp_path):
