@@ -21,13 +21,14 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
 def table(artifacts: Sequence[Artifact]) -> str:
     """Returns the report's table."""
     threads = latency.thread_counts()
-    rows = [["", "MB", "agrees", "largest difference", "top-1 error",
+    rows = [["", "MB", "agrees", "largest difference", "top-1 error", "accuracy",
              *(f"ms, {count} thread{'s' if count > 1 else ''}" for count in threads), "reads from runtime"]]
     for each in artifacts:
         times = [f"{each.milliseconds[count]:.1f}" if count in each.milliseconds else "-" for count in threads]
         rows.append([
             each.name, f"{each.size_bytes / 1e6:.1f}", f"{each.agreement:.2%}", f"{each.difference:.1g}",
-            "-" if each.top1_error is None else f"{each.top1_error:.4f}", *times, each.runtime or "-"])
+            *(("-", "-") if each.top1_error is None else (f"{each.top1_error:.4f}", f"{1 - each.top1_error:.4f}")),
+            *times, each.runtime or "-"])
     return markdown_table(rows)
 
 

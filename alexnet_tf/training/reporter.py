@@ -145,7 +145,8 @@ class Reporter:
         self._print(
             f"Epoch {row['epoch']}/{self._recipe.epochs}: train loss {row['train_loss']:.4f}, "
             f"error {row['train_top1_error']:.4f}; validation loss {row['val_loss']:.4f}, "
-            f"error {row['val_top1_error']:.4f}{top5}{' (best)' if is_best else ''}; rate {row['learning_rate']:.2g}; "
+            f"error {row['val_top1_error']:.4f}{top5}, accuracy {1 - row['val_top1_error']:.4f}"
+            f"{' (best)' if is_best else ''}; rate {row['learning_rate']:.2g}; "
             f"{row['images_per_second']:.0f} images/s, {waited:.0%} of the time waiting for input")
         stalled = f"The validation error has not fallen for {self._recipe.patience} epochs"
         if state.is_over:

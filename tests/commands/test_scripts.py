@@ -132,6 +132,8 @@ def test_train_says_what_it_does_without_drowning_it(whole):
     for line in ("2 classes: dots, rings", "train: 32 images", "Epoch 2/2", "validation loss", "Next:",
                  "python -m alexnet_tf evaluate --workdir="):
         assert line in out
+    error, accuracy = map(float, re.search(r"validation loss [\d.]+, error ([\d.]+), accuracy ([\d.]+)", out).groups())
+    assert error + accuracy == pytest.approx(1)
     assert len(err.splitlines()) <= 3, err
 
 

@@ -175,5 +175,6 @@ def test_table_lines_up():
     other = dataclasses.replace(artifact, name="a longer name", top1_error=.25)
     lines = report.table([artifact, other]).splitlines()
     assert len({len(line) for line in lines}) == 1 and len({line.count("|") for line in lines}) == 1
-    assert "| 1.5" in lines[2] and "99.50%" in lines[2] and "12.3" in lines[2] and "0.2500" in lines[3]
+    assert "| 1.5" in lines[2] and "99.50%" in lines[2] and "12.3" in lines[2]
+    assert "| 0.2500      | 0.7500   |" in lines[3] and "| top-1 error | accuracy |" in lines[0]
     assert "| 2.4.0 " in lines[2] and lines[0].endswith("| reads from runtime |")
