@@ -178,13 +178,14 @@ def _is_single_scan(scan_header: tf.Tensor) -> tf.Tensor:
 @rarely_called
 def _inspect_unusual(image_bytes: tf.Tensor, shape: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns an image, complete, and its orientation: for all that are not ordinary."""
-    return tf.cond(
+    image_bytes, exif = tf.cond(
         tf.io.is_jpeg(image_bytes), lambda: _inspect_jpeg(image_bytes, shape),
-        lambda: (image_bytes, _png_orientation(image_bytes)))
+        lambda: (image_bytes, _find_png_exif(image_bytes)))
+    return image_bytes, tf.cond(exif > 0, lambda: _exif_orientation(image_bytes, exif), lambda: 1)
 
 
 def _inspect_jpeg(image_bytes: tf.Tensor, shape: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns a JPEG, complete, and its orientation: for all that are not `_is_ordinary_jpeg`."""
+    """Returns a JPEG, complete, and where EXIF's data begins, or 0: for all that are not `_is_ordinary_jpeg`."""
     scan, exif = _walk_segments(image_bytes)
     scans = tf.cond(
         _is_single_scan(tf.strings.substr(image_bytes, scan, 12)), lambda: 1, lambda: _count_scans(image_bytes, scan))
@@ -192,8 +193,7 @@ def _inspect_jpeg(image_bytes: tf.Tensor, shape: tf.Tensor) -> tuple[tf.Tensor, 
     with tf.control_dependencies([check] if check is not None else []):
         image_bytes = tf.identity(image_bytes)
     has_end = tf.strings.substr(image_bytes, -2, 2) == _END_OF_IMAGE
-    image_bytes = tf.cond(has_end, lambda: image_bytes, lambda: _with_end(image_bytes, shape))
-    return image_bytes, tf.cond(exif > 0, lambda: _exif_orientation(image_bytes, exif), lambda: 1)
+    return tf.cond(has_end, lambda: image_bytes, lambda: _with_end(image_bytes, shape)), exif
 
 
 def _count_scans(image_bytes: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
@@ -223,8 +223,8 @@ def _walk_segments(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return position, exif
 
 
-def _png_orientation(image_bytes: tf.Tensor) -> tf.Tensor:
-    """Returns the orientation that a PNG's EXIF chunk states, if it comes before the image's data."""
+def _find_png_exif(image_bytes: tf.Tensor) -> tf.Tensor:
+    """Returns where the data of a PNG's EXIF chunk begins, or 0; it is looked for before the image's data."""
     length = tf.strings.length(image_bytes)
 
     def step(position: tf.Tensor, exif: tf.Tensor, is_done: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -239,7 +239,7 @@ def _png_orientation(image_bytes: tf.Tensor) -> tf.Tensor:
     _, exif, _ = tf.while_loop(
         lambda position, exif, is_done: tf.logical_not(is_done), step, (tf.constant(8), tf.constant(0), length < 20),
         maximum_iterations=_MAX_SEGMENTS, parallel_iterations=1)
-    return tf.cond((exif > 0) & (exif < length), lambda: _exif_orientation(image_bytes, exif), lambda: 1)
+    return tf.where(exif < length, exif, 0)
 
 
 def _with_end(image_bytes: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
@@ -265,26 +265,28 @@ def _with_end(image_bytes: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
 def _exif_orientation(image_bytes: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
     """Returns the orientation that EXIF data states, which is a TIFF file without pixels; 1 where it states none."""
     tiff = tf.strings.substr(image_bytes, start, 65_535)
+    length, byte_order = tf.strings.length(tiff), tf.strings.substr(tiff, 0, 4)
+    is_little_endian = byte_order == b"II*\0"
 
-    def read(little_endian: bool) -> tf.Tensor:
-        [directory] = tf.unstack(tf.io.decode_raw(
-            tf.strings.substr(tiff, 4, 4), tf.int32, little_endian=little_endian, fixed_length=4), 1)
-        directory = tf.where((directory > 0) & (directory < tf.strings.length(tiff) - 2), directory, 4)
-        [count] = tf.unstack(tf.io.decode_raw(
-            tf.strings.substr(tiff, directory, 2), tf.uint16, little_endian=little_endian, fixed_length=2), 1)
+    def words(start: tf.Tensor | int, size: tf.Tensor | int) -> tf.Tensor:
+        """Reads numbers of two bytes, int32."""
+        content = tf.strings.substr(tiff, start, size)
+        values = tf.cast(tf.io.decode_raw(content, tf.uint16, little_endian=False), tf.int32)
+        return tf.where(is_little_endian, values % 256 * 256 + values // 256, values)
+
+    def read() -> tf.Tensor:
+        high_low = tf.where(is_little_endian, [1, 65_536], [65_536, 1])
+        directory = tf.reduce_sum(words(4, 4) * high_low)
+        directory = tf.where((directory > 0) & (directory < length - 2), directory, 4)
         # An entry is tag, type, count (32 bits) and value (32 bits, a short value in the first half).
-        size = tf.minimum(12 * tf.cast(count, tf.int32), (tf.strings.length(tiff) - directory - 2) // 12 * 12)
-        entries = tf.reshape(tf.cast(tf.io.decode_raw(
-            tf.strings.substr(tiff, directory + 2, size), tf.uint16, little_endian=little_endian), tf.int32), [-1, 6])
-        values = tf.boolean_mask(entries, entries[:, 0] == 0x0112)
-        is_long = values[:, 1] == 4
-        numbers = values[:, 4] if little_endian else tf.where(is_long, values[:, 5], values[:, 4])
-        return tf.concat([[1], numbers], 0)[-1]
+        size = tf.minimum(12 * words(directory, 2)[0], (length - directory - 2) // 12 * 12)
+        entries = tf.reshape(words(directory + 2, size), [-1, 6])
+        is_second_half = (entries[:, 1] == 4) & tf.logical_not(is_little_endian)
+        numbers = tf.where(is_second_half, entries[:, 5], entries[:, 4])
+        return tf.concat([[1], tf.boolean_mask(numbers, entries[:, 0] == 0x0112)], 0)[-1]
 
-    byte_order = tf.strings.substr(tiff, 0, 4)
-    orientation = tf.case(
-        [(byte_order == b"II*\0", lambda: read(True)), (byte_order == b"MM\0*", lambda: read(False))],
-        default=lambda: tf.constant(1), exclusive=True)
+    is_tiff = (length >= 8) & (is_little_endian | (byte_order == b"MM\0*"))
+    orientation = tf.cond(is_tiff, read, lambda: 1)
     return tf.where((orientation >= 1) & (orientation <= 8), orientation, 1)
 
 
