@@ -19,12 +19,21 @@ from alexnet_tf.data import input_pipeline, preprocessing
 from alexnet_tf.evaluation import image_arguments, metrics
 from alexnet_tf.run_config import RunConfig
 
+# What `keras.applications` has under other names, or leaves to its callers.
+_OTHER_NAMES = {
+    "classes": ": write num_classes=.",
+    "classifier_activation": ": it returns logits, of which keras.layers.Softmax() makes probabilities.",
+    "input_shape": ": write image_size=, with include_top=False for images of another size.",
+    "input_tensor": ": call the model on the tensor.",
+    "name": ": the model has its architecture's name.",
+    "pooling": ": write include_top=False, and keras.layers.GlobalAveragePooling2D() behind it."}
+
 
 def build_model(
         architecture: str | architectures.Architecture = "paper", *, num_classes: int | None = None,
         initialization: str = "he", weights: str | os.PathLike[str] | None = None, include_top: bool = True,
         image_size: int | tuple[int, ...] | None = None, seed: int = 0, precision: str | None = None,
-        mean: Any = None) -> alexnet.AlexNet:
+        mean: Any = None, **others: Any) -> alexnet.AlexNet:
     """Returns an AlexNet as an ordinary Keras model: RGB images [batch, height, width, 3] in [0, 255] to logits.
 
     It normalises its input itself. The logits have no softmax: compile it with a loss that has `from_logits=True`.
@@ -43,10 +52,14 @@ def build_model(
         seed: Fixes the initial weights and the dropout masks.
         precision: Keras dtype policy, such as "mixed_bfloat16"; by default the global one.
         mean: What is subtracted from the images; by default the architecture's or the run's.
+        **others: None; those of `keras.applications` are told what to write instead.
 
     Raises:
+        TypeError: If there is another argument.
         UserError: If the architecture is not known, or the run's is another.
     """
+    for name in others:
+        raise TypeError(f"build_model() has no argument {name!r}{_OTHER_NAMES.get(name, '')}")
     if weights == "imagenet":
         raise errors.UserError(
             "weights='imagenet': this package brings no weights. Import a public file and give weights=RUN: "

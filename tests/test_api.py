@@ -263,3 +263,11 @@ def test_predict_refuses_arrays_that_are_no_pixels(small_run, monkeypatch, chang
 def test_weights_of_imagenet_are_told_how_to_get():
     with pytest.raises(alexnet_tf.UserError, match="brings no weights(.|\n)*--source=FILE --workdir=RUN"):
         alexnet_tf.build_model("paper", weights="imagenet")
+
+
+@pytest.mark.parametrize("name, advice", [
+    ("classes", "write num_classes="), ("input_shape", "write image_size="), ("pooling", "GlobalAveragePooling2D"),
+    ("classifier_activation", "Softmax"), ("speed", "has no argument 'speed'$")])
+def test_arguments_of_keras_applications_are_told_what_to_write(name, advice):
+    with pytest.raises(TypeError, match=advice):
+        alexnet_tf.build_model("paper", **{name: 3})
