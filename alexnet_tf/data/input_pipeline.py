@@ -147,12 +147,14 @@ def evaluation_batches(
     left = np.array([index for index in range(len(split)) if index not in skipped], "int64")
 
     @tf.autograph.experimental.do_not_convert
-    def crop(image_bytes: tf.Tensor, label: tf.Tensor, header: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return _evaluation_crops(image_bytes, image_size, resize, ten_crop, header), label
+    def crop(image_bytes: tf.Tensor, label: tf.Tensor, *header: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        crops = _evaluation_crops(
+            image_bytes, image_size, resize, ten_crop, header=header[0] if header else None, is_square=split.is_square)
+        return crops, label
 
     while len(left):
         blocks = tf.data.Dataset.from_tensor_slices((left,)).batch(tfrecords.BLOCK_SIZE)
-        crops = split.examples(blocks, crop, with_headers=True)
+        crops = split.examples(blocks, crop, with_headers=not split.is_square)
         batches = iter(crops.batch(batch_size).prefetch(2).with_options(_options()))
         try:
             while (batch := next(batches, None)) is not None:
@@ -178,10 +180,10 @@ def _options() -> tf.data.Options:
 
 
 def evaluation_crops(
-    image_bytes: tf.Tensor, image_size: int, resize: str, ten_crop: bool = False, header: tf.Tensor | None = None
-) -> tf.Tensor:
+    image_bytes: tf.Tensor, image_size: int, resize: str, ten_crop: bool = False, header: tf.Tensor | None = None,
+    is_square: bool = False) -> tf.Tensor:
     """Returns the crops that an image is judged by, uint8 [1 or 10, image_size, image_size, 3]."""
-    square = preprocessing.square(image_bytes, resize, header)
+    square = preprocessing.square(image_bytes, resize, header, is_square)
     if ten_crop:
         return preprocessing.ten_crops(square, image_size)
     return preprocessing.center_crop(square, image_size)[None]

@@ -95,13 +95,17 @@ def _resize(image: tf.Tensor, size: int, antialias: bool) -> tf.Tensor:
     return tf.ensure_shape(tf.cond(is_done, lambda: image, resized), [size, size, 3])
 
 
-def square(image_bytes: tf.Tensor, resize: str = "paper", header: tf.Tensor | None = None) -> tf.Tensor:
+def square(
+    image_bytes: tf.Tensor, resize: str = "paper", header: tf.Tensor | None = None, is_square: bool = False
+) -> tf.Tensor:
     """Decodes an image to the 256 x 256 square that evaluation, export and prepared records share.
 
     Args:
         image_bytes: string [], JPEG or PNG; grey, colour, CMYK, with or without alpha (which is dropped).
         resize: "paper": shorter side to 256 and the centre; "caffe": the whole image warped.
         header: int32 [2], what `ordinary_shape` found, if it was asked.
+        is_square: Whether the image is known to be a JPEG of 256 x 256 pixels, as prepared records are: it is decoded
+            and nothing else.
 
     Returns:
         uint8 [256, 256, 3], RGB, upright; antialiased where the image was larger.
@@ -109,6 +113,9 @@ def square(image_bytes: tf.Tensor, resize: str = "paper", header: tf.Tensor | No
     Raises:
         tf.errors.InvalidArgumentError: If the bytes are no readable image.
     """
+    if is_square:
+        image = tf.io.decode_jpeg(image_bytes, channels=3, dct_method=DCT_METHOD)
+        return tf.ensure_shape(image, [architectures.SQUARE_SIZE, architectures.SQUARE_SIZE, 3])
     if header is None:
         return _square_any(image_bytes, resize)
     return tf.cond(
@@ -165,8 +172,7 @@ def train_image(
         crop: A key of `augmentations.CROPS`.
         augment_with: Keys of `augmentations.AUGMENTATIONS`.
         resize: As in `square`.
-        is_square: Whether the image is known to be a JPEG of 256 x 256 pixels, as prepared records are: its header is
-            not looked at then, and a window is not resized.
+        is_square: As in `square`; a window is not resized then.
         header: int32 [2], what `ordinary_shape` found, if it was asked.
 
     Returns:
