@@ -213,7 +213,7 @@ def kernels_page(
     """
     panels = {subtitle: kernels}
     if start is not None and start.shape == kernels.shape and (start != kernels).any():
-        share = np.linalg.norm(kernels - start) / np.linalg.norm(start)
+        share = np.linalg.norm((kernels - start).astype("float64")) / np.linalg.norm(start)
         panels[f"Change since the start: {share:.1%} of their norm"] = kernels - start
     margin, head = 24, 84
     images = [kernels_image(panel, zoom=4) for panel in panels.values()]

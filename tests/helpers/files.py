@@ -8,6 +8,8 @@ import zipfile
 import numpy as np
 import tensorflow as tf
 
+from alexnet_tf.data import discovery, prepare
+
 
 def touch(directory, *names, content=b""):
     """Writes files of the same content, empty by default, with the folders that they need; returns the directory."""
@@ -36,6 +38,13 @@ def write_folders(root, classes, paint=None, **counts):
             else:
                 (folder / f"{number}.jpg").write_bytes(tf.io.encode_jpeg(pixels).numpy())
     return root
+
+
+def prepared_folders(root, classes, **counts):
+    """Prepares what `write_folders` writes: an input for tests that need no files, made in a third of the time."""
+    source = discovery.find_dataset(str(write_folders(root / "folders", classes, **counts)))
+    prepare.prepare(source, root / "prepared", processes=1)
+    return discovery.find_dataset(str(root / "prepared"))
 
 
 def images_of_greys(directory, greys):

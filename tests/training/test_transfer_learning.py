@@ -13,11 +13,10 @@ import pytest
 import tensorflow as tf
 
 from alexnet_tf import alexnet, architectures, errors, plotting, recipes, runs
-from alexnet_tf.data import discovery
 from alexnet_tf.run_config import MEAN_IMAGE, ImportedFile, TrainConfig
 from alexnet_tf.training import optimizer, reporter, run_setup, train_step, trainer, transfer_learning
 from alexnet_tf.weights import conversion
-from tests.helpers.files import write_folders
+from tests.helpers.files import prepared_folders
 from tests.helpers.networks import TINY
 from tests.helpers.stopping import signal_after
 
@@ -32,12 +31,12 @@ def _tiny_row(monkeypatch):
 
 @pytest.fixture(scope="module")
 def five(tmp_path_factory):
-    return discovery.find_dataset(str(write_folders(tmp_path_factory.mktemp("five"), "abcde", train=16, val=2)))
+    return prepared_folders(tmp_path_factory.mktemp("five"), "abcde", train=16, val=2)
 
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory):
-    return discovery.find_dataset(str(write_folders(tmp_path_factory.mktemp("three"), "xyz", train=16, val=2)))
+    return prepared_folders(tmp_path_factory.mktemp("three"), "xyz", train=16, val=2)
 
 
 def tiny_config(source=None, *, initialization="he", freeze=(), reinitialize=(), precision="float32", **recipe):
