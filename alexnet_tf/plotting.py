@@ -144,8 +144,10 @@ def save(figure: Any, path: str | os.PathLike[str], dpi: int = DPI) -> None:
 def pixels(figure: Any, dpi: int = DPI) -> np.ndarray:
     """Returns a figure as uint8 [height, width, 3]; call it inside `style`."""
     figure.set_dpi(dpi)
-    if figure.get_layout_engine():
-        figure.draw_without_rendering()  # The layout of the first time is not final where axes have a fixed aspect.
+    if engine := figure.get_layout_engine():  # What it finds is not final before axes have their fixed aspect.
+        engine.execute(figure)
+        for axes in figure.axes:
+            axes.apply_aspect()
     figure.canvas.draw()
     return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
 
