@@ -158,7 +158,7 @@ def _table(options: Options) -> Iterator[report.Result]:
 
 EXPERIMENTS = {
     "figure1": Experiment("Figure 1: ReLU against tanh on CIFAR-10", _figure1),
-    "lrn": Experiment("Section 3.3: local response normalisation on CIFAR-10", _compare(comparisons.lrn_variants, 12)),
+    "lrn": Experiment("Section 3.3: local response normalisation on CIFAR-10", _compare(comparisons.lrn_variants, 9)),
     "ablations": Experiment(
         "Sections 3 and 4: one thing changed at a time", _compare(comparisons.ablation_variants, 20)
     ),

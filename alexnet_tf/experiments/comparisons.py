@@ -5,6 +5,8 @@ import math
 import statistics
 from collections.abc import Iterator
 
+import numpy as np
+
 from alexnet_tf import architectures, cifar_architectures, plotting
 from alexnet_tf.architectures import LRN, Architecture, Init, Pool, Stage
 from alexnet_tf.experiments import cifar_data, cifar_training, report
@@ -271,16 +273,21 @@ def _finding(base: Trained, other: Trained, is_real: bool) -> report.Finding:
 
 @plotting.style()
 def _draw(networks: list[Trained]):
-    """Draws test errors (solid) and training errors (dotted) over the epochs, for the first seed."""
+    """Draws test errors (solid) and training errors (dotted) over the epochs: means over the seeds, and test ranges."""
     figure = plotting.new_figure(7, 4.5)
     axes = figure.add_subplot()
     for number, each in enumerate(networks):
-        curve = next(iter(each.curves.values()))
-        tests = [(epoch, row.test_error) for epoch, row in enumerate(curve.epochs, 1) if row.test_error is not None]
-        times, errors = curve.points()
-        axes.plot(times, errors, ":", color=f"C{number}", linewidth=1.2)
-        if tests:
-            axes.plot(*zip(*tests), "-", color=f"C{number}", label=each.variant.name)
+        colour, curves = f"C{number}", [curve for curve in each.curves.values() if not curve.has_diverged]
+        if not curves:
+            continue
+        axes.plot(
+            curves[0].points()[0], np.mean([curve.points()[1] for curve in curves], 0), ":", color=colour, linewidth=1.2
+        )
+        tests = np.array([[epoch.test_error for epoch in curve.epochs] for curve in curves], float)
+        times = np.flatnonzero(~np.isnan(tests[0]))
+        measured = tests[:, times]
+        axes.plot(times + 1, measured.mean(0), "-", color=colour, label=each.variant.name)
+        axes.fill_between(times + 1, measured.min(0), measured.max(0), color=colour, alpha=0.15, linewidth=0)
     axes.set_xlabel("epochs")
     axes.set_ylabel("error: test solid, training dotted")
     axes.set_ylim(0, None)
