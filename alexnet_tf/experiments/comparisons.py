@@ -286,7 +286,7 @@ def _draw(networks: list[Trained]):
         tests = np.array([[epoch.test_error for epoch in curve.epochs] for curve in curves], float)
         times = np.flatnonzero(~np.isnan(tests[0]))
         measured = tests[:, times]
-        axes.plot(times + 1, measured.mean(0), "-", color=colour, label=each.variant.name)
+        axes.plot(times + 1, measured.mean(0), "o-", markersize=4, color=colour, label=each.variant.name)
         axes.fill_between(times + 1, measured.min(0), measured.max(0), color=colour, alpha=0.15, linewidth=0)
     axes.set_xlabel("epochs")
     axes.set_ylabel("error: test solid, training dotted")
