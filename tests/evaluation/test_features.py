@@ -253,7 +253,8 @@ def test_write_features_needs_the_memory_of_a_few_batches(small_run, tmp_path, m
         finally:
             tracemalloc.stop()
 
-    assert abs(peak(images) - peak(images[:100])) < 1.5e6
+    # Threads are ahead by some images, more or fewer; half of what 900 images take would be kept images.
+    assert abs(peak(images) - peak(images[:100])) < 0.5 * 900 * 7200
     assert os.path.getsize(tmp_path / "f.npz") < 1.1 * 7.2e5
 
 
