@@ -58,7 +58,8 @@ def build_model(
         TypeError: If there is another argument.
         UserError: If the architecture is not known, or the run's is another.
     """
-    for name in others:
+    if others:
+        name = next(iter(others))
         raise TypeError(f"build_model() has no argument {name!r}{_OTHER_NAMES.get(name, '')}")
     if weights == "imagenet":
         raise errors.UserError(

@@ -133,11 +133,16 @@ def source(tmp_path_factory):
     return write_images(tmp_path_factory.mktemp("source") / "My Photos", IMAGES)
 
 
-def prepare_all(source, output, shard_images=5, dataset=None, **options):
+def prepare_data(data, output, shard_images=5, **options):
     """Prepares with small shards."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prepare, "SHARD_IMAGES", shard_images)
-        return prepare.prepare(discovery.find_dataset(str(source), dataset), output, **options)
+        return prepare.prepare(data, output, **options)
+
+
+def prepare_all(source, output, shard_images=5, dataset=None, **options):
+    """Prepares what is in a directory, with small shards."""
+    return prepare_data(discovery.find_dataset(str(source), dataset), output, shard_images, **options)
 
 
 @pytest.fixture(scope="module")
@@ -817,11 +822,9 @@ def tar_of(members):
 @pytest.mark.parametrize("kind", ["class folders", "TFDS", "ImageNet"])
 def test_sources_of_every_kind_as_other_processes_get_them(sources, tmp_path, kind):
     directory, expected = sources[kind]
-    before = discovery.find_dataset(str(directory))
-    with pytest.MonkeyPatch.context() as patch:  # Two real processes prepare class folders below, as a person types it.
-        patch.setattr(prepare, "SHARD_IMAGES", 5)
-        prepare.prepare(pickle.loads(pickle.dumps(before)), tmp_path / "one")
+    prepare_all(directory, tmp_path / "one")
     data = discovery.find_dataset(str(tmp_path / "one"))
+    before = discovery.find_dataset(str(directory))
     assert (data.name, data.class_names, data.validation) == (before.name, before.class_names, before.validation)
     assert data.source == before.directory and set(data.splits) == set(expected)
     for name, images in expected.items():
@@ -834,6 +837,9 @@ def test_sources_of_every_kind_as_other_processes_get_them(sources, tmp_path, ki
             assert_alike(jpeg, image)
             assert data.class_names[label] == expected_label
         assert left == []
+    # Two real processes prepare class folders below, as a person types it.
+    prepare_data(pickle.loads(pickle.dumps(before)), tmp_path / "two")
+    assert_same_tree(tmp_path / "two", tmp_path / "one")
 
 
 def test_names_in_tars_and_of_records_are_kept(sources, tmp_path):
