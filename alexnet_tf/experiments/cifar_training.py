@@ -81,7 +81,7 @@ class Epoch:
         train_errors: Fractions in [0, 1] of examples classified wrongly before the update, by part of the epoch.
         train_loss: Mean cross-entropy over the epoch, in nats.
         test_error: Fraction of the test images, after the epoch; None if it was not measured.
-        seconds: Wall time.
+        seconds: Wall time, with that of the test.
     """
 
     train_errors: tuple[float, ...]
@@ -101,6 +101,11 @@ class Curve:
 
     epochs: tuple[Epoch, ...] = ()
     has_diverged: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all epochs."""
+        return sum(epoch.seconds for epoch in self.epochs)
 
     @property
     def error(self) -> float:
@@ -177,10 +182,13 @@ def run_trial(
                 and not curve.has_diverged
                 and (number % test_every == 0 or _is_over(curve, epochs, stop_below))
             ):
+                begin = time.perf_counter()
                 test = metrics.evaluate(
                     predict, cifar_data.evaluation_batches(images.test, trial.architecture.image_size), 10
                 ).top1_error
-                curve = Curve((*curve.epochs[:-1], dataclasses.replace(curve.epochs[-1], test_error=test)))
+                *earlier, last = curve.epochs
+                seconds = last.seconds + time.perf_counter() - begin
+                curve = Curve((*earlier, dataclasses.replace(last, test_error=test, seconds=seconds)))
             arrays = {variable.path: variable.numpy() for variable in step.variables}
             run.write_checkpoint(number, arrays, {"settings": trial.settings(), **dataclasses.asdict(curve)})
             _report(trial, curve)

@@ -111,16 +111,22 @@ class Network:
     Attributes:
         pair: (architecture, start).
         activation: "relu" or "tanh".
-        search: Training error after the search, by learning rate.
+        search: The curves of the search, by learning rate.
         learning_rate: The best.
         curves: By seed, at the best rate.
     """
 
     pair: tuple[str, str]
     activation: str
-    search: dict[float, float]
+    search: dict[float, cifar_training.Curve]
     learning_rate: float
     curves: dict[int, cifar_training.Curve]
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all trainings; the best rate's search is the beginning of the first seed's."""
+        others = [curve for rate, curve in self.search.items() if rate != self.learning_rate]
+        return sum(curve.seconds for curve in (*others, *self.curves.values()))
 
     def epochs_to_threshold(self) -> list[float | None]:
         """Returns for each seed when the training error fell below the threshold."""
@@ -142,10 +148,12 @@ def train(budget: Budget, images: cifar_data.CifarImages, directory: str, precis
     for seed, pair, activation in itertools.product(range(budget.seeds), budget.pairs, ACTIVATIONS):
         key = (pair, activation)
         if key not in networks:
-            curves = {rate: run(*key, rate, 0, budget.search_epochs) for rate in STARTS[pair[1]].learning_rates}
             # The best one has been trained further if this goes on from before.
-            errors = {rate: curve.first(budget.search_epochs).error for rate, curve in curves.items()}
-            networks[key] = Network(pair, activation, errors, min(errors, key=lambda rate: errors[rate]), {})
+            search = {
+                rate: run(*key, rate, 0, budget.search_epochs).first(budget.search_epochs)
+                for rate in STARTS[pair[1]].learning_rates
+            }
+            networks[key] = Network(pair, activation, search, min(search, key=lambda rate: search[rate].error), {})
         curve = run(*key, networks[key].learning_rate, seed, budget.epochs)
         networks[key] = dataclasses.replace(networks[key], curves=networks[key].curves | {seed: curve})
         yield list(networks.values())

@@ -39,7 +39,7 @@ def result(networks: list[Network], budget: Budget, *, is_real: bool = True) -> 
         for each in networks
     )
     search = tuple(
-        (*each.pair, each.activation, ", ".join(f"{rate:g}: {error:.3f}" for rate, error in each.search.items()))
+        (*each.pair, each.activation, ", ".join(f"{rate:g}: {curve.error:.3f}" for rate, curve in each.search.items()))
         for each in networks
     )
     starts = " ".join(f"*{name}*: {start.description}." for name, start in STARTS.items())
@@ -61,6 +61,7 @@ def result(networks: list[Network], budget: Budget, *, is_real: bool = True) -> 
             f"the rate, {budget.batch_size} images a step. The training error is that before each update, averaged "
             f"over quarters of an epoch. A network is given up after {budget.epochs} epochs.",
         ),
+        sum(each.seconds for each in networks),
     )
 
 

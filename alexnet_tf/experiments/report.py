@@ -60,12 +60,14 @@ class Result:
         tables: The numbers behind them.
         pictures: Name -> matplotlib Figure, or image uint8 [height, width, 3].
         notes: Paragraphs: budget, deviations, what the numbers depend on.
+        training_seconds: Wall time of all its trainings, those of earlier calls included; None where nothing is trained.
     """
 
     findings: tuple[Finding, ...]
     tables: tuple[Table, ...] = ()
     pictures: dict = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    training_seconds: float | None = None
 
 
 def mean_and_spread(values: Sequence[float], unit: Callable[[float], str]) -> str:
@@ -95,6 +97,8 @@ def write(
     """
     directory = pathlib.Path(directory)
     facts = {"command": command, "seconds": round(seconds, 1), "machine": machine(), "date": time.strftime("%Y-%m-%d")}
+    if result.training_seconds is not None:
+        facts["training_seconds"] = round(result.training_seconds, 1)
     for picture, content in result.pictures.items():
         _write_picture(directory / f"{name}-{picture}", content)
     content = {
@@ -125,7 +129,10 @@ def markdown(result: Result, name: str, title: str, facts: dict) -> str:
     for table in result.tables:
         parts += [f"**{table.title}**", _markdown_table(table.columns, table.rows)]
     parts += result.notes
-    parts.append(f"```\n{facts['command']}\n```\n\n{facts['seconds']:,.0f} s, on {facts['machine']}, {facts['date']}.")
+    duration = f"{facts['seconds']:,.0f} s"
+    if "training_seconds" in facts:
+        duration = f"Trained for {facts['training_seconds']:,.0f} s in all; the last call took {duration}"
+    parts.append(f"```\n{facts['command']}\n```\n\n{duration}, on {facts['machine']}, {facts['date']}.")
     return "\n\n".join(parts) + "\n"
 
 

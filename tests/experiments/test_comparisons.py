@@ -52,3 +52,4 @@ def test_a_difference_below_the_spread_is_not_seen(errors, verdict):
 
     result = comparisons.result([trained(base, (0.20, 0.22)), trained(other, errors)], 1)
     assert [finding.verdict for finding in result.findings] == [verdict]
+    assert result.training_seconds == 2 + len(errors)

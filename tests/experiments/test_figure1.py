@@ -23,7 +23,8 @@ def curve(*errors):
 
 
 def network(activation, *curves):
-    return figure1.Network(("layers-19pct", "author"), activation, {0.01: 0.5}, 0.01, dict(enumerate(curves)))
+    search = {0.01: curve(0.5), 0.03: curve(0.6)}
+    return figure1.Network(("layers-19pct", "author"), activation, search, 0.01, dict(enumerate(curves)))
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,11 @@ def test_ratio_and_verdict(tanh, ours, verdict):
     [finding] = result.findings
     assert finding.ours.startswith(ours) and finding.verdict == verdict
     assert "not reached" in str(result.tables[0].rows) if "over" in ours else True
+
+
+def test_time_counts_each_epoch_once():
+    result = figure1_report.result([network("relu", curve(0.5, 0.2), curve(0.5, 0.4, 0.2))], figure1.Budget())
+    assert result.training_seconds == 1 + 2 + 3  # The search's 0.01 is the beginning of the first seed.
 
 
 def test_search_is_the_same_after_the_best_was_trained_further(tmp_path):

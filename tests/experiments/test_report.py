@@ -39,6 +39,14 @@ def test_report_is_markdown_json_png_and_svg(tmp_path):
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "new" / "name-kernels.png").convert("RGB")), image)
 
 
+def test_report_states_the_training_of_earlier_calls(tmp_path):
+    result = report.Result((), training_seconds=4567.8)
+    report.write(result, tmp_path, "name", title="Title", command="python -m command", seconds=12.34)
+    assert "Trained for 4,568 s in all; the last call took 12 s, on " in (tmp_path / "name.md").read_text()
+    content = json.loads((tmp_path / "name.json").read_text())
+    assert (content["training_seconds"], content["seconds"]) == (4567.8, 12.3)
+
+
 def test_spread():
     assert report.mean_and_spread([0.5], report.percent) == "50.0 % (1 seed)"
     assert report.mean_and_spread([0.1, 0.2, 0.3], report.percent) == "20.0 % (10.0 % to 30.0 %, 3 seeds)"
