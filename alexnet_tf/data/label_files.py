@@ -73,7 +73,8 @@ def read(
     read_file = functools.partial(
         label_tables.examples, images=images, image_column=options.image_column, label_column=options.label_column)
     examples = [(each, split or "train") for each, split in read_file(path)]
-    for other, split in _files_of_other_splits(path).items():
+    others = _files_of_other_splits(path)
+    for other, split in others.items():
         examples += [(each, split) for each, _ in read_file(other)]
     images.notes += _repeated(path, examples)
     if all(split == "train" for _, split in examples):
@@ -81,7 +82,7 @@ def read(
         note = (f"Labels from {path.name}. Split 90/10 in each class by a hash of class and path: the same for the "
                 "same files.")
     else:
-        source = "the files of each split" if _files_of_other_splits(path) else "its column of splits"
+        source = "the files of each split" if others else "its column of splits"
         note = f"Labels from {path.name}; splits from {source}."
     names = sorted({name for (_, name), split in examples if split == "train"}, key=_class_order(examples))
     if len(names) < 2:
@@ -89,8 +90,8 @@ def read(
     for name in names:
         folder_scan.check_class_name(name, str(path))
     if not for_prepare:
-        others = collections.Counter(name for (path, name), _ in examples if path in images.convertible)
-        folder_scan.check_formats([folder_scan.FolderScan(other_formats=dict(others))], directory)
+        convertible = collections.Counter(name for (path, name), _ in examples if path in images.convertible)
+        folder_scan.check_formats([folder_scan.FolderScan(other_formats=dict(convertible))], directory)
     unknown = sorted({name for (_, name), _ in examples} - set(names))
     if unknown:
         raise errors.DataError(f"{path}: classes without a training image: {datasets.abbreviate(unknown)}.")

@@ -60,7 +60,7 @@ class Result:
         tables: The numbers behind them.
         pictures: Name -> matplotlib Figure, or image uint8 [height, width, 3].
         notes: Paragraphs: budget, deviations, what the numbers depend on.
-        training_seconds: Wall time of all its trainings, those of earlier calls included; None where nothing is trained.
+        training_seconds: Wall time of all trainings, earlier calls included; None where nothing is trained.
     """
 
     findings: tuple[Finding, ...]

@@ -42,9 +42,7 @@ def classify(
         ImageRefused: If the server cannot read the image.
         ServingError: If there is no such server or model, or its answer has no classes and scores.
     """
-    is_rest = server.startswith(("http://", "https://"))
-    _check_address(server if is_rest else f"//{server}")
-    ask = _ask_rest if is_rest else _ask_grpc
+    ask = _ask_rest if _parts(server).scheme else _ask_grpc
     return ask(server.rstrip("/"), image_bytes, model, timeout)
 
 
@@ -78,17 +76,22 @@ def classify_files(
         yield path, reason, ranked
 
 
-def _check_address(address: str) -> None:
-    """Checks that an address has a host, and a port that is a number if it has one."""
+def _parts(server: str) -> urllib.parse.SplitResult:
+    """Returns the parts of an address; that of a gRPC server has no scheme.
+
+    Raises:
+        ServingError: If it has no host, or a port that is not a number.
+    """
     try:
-        parts = urllib.parse.urlsplit(address)
-        is_right = bool(parts.hostname) and (parts.port is None or parts.port > 0) and " " not in address
+        parts = urllib.parse.urlsplit(server if server.startswith(("http://", "https://")) else f"//{server}")
+        is_right = bool(parts.hostname) and (parts.port is None or parts.port > 0) and " " not in server
     except ValueError:
         is_right = False
     if not is_right:
         raise ServingError(
-            f"--server={address.removeprefix('//')} is not an address. gRPC is --server=HOST:8500, REST is "
+            f"--server={server} is not an address. gRPC is --server=HOST:8500, REST is "
             "--server=http://HOST:8501; an IPv6 address stands in brackets, http://[::1]:8501.")
+    return parts
 
 
 def _is_this_machine(host: str) -> bool:
@@ -101,8 +104,7 @@ def _is_this_machine(host: str) -> bool:
 
 def _proxy_of(server: str) -> str | None:
     """Returns the proxy that the environment names for a server's address, or None if it is asked directly."""
-    is_rest = server.startswith(("http://", "https://"))
-    parts = urllib.parse.urlsplit(server if is_rest else f"//{server}")
+    parts = _parts(server)
     if _is_this_machine(parts.hostname or "") or urllib.request.proxy_bypass(parts.hostname or ""):
         return None
     return urllib.request.getproxies().get(parts.scheme or "http")
@@ -134,8 +136,7 @@ def _ask_rest(server: str, image_bytes: bytes, model: str, timeout: float) -> li
     body = json.dumps({"instances": [{"image_bytes": {"b64": base64.b64encode(image_bytes).decode()}}]})
     request = urllib.request.Request(f"{server}/v1/models/{urllib.parse.quote(model, safe='')}:predict", body.encode())
     proxy = _proxy_of(server)
-    scheme = urllib.parse.urlsplit(server).scheme
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({scheme: proxy} if proxy else {}))
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({_parts(server).scheme: proxy} if proxy else {}))
     try:
         with opener.open(request, timeout=timeout) as response:
             [prediction] = json.load(response)["predictions"]
@@ -180,7 +181,7 @@ def _proxy_hint(server: str) -> str:
     if not proxy:
         return ""
     address = urllib.parse.urlsplit(proxy)
-    host = urllib.parse.urlsplit(server if "//" in server else f"//{server}").hostname
+    host = _parts(server).hostname
     return (f" It was asked through the proxy {address.hostname}:{address.port or 80}, which the environment names; "
             f"export no_proxy={host} asks it directly.")
 
