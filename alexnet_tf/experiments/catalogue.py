@@ -160,7 +160,7 @@ EXPERIMENTS = {
     "figure1": Experiment("Figure 1: ReLU against tanh on CIFAR-10", _figure1),
     "lrn": Experiment("Section 3.3: local response normalisation on CIFAR-10", _compare(comparisons.lrn_variants, 9)),
     "ablations": Experiment(
-        "Sections 3 and 4: one thing changed at a time", _compare(comparisons.ablation_variants, 20)
+        "Sections 3 and 4: one thing changed at a time", _compare(comparisons.ablation_variants, 6)
     ),
     "figure3": Experiment("Figure 3: what conv1 learns, and the specialisation of its towers", _figure3),
     "figure4": Experiment("Figure 4: predictions, and nearest training images", _figure4),
