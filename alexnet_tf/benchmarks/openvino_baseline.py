@@ -7,6 +7,7 @@ import openvino
 
 from alexnet_tf import architectures, processors
 from alexnet_tf.benchmarks import rounds, worker_process
+from alexnet_tf.exporting import engines
 
 # Precisions by the values of OpenVINO's INFERENCE_PRECISION_HINT.
 PRECISIONS = {"f32": "float32", "bf16": "bfloat16"}
@@ -24,7 +25,7 @@ def make_workload(
         lrn = path.name.rpartition("_")[2]
         for hint, precision in PRECISIONS.items():
             for mode in "latency", "throughput":
-                compiled = openvino.compile_model(model, "CPU", {
+                compiled = engines.openvino_core().compile_model(model, "CPU", {
                     "INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": mode.upper(),
                     "INFERENCE_NUM_THREADS": threads})
                 queue = openvino.AsyncInferQueue(compiled, 1 if mode == "latency" else 0)  # 0: as many as it asks for.

@@ -5,12 +5,13 @@ A loader takes a file and returns the function from images uint8 [n, size, size,
 """
 
 import dataclasses
+import functools
 import importlib.metadata
 import importlib.util
 import os
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -127,13 +128,24 @@ def _load_mediapipe(path: str) -> "Predictor":
     return _one_by_one(run)
 
 
-def _load_openvino(path: str) -> "Predictor":
+@functools.cache
+def openvino_core() -> Any:
+    """Returns OpenVINO's `Core`, one for the life of the process.
+
+    A core gives the thread that makes it another stack for signals where the CPU's registers are large (AVX-512, AMX).
+    One that ends in another thread unmaps that stack while it is still in use: the next signal, such as that of Ctrl-C,
+    would crash the process.
+    """
     import openvino
 
-    core = openvino.Core()
+    return openvino.Core()
+
+
+def _load_openvino(path: str) -> "Predictor":
     if os.path.isdir(path):
         raise ValueError("it reads frozen functions, not SavedModels with signatures: give it the .onnx file")
-    compiled = core.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1})
+    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    compiled = openvino_core().compile_model(path, "CPU", options)
     dtype = np.dtype(compiled.input(0).element_type.to_dtype())
     index = next((i for i, each in enumerate(compiled.outputs) if "probabilities" in each.get_names()), 0)
     return _one_by_one(lambda image: compiled(image.astype(dtype))[index])
