@@ -94,7 +94,7 @@ def reproduce(run: TrainedRun, *, seed: int = 0, batch_size: int = 64, is_real: 
     hits = sum(each.label == each.probabilities[0][0] for each in predictions)
     notes = (
         f"Left: {len(predictions)} validation images of {run.name}, chosen at random with seed {seed}, one of each "
-        f"class first; {hits} of them are classified correctly. The label's bar is red, as in the paper. Right: the "
+        f"class first; {hits} of them are classified correctly. The label's bar is orange. Right: the "
         f"first {len(neighbours)} of them, and the six training images with the nearest activations of fc7.",
     )
     with plotting.style(run.class_names):
@@ -145,8 +145,9 @@ def _draw(predictions: list[Prediction], neighbours: list[Neighbours]):
     figure = plotting.new_figure(14, 8)
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1.6))
     columns = 4
-    axes = left.subplots(2 * -(-len(predictions) // columns), columns, squeeze=False, height_ratios=None)
-    for place in range(axes.shape[0] // 2 * columns):
+    blocks = -(-len(predictions) // columns)
+    axes = left.subplots(2 * blocks, columns, squeeze=False, height_ratios=(1, 1.4) * blocks)
+    for place in range(blocks * columns):
         above, below = axes[2 * (place // columns), place % columns], axes[2 * (place // columns) + 1, place % columns]
         if place < len(predictions):
             _draw_prediction(above, below, predictions[place])
@@ -156,9 +157,10 @@ def _draw(predictions: list[Prediction], neighbours: list[Neighbours]):
     rows = right.subplots(len(neighbours), _NEIGHBOURS + 1, squeeze=False)
     for row, each in zip(rows, neighbours):
         tiles = [(each.image, each.label), *each.nearest]
-        for axes, (image, label) in zip(row, tiles):
+        for number, (axes, (image, label)) in enumerate(zip(row, tiles)):
+            weight = "normal" if number else "bold"
             axes.imshow(_small(image))
-            axes.set_title(printable(label)[:18], fontsize=7, parse_math=False)
+            axes.set_title(printable(label)[:18], fontsize=7, fontweight=weight, parse_math=False)
         for axes in row:
             axes.set_axis_off()
     return figure
@@ -175,6 +177,7 @@ def _draw_prediction(above, below, prediction: Prediction) -> None:
     below.set_xlim(0, 1)
     below.set_xticks([])
     below.set_yticks([])
+    below.spines[:].set_visible(False)
     for place, name in enumerate(names):
         below.text(0.02, place, printable(name)[:18], va="center", fontsize=7, parse_math=False)
 
