@@ -45,7 +45,7 @@ def _scaled(architecture: Architecture, activation: str) -> Architecture:
 
 STARTS = {
     "author": Start(
-        "the author's: pixels as they are, conv1 N(0, 1e-4), others N(0, .01)",
+        "the author's: pixels as they are, conv1 N(0, 1e-4), locally connected layers N(0, .04), others N(0, .01)",
         (0.0003, 0.001, 0.003, 0.01, 0.03),
         lambda architecture, activation: architecture,
     ),

@@ -3,8 +3,8 @@
     python tests/helpers/document_commands.py [part of a command]
 
 Prints a row for each command: its status, its wall time, the command; then those that were not run, with the reason. A
-command that would take hours is shortened by the flags of `SHORTER`. It ends with status 1 if a command failed. All take
-about 20 minutes on two cores.
+command that would take hours is shortened by the flags of `SHORTER`. It ends with status 1 if a command failed. All
+take about 20 minutes on two cores.
 """
 
 import glob
@@ -144,7 +144,7 @@ def main(part: str = "") -> None:
     found = dict.fromkeys(
         (name, *arguments) for path in documents for name, arguments in command_lines.commands(path.read_text()))
     chosen = [each for each in found if part in shlex.join(each)]
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # A shell's background job would pass on that it is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # Commands of a background job would ignore it.
     left_out, failed = [], 0
     with tempfile.TemporaryDirectory() as directory:
         os.chdir(directory)
