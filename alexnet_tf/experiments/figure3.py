@@ -48,6 +48,8 @@ def chance_of_difference(values: np.ndarray, seed: int = 0) -> float:
 def read_kernels(path: str) -> np.ndarray:
     """Reads conv1's kernels from an .npy file: an array, or an object array whose first element is one.
 
+    Kernels [n, 3, height, width], as Caffe and PyTorch have them, are transposed.
+
     Returns:
         float32 [height, width, 3, n].
 
@@ -55,10 +57,14 @@ def read_kernels(path: str) -> np.ndarray:
         errors.UserError: If there are no such kernels.
     """
     entries = pickled_arrays.read_npy(containers.read_bytes(path))
-    for array in entries.values() if isinstance(entries, dict) else [entries]:
+    arrays = list(entries.values()) if isinstance(entries, dict) else [entries]
+    for array in arrays:
         if np.ndim(array) == 4 and array.shape[2] == 3:
             return np.asarray(array, "float32")
-    raise errors.UserError(f"{path} holds no kernels [height, width, 3, filters].")
+        if np.ndim(array) == 4 and array.shape[1] == 3:
+            return np.asarray(array, "float32").transpose(2, 3, 1, 0)
+    shapes = ", ".join(str(list(np.shape(array))) for array in arrays[:5]) or "nothing"
+    raise errors.UserError(f"{path} holds {shapes}: no kernels [height, width, 3, n] or [n, 3, height, width].")
 
 
 def load_kernels(workdir: str) -> np.ndarray:

@@ -41,13 +41,14 @@ def test_kernels_of_towers_come_in_order():
     np.testing.assert_array_equal(kernels[..., 4:], model.get_layer("conv1_b").kernel)
 
 
-def test_kernels_are_read_alone_or_with_their_bias(tmp_path):
+def test_kernels_are_read_alone_or_with_their_bias_in_either_layout(tmp_path):
     kernels = figure3.random_kernels(8)
     pair = np.empty(2, object)
     pair[:] = [kernels, np.zeros(8, "float32")]
-    for name, content in (("bare.npy", kernels), ("pair.npy", pair)):
+    caffe = np.moveaxis(kernels, (3, 2), (0, 1))
+    for name, content in (("bare.npy", kernels), ("pair.npy", pair), ("caffe.npy", caffe)):
         np.save(tmp_path / name, content, allow_pickle=True)
         np.testing.assert_array_equal(figure3.read_kernels(str(tmp_path / name)), kernels)
     np.save(tmp_path / "other.npy", np.zeros((3, 3), "float32"))
-    with pytest.raises(errors.UserError, match="holds no kernels"):
+    with pytest.raises(errors.UserError, match=r"holds \[3, 3\]: no kernels"):
         figure3.read_kernels(str(tmp_path / "other.npy"))
