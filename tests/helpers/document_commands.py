@@ -10,8 +10,8 @@ take about 20 minutes on two cores.
 import glob
 import os
 import pathlib
+import re
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -62,9 +62,12 @@ def prepare() -> None:
 
     for name in ("demo", "DIR", "flowers", "IMAGES"):
         synthetic.write_all(name, {"train": 20, "val": 13})
-    for name, wnid in zip(sorted(os.listdir("DIR/val")), ("n01440764", "n01443537", "n01484850")):
-        shutil.copytree(f"DIR/val/{name}", f"ImageNet/val/{wnid}")
-        shutil.copytree(f"DIR/val/{name}", f"ImageNet/train/{wnid}")
+    for line in (ROOT / "alexnet_tf/imagenet_classes.txt").read_text().splitlines():
+        if re.match(r"n\d{8} ", line):
+            folder = pathlib.Path("ImageNet", line.split()[0])
+            folder.mkdir(parents=True)
+            os.link("demo/val/rings/0001.jpg", folder / "1.jpg")
+            os.link("demo/val/dots/0001.jpg", folder / "2.jpg")
     rng = np.random.default_rng(0)
 
     def layers(shapes):
@@ -74,7 +77,7 @@ def prepare() -> None:
     weights = layers(caffe.CAFFE_SHAPES)
     pathlib.Path("bvlc_alexnet.caffemodel").write_bytes(
         caffe.caffemodel_bytes(caffe.CAFFE_ORDER["caffe"] + caffe.REST, weights))
-    np.save("bvlc_alexnet_conv1.npy", weights["conv1"][0])
+    np.save("bvlc_alexnet_conv1.npy", weights["conv1"][0].transpose(2, 3, 1, 0))
     np.savez("torchvision.npz", **{
         f"{name}.{part}": value for name, both in layers(caffe.TORCHVISION_SHAPES).items()
         for part, value in zip(("weight", "bias"), both)})
