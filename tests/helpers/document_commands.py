@@ -1,10 +1,11 @@
 """Do the documents' commands work? Runs each as it is written, on small synthetic data, in a process of its own.
 
-    python tests/helpers/document_commands.py [part of a command]
+    python tests/helpers/document_commands.py [part of a command]...
 
 Prints a row for each command: its status, its wall time, the command; then those that were not run, with the reason. A
 command that would take hours is shortened by the flags of `SHORTER`. It ends with status 1 if a command failed. All
-take about 20 minutes on two cores.
+take about 20 minutes on two cores. With parts of commands, those that contain one of them; some need what earlier ones
+wrote, as "serve" needs "--formats=web".
 """
 
 import glob
@@ -141,12 +142,12 @@ def visit(process: subprocess.Popen, output) -> int:
     return process.returncode
 
 
-def main(part: str = "") -> None:
-    """Runs the documents' commands that contain a text."""
+def main(*parts: str) -> None:
+    """Runs the documents' commands, or those that contain one of the parts."""
     documents = [ROOT / "README.md", *sorted(ROOT.glob("alexnet_tf/**/README.md")), *sorted(ROOT.glob(".github/*.md"))]
     found = dict.fromkeys(
         (name, *arguments) for path in documents for name, arguments in command_lines.commands(path.read_text()))
-    chosen = [each for each in found if part in shlex.join(each)]
+    chosen = [each for each in found if not parts or any(part in shlex.join(each) for part in parts)]
     signal.signal(signal.SIGINT, signal.default_int_handler)  # Commands of a background job would ignore it.
     left_out, failed = [], 0
     with tempfile.TemporaryDirectory() as directory:
