@@ -113,7 +113,7 @@ def describe(sources: dict[str, np.ndarray], *, is_real: bool = True) -> report.
                 "under 0.0001" if not chance else f"{chance:.4f}",
             )
         )
-        pictures[_file_name(name)] = plotting.kernels_image(kernels)
+        pictures[_file_name(name)] = plotting.kernels_image(kernels, zoom=6)
     columns = ("conv1 of", "kernels", "first half", "second half", "ratio", "as large by chance")
     return report.Result(
         tuple(findings),

@@ -54,7 +54,7 @@ WORDS = {"IMAGE...": "demo/val/rings/0001.jpg demo/val/dots/0002.jpg", "FOLDER":
 
 # Runs of several names are one run here.
 RUNS = ("runs/paper-flowers", "runs/flowers-tuned", "runs/frozen-0", "runs/frozen-1", "runs/frozen-2", "runs/f0",
-        "runs/t0", "runs/t1", "runs/s0", "RUN2")
+        "runs/f1", "runs/t0", "runs/s0", "RUN2")
 
 
 def prepare() -> None:
