@@ -30,7 +30,7 @@ def test_specialised_kernels_are_recognised_and_others_are_not():
     )
     assert [finding.verdict for finding in result.findings] == [report.REPRODUCED, report.NOT_SEEN]
     assert {name: picture.shape for name, picture in result.pictures.items()} == dict.fromkeys(
-        ("specialised", "alike"), (6 * 35 + 2, 16 * 35 + 2, 3)
+        ("specialised", "alike"), (6 * 68 + 2, 16 * 68 + 2, 3)
     )
 
 
