@@ -53,8 +53,9 @@ NOT_RUN = {
 WORDS = {"IMAGE...": "demo/val/rings/0001.jpg demo/val/dots/0002.jpg", "FOLDER": "demo/val/rings"}
 
 # Runs of several names are one run here.
-RUNS = ("runs/paper-flowers", "runs/flowers-tuned", "runs/frozen-0", "runs/frozen-1", "runs/frozen-2", "runs/f0",
-        "runs/f1", "runs/t0", "runs/s0", "RUN2")
+RUNS = (
+    "runs/paper-demo", "runs/paper-flowers", "runs/flowers-tuned", "runs/frozen-0", "runs/frozen-1", "runs/frozen-2",
+    "runs/f0", "runs/f1", "runs/t0", "runs/s0", "RUN2")
 
 
 def prepare() -> None:
@@ -98,10 +99,8 @@ def typed(name: str, arguments: list[str], number: int) -> list[str]:
     """Returns a command with small data in the place of its placeholders, and made shorter where it would take long."""
     words = [part for word in arguments for part in WORDS.get(word, word).split()]
     words = [part for word in words for part in (sorted(glob.glob(word)) if "*" in word else [word])]
-    if name == "train" and "--workdir=runs/paper-demo" not in words:  # Each begins a run, whatever was run before.
+    if name == "train":  # Each begins a run, whatever was run before.
         words = [word for word in words if not word.startswith("--workdir=")] + [f"--workdir=runs/new-{number}"]
-    if name == "train" and not arguments:
-        words = ["--workdir=runs/paper-demo"]
     if "--workdir=runs/bvlc" in words:
         words = [word.replace("--data_dir=DIR", "--data_dir=ImageNet") for word in words]
     kind = " ".join([name, *words[:1]]) if name in ("benchmark", "reproduce") else name
