@@ -1,14 +1,10 @@
 """Every command in the documents is one that the program takes, every file and section that they link to is there."""
 
-import pathlib
 import re
 
 import pytest
 
-from tests.helpers.command_lines import commands, parse
-
-ROOT = pathlib.Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("alexnet_tf/**/README.md")), *sorted(ROOT.glob(".github/*.md"))]
+from tests.helpers.command_lines import DOCUMENTS, ROOT, commands, parse
 
 ALL = [(path.relative_to(ROOT).as_posix(), name, arguments)
        for path in DOCUMENTS for name, arguments in commands(path.read_text(encoding="utf-8"))]

@@ -1,9 +1,13 @@
 """Commands of ours in texts: finds them, and parses them as the program does."""
 
+import pathlib
 import re
 import shlex
 
 from alexnet_tf import cli
+
+ROOT = pathlib.Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("alexnet_tf/**/README.md")), *sorted(ROOT.glob(".github/*.md"))]
 
 # A command begins with these words, perhaps after variables of the environment or a shell's prompt.
 START = re.compile(r"(?:^|[\s`(])python (?:(train|export)\.py|-m alexnet_tf (\w+))(?=[\s`),.;]|$)")

@@ -45,8 +45,6 @@ NOT_RUN = {
     "--strategy=multi_worker": "needs several machines; tests/training/test_workers.py starts several processes",
     "--server=": "needs TensorFlow Serving; tests/exporting/test_serving_client.py answers in its place",
     "--budget=full": "520 epochs",
-    "COMMAND": "stands for any command",
-    "NAME": "stands for any experiment",
 }
 
 # What the documents' placeholders stand for here.
@@ -143,9 +141,9 @@ def visit(process: subprocess.Popen, output) -> int:
 
 def main(*parts: str) -> None:
     """Runs the documents' commands, or those that contain one of the parts."""
-    documents = [ROOT / "README.md", *sorted(ROOT.glob("alexnet_tf/**/README.md")), *sorted(ROOT.glob(".github/*.md"))]
     found = dict.fromkeys(
-        (name, *arguments) for path in documents for name, arguments in command_lines.commands(path.read_text()))
+        (name, *arguments) for path in command_lines.DOCUMENTS
+        for name, arguments in command_lines.commands(path.read_text(encoding="utf-8")))
     chosen = [each for each in found if not parts or any(part in shlex.join(each) for part in parts)]
     signal.signal(signal.SIGINT, signal.default_int_handler)  # Commands of a background job would ignore it.
     left_out, failed = [], 0
