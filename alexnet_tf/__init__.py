@@ -20,7 +20,12 @@ __version__ = "1.0.0"
 __all__ = ["ARCHITECTURES", "Run", "UserError", "build_model", "load_run"]
 
 _HOMES = {
-    "ARCHITECTURES": "architectures", "Run": "api", "UserError": "errors", "build_model": "api", "load_run": "api"}
+    "ARCHITECTURES": "architectures",
+    "Run": "api",
+    "UserError": "errors",
+    "build_model": "api",
+    "load_run": "api",
+}
 
 if "keras" not in sys.modules:
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # Before the user's keras.json.

@@ -34,8 +34,9 @@ def _show(name: str, names: list[str]) -> int:
     else:
         close = difflib.get_close_matches(name, names, 1)
         hint = f" Did you mean {close[0]}?" if close else ""
-        print(f"\nError: There is no command {name!r}.{hint}\nAll commands: python -m alexnet_tf --help",
-              file=sys.stderr)
+        print(
+            f"\nError: There is no command {name!r}.{hint}\nAll commands: python -m alexnet_tf --help", file=sys.stderr
+        )
         return 2
     return 0
 

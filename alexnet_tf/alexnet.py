@@ -48,10 +48,18 @@ class _Build:
 
 
 def build_model(
-        architecture: architectures.Architecture, *, mean: typing.Any = None, seed: int = 0,
-        image_size: int | tuple[int, int] | None = None, precision: str | None = None,
-        tower_devices: tuple[str, str] | None = None, learns_from: str | None = None,
-        lrn_implementation: str = "builtin", include_top: bool = True, initialize: bool = True) -> AlexNet:
+    architecture: architectures.Architecture,
+    *,
+    mean: typing.Any = None,
+    seed: int = 0,
+    image_size: int | tuple[int, int] | None = None,
+    precision: str | None = None,
+    tower_devices: tuple[str, str] | None = None,
+    learns_from: str | None = None,
+    lrn_implementation: str = "builtin",
+    include_top: bool = True,
+    initialize: bool = True,
+) -> AlexNet:
     """Builds a published AlexNet with random weights.
 
     The input normalisation, LRN and the logits are float32 under every precision. The variables' names and shapes
@@ -86,13 +94,16 @@ def build_model(
     if keras.backend.backend() != "tensorflow":
         raise errors.UserError(
             f"alexnet_tf needs Keras' TensorFlow backend; Keras runs on {keras.backend.backend()}. Set the environment "
-            "variable KERAS_BACKEND=tensorflow before keras is imported.")
+            "variable KERAS_BACKEND=tensorflow before keras is imported."
+        )
     if tower_devices and not architectures.has_two_columns(architecture):
         two = ", ".join(
-            name for name, each in architectures.ARCHITECTURES.items() if architectures.has_two_columns(each))
+            name for name, each in architectures.ARCHITECTURES.items() if architectures.has_two_columns(each)
+        )
         raise ValueError(
             f"{architecture.name} does not have two towers in every stage from conv1 to fc7, and so cannot be divided "
-            f"between two devices. These can: {two}.")
+            f"between two devices. These can: {two}."
+        )
     size = (image_size, image_size) if isinstance(image_size, int) else image_size or (architecture.image_size,) * 2
     _check_size(architecture, size, include_top)
     build = _Build(architecture, seed, tower_devices or (None, None), lrn_implementation, initialize)
@@ -115,17 +126,22 @@ def _check_size(architecture: architectures.Architecture, size: tuple[int, int],
         raise ValueError(
             f"{architecture.name} takes images of {own} pixels; got image_size={given}. The dense layers fix it: "
             "include_top=False takes other sizes, and architectures whose last stages are convolutions, such as "
-            "conv_fc, take larger ones.")
+            "conv_fc, take larger ones."
+        )
 
 
 def _gives_features(architecture: architectures.Architecture, last: str, size: int) -> bool:
     shapes = architecture.tower_shapes(size)
-    return all(min(shapes[stage.name].size, shapes[stage.name].output_size) > 0
-               for stage in architecture.stages if stage.name <= last)
+    return all(
+        min(shapes[stage.name].size, shapes[stage.name].output_size) > 0
+        for stage in architecture.stages
+        if stage.name <= last
+    )
 
 
 def _walk(
-        build: _Build, mean: typing.Any, size: tuple[int, int], learns_from: str | None, include_top: bool) -> AlexNet:
+    build: _Build, mean: typing.Any, size: tuple[int, int], learns_from: str | None, include_top: bool
+) -> AlexNet:
     """Applies every stage of the architecture to an image of `size` pixels."""
     architecture = build.architecture
     images = keras.Input((*size, 3), name="images", dtype="float32")
@@ -162,7 +178,10 @@ def for_export(model: keras.Model, lrn_implementation: str) -> keras.Model:
     """
     # Sixty million random numbers would take seconds.
     changes = {
-        "implementation": lrn_implementation, "fused": lrn_implementation == "xla", "kernel_initializer": "zeros"}
+        "implementation": lrn_implementation,
+        "fused": lrn_implementation == "xla",
+        "kernel_initializer": "zeros",
+    }
 
     def copy(layer: typing.Any) -> typing.Any:
         layer_config = layer.get_config()
@@ -186,14 +205,16 @@ def _apply_stage(columns: Columns, stage: architectures.Stage, index: int, build
     dtype = "float32" if stage is architecture.stages[-1] else None
     columns = [
         _apply_weights(x, stage, name, (*seed, tower), dtype, device, build.initialize)
-        for tower, (x, name, device) in enumerate(zip(columns, stage.layer_names, devices))]
+        for tower, (x, name, device) in enumerate(zip(columns, stage.layer_names, devices))
+    ]
     for operation in stage.ops:
         if operation == "lrn" and architecture.lrn_across_towers:
             columns = [_join(columns, f"{stage.name}_lrn_input", devices[0])]
         names = stage.layer_names if len(columns) > 1 else (stage.name,)
         columns = [
             layers.on_device(_make_operation(operation, stage, name, build), device)(x)
-            for x, name, device in zip(columns, names, devices)]
+            for x, name, device in zip(columns, names, devices)
+        ]
     return columns
 
 
@@ -205,17 +226,26 @@ def _join(columns: Columns, name: str, device: str | None) -> keras.KerasTensor:
 
 
 def _apply_weights(
-        x: keras.KerasTensor, stage: architectures.Stage, name: str, seed: tuple[int, ...], dtype: str | None,
-        device: str | None, initialize: bool) -> keras.KerasTensor:
+    x: keras.KerasTensor,
+    stage: architectures.Stage,
+    name: str,
+    seed: tuple[int, ...],
+    dtype: str | None,
+    device: str | None,
+    initialize: bool,
+) -> keras.KerasTensor:
     """Applies one tower's convolution or dense layer."""
     units = stage.filters // stage.towers
     if not stage.kernel_size and x.ndim == 4:
         x = layers.on_device(keras.layers.Flatten("channels_last", name=f"{name}_flatten"), device)(x)
     fan_in = max(stage.kernel_size, 1) ** 2 * x.shape[-1]
     arguments: dict[str, typing.Any] = {
-        "name": name, "dtype": dtype, "use_bias": stage.bias is not None,
+        "name": name,
+        "dtype": dtype,
+        "use_bias": stage.bias is not None,
         "kernel_initializer": _initializer(stage.kernel, fan_in, (*seed, 0)),
-        "bias_initializer": _initializer(stage.bias, fan_in, (*seed, 1))}
+        "bias_initializer": _initializer(stage.bias, fan_in, (*seed, 1)),
+    }
     if not stage.kernel_size:
         return _call(keras.layers.Dense(units, **arguments), x, device, initialize)
     if stage.is_local:
@@ -228,7 +258,8 @@ def _apply_weights(
         pad = keras.layers.ZeroPadding2D((stage.padding, stage.padding), "channels_last", name=f"{name}_pad")
         x = layers.on_device(pad, device)(x)
     convolution = keras.layers.Conv2D(
-        units, stage.kernel_size, strides=stage.strides, padding=padding, data_format="channels_last", **arguments)
+        units, stage.kernel_size, strides=stage.strides, padding=padding, data_format="channels_last", **arguments
+    )
     return _call(convolution, x, device, initialize)
 
 
@@ -258,11 +289,17 @@ def _make_operation(operation: str, stage: architectures.Stage, name: str, build
     if operation == "lrn":
         constants = architecture.lrn
         return lrn.LocalResponseNormalization(
-            constants.depth_radius, constants.bias, constants.alpha, constants.beta,
-            implementation=build.lrn_implementation, name=f"{name}_lrn")
+            constants.depth_radius,
+            constants.bias,
+            constants.alpha,
+            constants.beta,
+            implementation=build.lrn_implementation,
+            name=f"{name}_lrn",
+        )
     constants = architecture.same_map_lrn
     return lrn.SameMapNormalization(
-        constants.depth_radius, constants.bias, constants.alpha, constants.beta, name=f"{name}_same_map_lrn")
+        constants.depth_radius, constants.bias, constants.alpha, constants.beta, name=f"{name}_same_map_lrn"
+    )
 
 
 def _initializer(init: architectures.Init | None, fan_in: int, key: tuple[int, ...]) -> keras.Initializer | None:

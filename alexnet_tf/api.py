@@ -1,10 +1,10 @@
 """The Python interface: ordinary Keras models from a name or a run, and a run's predictions.
 
-    import alexnet_tf
+import alexnet_tf
 
-    model = alexnet_tf.build_model("paper", num_classes=10)
-    run = alexnet_tf.load_run("runs/paper-demo")
-    run.predict(["photo.jpg"])
+model = alexnet_tf.build_model("paper", num_classes=10)
+run = alexnet_tf.load_run("runs/paper-demo")
+run.predict(["photo.jpg"])
 """
 
 import os
@@ -26,14 +26,23 @@ _OTHER_NAMES = {
     "input_shape": ": write image_size=, with include_top=False for images of another size.",
     "input_tensor": ": call the model on the tensor.",
     "name": ": the model has its architecture's name.",
-    "pooling": ": write include_top=False, and keras.layers.GlobalAveragePooling2D() behind it."}
+    "pooling": ": write include_top=False, and keras.layers.GlobalAveragePooling2D() behind it.",
+}
 
 
 def build_model(
-        architecture: str | architectures.Architecture = "paper", *, num_classes: int | None = None,
-        initialization: str = "he", weights: str | os.PathLike[str] | None = None, include_top: bool = True,
-        image_size: int | tuple[int, ...] | None = None, seed: int = 0, precision: str | None = None,
-        mean: Any = None, **others: Any) -> alexnet.AlexNet:
+    architecture: str | architectures.Architecture = "paper",
+    *,
+    num_classes: int | None = None,
+    initialization: str = "he",
+    weights: str | os.PathLike[str] | None = None,
+    include_top: bool = True,
+    image_size: int | tuple[int, ...] | None = None,
+    seed: int = 0,
+    precision: str | None = None,
+    mean: Any = None,
+    **others: Any,
+) -> alexnet.AlexNet:
     """Returns an AlexNet as an ordinary Keras model: RGB images [batch, height, width, 3] in [0, 255] to logits.
 
     It normalises its input itself. The logits have no softmax: compile it with a loss that has `from_logits=True`.
@@ -64,18 +73,27 @@ def build_model(
     if weights == "imagenet":
         raise errors.UserError(
             "weights='imagenet': this package brings no weights. Import a public file and give weights=RUN: "
-            "python -m alexnet_tf import_weights --source=FILE --workdir=RUN")
+            "python -m alexnet_tf import_weights --source=FILE --workdir=RUN"
+        )
     size = image_size if isinstance(image_size, int) or image_size is None else (image_size[0], image_size[1])
     if weights is not None:
         return _from_run(
-            runs.RunDirectory(weights), architecture, num_classes, include_top=include_top, image_size=size, seed=seed,
-            precision=precision, mean=mean)
+            runs.RunDirectory(weights),
+            architecture,
+            num_classes,
+            include_top=include_top,
+            image_size=size,
+            seed=seed,
+            precision=precision,
+            mean=mean,
+        )
     if isinstance(architecture, str):
         architecture = architectures.with_initialization(_find(architecture), initialization)
     if num_classes is not None:
         architecture = architectures.with_num_classes(architecture, num_classes)
     return alexnet.build_model(
-        architecture, include_top=include_top, image_size=size, seed=seed, precision=precision, mean=mean)
+        architecture, include_top=include_top, image_size=size, seed=seed, precision=precision, mean=mean
+    )
 
 
 def _find(name: str) -> architectures.Architecture:
@@ -84,12 +102,18 @@ def _find(name: str) -> architectures.Architecture:
         return architectures.ARCHITECTURES[name.lower()]
     except KeyError:
         raise errors.UserError(
-            f"architecture must be one of {', '.join(architectures.ARCHITECTURES)}; got {name!r}.") from None
+            f"architecture must be one of {', '.join(architectures.ARCHITECTURES)}; got {name!r}."
+        ) from None
 
 
 def _from_run(
-        run: runs.RunDirectory, architecture: str | architectures.Architecture, num_classes: int | None, *, mean: Any,
-        **arguments: Any) -> alexnet.AlexNet:
+    run: runs.RunDirectory,
+    architecture: str | architectures.Architecture,
+    num_classes: int | None,
+    *,
+    mean: Any,
+    **arguments: Any,
+) -> alexnet.AlexNet:
     """Builds the network of a run, with its weights but for a last layer of another size."""
     run_config = run.existing_config()
     own = run_config.architecture
@@ -100,9 +124,12 @@ def _from_run(
     is_same = num_classes in (None, own.num_classes)
     model = alexnet.build_model(
         own if is_same else architectures.with_num_classes(own, num_classes or 0),
-        mean=run.read_mean(run_config) if mean is None else mean, **arguments)
-    checkpoints.restore([
-        variable for variable in model.weights if is_same or variable.path.split("/")[0] not in last], arrays)
+        mean=run.read_mean(run_config) if mean is None else mean,
+        **arguments,
+    )
+    checkpoints.restore(
+        [variable for variable in model.weights if is_same or variable.path.split("/")[0] not in last], arrays
+    )
     return model
 
 
@@ -143,7 +170,7 @@ class Run:
             else:
                 square = preprocessing.square_of(tf.constant(_pixels(image)), resize)
                 crops.append(preprocessing.center_crop(square, size)[None])
-        batches = [crops[start:start + batch_size] for start in range(0, len(crops), batch_size)]
+        batches = [crops[start : start + batch_size] for start in range(0, len(crops), batch_size)]
         probabilities = [np.exp(self._predictor(tf.stack(batch)).numpy()) for batch in batches]
         return np.concatenate(probabilities) if probabilities else np.zeros((0, len(self.class_names)), "float32")
 
@@ -194,7 +221,8 @@ def _pixels(image: Any) -> np.ndarray:
     if is_scaled or low < -_OVERSHOOT or high > 255 + _OVERSHOOT:
         raise errors.UserError(
             f"Got an image with values from {low:.4g} to {high:.4g}: was it normalised? {expected}; the network "
-            "normalises it itself.")
+            "normalises it itself."
+        )
     array = np.clip(np.round(array), 0, 255).astype("uint8")
     return np.repeat(array, 3, axis=2) if array.shape[-1] == 1 else array[..., :3]
 

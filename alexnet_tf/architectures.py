@@ -137,17 +137,20 @@ class Stage:
         if self.towers not in (1, 2) or self.filters % self.towers:
             raise ValueError(
                 f"{self.name}: filters must be divisible by towers, and towers be 1 or 2; "
-                f"got filters={self.filters}, towers={self.towers}.")
+                f"got filters={self.filters}, towers={self.towers}."
+            )
         if self.input_towers not in ("both", "own"):
             raise ValueError(f"{self.name}: input_towers must be 'both' or 'own'; got {self.input_towers!r}.")
         unknown = set(self.ops) - {"relu", "tanh", "lrn", "same_map_lrn", "pool", "dropout"}
         if unknown:
             raise ValueError(
-                f"{self.name}: ops may be relu, lrn, same_map_lrn, pool, dropout and tanh; got {sorted(unknown)}.")
+                f"{self.name}: ops may be relu, lrn, same_map_lrn, pool, dropout and tanh; got {sorted(unknown)}."
+            )
         if self.is_local and (not self.kernel_size or self.strides != 1):
             raise ValueError(
                 f"{self.name}: a local stage needs a kernel_size and strides of 1; got kernel_size={self.kernel_size}, "
-                f"strides={self.strides}.")
+                f"strides={self.strides}."
+            )
 
     @property
     def layer_names(self) -> tuple[str, ...]:
@@ -171,14 +174,14 @@ class Stage:
             kernel: tuple[int, ...] = (self.kernel_size, self.kernel_size, channels, filters)
             size = (input_size + sum(self.padding) - self.kernel_size) // self.strides + 1
         else:
-            kernel, size = (input_size ** 2 * channels, filters), 1
+            kernel, size = (input_size**2 * channels, filters), 1
         output_size = size
         if "pool" in self.ops:
             pool = self.pool
             output_size = -(-size // pool.strides) if pool.padding == "same" else (size - pool.size) // pool.strides + 1
-        weights, positions = math.prod(kernel), size ** 2
+        weights, positions = math.prod(kernel), size**2
         if self.is_local:
-            kernel = (size, size, self.kernel_size ** 2 * channels, filters)
+            kernel = (size, size, self.kernel_size**2 * channels, filters)
         parameters = (weights + (filters if self.bias else 0)) * (positions if self.is_local else 1)
         return TowerShapes(kernel, size, output_size, parameters, multiply_adds=weights * positions)
 
@@ -258,15 +261,51 @@ _STAGE_NAMES = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"
 
 # Initialisations by stage, as a source states them; each is usable with every architecture.
 INITIALIZATIONS = {
-    "original2012": dict(zip(_STAGE_NAMES, (
-        _normal(.01, 0), _normal(.01, 1), _normal(.03, 0), _normal(.03, 1), _normal(.03, 1),
-        _normal(.01, 1), _normal(.01, 1), _normal(.01, 0)))),
-    "caffe": dict(zip(_STAGE_NAMES, (
-        _normal(.01, 0), _normal(.01, .1), _normal(.01, 0), _normal(.01, .1), _normal(.01, .1),
-        _normal(.005, .1), _normal(.005, .1), _normal(.01, 0)))),
-    "caffenet": dict(zip(_STAGE_NAMES, (
-        _normal(.01, 0), _normal(.01, 1), _normal(.01, 0), _normal(.01, 1), _normal(.01, 1),
-        _normal(.005, 1), _normal(.005, 1), _normal(.01, 0)))),
+    "original2012": dict(
+        zip(
+            _STAGE_NAMES,
+            (
+                _normal(0.01, 0),
+                _normal(0.01, 1),
+                _normal(0.03, 0),
+                _normal(0.03, 1),
+                _normal(0.03, 1),
+                _normal(0.01, 1),
+                _normal(0.01, 1),
+                _normal(0.01, 0),
+            ),
+        )
+    ),
+    "caffe": dict(
+        zip(
+            _STAGE_NAMES,
+            (
+                _normal(0.01, 0),
+                _normal(0.01, 0.1),
+                _normal(0.01, 0),
+                _normal(0.01, 0.1),
+                _normal(0.01, 0.1),
+                _normal(0.005, 0.1),
+                _normal(0.005, 0.1),
+                _normal(0.01, 0),
+            ),
+        )
+    ),
+    "caffenet": dict(
+        zip(
+            _STAGE_NAMES,
+            (
+                _normal(0.01, 0),
+                _normal(0.01, 1),
+                _normal(0.01, 0),
+                _normal(0.01, 1),
+                _normal(0.01, 1),
+                _normal(0.005, 1),
+                _normal(0.005, 1),
+                _normal(0.01, 0),
+            ),
+        )
+    ),
 }
 
 INITIALIZATION_NAMES = ("row", "he", *INITIALIZATIONS)
@@ -295,7 +334,8 @@ def with_initialization(architecture: Architecture, initialization: str) -> Arch
     starts = INITIALIZATIONS[initialization]
     stages = tuple(
         dataclasses.replace(stage, **starts[stage.name] if stage.bias else {"kernel": starts[stage.name]["kernel"]})
-        for stage in architecture.stages)
+        for stage in architecture.stages
+    )
     return dataclasses.replace(architecture, stages=stages)
 
 
@@ -307,7 +347,7 @@ def _he(architecture: Architecture) -> Architecture:
     """
     stages, is_after_lrn = [], False
     for stage in architecture.stages:
-        gain = 2 ** 0.5 * (architecture.lrn.bias ** architecture.lrn.beta if is_after_lrn else 1)
+        gain = 2**0.5 * (architecture.lrn.bias**architecture.lrn.beta if is_after_lrn else 1)
         kernel = Init("normal_fan_in", 1.0 if stage.name in ("fc6", "fc7") else gain)
         if stage is architecture.stages[-1]:
             kernel = Init("normal", 0.01)
@@ -327,15 +367,23 @@ PAPER = Architecture(
     source="Krizhevsky, Sutskever, Hinton, NIPS 2012, the text",
     image_size=227,
     stages=(
-        Stage("conv1", 96, 11, strides=4, towers=2, ops=("relu", "lrn", "pool"), **_normal(.01, 0)),
-        Stage("conv2", 256, 5, padding=(2, 2), towers=2, input_towers="own", ops=("relu", "lrn", "pool"),
-              **_normal(.01, 1)),
-        Stage("conv3", 384, 3, padding=(1, 1), towers=2, **_normal(.01, 0)),
-        Stage("conv4", 384, 3, padding=(1, 1), towers=2, input_towers="own", **_normal(.01, 1)),
-        Stage("conv5", 256, 3, padding=(1, 1), towers=2, input_towers="own", ops=("relu", "pool"), **_normal(.01, 1)),
-        Stage("fc6", 4096, towers=2, ops=("relu", "dropout"), **_normal(.01, 1)),
-        Stage("fc7", 4096, towers=2, ops=("relu", "dropout"), **_normal(.01, 1)),
-        Stage("fc8", 1000, ops=(), **_normal(.01, 0)),
+        Stage("conv1", 96, 11, strides=4, towers=2, ops=("relu", "lrn", "pool"), **_normal(0.01, 0)),
+        Stage(
+            "conv2",
+            256,
+            5,
+            padding=(2, 2),
+            towers=2,
+            input_towers="own",
+            ops=("relu", "lrn", "pool"),
+            **_normal(0.01, 1),
+        ),
+        Stage("conv3", 384, 3, padding=(1, 1), towers=2, **_normal(0.01, 0)),
+        Stage("conv4", 384, 3, padding=(1, 1), towers=2, input_towers="own", **_normal(0.01, 1)),
+        Stage("conv5", 256, 3, padding=(1, 1), towers=2, input_towers="own", ops=("relu", "pool"), **_normal(0.01, 1)),
+        Stage("fc6", 4096, towers=2, ops=("relu", "dropout"), **_normal(0.01, 1)),
+        Stage("fc7", 4096, towers=2, ops=("relu", "dropout"), **_normal(0.01, 1)),
+        Stage("fc8", 1000, ops=(), **_normal(0.01, 0)),
     ),
     recipe=recipes.Recipe(),
     initialization="original2012",
@@ -344,9 +392,14 @@ PAPER = Architecture(
 # What `layer-params-145.cfg` logs: epoch 25 rate /10, 51 /100, 67 conv1 /10 and colour noise off, 72 conv1 frozen,
 # 79 /1000, ended at 91; the biases kept twice the first rate throughout.
 _AUTHORS_RECIPE = recipes.Recipe(
-    schedule="steps", steps=((25 / 91, .1), (51 / 91, .01), (79 / 91, .001)), bias_steps=(),
-    conv1_steps=((67 / 91, .1), (72 / 91, 0.)), colour_noise_until=67 / 91, epochs=91,
-    bias_learning_rate_multiplier=2.0)
+    schedule="steps",
+    steps=((25 / 91, 0.1), (51 / 91, 0.01), (79 / 91, 0.001)),
+    bias_steps=(),
+    conv1_steps=((67 / 91, 0.1), (72 / 91, 0.0)),
+    colour_noise_until=67 / 91,
+    epochs=91,
+    bias_learning_rate_multiplier=2.0,
+)
 
 ORIGINAL2012 = Architecture(
     name="original2012",
@@ -356,15 +409,21 @@ ORIGINAL2012 = Architecture(
         with_initialization(PAPER, "original2012"),
         conv1={"padding": (0, 3), "ops": ("lrn", "pool", "relu")},
         conv2={"ops": ("relu", "lrn", "same_map_lrn", "pool")},
-        conv5={"ops": ("pool", "relu")}),
+        conv5={"ops": ("pool", "relu")},
+    ),
     lrn=LRN(alpha=2e-5),
     recipe=_AUTHORS_RECIPE,
 )
 
 # solver.prototxt: batch 256, rate divided by 10 every 100,000 of 450,000 iterations, lr_mult 2 for biases.
 _CAFFES_RECIPE = recipes.Recipe(
-    batch_size=256, schedule="steps", steps=((2 / 9, .1), (4 / 9, .01), (6 / 9, .001), (8 / 9, 1e-4)),
-    bias_learning_rate_multiplier=2.0, colour_noise=False, resize="caffe")
+    batch_size=256,
+    schedule="steps",
+    steps=((2 / 9, 0.1), (4 / 9, 0.01), (6 / 9, 0.001), (8 / 9, 1e-4)),
+    bias_learning_rate_multiplier=2.0,
+    colour_noise=False,
+    resize="caffe",
+)
 
 CAFFE = Architecture(
     name="caffe",
@@ -372,29 +431,49 @@ CAFFE = Architecture(
     image_size=227,
     stages=_each(
         with_initialization(PAPER, "caffe"),
-        conv1={"towers": 1}, conv3={"towers": 1}, fc6={"towers": 1}, fc7={"towers": 1}),
+        conv1={"towers": 1},
+        conv3={"towers": 1},
+        fc6={"towers": 1},
+        fc7={"towers": 1},
+    ),
     lrn=LRN(bias=1.0, alpha=2e-5),
     lrn_across_towers=True,
     recipe=_CAFFES_RECIPE,
 )
 
 CAFFENET = dataclasses.replace(
-    CAFFE, name="caffenet", source="BVLC/caffe, models/bvlc_reference_caffenet",
+    CAFFE,
+    name="caffenet",
+    source="BVLC/caffe, models/bvlc_reference_caffenet",
     stages=_each(
         with_initialization(CAFFE, "caffenet"),
-        conv1={"ops": ("relu", "pool", "lrn")}, conv2={"ops": ("relu", "pool", "lrn")}))
+        conv1={"ops": ("relu", "pool", "lrn")},
+        conv2={"ops": ("relu", "pool", "lrn")},
+    ),
+)
 
 ONE_GPU = dataclasses.replace(
-    ORIGINAL2012, name="one_gpu", source="cuda-convnet, layers-145-half.cfg; the paper's footnote 2",
+    ORIGINAL2012,
+    name="one_gpu",
+    source="cuda-convnet, layers-145-half.cfg; the paper's footnote 2",
     stages=_each(
         ORIGINAL2012,
-        conv1={"filters": 48, "towers": 1}, conv2={"filters": 128, "towers": 1},
-        conv3={"filters": 192, "towers": 1}, conv4={"filters": 192, "towers": 1},
-        conv5={"towers": 1}, fc6={"towers": 1}, fc7={"towers": 1}))
+        conv1={"filters": 48, "towers": 1},
+        conv2={"filters": 128, "towers": 1},
+        conv3={"filters": 192, "towers": 1},
+        conv4={"filters": 192, "towers": 1},
+        conv5={"towers": 1},
+        fc6={"towers": 1},
+        fc7={"towers": 1},
+    ),
+)
 
 UNGROUPED = dataclasses.replace(
-    PAPER, name="ungrouped", source="the paper's layers with the two towers merged, as many ports have it",
-    stages=tuple(dataclasses.replace(s, towers=1) for s in PAPER.stages))
+    PAPER,
+    name="ungrouped",
+    source="the paper's layers with the two towers merged, as many ports have it",
+    stages=tuple(dataclasses.replace(s, towers=1) for s in PAPER.stages),
+)
 
 OWT = Architecture(
     name="owt",
@@ -403,13 +482,19 @@ OWT = Architecture(
     stages=_each(
         with_initialization(UNGROUPED, "original2012"),
         conv1={"filters": 64, "padding": (0, 3), "ops": ("lrn", "pool", "relu")},
-        conv2={"filters": 192}, conv4={"filters": 256}, conv5={"ops": ("pool", "relu")},
-        fc8=_normal(.01, -7)),
+        conv2={"filters": 192},
+        conv4={"filters": 256},
+        conv5={"ops": ("pool", "relu")},
+        fc8=_normal(0.01, -7),
+    ),
     lrn=LRN(alpha=2e-5),
     # The rate falls by 250 in three equal factors at 25, 50 and 75 % of the run, the biases' by 10 at 50 %.
     recipe=recipes.Recipe(
-        schedule="steps", steps=((.25, 250 ** (-1 / 3)), (.5, 250 ** (-2 / 3)), (.75, 1 / 250)),
-        bias_steps=((.5, .1),), bias_learning_rate_multiplier=2.0),
+        schedule="steps",
+        steps=((0.25, 250 ** (-1 / 3)), (0.5, 250 ** (-2 / 3)), (0.75, 1 / 250)),
+        bias_steps=((0.5, 0.1),),
+        bias_learning_rate_multiplier=2.0,
+    ),
 )
 
 _PYTORCH_DEFAULT: dict[str, typing.Any] = {"kernel": Init("uniform_fan_in", 1.0), "bias": Init("uniform_fan_in", 1.0)}
@@ -418,18 +503,29 @@ TORCHVISION = Architecture(
     name="torchvision",
     source="pytorch/vision, torchvision/models/alexnet.py and references/classification",
     image_size=224,
-    stages=tuple(dataclasses.replace(s, **_PYTORCH_DEFAULT) for s in _each(
-        OWT,
-        conv1={"padding": (2, 2), "ops": ("relu", "pool")}, conv2={"ops": ("relu", "pool")},
-        conv5={"ops": ("relu", "pool", "dropout")}, fc7={"ops": ("relu",)})),
+    stages=tuple(
+        dataclasses.replace(s, **_PYTORCH_DEFAULT)
+        for s in _each(
+            OWT,
+            conv1={"padding": (2, 2), "ops": ("relu", "pool")},
+            conv2={"ops": ("relu", "pool")},
+            conv5={"ops": ("relu", "pool", "dropout")},
+            fc7={"ops": ("relu",)},
+        )
+    ),
     mean=(123.675, 116.28, 103.53),
     scale=(1 / 58.395, 1 / 57.12, 1 / 57.375),
     recipe=recipes.Recipe(
-        batch_size=256, weight_decay=1e-4, schedule="steps", steps=((1 / 3, .1), (2 / 3, .01)),
-        colour_noise=False, crop="random_resized"),
+        batch_size=256,
+        weight_decay=1e-4,
+        schedule="steps",
+        steps=((1 / 3, 0.1), (2 / 3, 0.01)),
+        colour_noise=False,
+        crop="random_resized",
+    ),
 )
 
-_TF1_CONV = {"kernel": Init("truncated_normal", .1), "bias": None}
+_TF1_CONV = {"kernel": Init("truncated_normal", 0.1), "bias": None}
 
 _TF1_DENSE = {"kernel": Init("normal", 1.0), "bias": Init("normal", 1.0)}
 
@@ -440,44 +536,82 @@ TF1_CLASS = Architecture(
     stages=_each(
         UNGROUPED,
         conv1={"ops": ("lrn", "pool"), "pool": Pool(padding="same"), **_TF1_CONV},
-        conv2={"ops": ("lrn", "pool"), **_TF1_CONV}, conv3={"ops": (), **_TF1_CONV},
-        conv4={"ops": (), **_TF1_CONV}, conv5={"ops": ("pool",), **_TF1_CONV},
-        fc6=_TF1_DENSE, fc7=_TF1_DENSE, fc8=_TF1_DENSE),
+        conv2={"ops": ("lrn", "pool"), **_TF1_CONV},
+        conv3={"ops": (), **_TF1_CONV},
+        conv4={"ops": (), **_TF1_CONV},
+        conv5={"ops": ("pool",), **_TF1_CONV},
+        fc6=_TF1_DENSE,
+        fc7=_TF1_DENSE,
+        fc8=_TF1_DENSE,
+    ),
     lrn=LRN(bias=1.0, alpha=1e-5),
     recipe=recipes.Recipe(),
 )
 
 FC2048 = dataclasses.replace(
-    UNGROUPED, name="fc2048", source="a layer-by-layer walk that halves fc6 and fc7 and has no LRN", image_size=224,
+    UNGROUPED,
+    name="fc2048",
+    source="a layer-by-layer walk that halves fc6 and fc7 and has no LRN",
+    image_size=224,
     stages=_each(
         UNGROUPED,
-        conv1={"padding": (1, 2), "ops": ("relu", "pool")}, conv2={"ops": ("relu", "pool")},
-        fc6={"filters": 2048}, fc7={"filters": 2048}))
+        conv1={"padding": (1, 2), "ops": ("relu", "pool")},
+        conv2={"ops": ("relu", "pool")},
+        fc6={"filters": 2048},
+        fc7={"filters": 2048},
+    ),
+)
 
 CONV_FC = dataclasses.replace(
-    UNGROUPED, name="conv_fc",
+    UNGROUPED,
+    name="conv_fc",
     source="a blog's data-flow tables: towers in conv1 and conv2 only, dense layers as convolutions",
     stages=_each(
         UNGROUPED,
-        conv1={"towers": 2, "ops": ("relu", "pool")}, conv2={"towers": 2, "ops": ("relu", "pool")},
-        fc6={"kernel_size": 6}, fc7={"kernel_size": 1}, fc8={"kernel_size": 1}))
+        conv1={"towers": 2, "ops": ("relu", "pool")},
+        conv2={"towers": 2, "ops": ("relu", "pool")},
+        fc6={"kernel_size": 6},
+        fc7={"kernel_size": 1},
+        fc8={"kernel_size": 1},
+    ),
+)
 
 NO_LRN = dataclasses.replace(
-    ORIGINAL2012, name="no_lrn", source="the author's ablation 148 of layers-145.cfg, Section 3.3",
-    stages=_each(ORIGINAL2012, conv1={"ops": ("pool", "relu")}, conv2={"ops": ("relu", "pool")}))
+    ORIGINAL2012,
+    name="no_lrn",
+    source="the author's ablation 148 of layers-145.cfg, Section 3.3",
+    stages=_each(ORIGINAL2012, conv1={"ops": ("pool", "relu")}, conv2={"ops": ("relu", "pool")}),
+)
 
 _POOL_2 = {"pool": Pool(2, 2, "same")}
 
 NON_OVERLAP = dataclasses.replace(
-    ORIGINAL2012, name="non_overlap", source="the author's ablation 147 of layers-145.cfg, Section 3.4",
+    ORIGINAL2012,
+    name="non_overlap",
+    source="the author's ablation 147 of layers-145.cfg, Section 3.4",
     stages=_each(
-        ORIGINAL2012,
-        conv1=_POOL_2, conv2={"padding": (1, 1), **_POOL_2}, conv5={"padding": (0, 0), **_POOL_2}))
+        ORIGINAL2012, conv1=_POOL_2, conv2={"padding": (1, 1), **_POOL_2}, conv5={"padding": (0, 0), **_POOL_2}
+    ),
+)
 
 ARCHITECTURES = {
-    each.name: each for each in (
-        PAPER, ORIGINAL2012, CAFFE, CAFFENET, ONE_GPU, UNGROUPED, OWT, TORCHVISION, TF1_CLASS, FC2048, CONV_FC,
-        NO_LRN, NON_OVERLAP)}
+    each.name: each
+    for each in (
+        PAPER,
+        ORIGINAL2012,
+        CAFFE,
+        CAFFENET,
+        ONE_GPU,
+        UNGROUPED,
+        OWT,
+        TORCHVISION,
+        TF1_CLASS,
+        FC2048,
+        CONV_FC,
+        NO_LRN,
+        NON_OVERLAP,
+    )
+}
 
 
 def has_two_columns(architecture: Architecture) -> bool:

@@ -62,7 +62,7 @@ def read_array(path: str | os.PathLike[str]) -> np.ndarray:
     """
     content = io.BytesIO(pathlib.Path(path).read_bytes())
     array = np.load(content, allow_pickle=False)
-    written, checksum = content.getvalue()[:content.tell()], content.read()
+    written, checksum = content.getvalue()[: content.tell()], content.read()
     if checksum and checksum != hashlib.sha256(written).digest():
         raise ValueError("its SHA-256 is not the one that was written")
     return array

@@ -56,8 +56,8 @@ def write(path: str | pathlib.Path, arrays: Mapping[str, np.ndarray], state: dic
 
 
 def read(
-    path: str | pathlib.Path, is_wanted: Callable[[str], bool] = lambda name: True) -> tuple[dict[str, np.ndarray],
-    dict]:
+    path: str | pathlib.Path, is_wanted: Callable[[str], bool] = lambda name: True
+) -> tuple[dict[str, np.ndarray], dict]:
     """Reads a checkpoint once it is verified.
 
     Args:
@@ -150,10 +150,13 @@ def restore(variables: Iterable[typing.Any], arrays: Mapping[str, np.ndarray]) -
     missing = [v.path for v in variables if v.path not in arrays]
     differing = [
         f"{v.path}: {arrays[v.path].shape} in the checkpoint, {tuple(v.shape)} in the network"
-        for v in variables if v.path in arrays and arrays[v.path].shape != tuple(v.shape)]
+        for v in variables
+        if v.path in arrays and arrays[v.path].shape != tuple(v.shape)
+    ]
     if missing or differing:
         raise errors.RunError(
             f"The checkpoint does not fit the network. Missing: {', '.join(missing) or 'none'}. Other shapes: "
-            f"{'; '.join(differing) or 'none'}.")
+            f"{'; '.join(differing) or 'none'}."
+        )
     for variable in variables:
         variable.assign(arrays[variable.path])

@@ -42,6 +42,7 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
     Returns:
         The exit status: 0, or 1 after a mistake that was reported.
     """
+
     def work() -> int | None:
         with _interrupts_end_at_once(sys.stderr):
             if "--version" in arguments:
@@ -92,7 +93,8 @@ def report_mistakes(work: Callable[[], int | None]) -> int:
     try:
         if os.name == "nt":
             raise errors.UserError(
-                "alexnet_tf needs Linux or macOS. On Windows, install and run it inside WSL2: wsl --install")
+                "alexnet_tf needs Linux or macOS. On Windows, install and run it inside WSL2: wsl --install"
+            )
         status = work()
         sys.stdout.flush()
         return status or 0
@@ -197,12 +199,16 @@ def _standard_error_hidden() -> Iterator[None]:
 @contextlib.contextmanager
 def _interrupts_end_at_once(screen: TextIO) -> Iterator[None]:
     """Lets Ctrl-C end the process during imports, where an exception would surface as a long trace from anywhere."""
+
     def stop(number: int, frame: types.FrameType | None) -> None:
         print("\nStopped.", file=screen, flush=True)
         os._exit(1)
 
-    if (threading.current_thread() is not threading.main_thread() or "ipykernel" in sys.modules
-            or signal.getsignal(signal.SIGINT) is not signal.default_int_handler):
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or "ipykernel" in sys.modules
+        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    ):
         yield
         return
     signal.signal(signal.SIGINT, stop)
@@ -225,27 +231,41 @@ def _check_local_paths(arguments: Sequence[str]) -> None:
 
 def define_data_options() -> list[flags.FlagHolder]:
     """Defines the flags that say which examples of --data_dir are meant, the fields of `discovery`'s options."""
-    return [flags.DEFINE_string(name, None, text) for name, text in (
-        ("labels", "File of the labels (CSV, TSV, text or JSON lines), where images lie in no class folders. Found "
-            "by itself if it is called labels.csv or train.csv."),
-        ("image_column", "Name of the --labels column that names the images, or its number from 0."),
-        ("label_column", "Name of the --labels column of the labels, or its number from 0."),
-        ("image_key", "Name of a TFDS data set's image feature."),
-        ("label_key", "Name of a TFDS data set's label feature: a class, a text or an integer."))]
+    return [
+        flags.DEFINE_string(name, None, text)
+        for name, text in (
+            (
+                "labels",
+                "File of the labels (CSV, TSV, text or JSON lines), where images lie in no class folders. Found "
+                "by itself if it is called labels.csv or train.csv.",
+            ),
+            ("image_column", "Name of the --labels column that names the images, or its number from 0."),
+            ("label_column", "Name of the --labels column of the labels, or its number from 0."),
+            ("image_key", "Name of a TFDS data set's image feature."),
+            ("label_key", "Name of a TFDS data set's label feature: a class, a text or an integer."),
+        )
+    ]
 
 
 def define_image_limit() -> flags.FlagHolder:
     """Defines --max_image_mb of a command that reads images; `run_command` sets the limit before it calls `main`."""
     return flags.DEFINE_integer(
-        "max_image_mb", image_limit.DEFAULT_MB, "Image files of more megabytes are refused before they are read.",
-        lower_bound=1, upper_bound=image_limit.LARGEST_MB)
+        "max_image_mb",
+        image_limit.DEFAULT_MB,
+        "Image files of more megabytes are refused before they are read.",
+        lower_bound=1,
+        upper_bound=image_limit.LARGEST_MB,
+    )
 
 
 def define_precision_option(default: str = "auto") -> flags.FlagHolder:
     """Defines --precision of a command that does not train; see `devices.chosen_precision`."""
     return flags.DEFINE_enum(
-        "precision", default, ["auto", "float32", "mixed_bfloat16", "mixed_float16"],
-        "Numbers to compute in; auto: the fastest of this machine that loses nothing, whatever the run was trained in.")
+        "precision",
+        default,
+        ["auto", "float32", "mixed_bfloat16", "mixed_float16"],
+        "Numbers to compute in; auto: the fastest of this machine that loses nothing, whatever the run was trained in.",
+    )
 
 
 def check_no_arguments(arguments: Sequence[str]) -> None:
@@ -256,7 +276,8 @@ def check_no_arguments(arguments: Sequence[str]) -> None:
     """
     if arguments:
         raise errors.UserError(
-            f"Unexpected arguments: {' '.join(arguments)}. Flags are written --name=value; see --help.")
+            f"Unexpected arguments: {' '.join(arguments)}. Flags are written --name=value; see --help."
+        )
 
 
 def check_directory(flag: str, path: str | None) -> None:

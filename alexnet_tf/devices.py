@@ -36,7 +36,11 @@ def driver() -> str | None:
     if shutil.which("nvidia-smi"):
         result = subprocess.run(
             ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"],
-            capture_output=True, text=True, check=False, timeout=30)
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
         if not result.returncode and result.stdout.strip():
             return "NVIDIA " + "; ".join(result.stdout.strip().splitlines())
     found = next((path for path in map(pathlib.Path, _DRIVER_FILES) if path.exists()), None)
@@ -52,11 +56,15 @@ def unusable_gpu() -> str | None:
     if not any(pathlib.Path(path).exists() for path in _DRIVER_FILES):
         return None
     if not tf.test.is_built_with_cuda():
-        return ("An NVIDIA driver is there, but this build of TensorFlow has no support for GPUs: the CPU is used.\n"
-                "  pip install 'tensorflow[and-cuda]'")
-    return ("An NVIDIA driver is there, but TensorFlow finds no GPU that it can use: the CPU is used. CUDA's "
-            "libraries are missing or do not fit:\n  pip install 'tensorflow[and-cuda]'\n"
-            "What TensorFlow says: TF_CPP_MIN_LOG_LEVEL=0 before the same command.")
+        return (
+            "An NVIDIA driver is there, but this build of TensorFlow has no support for GPUs: the CPU is used.\n"
+            "  pip install 'tensorflow[and-cuda]'"
+        )
+    return (
+        "An NVIDIA driver is there, but TensorFlow finds no GPU that it can use: the CPU is used. CUDA's "
+        "libraries are missing or do not fit:\n  pip install 'tensorflow[and-cuda]'\n"
+        "What TensorFlow says: TF_CPP_MIN_LOG_LEVEL=0 before the same command."
+    )
 
 
 def share_memory() -> None:

@@ -7,8 +7,12 @@ from alexnet_tf import architectures, atomic_files, errors, model_summary
 # (fill, edge) by the kind of the box's first layer: Okabe and Ito's hues, which colour-blind people tell apart, made
 # pale. The background is transparent and the arrows are grey, so that a picture is legible on white and on black.
 _COLOURS = {
-    "input": ("#ececec", "#7f7f7f"), "normalize": ("#ececec", "#7f7f7f"),
-    "convolution": ("#d6e9f8", "#0072b2"), "dense": ("#fbe3cf", "#d55e00"), "lrn": ("#d3efe6", "#009e73")}
+    "input": ("#ececec", "#7f7f7f"),
+    "normalize": ("#ececec", "#7f7f7f"),
+    "convolution": ("#d6e9f8", "#0072b2"),
+    "dense": ("#fbe3cf", "#d55e00"),
+    "lrn": ("#d3efe6", "#009e73"),
+}
 _LEGEND = {"convolution": "convolution", "dense": "dense layer", "lrn": "both towers together"}
 
 _ARROW = "#8a8f98"
@@ -45,15 +49,19 @@ def draw_diagram(architecture: architectures.Architecture, path: str) -> None:
     for name, rows in boxes.items():
         _draw_box(axes, name, rows, boxes, bottoms)
     kinds = {rows[0].kind for rows in boxes.values()}
-    handles = [Patch(facecolor=_COLOURS[kind][0], edgecolor=_COLOURS[kind][1], label=label)
-               for kind, label in _LEGEND.items() if kind in kinds or kind == "lrn" and _joined(boxes)]
+    handles = [
+        Patch(facecolor=_COLOURS[kind][0], edgecolor=_COLOURS[kind][1], label=label)
+        for kind, label in _LEGEND.items()
+        if kind in kinds or kind == "lrn" and _joined(boxes)
+    ]
     legend = axes.legend(handles=handles, loc="upper left", fontsize=8, frameon=False, labelcolor=_ARROW)
     legend.set_zorder(0)
     axes.set_title(f"{architecture.name}: {architecture.source}", fontsize=10, color=_ARROW)
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "alexnet_tf"}):  # Text stays text.
         metadata = {"Date": None} if ending == ".svg" else None
-        atomic_files.atomic_write(path, lambda file: figure.savefig(
-            file, format=ending[1:], dpi=110, transparent=True, metadata=metadata))
+        atomic_files.atomic_write(
+            path, lambda file: figure.savefig(file, format=ending[1:], dpi=110, transparent=True, metadata=metadata)
+        )
 
 
 def _boxes(architecture: architectures.Architecture) -> dict[str, list[model_summary.LayerRow]]:
@@ -85,8 +93,7 @@ def _lines(rows: list[model_summary.LayerRow]) -> list[str]:
             lines.append(names.get(row.kind, row.kind) + (f" ({row.detail})" if row.detail else ""))
     parameters = sum(row.parameters for row in rows)
     shape = " × ".join(map(str, rows[-1].shape))
-    return [line for line in lines if line] + [
-        f"→ {shape}" + (f"    {parameters:,} parameters" if parameters else "")]
+    return [line for line in lines if line] + [f"→ {shape}" + (f"    {parameters:,} parameters" if parameters else "")]
 
 
 def _places(boxes: dict[str, list[model_summary.LayerRow]]) -> dict[str, tuple[int, float]]:
@@ -106,16 +113,41 @@ def _draw_box(axes, name: str, rows: list[model_summary.LayerRow], boxes: dict, 
     (side, bottom), lines = bottoms[name], _lines(rows)
     height, width = len(lines) + 1.7, 1.62
     fill, edge = _COLOURS.get(rows[0].kind, _COLOURS["lrn"])
-    axes.add_patch(FancyBboxPatch(
-        (side - width / 2, bottom), width, height, boxstyle="round,pad=0,rounding_size=0.04", mutation_aspect=8,
-        facecolor=fill, edgecolor=edge, linewidth=1.2, zorder=2))
-    axes.text(side, bottom + height - 0.85, name.replace("images", "image"), ha="center", va="center", fontsize=10,
-              fontweight="bold", color=_TEXT, zorder=3)
+    axes.add_patch(
+        FancyBboxPatch(
+            (side - width / 2, bottom),
+            width,
+            height,
+            boxstyle="round,pad=0,rounding_size=0.04",
+            mutation_aspect=8,
+            facecolor=fill,
+            edgecolor=edge,
+            linewidth=1.2,
+            zorder=2,
+        )
+    )
+    axes.text(
+        side,
+        bottom + height - 0.85,
+        name.replace("images", "image"),
+        ha="center",
+        va="center",
+        fontsize=10,
+        fontweight="bold",
+        color=_TEXT,
+        zorder=3,
+    )
     for number, line in enumerate(lines):
-        axes.text(side, bottom + height - 1.9 - number, line, ha="center", va="center", fontsize=7.6, color=_TEXT,
-                  zorder=3)
+        axes.text(
+            side, bottom + height - 1.9 - number, line, ha="center", va="center", fontsize=7.6, color=_TEXT, zorder=3
+        )
     for source in {_box_of(layer, boxes) for layer in rows[0].inputs} - {name}:
         from_side, from_bottom = bottoms[source]
         shift = 0.0 if from_side == side else 0.25 * (from_side - side) / abs(from_side - side)
-        axes.annotate("", (side + shift, bottom + height), (from_side - shift, from_bottom), zorder=1,
-                      arrowprops={"arrowstyle": "-|>", "lw": 1.2, "color": _ARROW, "shrinkA": 0, "shrinkB": 0})
+        axes.annotate(
+            "",
+            (side + shift, bottom + height),
+            (from_side - shift, from_bottom),
+            zorder=1,
+            arrowprops={"arrowstyle": "-|>", "lw": 1.2, "color": _ARROW, "shrinkA": 0, "shrinkB": 0},
+        )

@@ -27,8 +27,15 @@ _REMOTE = {
 
 # Other names of the same.
 _REMOTE |= {
-    "s3a": _REMOTE["s3"], "s3n": _REMOTE["s3"], "abfs": _REMOTE["az"], "abfss": _REMOTE["az"], "wasb": _REMOTE["az"],
-    "wasbs": _REMOTE["az"], "https": _REMOTE["http"], "ftp": _REMOTE["http"]}
+    "s3a": _REMOTE["s3"],
+    "s3n": _REMOTE["s3"],
+    "abfs": _REMOTE["az"],
+    "abfss": _REMOTE["az"],
+    "wasb": _REMOTE["az"],
+    "wasbs": _REMOTE["az"],
+    "https": _REMOTE["http"],
+    "ftp": _REMOTE["http"],
+}
 
 # A path may have lost the second slash; of schemes that are not known it is taken for the name of a folder.
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):(//?)", re.IGNORECASE)

@@ -34,6 +34,9 @@ def check(size: int, path: str) -> None:
     """
     limit, needed = 1_000_000 * _max_mb, -(-size // 1_000_000)
     if size > limit:
-        advice = (f"; --max_image_mb={needed} reads it" if needed <= LARGEST_MB
-                  else f", and with --max_image_mb up to {LARGEST_MB:,} MB")
+        advice = (
+            f"; --max_image_mb={needed} reads it"
+            if needed <= LARGEST_MB
+            else f", and with --max_image_mb up to {LARGEST_MB:,} MB"
+        )
         raise OSError(errno.EFBIG, f"the file has {size:,} bytes; at most {limit:,} are read{advice}", path)

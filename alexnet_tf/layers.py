@@ -25,11 +25,13 @@ def on_device(layer: keras.layers.Layer, device: str | None) -> keras.layers.Lay
         layer: Any layer.
         device: As TensorFlow names it; None leaves the layer alone.
     """
+
     def under(function: Callable[..., typing.Any]) -> Callable[..., typing.Any]:
         @functools.wraps(function)
         def on_the_device(*args: typing.Any, **kwargs: typing.Any) -> typing.Any:
             with tf.device(device):
                 return function(*args, **kwargs)
+
         return on_the_device
 
     if device:
@@ -95,8 +97,15 @@ class Dropout(keras.layers.Layer):
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         # Each replica counts for itself ("on_read"): they need not meet here, which XLA could not compile.
         self.iteration = keras.Variable(
-            name="iteration", shape=(), dtype="int64", initializer="zeros", trainable=False, autocast=False,
-            aggregation="only_first_replica", synchronization="on_read")
+            name="iteration",
+            shape=(),
+            dtype="int64",
+            initializer="zeros",
+            trainable=False,
+            autocast=False,
+            aggregation="only_first_replica",
+            synchronization="on_read",
+        )
 
     @property
     def weights(self) -> list[keras.Variable]:
@@ -139,9 +148,15 @@ class LocallyConnected2D(keras.layers.Layer):
     """
 
     def __init__(
-            self, filters: int, kernel_size: int, padding: tuple[int, int] = (0, 0), use_bias: bool = True,
-            kernel_initializer: typing.Any = "glorot_uniform", bias_initializer: typing.Any = "zeros",
-            **kwargs: typing.Any) -> None:
+        self,
+        filters: int,
+        kernel_size: int,
+        padding: tuple[int, int] = (0, 0),
+        use_bias: bool = True,
+        kernel_initializer: typing.Any = "glorot_uniform",
+        bias_initializer: typing.Any = "zeros",
+        **kwargs: typing.Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.filters, self.kernel_size, self.padding, self.use_bias = filters, kernel_size, tuple(padding), use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
@@ -150,11 +165,15 @@ class LocallyConnected2D(keras.layers.Layer):
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         rows, columns = self.compute_output_shape(input_shape)[1:3]
         self.kernel = self.add_weight(
-            name="kernel", shape=(rows, columns, self.kernel_size ** 2 * int(input_shape[-1] or 0), self.filters),
-            initializer=self.kernel_initializer)
-        self.bias = self.add_weight(
-            name="bias", shape=(rows, columns, self.filters),
-            initializer=self.bias_initializer) if self.use_bias else None
+            name="kernel",
+            shape=(rows, columns, self.kernel_size**2 * int(input_shape[-1] or 0), self.filters),
+            initializer=self.kernel_initializer,
+        )
+        self.bias = (
+            self.add_weight(name="bias", shape=(rows, columns, self.filters), initializer=self.bias_initializer)
+            if self.use_bias
+            else None
+        )
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         rows, columns = self.kernel.shape[:2]
@@ -164,7 +183,8 @@ class LocallyConnected2D(keras.layers.Layer):
         window = range(self.kernel_size)
         patches = tf.concat(
             [tf.slice(padded, (row, column, 0, 0), (rows, columns, -1, -1)) for row in window for column in window],
-            axis=-1)
+            axis=-1,
+        )
         result = tf.transpose(tf.matmul(patches, tf.convert_to_tensor(self.kernel)), (2, 0, 1, 3))
         return result if self.bias is None else result + tf.convert_to_tensor(self.bias)
 
@@ -174,7 +194,10 @@ class LocallyConnected2D(keras.layers.Layer):
 
     def get_config(self) -> dict[str, typing.Any]:
         return super().get_config() | {
-            "filters": self.filters, "kernel_size": self.kernel_size, "padding": self.padding,
+            "filters": self.filters,
+            "kernel_size": self.kernel_size,
+            "padding": self.padding,
             "use_bias": self.use_bias,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-            "bias_initializer": keras.initializers.serialize(self.bias_initializer)}
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+        }

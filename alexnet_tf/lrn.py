@@ -15,7 +15,7 @@ def _power(s: tf.Tensor, beta: float) -> tf.Tensor:
     if beta == 0.75:
         r = tf.math.rsqrt(s)
         return r * tf.sqrt(r)
-    return s ** -beta
+    return s**-beta
 
 
 @functools.cache  # So that layers of equal constants and shapes share what XLA compiles.
@@ -28,12 +28,13 @@ def _xla_functions(depth_radius: int, bias: float, alpha: float, beta: float):
     in the same pass that costs more than a pass of its own. To compute the powers again backwards is faster than to
     read them, and to divide by square roots is faster than to multiply by reciprocal ones.
     """
+
     def pad(x):
         return tf.pad(x, [[0, 0]] * 3 + [[depth_radius, depth_radius]])
 
     def windows(padded):
         channels = padded.shape[-1] - 2 * depth_radius
-        return [tf.cast(padded[..., shift:shift + channels], tf.float32) for shift in range(2 * depth_radius + 1)]
+        return [tf.cast(padded[..., shift : shift + channels], tf.float32) for shift in range(2 * depth_radius + 1)]
 
     def parts(padded):
         """Returns x and the sum s, by whose power of beta it is divided."""
@@ -41,7 +42,7 @@ def _xla_functions(depth_radius: int, bias: float, alpha: float, beta: float):
         return neighbours[depth_radius], bias + alpha * tf.add_n([tf.square(x) for x in neighbours])
 
     def power(s):
-        return tf.sqrt(s) * tf.sqrt(tf.sqrt(s)) if beta == 0.75 else s ** beta
+        return tf.sqrt(s) * tf.sqrt(tf.sqrt(s)) if beta == 0.75 else s**beta
 
     @tf.function(jit_compile=True, autograph=False)
     def forward(padded):
@@ -76,8 +77,12 @@ def _normalize_by_xla(*constants):
 
 
 def _normalize_builtin(depth_radius: int, bias: float, alpha: float, beta: float):
-    return lambda x: tf.cast(tf.nn.local_response_normalization(
-        tf.cast(x, tf.float32), depth_radius=depth_radius, bias=bias, alpha=alpha, beta=beta), x.dtype)
+    return lambda x: tf.cast(
+        tf.nn.local_response_normalization(
+            tf.cast(x, tf.float32), depth_radius=depth_radius, bias=bias, alpha=alpha, beta=beta
+        ),
+        x.dtype,
+    )
 
 
 def _normalize_by_convolution(depth_radius: int, bias: float, alpha: float, beta: float):
@@ -117,8 +122,14 @@ class LocalResponseNormalization(keras.layers.Layer):
     """
 
     def __init__(
-            self, depth_radius: int, bias: float, alpha: float, beta: float, implementation: str = "builtin",
-            **kwargs: typing.Any) -> None:
+        self,
+        depth_radius: int,
+        bias: float,
+        alpha: float,
+        beta: float,
+        implementation: str = "builtin",
+        **kwargs: typing.Any,
+    ) -> None:
         super().__init__(autocast=False, **kwargs)
         if implementation not in IMPLEMENTATIONS:
             raise ValueError(f"implementation must be one of {list(IMPLEMENTATIONS)}; got {implementation!r}.")
@@ -134,8 +145,12 @@ class LocalResponseNormalization(keras.layers.Layer):
 
     def get_config(self) -> dict[str, typing.Any]:
         return super().get_config() | {
-            "depth_radius": self.depth_radius, "bias": self.bias, "alpha": self.alpha, "beta": self.beta,
-            "implementation": self.implementation}
+            "depth_radius": self.depth_radius,
+            "bias": self.bias,
+            "alpha": self.alpha,
+            "beta": self.beta,
+            "implementation": self.implementation,
+        }
 
 
 @keras.saving.register_keras_serializable(package="alexnet_tf")
@@ -160,12 +175,11 @@ class SameMapNormalization(keras.layers.Layer):
         x32 = tf.cast(x, tf.float32)
         # Padded by hand: average pooling with padding="SAME" would divide by the clipped area at the border.
         squares = tf.pad(tf.square(x32), [[0, 0], pad, pad, [0, 0]])
-        s = self.bias + self.alpha * size ** 2 * tf.nn.avg_pool2d(squares, size, 1, "VALID")
+        s = self.bias + self.alpha * size**2 * tf.nn.avg_pool2d(squares, size, 1, "VALID")
         return tf.cast(x32 * _power(s, self.beta), x.dtype)
 
     def compute_output_spec(self, x: keras.KerasTensor) -> keras.KerasTensor:
         return keras.KerasTensor(x.shape, dtype=x.dtype)
 
     def get_config(self) -> dict[str, typing.Any]:
-        return super().get_config() | {
-            "radius": self.radius, "bias": self.bias, "alpha": self.alpha, "beta": self.beta}
+        return super().get_config() | {"radius": self.radius, "bias": self.bias, "alpha": self.alpha, "beta": self.beta}

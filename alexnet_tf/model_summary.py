@@ -35,8 +35,10 @@ class LayerRow:
 def layer_rows(architecture: architectures.Architecture) -> list[LayerRow]:
     """Returns the layers of an architecture's network in order, without those that only join, split, pad or reshape."""
     size = architecture.image_size
-    rows = [LayerRow("images", "input", "RGB in [0, 255]", (), (size, size, 3)),
-            LayerRow("normalize", "normalize", _normalization(architecture), ("images",), (size, size, 3))]
+    rows = [
+        LayerRow("images", "input", "RGB in [0, 255]", (), (size, size, 3)),
+        LayerRow("normalize", "normalize", _normalization(architecture), ("images",), (size, size, 3)),
+    ]
     columns, shapes = ["normalize"], architecture.tower_shapes()
     for stage in architecture.stages:
         added = list(_stage_rows(architecture, stage, columns, shapes[stage.name]))
@@ -46,8 +48,11 @@ def layer_rows(architecture: architectures.Architecture) -> list[LayerRow]:
 
 
 def _stage_rows(
-        architecture: architectures.Architecture, stage: architectures.Stage, columns: list[str],
-        shapes: architectures.TowerShapes) -> Iterator[LayerRow]:
+    architecture: architectures.Architecture,
+    stage: architectures.Stage,
+    columns: list[str],
+    shapes: architectures.TowerShapes,
+) -> Iterator[LayerRow]:
     """Yields the rows of a stage: its weight layers, then each operation, for one tower after the other."""
     if stage.input_towers == "both" or stage.towers == 1:
         inputs = [tuple(columns)] * stage.towers
@@ -60,8 +65,14 @@ def _stage_rows(
     is_map = stage.kernel_size > 0
     for name, tower_inputs in zip(stage.layer_names, inputs):
         yield LayerRow(
-            name, kind, _weight_detail(stage, name), tower_inputs, (size, size, channels) if is_map else (channels,),
-            shapes.parameters, shapes.multiply_adds)
+            name,
+            kind,
+            _weight_detail(stage, name),
+            tower_inputs,
+            (size, size, channels) if is_map else (channels,),
+            shapes.parameters,
+            shapes.multiply_adds,
+        )
     names, columns = list(stage.layer_names), list(stage.layer_names)
     for operation in stage.ops:
         inputs = [(column,) for column in columns]
@@ -72,8 +83,12 @@ def _stage_rows(
         columns = [f"{name}_{operation}" for name in names]
         for name, operation_inputs in zip(columns, inputs):
             yield LayerRow(
-                name, operation, _operation_detail(architecture, stage, operation), operation_inputs,
-                (size, size, channels) if is_map else (channels,))
+                name,
+                operation,
+                _operation_detail(architecture, stage, operation),
+                operation_inputs,
+                (size, size, channels) if is_map else (channels,),
+            )
 
 
 def _last_of_each_tower(rows: list[LayerRow]) -> list[str]:
@@ -124,9 +139,17 @@ def layer_table(architecture: architectures.Architecture) -> str:
     """Returns the table of layers and the totals; the last line is `Total parameters: ...` (trainable ones)."""
     rows = layer_rows(architecture)
     cells = [("layer", "reads", "settings", "output", "parameters", "multiply-adds")]
-    cells += [(row.name, " + ".join(row.inputs), row.detail, " x ".join(map(str, row.shape)),
-               f"{row.parameters:,}" if row.parameters else "", f"{row.multiply_adds:,}" if row.multiply_adds else "")
-              for row in rows]
+    cells += [
+        (
+            row.name,
+            " + ".join(row.inputs),
+            row.detail,
+            " x ".join(map(str, row.shape)),
+            f"{row.parameters:,}" if row.parameters else "",
+            f"{row.multiply_adds:,}" if row.multiply_adds else "",
+        )
+        for row in rows
+    ]
     widths = [max(map(len, column)) for column in zip(*cells)]
     lines = [f"{architecture.name}: {architecture.source}", ""]
     for number, line in enumerate(cells):
@@ -135,6 +158,9 @@ def layer_table(architecture: architectures.Architecture) -> str:
         lines.append("  ".join(left + right).rstrip())
         if number == 0:
             lines.append("  ".join("-" * width for width in widths))
-    lines += ["", f"Total multiply-adds: {sum(row.multiply_adds for row in rows):,}",
-              f"Total parameters: {sum(row.parameters for row in rows):,}"]
+    lines += [
+        "",
+        f"Total multiply-adds: {sum(row.multiply_adds for row in rows):,}",
+        f"Total parameters: {sum(row.parameters for row in rows):,}",
+    ]
     return "\n".join(lines)

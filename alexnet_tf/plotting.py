@@ -34,13 +34,32 @@ _TYPEFACE = "DejaVu Sans"  # Matplotlib brings it.
 
 _STYLE: Any = {
     "axes.prop_cycle": f"cycler(color={list(COLOURS)})",
-    "axes.edgecolor": "#808080", "axes.grid": False, "axes.labelcolor": "#202020", "axes.labelsize": 11,
-    "axes.spines.right": False, "axes.spines.top": False, "axes.titlesize": 12, "axes.titleweight": "bold",
-    "figure.facecolor": "white", "figure.titlesize": 14, "figure.titleweight": "bold", "font.size": 11,
-    "grid.color": "#e0e0e0", "grid.linewidth": 0.8, "legend.fontsize": 11, "legend.frameon": False,
-    "lines.linewidth": 2, "svg.fonttype": "none", "svg.hashsalt": "alexnet_tf", "text.color": "#202020",
-    "text.parse_math": False, "xtick.color": "#404040", "xtick.labelsize": 10, "ytick.color": "#404040",
-    "ytick.labelsize": 10}
+    "axes.edgecolor": "#808080",
+    "axes.grid": False,
+    "axes.labelcolor": "#202020",
+    "axes.labelsize": 11,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 12,
+    "axes.titleweight": "bold",
+    "figure.facecolor": "white",
+    "figure.titlesize": 14,
+    "figure.titleweight": "bold",
+    "font.size": 11,
+    "grid.color": "#e0e0e0",
+    "grid.linewidth": 0.8,
+    "legend.fontsize": 11,
+    "legend.frameon": False,
+    "lines.linewidth": 2,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "alexnet_tf",
+    "text.color": "#202020",
+    "text.parse_math": False,
+    "xtick.color": "#404040",
+    "xtick.labelsize": 10,
+    "ytick.color": "#404040",
+    "ytick.labelsize": 10,
+}
 
 # What `save` writes, and the resolution of pixels in it.
 ENDINGS, DPI = (".png", ".svg", ".pdf", ".jpg"), 150
@@ -89,8 +108,10 @@ def _further_fonts(characters: frozenset[str]) -> tuple[str, ...]:
         logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     if left:
         shown = "".join(map(chr, sorted(left)[:10]))
-        _LOGGER.warning(f"No installed font has {shown}: pictures show boxes in their place. On Debian and Ubuntu: "
-                        "apt install fonts-noto-cjk fonts-symbola")
+        _LOGGER.warning(
+            f"No installed font has {shown}: pictures show boxes in their place. On Debian and Ubuntu: "
+            "apt install fonts-noto-cjk fonts-symbola"
+        )
     return tuple(names)
 
 
@@ -124,7 +145,8 @@ def check_ending(flag: str, path: str | os.PathLike[str], endings: Sequence[str]
     """
     if pathlib.Path(path).suffix.lower() not in endings:
         raise errors.UserError(
-            f"--{flag} must be a file that ends in {', '.join(endings[:-1])} or {endings[-1]}; got {str(path)!r}.")
+            f"--{flag} must be a file that ends in {', '.join(endings[:-1])} or {endings[-1]}; got {str(path)!r}."
+        )
 
 
 def save(figure: Any, path: str | os.PathLike[str], dpi: int = DPI) -> None:
@@ -157,7 +179,7 @@ def shortened(text: str, length: int) -> str:
     text = printable(text, keep="")
     if len(text) <= length:
         return text
-    return f"{text[:(length - 1) // 2]}\u2026{text[len(text) - length // 2:]}"
+    return f"{text[: (length - 1) // 2]}\u2026{text[len(text) - length // 2 :]}"
 
 
 def grid(images: np.ndarray, columns: int, border: int) -> np.ndarray:
@@ -167,15 +189,20 @@ def grid(images: np.ndarray, columns: int, border: int) -> np.ndarray:
     picture = np.full((rows * height + border, columns * width + border, 3), 255, "uint8")
     for index, image in enumerate(images):
         top, left = border + index // columns * height, border + index % columns * width
-        picture[top:top + images.shape[1], left:left + images.shape[2]] = image
+        picture[top : top + images.shape[1], left : left + images.shape[2]] = image
     return picture
 
 
 def first_kernels(model: keras.Model) -> np.ndarray:
     """Returns the kernels of conv1, float32 [height, width, 3, n], those of tower a before those of tower b."""
-    return np.concatenate([
-        weight.numpy() for weight in model.weights
-        if weight.path.startswith("conv1") and weight.path.endswith("kernel")], axis=-1)
+    return np.concatenate(
+        [
+            weight.numpy()
+            for weight in model.weights
+            if weight.path.startswith("conv1") and weight.path.endswith("kernel")
+        ],
+        axis=-1,
+    )
 
 
 def kernels_picture(model: keras.Model, columns: int = 16, zoom: int = 3) -> np.ndarray:
@@ -198,7 +225,8 @@ def kernels_image(kernels: np.ndarray, columns: int = 16, zoom: int = 3) -> np.n
 
 
 def kernels_page(
-        kernels: np.ndarray, start: np.ndarray | None, title: str, subtitle: str = "Kernels of conv1") -> np.ndarray:
+    kernels: np.ndarray, start: np.ndarray | None, title: str, subtitle: str = "Kernels of conv1"
+) -> np.ndarray:
     """Draws kernels with a title and, where their start is known, how they have changed since.
 
     A short run hardly moves the kernels from their random start, so that they still look like noise; the change shows
@@ -256,6 +284,13 @@ def confusion_picture(confusion: np.ndarray, class_names: Sequence[str], title: 
             axes.text(classes - 0.4, label, f"{error:.2f}" if sizes[label] else "\u2013", color="#404040", **right)
         if classes <= 20:
             for (label, prediction), count in np.ndenumerate(confusion):
-                axes.text(prediction, label, f"{count:,}", ha="center", va="center", fontsize=11,
-                          color="white" if count > sizes[label] / 2 else "#202020" if count else "#b0b0b0")
+                axes.text(
+                    prediction,
+                    label,
+                    f"{count:,}",
+                    ha="center",
+                    va="center",
+                    fontsize=11,
+                    color="white" if count > sizes[label] / 2 else "#202020" if count else "#b0b0b0",
+                )
         return pixels(figure)

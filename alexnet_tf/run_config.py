@@ -149,19 +149,29 @@ class RunConfig:
     def architecture(self) -> architectures.Architecture:
         """The architecture with the run's initialisation, scale, resizing and number of classes."""
         architecture = architectures.with_initialization(
-            architectures.ARCHITECTURES[self.train.architecture], self.train.initialization)
+            architectures.ARCHITECTURES[self.train.architecture], self.train.initialization
+        )
         return architectures.with_num_classes(
             dataclasses.replace(
-                architecture, scale=architecture.scale if self.scale is None else self.scale,
-                recipe=dataclasses.replace(architecture.recipe, resize=self.train.recipe.resize)),
-            len(self.data.classes))
+                architecture,
+                scale=architecture.scale if self.scale is None else self.scale,
+                recipe=dataclasses.replace(architecture.recipe, resize=self.train.recipe.resize),
+            ),
+            len(self.data.classes),
+        )
 
     def to_json(self) -> dict:
         """Returns config.json as a dictionary of what JSON can hold; tuples become lists."""
         optional = {name: getattr(self, name) for name in ("scale", "colour_pca", "source", "imported")}
-        return _plain(dataclasses.asdict(self.train) | {
-            "mean": self.mean, "image_size": self.image_size, "data": self.data,
-            **{name: value for name, value in optional.items() if value is not None}})
+        return _plain(
+            dataclasses.asdict(self.train)
+            | {
+                "mean": self.mean,
+                "image_size": self.image_size,
+                "data": self.data,
+                **{name: value for name, value in optional.items() if value is not None},
+            }
+        )
 
     def check(self) -> None:
         """Checks what types alone do not: names that must be known, and numbers of entries.
@@ -186,11 +196,15 @@ class RunConfig:
             f"image_size is {self.image_size}, which is not usable.": not 1 <= self.image_size <= 10_000,
             f"mean must be three finite numbers or {MEAN_IMAGE!r}.": not all(
                 mean == MEAN_IMAGE or _are_three_numbers(mean)
-                for mean in (self.mean, self.source.mean if self.source else self.mean)),
+                for mean in (self.mean, self.source.mean if self.source else self.mean)
+            ),
             "scale must be three finite numbers.": self.scale is not None and not _are_three_numbers(self.scale),
-            "colour_pca must be three standard deviations and three vectors of three numbers.":
-                self.colour_pca is not None and (len(self.colour_pca.vectors) != 3 or not all(
-                    map(_are_three_numbers, (self.colour_pca.stdevs, *self.colour_pca.vectors)))),
+            "colour_pca must be three standard deviations and three vectors of three numbers.": self.colour_pca
+            is not None
+            and (
+                len(self.colour_pca.vectors) != 3
+                or not all(map(_are_three_numbers, (self.colour_pca.stdevs, *self.colour_pca.vectors)))
+            ),
             "recipe.batch_size and recipe.epochs must be positive.": min(recipe.batch_size, recipe.epochs) < 1,
         }
         for problem, is_there in problems.items():
@@ -206,8 +220,9 @@ class RunConfig:
         """
         try:
             values: dict[str, typing.Any] = _typed(dict[str, object], content, "the file")
-            train = {field.name: values[field.name] for field in dataclasses.fields(TrainConfig)
-                if field.name in values}
+            train = {
+                field.name: values[field.name] for field in dataclasses.fields(TrainConfig) if field.name in values
+            }
             train["mean"] = "image" if values.get("mean") == MEAN_IMAGE else "pixel"
             others = {name: values[name] for name in _BESIDE_TRAIN if name in values}
             run_config: RunConfig = _typed(cls, others | {"train": train}, "the file")
@@ -243,13 +258,22 @@ def _typed(kind: typing.Any, value: typing.Any, name: str) -> typing.Any:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(value, dict):
         fields, hints = dataclasses.fields(kind), typing.get_type_hints(kind)
-        missing = [field.name for field in fields if field.name not in value and field.default is dataclasses.MISSING
-                   and field.default_factory is dataclasses.MISSING]
+        missing = [
+            field.name
+            for field in fields
+            if field.name not in value
+            and field.default is dataclasses.MISSING
+            and field.default_factory is dataclasses.MISSING
+        ]
         if missing:
             raise errors.UserError(f"{name} lacks {', '.join(missing)}.")
-        return kind(**{
-            field.name: _typed(hints[field.name], value[field.name], field.name) for field in fields
-            if field.name in value})
+        return kind(
+            **{
+                field.name: _typed(hints[field.name], value[field.name], field.name)
+                for field in fields
+                if field.name in value
+            }
+        )
     if origin is tuple and isinstance(value, list):
         if len(arguments) == 2 and arguments[1] is Ellipsis:
             return tuple(_typed(arguments[0], each, name) for each in value)

@@ -90,10 +90,13 @@ class RunDirectory:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise errors.RunError(
-                    f"{self.path} is in use by another {work}. Wait for it, or give another --workdir.") from error
+                    f"{self.path} is in use by another {work}. Wait for it, or give another --workdir."
+                ) from error
             except OSError as error:
-                _LOGGER.warning(f"The file system of {self.path} has no locks ({error.strerror}): make sure that no "
-                                f"other {work} uses it.")
+                _LOGGER.warning(
+                    f"The file system of {self.path} has no locks ({error.strerror}): make sure that no "
+                    f"other {work} uses it."
+                )
             self._remove_temporary_files()
             yield
 
@@ -128,7 +131,8 @@ class RunDirectory:
         run_config = self.read_config()
         if run_config is None:
             raise errors.RunError(
-                f"{self} is no run: it has no {CONFIG}. Make one with: {shell.command_line('train', workdir=self)}")
+                f"{self} is no run: it has no {CONFIG}. Make one with: {shell.command_line('train', workdir=self)}"
+            )
         return run_config
 
     def write_config(self, run_config: RunConfig, class_names: Iterable[str]) -> None:
@@ -153,8 +157,10 @@ class RunDirectory:
             return
         advice = "Give the same flags to resume it, or another --workdir for a new run."
         if all(each.startswith("recipe.") for each in differences):
-            advice += (f"\nWith --init_from={shlex.quote(str(self))} and another --workdir, a new run starts from this "
-                       "one's weights under the new settings, with a fresh optimizer and at epoch 1.")
+            advice += (
+                f"\nWith --init_from={shlex.quote(str(self))} and another --workdir, a new run starts from this "
+                "one's weights under the new settings, with a fresh optimizer and at epoch 1."
+            )
         lines = "".join(f"  {each}\n" for each in differences)
         raise errors.RunError(f"{self} holds a run that was started differently:\n{lines}{advice}")
 
@@ -193,7 +199,8 @@ class RunDirectory:
         if run_config and len(names) != len(run_config.data.classes):
             raise errors.RunError(
                 f"{path} has {len(names)} lines, but the run has {len(run_config.data.classes)} classes. It needs a "
-                "class name on each line, in the order of the logits, as data.classes of config.json has them.")
+                "class name on each line, in the order of the logits, as data.classes of config.json has them."
+            )
         return names
 
     def steps(self) -> list[int]:
@@ -220,7 +227,7 @@ class RunDirectory:
         if not path.exists():
             why = "no epoch was measured yet"
         elif best is None:
-            why = f"{path} is damaged: it should name a step, as in {{\"step\": 100}}"
+            why = f'{path} is damaged: it should name a step, as in {{"step": 100}}'
         else:
             why = f"{self._checkpoint(best)}, which {BEST} names, is missing"
         raise errors.RunError(f"{self.path} has no best checkpoint: {why}. Use --checkpoint=last.")
@@ -241,7 +248,8 @@ class RunDirectory:
             raise errors.RunError(
                 f"The disk of --workdir={self} has {free / 1e6:,.0f} MB free; the run needs {needed / 1e6:,.0f} MB: up "
                 f"to {_MAX_CHECKPOINTS} checkpoints of {checkpoint_bytes / 1e6:,.0f} MB, and one more while it is "
-                "written. Free some, or give a --workdir on another disk.")
+                "written. Free some, or give a --workdir on another disk."
+            )
 
     def write_checkpoint(self, step: int, arrays: Arrays, state: dict[str, Any], best_step: int | None = None) -> None:
         """Writes a checkpoint and removes those that are neither the last two nor the best.
@@ -265,8 +273,12 @@ class RunDirectory:
             _write_json(self.path / CHECKPOINTS / BEST, {"step": step})
 
     def read_checkpoint(
-            self, which: str = "last", *, is_wanted: Callable[[str], bool] = lambda name: True,
-            say: Callable[[str], object] = _LOGGER.warning) -> tuple[Arrays, dict[str, Any]] | None:
+        self,
+        which: str = "last",
+        *,
+        is_wanted: Callable[[str], bool] = lambda name: True,
+        say: Callable[[str], object] = _LOGGER.warning,
+    ) -> tuple[Arrays, dict[str, Any]] | None:
         """Reads a checkpoint; a last one that cannot be read falls back to the one before, with a warning.
 
         Args:
@@ -285,15 +297,20 @@ class RunDirectory:
             try:
                 return checkpoints.read(self._checkpoint(step), is_wanted)
             except checkpoints.DamagedError as error:
-                say(f"{self._checkpoint(step)} cannot be read ({error})"
-                    + ("; falling back to the one before." if step != steps[-1] else "."))
+                say(
+                    f"{self._checkpoint(step)} cannot be read ({error})"
+                    + ("; falling back to the one before." if step != steps[-1] else ".")
+                )
         if steps:
             what = "The best checkpoint" if which == "best" else "No checkpoint"
             raise errors.RunError(f"{what} in {self.path / CHECKPOINTS} can{'not' if which == 'best' else ''} be read.")
         return None
 
     def existing_checkpoint(
-            self, which: str = "last", *, is_wanted: Callable[[str], bool] = lambda name: True,
+        self,
+        which: str = "last",
+        *,
+        is_wanted: Callable[[str], bool] = lambda name: True,
     ) -> tuple[Arrays, dict[str, Any]]:
         """Reads a checkpoint as `read_checkpoint` does.
 
@@ -303,7 +320,8 @@ class RunDirectory:
         checkpoint = self.read_checkpoint(which, is_wanted=is_wanted)
         if checkpoint is None:
             raise errors.RunError(
-                f"{self} has no checkpoint yet. Go on training: the command that started it resumes it.")
+                f"{self} has no checkpoint yet. Go on training: the command that started it resumes it."
+            )
         return checkpoint
 
     def write_history(self, rows: list[dict]) -> None:
@@ -319,7 +337,9 @@ class RunDirectory:
 
 
 def load_model(
-        run: RunDirectory, which: str = "last", precision: str | None = None,
+    run: RunDirectory,
+    which: str = "last",
+    precision: str | None = None,
 ) -> "tuple[alexnet.AlexNet, RunConfig, dict[str, Any]]":
     """Rebuilds a run's network with the weights of a checkpoint, for inference, on whatever device there is.
 
@@ -340,9 +360,12 @@ def load_model(
     devices.share_memory()
     devices.set_numerics(tf32=False)
     model = alexnet.build_model(
-        run_config.architecture, mean=run.read_mean(run_config),
-        precision=alexnet.inference_policy(precision or run_config.train.precision), lrn_implementation="xla",
-        initialize=False)
+        run_config.architecture,
+        mean=run.read_mean(run_config),
+        precision=alexnet.inference_policy(precision or run_config.train.precision),
+        lrn_implementation="xla",
+        initialize=False,
+    )
     paths = {variable.path for variable in model.variables}
     arrays, state = run.existing_checkpoint(which, is_wanted=paths.__contains__)
     checkpoints.restore(model.variables, arrays)

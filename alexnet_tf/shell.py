@@ -49,8 +49,9 @@ def printable(text: str, keep: str = "\n\t") -> str:
         keep: Control characters that stay.
     """
     return "".join(
-        character.encode("unicode_escape").decode()
-        if _is_unsafe(character) and character not in keep else character for character in text)
+        character.encode("unicode_escape").decode() if _is_unsafe(character) and character not in keep else character
+        for character in text
+    )
 
 
 def _is_unsafe(character: str) -> bool:

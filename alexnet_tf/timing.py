@@ -13,8 +13,8 @@ def seconds(call: collections.abc.Callable[[], object]) -> float:
 
 
 def median_seconds(
-    call: collections.abc.Callable[[], object], *, calls: int = 5, least_seconds: float = 0.0,
-    warmup_calls: int = 2) -> float:
+    call: collections.abc.Callable[[], object], *, calls: int = 5, least_seconds: float = 0.0, warmup_calls: int = 2
+) -> float:
     """Returns the median wall time of a call.
 
     Args:

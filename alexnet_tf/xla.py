@@ -38,7 +38,8 @@ def is_usable() -> bool:
     if why:
         _LOGGER.warning(
             f"XLA cannot be used here ({why}): the same numbers are computed without it, more slowly. {VARIABLE}=1 "
-            f"uses it anyway.")
+            f"uses it anyway."
+        )
     return not why
 
 
@@ -49,7 +50,8 @@ def failure() -> str:
     if tf.config.list_physical_devices("GPU"):
         try:
             trial = subprocess.run(
-                [sys.executable, "-c", _TRIAL], capture_output=True, text=True, timeout=_TRIAL_SECONDS, check=False)
+                [sys.executable, "-c", _TRIAL], capture_output=True, text=True, timeout=_TRIAL_SECONDS, check=False
+            )
         except subprocess.TimeoutExpired:
             return f"it took more than {_TRIAL_SECONDS} seconds"
         if trial.returncode:

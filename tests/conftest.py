@@ -35,9 +35,11 @@ def pytest_configure(config):
     import tensorflow as tf
 
     from alexnet_tf import cli
+
     cli.show_log()
     tf.config.set_logical_device_configuration(
-        tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+        tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+    )
     tf.config.experimental.enable_tensor_float_32_execution(False)
 
 
@@ -60,7 +62,8 @@ def pytest_runtest_makereport(item, call):
     """Escapes names that are no Unicode in what a test printed: xdist cannot send them from process to process."""
     report = yield
     report.sections = [
-        (name, text.encode("utf-8", "backslashreplace").decode("utf-8")) for name, text in report.sections]
+        (name, text.encode("utf-8", "backslashreplace").decode("utf-8")) for name, text in report.sections
+    ]
     if report.failed:
         text = str(report.longrepr)
         escaped = text.encode("utf-8", "backslashreplace").decode("utf-8")
@@ -72,6 +75,7 @@ def pytest_runtest_makereport(item, call):
 def colours(tmp_path_factory):
     """Class folders: 20 training and 24 validation images of each of five colours, JPEG and PNG, of several shapes."""
     from tests.helpers import colours as helper
+
     return helper.write_images(tmp_path_factory.mktemp("colours"))
 
 
@@ -79,6 +83,7 @@ def colours(tmp_path_factory):
 def small_run(colours, tmp_path_factory):
     """A run of SMALL that tells the colours apart."""
     from tests.helpers import colours as helper
+
     return helper.fit_small(colours, tmp_path_factory.mktemp("runs") / "small")
 
 
@@ -87,6 +92,7 @@ def _fresh_settings():
     yield
     import keras
     from tensorflow.python.framework import config as tf_config
+
     keras.config.set_dtype_policy("float32")
     tf_config.disable_op_determinism()
 

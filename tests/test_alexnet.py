@@ -16,15 +16,35 @@ from tests.helpers.networks import TINY
 from tests.helpers.numpy_network import TINY_GROUPS, lrn, max_pool
 
 COUNTS = {
-    "paper": 60_965_224, "original2012": 60_965_224, "caffe": 60_965_224, "caffenet": 60_965_224,
-    "one_gpu": 59_798_312, "ungrouped": 62_378_344, "owt": 61_100_840, "torchvision": 61_100_840,
-    "tf1_class": 62_376_968, "fc2048": 28_868_968, "conv_fc": 62_071_144, "no_lrn": 60_965_224,
+    "paper": 60_965_224,
+    "original2012": 60_965_224,
+    "caffe": 60_965_224,
+    "caffenet": 60_965_224,
+    "one_gpu": 59_798_312,
+    "ungrouped": 62_378_344,
+    "owt": 61_100_840,
+    "torchvision": 61_100_840,
+    "tf1_class": 62_376_968,
+    "fc2048": 28_868_968,
+    "conv_fc": 62_071_144,
+    "no_lrn": 60_965_224,
     "non_overlap": 60_965_224,
 }
 
 IMAGE_SIZES = {
-    "paper": 227, "original2012": 224, "caffe": 227, "caffenet": 227, "one_gpu": 224, "ungrouped": 227, "owt": 224,
-    "torchvision": 224, "tf1_class": 224, "fc2048": 224, "conv_fc": 227, "no_lrn": 224, "non_overlap": 224,
+    "paper": 227,
+    "original2012": 224,
+    "caffe": 227,
+    "caffenet": 227,
+    "one_gpu": 224,
+    "ungrouped": 227,
+    "owt": 224,
+    "torchvision": 224,
+    "tf1_class": 224,
+    "fc2048": 224,
+    "conv_fc": 227,
+    "no_lrn": 224,
+    "non_overlap": 224,
 }
 
 # Weight layers and pools in order: output shape, kernel and parameters (of each tower).
@@ -147,17 +167,34 @@ NON_OVERLAP = """
     fc8                        1000          4096x1000     4,097,000
 """
 LAYERS = {
-    "paper": TWO_TOWERS, "original2012": TWO_TOWERS, "caffe": GROUPS,
+    "paper": TWO_TOWERS,
+    "original2012": TWO_TOWERS,
+    "caffe": GROUPS,
     "caffenet": GROUPS.replace("conv2_pool                 13 13 256", "conv2_a_pool conv2_b_pool 13 13 128"),
-    "one_gpu": ONE_GPU, "ungrouped": UNGROUPED, "owt": ONE_WEIRD_TRICK, "torchvision": ONE_WEIRD_TRICK,
-    "tf1_class": TF1_CLASS, "fc2048": FC2048, "conv_fc": CONV_FC, "no_lrn": TWO_TOWERS, "non_overlap": NON_OVERLAP,
+    "one_gpu": ONE_GPU,
+    "ungrouped": UNGROUPED,
+    "owt": ONE_WEIRD_TRICK,
+    "torchvision": ONE_WEIRD_TRICK,
+    "tf1_class": TF1_CLASS,
+    "fc2048": FC2048,
+    "conv_fc": CONV_FC,
+    "no_lrn": TWO_TOWERS,
+    "non_overlap": NON_OVERLAP,
 }
 
 
 def steps(conv1, conv2, conv5="relu pool", fc6="relu dropout", fc7="relu dropout", conv34="relu"):
     """Returns what follows each weight layer, in order."""
-    return {"conv1": conv1.split(), "conv2": conv2.split(), "conv3": conv34.split(), "conv4": conv34.split(),
-            "conv5": conv5.split(), "fc6": fc6.split(), "fc7": fc7.split(), "fc8": []}
+    return {
+        "conv1": conv1.split(),
+        "conv2": conv2.split(),
+        "conv3": conv34.split(),
+        "conv4": conv34.split(),
+        "conv5": conv5.split(),
+        "fc6": fc6.split(),
+        "fc7": fc7.split(),
+        "fc8": [],
+    }
 
 
 RUN_145 = steps("lrn pool relu", "relu lrn same_map_lrn pool", conv5="pool relu")
@@ -179,19 +216,36 @@ STEPS = {
 
 # k, effective alpha, and whether the window of 5 channels stays in a tower. beta is .75 everywhere.
 LRNS = {
-    "paper": (2, 1e-4, True), "ungrouped": (2, 1e-4, True),
-    "original2012": (2, 2e-5, True), "one_gpu": (2, 2e-5, True), "owt": (2, 2e-5, True),
+    "paper": (2, 1e-4, True),
+    "ungrouped": (2, 1e-4, True),
+    "original2012": (2, 2e-5, True),
+    "one_gpu": (2, 2e-5, True),
+    "owt": (2, 2e-5, True),
     "non_overlap": (2, 2e-5, True),
-    "caffe": (1, 2e-5, False), "caffenet": (1, 2e-5, False),
+    "caffe": (1, 2e-5, False),
+    "caffenet": (1, 2e-5, False),
     "tf1_class": (1, 1e-5, True),
-    "no_lrn": None, "torchvision": None, "fc2048": None, "conv_fc": None,
+    "no_lrn": None,
+    "torchvision": None,
+    "fc2048": None,
+    "conv_fc": None,
 }
 
 # Zeros before and after the image.
 CONV1_PADDINGS = {
-    "paper": (0, 0), "caffe": (0, 0), "caffenet": (0, 0), "ungrouped": (0, 0), "conv_fc": (0, 0), "tf1_class": (0, 0),
-    "original2012": (0, 3), "one_gpu": (0, 3), "owt": (0, 3), "no_lrn": (0, 3), "non_overlap": (0, 3),
-    "fc2048": (1, 2), "torchvision": (2, 2),
+    "paper": (0, 0),
+    "caffe": (0, 0),
+    "caffenet": (0, 0),
+    "ungrouped": (0, 0),
+    "conv_fc": (0, 0),
+    "tf1_class": (0, 0),
+    "original2012": (0, 3),
+    "one_gpu": (0, 3),
+    "owt": (0, 3),
+    "no_lrn": (0, 3),
+    "non_overlap": (0, 3),
+    "fc2048": (1, 2),
+    "torchvision": (2, 2),
 }
 
 GAUSSIANS = {
@@ -202,15 +256,22 @@ GAUSSIANS = {
     "owt": ".01 0  .01 1  .03 0  .03 1  .03 1  .01 1  .01 1  .01 -7",
 }
 GAUSSIANS |= {
-    "ungrouped": GAUSSIANS["paper"], "fc2048": GAUSSIANS["paper"], "conv_fc": GAUSSIANS["paper"],
-    "one_gpu": GAUSSIANS["original2012"], "no_lrn": GAUSSIANS["original2012"],
+    "ungrouped": GAUSSIANS["paper"],
+    "fc2048": GAUSSIANS["paper"],
+    "conv_fc": GAUSSIANS["paper"],
+    "one_gpu": GAUSSIANS["original2012"],
+    "no_lrn": GAUSSIANS["original2012"],
     "non_overlap": GAUSSIANS["original2012"],
 }
 
 STAGES = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 STEP_NAMES = {
-    "ReLU": "relu", "MaxPooling2D": "pool", "LocalResponseNormalization": "lrn",
-    "SameMapNormalization": "same_map_lrn", "Dropout": "dropout"}
+    "ReLU": "relu",
+    "MaxPooling2D": "pool",
+    "LocalResponseNormalization": "lrn",
+    "SameMapNormalization": "same_map_lrn",
+    "Dropout": "dropout",
+}
 
 
 def test_tables_have_every_row():
@@ -230,7 +291,7 @@ def table(row):
     for line in LAYERS[row].strip().splitlines():
         words = line.replace(",", "").split()
         names = [word for word in words if word[0] in "cf"]
-        shape = tuple(int(word) for word in words[len(names):] if word.isdigit())
+        shape = tuple(int(word) for word in words[len(names) :] if word.isdigit())
         kernel, count = None, 0
         if "x" in words[-2]:
             kernel, count, shape = tuple(int(n) for n in words[-2].split("x")), int(words[-1]), shape[:-1]
@@ -288,7 +349,8 @@ def test_variables_are_named_by_their_layer(model):
             paths |= {f"{layer.name}/bias"}
     assert {v.path for v in model.trainable_variables} == paths
     assert {v.path for v in model.non_trainable_variables} == {
-        f"{layer.name}/iteration" for layer in model.layers if type(layer).__name__ == "Dropout"}
+        f"{layer.name}/iteration" for layer in model.layers if type(layer).__name__ == "Dropout"
+    }
 
 
 def test_stages_are_followed_by_the_sources_steps(model):
@@ -309,12 +371,12 @@ def test_steps_have_the_sources_constants(model):
         step = STEP_NAMES.get(type(layer).__name__)
         if step == "lrn":
             k, alpha, _ = LRNS[model.name]
-            assert (layer.depth_radius, layer.bias, layer.alpha, layer.beta) == (2, k, alpha, .75)
+            assert (layer.depth_radius, layer.bias, layer.alpha, layer.beta) == (2, k, alpha, 0.75)
         elif step == "same_map_lrn":
             # scale=.001 over 25 pixels.
-            assert (layer.radius, layer.bias, layer.alpha, layer.beta) == (2, 1, 4e-5, .75)
+            assert (layer.radius, layer.bias, layer.alpha, layer.beta) == (2, 1, 4e-5, 0.75)
         elif step == "dropout":
-            assert layer.rate == .5
+            assert layer.rate == 0.5
         elif step == "pool":
             size = 2 if model.name == "non_overlap" else 3
             assert (layer.pool_size, layer.strides) == ((size, size), (2, 2))
@@ -337,6 +399,7 @@ def test_convolutions_have_biases_but_in_tf1_class(model):
 
 def seen(layer):
     """Returns the weight layers that a layer reads, with the half where it reads a half: {"conv1[0]"}."""
+
     def sources(tensor):
         operation, _, index = tensor._keras_history
         if is_weighing(operation) or not operation._inbound_nodes[0].input_tensors:
@@ -360,14 +423,31 @@ def test_towers_see_what_the_source_says(model):
     elif model.name in ("caffe", "caffenet"):
         # norm2 reads both groups. In caffe it comes before pool2, in caffenet after; conv2's own groups read a half.
         expected = {
-            "conv1": {"images"}, "conv2_a": {"conv1[0]"}, "conv2_b": {"conv1[1]"}, "conv3": both["conv2"],
-            "conv4_a": {"conv3[0]"}, "conv4_b": {"conv3[1]"}, "conv5_a": {"conv4_a"}, "conv5_b": {"conv4_b"},
-            "fc6": both["conv5"], "fc7": {"fc6"}, "fc8": {"fc7"}}
+            "conv1": {"images"},
+            "conv2_a": {"conv1[0]"},
+            "conv2_b": {"conv1[1]"},
+            "conv3": both["conv2"],
+            "conv4_a": {"conv3[0]"},
+            "conv4_b": {"conv3[1]"},
+            "conv5_a": {"conv4_a"},
+            "conv5_b": {"conv4_b"},
+            "fc6": both["conv5"],
+            "fc7": {"fc6"},
+            "fc8": {"fc7"},
+        }
     elif model.name == "conv_fc":
         expected = {
-            "conv1_a": {"images"}, "conv1_b": {"images"}, "conv2_a": {"conv1_a"}, "conv2_b": {"conv1_b"},
-            "conv3": both["conv2"], "conv4": {"conv3"}, "conv5": {"conv4"}, "fc6": {"conv5"}, "fc7": {"fc6"},
-            "fc8": {"fc7"}}
+            "conv1_a": {"images"},
+            "conv1_b": {"images"},
+            "conv2_a": {"conv1_a"},
+            "conv2_b": {"conv1_b"},
+            "conv3": both["conv2"],
+            "conv4": {"conv3"},
+            "conv5": {"conv4"},
+            "fc6": {"conv5"},
+            "fc7": {"fc6"},
+            "fc8": {"fc7"},
+        }
     else:
         expected = {stage: {before} for before, stage in zip(("images", *STAGES), STAGES)}
     assert all_sees == expected
@@ -377,16 +457,12 @@ def halves(x, two):
     return np.split(x, 2, axis=-1) if two else [x]
 
 
-
-
 def same_map_lrn(x):
     """x / (1 + .001 / 25 * sum over 5 x 5 pixels of x^2)^.75."""
     height, width = x.shape[1:3]
     padded = np.pad(x.astype("float64") ** 2, ((0, 0), (2, 2), (2, 2), (0, 0)))
-    total = sum(padded[:, y:y + height, x_:x_ + width] for y in range(5) for x_ in range(5))
-    return (x / (1 + .001 / 25 * total) ** .75).astype("float32")
-
-
+    total = sum(padded[:, y : y + height, x_ : x_ + width] for y in range(5) for x_ in range(5))
+    return (x / (1 + 0.001 / 25 * total) ** 0.75).astype("float32")
 
 
 def reference(row, weights, images, conv1_padding=None):
@@ -402,13 +478,20 @@ def reference(row, weights, images, conv1_padding=None):
         {name: output} of every weight layer, before what follows it.
     """
     if row == "torchvision":
-        x = (images / 255 - (.485, .456, .406)) / (.229, .224, .225)
+        x = (images / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
     else:
         x = images - (122.67891434, 116.66876762, 104.00698793)
     x, outputs = x.astype("float32"), {}
     paddings = {
-        "conv1": conv1_padding or CONV1_PADDINGS[row], "conv2": (2, 2), "conv3": (1, 1), "conv4": (1, 1),
-        "conv5": (1, 1), "fc6": (0, 0), "fc7": (0, 0), "fc8": (0, 0)}
+        "conv1": conv1_padding or CONV1_PADDINGS[row],
+        "conv2": (2, 2),
+        "conv3": (1, 1),
+        "conv4": (1, 1),
+        "conv5": (1, 1),
+        "fc6": (0, 0),
+        "fc7": (0, 0),
+        "fc8": (0, 0),
+    }
     if row == "non_overlap":
         paddings |= {"conv2": (1, 1), "conv5": (0, 0)}
     for stage, following in STEPS[row].items():
@@ -418,7 +501,7 @@ def reference(row, weights, images, conv1_padding=None):
             if kernel.ndim == 2 and x.ndim == 4:
                 x = x.reshape(len(x), -1)
             width = kernel.shape[-2]  # Half of the maps is this tower's own half.
-            own = x if width == x.shape[-1] else x[..., number * width:(number + 1) * width]
+            own = x if width == x.shape[-1] else x[..., number * width : (number + 1) * width]
             if kernel.ndim == 2:
                 y = own @ kernel
             else:
@@ -469,14 +552,16 @@ def test_build_model_computes_what_the_tables_say(model):
         assert np.abs(value).max() > 0
         np.testing.assert_allclose(outputs[name], value, rtol=0, atol=5e-5 * np.abs(value).max(), err_msg=name)
     np.testing.assert_allclose(
-        model(images), expected["fc8"].reshape(1, 1000), rtol=0, atol=5e-5 * np.abs(expected["fc8"]).max())
+        model(images), expected["fc8"].reshape(1, 1000), rtol=0, atol=5e-5 * np.abs(expected["fc8"]).max()
+    )
 
 
 @pytest.mark.parametrize("row", ["original2012", "fc2048", "torchvision"])
 def test_conv1_tests_can_tell_another_padding(row):
     """Zeros are added after the mean is subtracted: a black border before it would show too."""
     architecture = dataclasses.replace(
-        architectures.ARCHITECTURES[row], stages=architectures.ARCHITECTURES[row].stages[:1] + TINY.stages[-1:])
+        architectures.ARCHITECTURES[row], stages=architectures.ARCHITECTURES[row].stages[:1] + TINY.stages[-1:]
+    )
     model = alexnet.build_model(architecture)
     images = loud_images(row)
     name = weighing_layers(model)[0].name
@@ -485,8 +570,17 @@ def test_conv1_tests_can_tell_another_padding(row):
 
     def conv1(padding, value=0):
         mean, scale = np.asarray(architecture.mean), np.asarray(architecture.scale)
-        x = np.stack([np.pad((images[0, ..., c] - mean[c]) * scale[c], (padding, padding),
-                             constant_values=value and -mean[c] * scale[c]) for c in range(3)], -1)
+        x = np.stack(
+            [
+                np.pad(
+                    (images[0, ..., c] - mean[c]) * scale[c],
+                    (padding, padding),
+                    constant_values=value and -mean[c] * scale[c],
+                )
+                for c in range(3)
+            ],
+            -1,
+        )
         windows = np.lib.stride_tricks.sliding_window_view(x, (11, 11), axis=(0, 1))[::4, ::4]
         return np.einsum("yxcij,ijco->yxo", windows, kernel.astype("float64"), optimize=True) + bias
 
@@ -496,7 +590,7 @@ def test_conv1_tests_can_tell_another_padding(row):
         if other == padding:
             continue
         expected = conv1(other)[:55, :55]
-        assert difference(expected, output[0, :expected.shape[0], :expected.shape[1]]) > .1, other
+        assert difference(expected, output[0, : expected.shape[0], : expected.shape[1]]) > 0.1, other
     assert difference(conv1(padding, value=1), output[0]) > 1e-3
 
 
@@ -548,14 +642,14 @@ def test_lrn_of_paper_stays_inside_the_tower():
     names, before, after = lrn_of_conv1("paper")
     assert names == ["conv1_a_lrn", "conv1_b_lrn"]
     np.testing.assert_array_equal(before[..., :48], after[..., :48])
-    assert all(difference(after[..., c], before[..., c]) > .1 for c in range(48, 96))
+    assert all(difference(after[..., c], before[..., c]) > 0.1 for c in range(48, 96))
 
 
 def test_lrn_of_caffe_crosses_the_towers():
     names, before, after = lrn_of_conv1("caffe")
     assert names == ["conv1_lrn"]
     np.testing.assert_array_equal(before[..., :46], after[..., :46])
-    assert all(difference(after[..., c], before[..., c]) > .1 for c in (46, 47))
+    assert all(difference(after[..., c], before[..., c]) > 0.1 for c in (46, 47))
 
 
 def test_initial_weights_are_the_sources(model):
@@ -575,22 +669,30 @@ def assert_gaussians(model):
 def assert_gaussian(values, std, name):
     """Five standard errors; and not truncated at two standard deviations, as Keras' TruncatedNormal is."""
     np.testing.assert_allclose(values.std(dtype="float64"), std, rtol=5 / np.sqrt(2 * values.size), err_msg=name)
-    np.testing.assert_allclose(
-        values.mean(dtype="float64"), 0, atol=5 * std / np.sqrt(values.size), err_msg=name)
+    np.testing.assert_allclose(values.mean(dtype="float64"), 0, atol=5 * std / np.sqrt(values.size), err_msg=name)
     assert np.abs(values).max() > 2.5 * std, name
 
 
 def assert_uniform(model):
-    fan_ins = {"conv1": 363, "conv2": 1600, "conv3": 1728, "conv4": 3456, "conv5": 2304, "fc6": 9216, "fc7": 4096,
-               "fc8": 4096}
+    fan_ins = {
+        "conv1": 363,
+        "conv2": 1600,
+        "conv3": 1728,
+        "conv4": 3456,
+        "conv5": 2304,
+        "fc6": 9216,
+        "fc7": 4096,
+        "fc8": 4096,
+    }
     for layer in weighing_layers(model):
         limit = 1 / np.sqrt(fan_ins[layer.name])
-        for values, least in ((layer.kernel.numpy(), .999), (layer.bias.numpy(), .9)):
+        for values, least in ((layer.kernel.numpy(), 0.999), (layer.bias.numpy(), 0.9)):
             assert least * limit < np.abs(values).max() <= limit * (1 + 1e-6), layer.name
             assert abs(values.mean()) < 5 * limit / np.sqrt(3 * values.size)
             # Its 4th moment is 9/5 of the squared variance: five standard errors of the variance.
             np.testing.assert_allclose(
-                values.var(dtype="float64"), limit ** 2 / 3, rtol=5 * np.sqrt(.8 / values.size), err_msg=layer.name)
+                values.var(dtype="float64"), limit**2 / 3, rtol=5 * np.sqrt(0.8 / values.size), err_msg=layer.name
+            )
 
 
 def assert_tf1_class(model):
@@ -598,8 +700,8 @@ def assert_tf1_class(model):
         kernel = layer.kernel.numpy()
         if layer.name.startswith("conv"):
             # tf.truncated_normal draws again beyond two standard deviations: .8796 of the standard deviation is left.
-            assert .199 < np.abs(kernel).max() <= .2
-            np.testing.assert_allclose(kernel.std(dtype="float64"), .08796, rtol=5 / np.sqrt(2 * kernel.size))
+            assert 0.199 < np.abs(kernel).max() <= 0.2
+            np.testing.assert_allclose(kernel.std(dtype="float64"), 0.08796, rtol=5 / np.sqrt(2 * kernel.size))
         else:
             assert_gaussian(kernel, 1, layer.name)
             assert_gaussian(layer.bias.numpy(), 1, layer.name)
@@ -610,7 +712,7 @@ def test_towers_start_from_different_weights(model):
         if layer.name.endswith("_b"):
             other = model.get_layer(layer.name[:-1] + "a")
             a, b = (each.kernel.numpy().ravel()[:17_424] for each in (layer, other))
-            assert abs(np.corrcoef(a, b)[0, 1]) < .05
+            assert abs(np.corrcoef(a, b)[0, 1]) < 0.05
 
 
 def flat(model):
@@ -623,23 +725,24 @@ def test_build_model_same_seed_same_weights():
 
 def test_build_model_other_seed_other_weights_everywhere():
     a, b = flat(alexnet.build_model(TINY, seed=3)), flat(alexnet.build_model(TINY, seed=4))
-    assert (a == b).mean() < .01
+    assert (a == b).mean() < 0.01
 
 
 def test_build_model_seeds_share_no_kernel():
     """A tower of one seed must not be the other tower of the next: ensembles would be half the same network."""
     kernels = [
-        v.numpy().ravel() for seed in range(3) for v in alexnet.build_model(TINY, seed=seed).trainable_variables
-        if v.path.startswith("conv1") and v.path.endswith("kernel")]
+        v.numpy().ravel()
+        for seed in range(3)
+        for v in alexnet.build_model(TINY, seed=seed).trainable_variables
+        if v.path.startswith("conv1") and v.path.endswith("kernel")
+    ]
     for i, a in enumerate(kernels):
         for b in kernels[:i]:
-            assert abs(np.corrcoef(a, b)[0, 1]) < .2
+            assert abs(np.corrcoef(a, b)[0, 1]) < 0.2
 
 
 def tiny_images(count=2):
     return np.random.default_rng(0).uniform(0, 255, (count, 67, 67, 3)).astype("float32")
-
-
 
 
 # Keras 3.15 saves a TensorFlow variable with a call that NumPy 2 warns of.
@@ -671,7 +774,7 @@ def test_build_model_gives_float32_logits_under_mixed_precision(architecture, po
     assert logits.dtype == "float32"
     assert {v.dtype for v in model.trainable_variables} == {"float32"}
     assert weighing_layers(model)[0].compute_dtype == policy.removeprefix("mixed_")
-    np.testing.assert_allclose(logits, expected, rtol=0, atol=.03 * np.abs(expected).max())
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=0.03 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
@@ -698,15 +801,20 @@ def test_build_model_takes_uint8_and_a_mean_image():
     mean = np.random.default_rng(1).uniform(0, 255, (67, 67, 3)).astype("float32")
     with_image, with_zero = alexnet.build_model(TINY, mean=mean), alexnet.build_model(TINY, mean=np.zeros(3))
     np.testing.assert_allclose(with_image(images), with_zero(images - mean), rtol=1e-5, atol=1e-6)
-    assert difference(with_image(images).numpy(), with_zero(images).numpy()) > .01
+    assert difference(with_image(images).numpy(), with_zero(images).numpy()) > 0.01
 
 
 # conv_fc without zeros inside, so that a map's position is exactly a crop's prediction: 16 pixels are one position.
 WINDOWS = dataclasses.replace(
-    TINY, name="windows", stages=(
-        TINY.stages[0], dataclasses.replace(TINY.stages[1], padding=(0, 0), kernel_size=1),
+    TINY,
+    name="windows",
+    stages=(
+        TINY.stages[0],
+        dataclasses.replace(TINY.stages[1], padding=(0, 0), kernel_size=1),
         dataclasses.replace(TINY.stages[2], kernel_size=3, towers=1),
-        dataclasses.replace(TINY.stages[3], kernel_size=1)))
+        dataclasses.replace(TINY.stages[3], kernel_size=1),
+    ),
+)
 
 
 def test_build_model_on_a_larger_image_gives_the_map_of_the_crops_predictions():
@@ -717,7 +825,7 @@ def test_build_model_on_a_larger_image_gives_the_map_of_the_crops_predictions():
     assert logits.shape == (1, 3, 3, 5)
     for row in range(3):
         for column in range(3):
-            crop = image[:, 16 * row:16 * row + 67, 16 * column:16 * column + 67]
+            crop = image[:, 16 * row : 16 * row + 67, 16 * column : 16 * column + 67]
             np.testing.assert_allclose(logits[:, row, column], small(crop), rtol=1e-4, atol=1e-6)
 
 
@@ -731,7 +839,7 @@ def test_conv_fc_on_a_larger_image_applies_its_dense_layers_everywhere():
     weights = weights_of(model)
     for row in range(2):
         for column in range(2):
-            x = pool5[:, row:row + 6, column:column + 6].reshape(1, -1)
+            x = pool5[:, row : row + 6, column : column + 6].reshape(1, -1)
             for name in ("fc6", "fc7", "fc8"):
                 kernel, bias = weights[name]
                 x = x @ kernel.reshape(-1, kernel.shape[-1]) + bias
@@ -739,8 +847,10 @@ def test_conv_fc_on_a_larger_image_applies_its_dense_layers_everywhere():
             np.testing.assert_allclose(logits[:, row, column], x, rtol=0, atol=5e-5 * np.abs(x).max())
 
 
-@pytest.mark.parametrize(("kernel_size", "padding", "size"), [
-    (2, (0, 0), 6), (2, (0, 1), 7), (4, (1, 1), 6), (4, (1, 2), 7), (3, (1, 1), 7), (3, (0, 0), 5), (3, (0, 1), 6)])
+@pytest.mark.parametrize(
+    ("kernel_size", "padding", "size"),
+    [(2, (0, 0), 6), (2, (0, 1), 7), (4, (1, 1), 6), (4, (1, 2), 7), (3, (1, 1), 7), (3, (0, 0), 5), (3, (0, 1), 6)],
+)
 def test_build_model_pads_even_kernels_as_the_stage_says(kernel_size, padding, size):
     stage = dataclasses.replace(TINY.stages[1], kernel_size=kernel_size, padding=padding, ops=("relu",))
     model = alexnet.build_model(dataclasses.replace(TINY, stages=(TINY.stages[0], stage, *TINY.stages[2:])))
@@ -768,11 +878,29 @@ def test_torchvision_row_equals_pytorch():
     torch = pytest.importorskip("torch", reason="PyTorch is optional: pip install torch")
     nn = torch.nn
     peer = nn.Sequential(  # pytorch/vision, torchvision/models/alexnet.py, in evaluation mode.
-        nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU(), nn.MaxPool2d(3, 2), nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(),
-        nn.MaxPool2d(3, 2), nn.Conv2d(192, 384, 3, padding=1), nn.ReLU(), nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(),
-        nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2), nn.AdaptiveAvgPool2d(6), nn.Flatten(),
-        nn.Dropout(), nn.Linear(9216, 4096), nn.ReLU(), nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU(),
-        nn.Linear(4096, 1000)).eval()
+        nn.Conv2d(3, 64, 11, 4, 2),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(64, 192, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(192, 384, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(384, 256, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(256, 256, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2),
+        nn.AdaptiveAvgPool2d(6),
+        nn.Flatten(),
+        nn.Dropout(),
+        nn.Linear(9216, 4096),
+        nn.ReLU(),
+        nn.Dropout(),
+        nn.Linear(4096, 4096),
+        nn.ReLU(),
+        nn.Linear(4096, 1000),
+    ).eval()
     model = alexnet.build_model(architectures.TORCHVISION, seed=1)
     layers_of_peer = [layer for layer in peer if isinstance(layer, (nn.Conv2d, nn.Linear))]
     for name, layer in zip(architectures.TORCHVISION.layer_names, layers_of_peer, strict=True):
@@ -784,7 +912,7 @@ def test_torchvision_row_equals_pytorch():
             layer.weight.copy_(torch.tensor(kernel.copy()))
             layer.bias.copy_(torch.tensor(bias))
     images = np.random.default_rng(0).uniform(0, 255, (2, 224, 224, 3)).astype("float32")
-    mean, std = np.array([.485, .456, .406]), np.array([.229, .224, .225])  # Their transform, on [0, 1].
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])  # Their transform, on [0, 1].
     normalized = torch.tensor(((images / 255 - mean) / std).astype("float32").transpose(0, 3, 1, 2).copy())
     with torch.no_grad():
         expected = peer(normalized).numpy()

@@ -47,8 +47,10 @@ def test_the_example_of_the_readme_learns():
     images, labels = tinted(80)
     model = alexnet_tf.build_model("paper", num_classes=5)
     model.compile(
-        optimizer=keras.optimizers.Adam(1e-4), loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"])
+        optimizer=keras.optimizers.Adam(1e-4),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
     model.fit(images[:60], labels[:60], batch_size=20, epochs=3, verbose=0)
     assert model.evaluate(images[60:], labels[60:], verbose=0, return_dict=True)["accuracy"] > 0.8
 
@@ -70,7 +72,7 @@ def test_build_model_starts_so_that_it_learns_and_as_the_source_when_asked():
         return alexnet_tf.build_model(*arguments, **options).get_layer("conv1_a").kernel.numpy()
 
     # 11 x 11 x 3 inputs, gain sqrt(2).
-    assert kernel().std() == pytest.approx((2 / 363) ** .5, rel=0.1)
+    assert kernel().std() == pytest.approx((2 / 363) ** 0.5, rel=0.1)
     assert kernel(initialization="row").std() == pytest.approx(0.01, rel=0.1)
     assert np.array_equal(kernel(TINY), alexnet.build_model(TINY).get_layer("conv1_a").kernel.numpy())
 
@@ -113,8 +115,9 @@ def test_a_stages_name_means_both_towers():
 def test_load_run_predicts_files_and_arrays(small_run, colours, monkeypatch):
     monkeypatch.setitem(architectures.ARCHITECTURES, "small", SMALL)
     run = alexnet_tf.load_run(small_run)
-    assert isinstance(run.model, keras.Model) and run.class_names == sorted(run.class_names) and len(
-        run.class_names) == 5
+    assert (
+        isinstance(run.model, keras.Model) and run.class_names == sorted(run.class_names) and len(run.class_names) == 5
+    )
     paths = sorted((colours / "val" / "red").iterdir())[:3]
     probabilities = run.predict(paths)
     assert probabilities.shape == (3, 5) and probabilities.dtype == np.float32
@@ -138,9 +141,13 @@ def test_predict_refuses_what_is_no_image_file_and_does_not_wait(small_run, tmp_
     (tmp_path / "zero.jpg").symlink_to("/dev/zero")
     (tmp_path / "text.jpg").write_text("no image")
     with open(tmp_path / "huge.jpg", "wb") as file:
-        file.truncate(3 * 2 ** 30)
-    for name, reason in {"pipe": "it is no regular file", "zero": "it is no regular file",
-                         "text": "neither a JPEG nor a PNG image", "huge": "the file has 3,221,225,472 bytes"}.items():
+        file.truncate(3 * 2**30)
+    for name, reason in {
+        "pipe": "it is no regular file",
+        "zero": "it is no regular file",
+        "text": "neither a JPEG nor a PNG image",
+        "huge": "the file has 3,221,225,472 bytes",
+    }.items():
         with pytest.raises(alexnet_tf.UserError, match=f"{name}.jpg cannot be read: {reason}"):
             run.predict([tmp_path / f"{name}.jpg"])
 
@@ -166,11 +173,16 @@ def test_a_keras_file_loads_in_a_fresh_process(tmp_path):
     model, images = alexnet_tf.build_model(), np.random.default_rng(0).uniform(0, 255, (1, 67, 67, 3))
     model.save(tmp_path / "model.keras")
     np.save(tmp_path / "images.npy", images.astype("float32"))
-    for imports in ("import alexnet_tf, keras", "import keras, alexnet_tf",
-            "import alexnet_tf\nfrom tensorflow import keras"):
-        line = fresh(f"{imports}\nimport json, numpy as np\nmodel = keras.models.load_model({str(tmp_path)!r} + "
-                     "'/model.keras')\n"
-                     f"print(json.dumps(model(np.load({str(tmp_path)!r} + '/images.npy')).numpy().tolist()))")
+    for imports in (
+        "import alexnet_tf, keras",
+        "import keras, alexnet_tf",
+        "import alexnet_tf\nfrom tensorflow import keras",
+    ):
+        line = fresh(
+            f"{imports}\nimport json, numpy as np\nmodel = keras.models.load_model({str(tmp_path)!r} + "
+            "'/model.keras')\n"
+            f"print(json.dumps(model(np.load({str(tmp_path)!r} + '/images.npy')).numpy().tolist()))"
+        )
         np.testing.assert_allclose(json.loads(line), model(images).numpy(), atol=1e-5)
 
 
@@ -212,13 +224,15 @@ def test_tensorflows_own_converter_takes_it():
 
 def test_import_is_light_until_keras_is_asked_for():
     assert fresh("import sys, alexnet_tf; print('tensorflow' in sys.modules, alexnet_tf.__version__)") == (
-        f"False {alexnet_tf.__version__}")
+        f"False {alexnet_tf.__version__}"
+    )
 
 
 def test_another_backend_is_refused_with_what_to_set(monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    with pytest.raises(alexnet_tf.UserError, match="Keras runs on jax. Set the environment variable "
-                                                   "KERAS_BACKEND=tensorflow"):
+    with pytest.raises(
+        alexnet_tf.UserError, match="Keras runs on jax. Set the environment variable KERAS_BACKEND=tensorflow"
+    ):
         alexnet.build_model(TINY)
 
 
@@ -244,14 +258,18 @@ def test_predict_takes_grey_images_and_leaves_transparency_out(small_run, monkey
         assert run.predict([image]).shape == (1, 5)  # Black is no normalised image, and a filter may overshoot.
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    (lambda image: image / 255, r"values from 0\.\d+ to [01]\S*: was it normalised\? Expected RGB in \[0, 255\]"),
-    (lambda image: image / 127.5 - 1, "was it normalised"),
-    (lambda image: image - np.array([123.0, 117.0, 104.0]), "was it normalised"),
-    (lambda image: image.transpose(2, 0, 1), r"Got an image of shape \[3, 90, 80\]\. Expected RGB"),
-    (lambda image: np.full(image.shape, np.nan), "values that are no numbers"),
-    (lambda image: image[None], r"Got an image of shape \[1, 90, 80, 3\]")],
-    ids=["to 1", "from -1", "mean", "channels first", "nan", "batches"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda image: image / 255, r"values from 0\.\d+ to [01]\S*: was it normalised\? Expected RGB in \[0, 255\]"),
+        (lambda image: image / 127.5 - 1, "was it normalised"),
+        (lambda image: image - np.array([123.0, 117.0, 104.0]), "was it normalised"),
+        (lambda image: image.transpose(2, 0, 1), r"Got an image of shape \[3, 90, 80\]\. Expected RGB"),
+        (lambda image: np.full(image.shape, np.nan), "values that are no numbers"),
+        (lambda image: image[None], r"Got an image of shape \[1, 90, 80, 3\]"),
+    ],
+    ids=["to 1", "from -1", "mean", "channels first", "nan", "batches"],
+)
 def test_predict_refuses_arrays_that_are_no_pixels(small_run, monkeypatch, change, message):
     monkeypatch.setitem(architectures.ARCHITECTURES, "small", SMALL)
     run = alexnet_tf.load_run(small_run)
@@ -265,9 +283,16 @@ def test_weights_of_imagenet_are_told_how_to_get():
         alexnet_tf.build_model("paper", weights="imagenet")
 
 
-@pytest.mark.parametrize("name, advice", [
-    ("classes", "write num_classes="), ("input_shape", "write image_size="), ("pooling", "GlobalAveragePooling2D"),
-    ("classifier_activation", "Softmax"), ("speed", "has no argument 'speed'$")])
+@pytest.mark.parametrize(
+    "name, advice",
+    [
+        ("classes", "write num_classes="),
+        ("input_shape", "write image_size="),
+        ("pooling", "GlobalAveragePooling2D"),
+        ("classifier_activation", "Softmax"),
+        ("speed", "has no argument 'speed'$"),
+    ],
+)
 def test_arguments_of_keras_applications_are_told_what_to_write(name, advice):
     with pytest.raises(TypeError, match=advice):
         alexnet_tf.build_model("paper", **{name: 3})

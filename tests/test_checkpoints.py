@@ -14,8 +14,11 @@ STATE = {"epoch": 2, "history": [{"loss": 0.1 + 0.2}]}
 
 def arrays():
     rng = np.random.default_rng(0)
-    return {"conv1/kernel": rng.normal(size=(3, 5)).astype("float32"), "conv1/bias": np.zeros(5, "float32"),
-            "sgd/iteration": np.int64(2 ** 40)}
+    return {
+        "conv1/kernel": rng.normal(size=(3, 5)).astype("float32"),
+        "conv1/bias": np.zeros(5, "float32"),
+        "sgd/iteration": np.int64(2**40),
+    }
 
 
 @pytest.fixture
@@ -27,9 +30,14 @@ def path(tmp_path):
 def is_whole(read):
     got, state = read
     expected = arrays()
-    return state == STATE and got.keys() == expected.keys() and all(
-        got[name].dtype == array.dtype and got[name].shape == array.shape and got[name].tobytes() == array.tobytes()
-        for name, array in expected.items())
+    return (
+        state == STATE
+        and got.keys() == expected.keys()
+        and all(
+            got[name].dtype == array.dtype and got[name].shape == array.shape and got[name].tobytes() == array.tobytes()
+            for name, array in expected.items()
+        )
+    )
 
 
 def test_numpy_and_other_programs_read_the_file(path):
@@ -41,8 +49,11 @@ def test_numpy_and_other_programs_read_the_file(path):
 
 
 def test_a_file_without_a_checksum_is_read(path):
-    np.savez(path, **arrays(), **{"state.json": np.frombuffer(
-        b'{"epoch": 2, "history": [{"loss": 0.30000000000000004}]}', "uint8")})
+    np.savez(
+        path,
+        **arrays(),
+        **{"state.json": np.frombuffer(b'{"epoch": 2, "history": [{"loss": 0.30000000000000004}]}', "uint8")},
+    )
     assert is_whole(checkpoints.read(path))
 
 
@@ -54,11 +65,11 @@ def damaged(content, rng):
     elif kind == 1:
         content[place] = int(rng.integers(256))
     elif kind == 2:
-        content[place:place + 16] = rng.bytes(16)
+        content[place : place + 16] = rng.bytes(16)
     elif kind == 3:
         del content[place:]
     elif kind == 4:
-        del content[place:place + int(rng.integers(1, 9))]
+        del content[place : place + int(rng.integers(1, 9))]
     else:
         content[place:place] = rng.bytes(int(rng.integers(1, 9)))
     return bytes(content)
@@ -70,7 +81,7 @@ def test_damage_is_never_used_and_never_raises_anything_else(path, has_checksum)
     rng, content, found = np.random.default_rng(has_checksum), path.read_bytes(), 0
     if not has_checksum:
         size = len("sha256=") + 64
-        content = content[:-size - 2] + b"\0\0"
+        content = content[: -size - 2] + b"\0\0"
     count = int(os.environ.get("ALEXNET_FUZZ", 500))
     for number in range(count):
         path.write_bytes(damaged(content, rng))

@@ -11,19 +11,28 @@ from alexnet_tf import devices
 @pytest.fixture
 def machine(monkeypatch):
     """Returns a function that makes TensorFlow see GPUs of some compute capabilities."""
+
     def make(*capabilities, cpuinfo="flags : fpu avx2"):
         real = tf.config.list_physical_devices
         monkeypatch.setattr(
-            tf.config, "list_physical_devices", lambda kind: list(capabilities) if kind == "GPU" else real(kind))
+            tf.config, "list_physical_devices", lambda kind: list(capabilities) if kind == "GPU" else real(kind)
+        )
         monkeypatch.setattr(
-            tf.config.experimental, "get_device_details", lambda gpu: {"compute_capability": gpu} if gpu else {})
+            tf.config.experimental, "get_device_details", lambda gpu: {"compute_capability": gpu} if gpu else {}
+        )
         monkeypatch.setattr(pathlib.Path, "read_text", lambda path: cpuinfo)
+
     return make
 
 
-@pytest.mark.parametrize(("cpuinfo", "precision"), [
-    ("flags : fpu avx512f avx512_bf16", "mixed_bfloat16"), ("flags : amx_bf16", "mixed_bfloat16"),
-    ("flags : fpu avx2 avx512f", "float32")])
+@pytest.mark.parametrize(
+    ("cpuinfo", "precision"),
+    [
+        ("flags : fpu avx512f avx512_bf16", "mixed_bfloat16"),
+        ("flags : amx_bf16", "mixed_bfloat16"),
+        ("flags : fpu avx2 avx512f", "float32"),
+    ],
+)
 def test_default_precision_is_bfloat16_where_the_cpu_computes_in_it(machine, cpuinfo, precision):
     machine(cpuinfo=cpuinfo)
     assert devices.default_precision() == precision
@@ -31,9 +40,17 @@ def test_default_precision_is_bfloat16_where_the_cpu_computes_in_it(machine, cpu
     assert devices.default_precision(["CPU:0", "CPU:1"]) == precision  # The GPU is not used.
 
 
-@pytest.mark.parametrize(("capabilities", "precision"), [
-    ([(9, 0)], "mixed_bfloat16"), ([(8, 0), (8, 6)], "mixed_bfloat16"), ([(7, 5)], "mixed_float16"),
-    ([(7, 0), (8, 0)], "float32"), ([(6, 1)], "float32"), ([()], "float32")])
+@pytest.mark.parametrize(
+    ("capabilities", "precision"),
+    [
+        ([(9, 0)], "mixed_bfloat16"),
+        ([(8, 0), (8, 6)], "mixed_bfloat16"),
+        ([(7, 5)], "mixed_float16"),
+        ([(7, 0), (8, 0)], "float32"),
+        ([(6, 1)], "float32"),
+        ([()], "float32"),
+    ],
+)
 def test_default_precision_on_gpus_follows_their_compute_capability(machine, capabilities, precision):
     machine(*capabilities)
     assert devices.default_precision() == precision

@@ -32,7 +32,7 @@ def test_draw_diagram_writes_a_png(tmp_path):
     data = path.read_bytes()
     assert data.startswith(b"\x89PNG\r\n\x1a\n")
     assert data.rstrip().endswith(b"IEND\xaeB`\x82")
-    width, height = (int.from_bytes(data[start:start + 4], "big") for start in (16, 20))
+    width, height = (int.from_bytes(data[start : start + 4], "big") for start in (16, 20))
     assert width > 500 and height > 500
     assert [file.name for file in path.parent.iterdir()] == ["network.png"]
 

@@ -6,19 +6,24 @@ import pytest
 
 from tests.helpers.command_lines import DOCUMENTS, ROOT, commands, parse
 
-ALL = [(path.relative_to(ROOT).as_posix(), name, arguments)
-       for path in DOCUMENTS for name, arguments in commands(path.read_text(encoding="utf-8"))]
+ALL = [
+    (path.relative_to(ROOT).as_posix(), name, arguments)
+    for path in DOCUMENTS
+    for name, arguments in commands(path.read_text(encoding="utf-8"))
+]
 
 
 def test_commands_are_found():
-    text = ("    $ X=1 python train.py --data_dir=DIR \\\n        --epochs=3   what it does\n\n"
-            "text python train.py --no\n")
+    text = (
+        "    $ X=1 python train.py --data_dir=DIR \\\n        --epochs=3   what it does\n\ntext python train.py --no\n"
+    )
     assert commands(text) == [("train", ["--data_dir=DIR", "--epochs=3"])]
     assert {"train", "export", "evaluate", "predict", "prepare"} <= {name for _, name, _ in ALL}
 
 
 @pytest.mark.parametrize(
-    ("document", "name", "arguments"), ALL, ids=lambda value: value if isinstance(value, str) else "")
+    ("document", "name", "arguments"), ALL, ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_commands_are_taken(document, name, arguments):
     parse(name, arguments)
 

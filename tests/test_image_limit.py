@@ -13,9 +13,18 @@ from tests.helpers.networks import SMALL
 
 # What each needs beside its images.
 COMMANDS = {
-    "train": [], "prepare": ["--data_dir=x", "--output_dir=x"], "evaluate": ["--workdir=x"], "predict": [],
-    "features": ["--workdir=x", "--output=x"], "similar": ["--features=x"], "visualize": ["--workdir=x"],
-    "export": ["--workdir=x"], "verify": ["--workdir=x"], "benchmark": [], "reproduce": []}
+    "train": [],
+    "prepare": ["--data_dir=x", "--output_dir=x"],
+    "evaluate": ["--workdir=x"],
+    "predict": [],
+    "features": ["--workdir=x", "--output=x"],
+    "similar": ["--features=x"],
+    "visualize": ["--workdir=x"],
+    "export": ["--workdir=x"],
+    "verify": ["--workdir=x"],
+    "benchmark": [],
+    "reproduce": [],
+}
 
 
 @pytest.fixture(autouse=True)
@@ -78,5 +87,6 @@ def test_predict_reads_a_large_file_with_the_flag_that_it_names(small_run, colou
 def test_the_processes_of_prepare_have_the_limit_too(large, tmp_path, monkeypatch):
     monkeypatch.setattr(prepare, "_CHUNK_IMAGES", 1)  # Else one process would have nothing to do.
     status, _, err = call(
-        "prepare", f"--data_dir={large}", f"--output_dir={tmp_path / 'out'}", "--processes=2", "--max_image_mb=1")
+        "prepare", f"--data_dir={large}", f"--output_dir={tmp_path / 'out'}", "--processes=2", "--max_image_mb=1"
+    )
     assert status == 1 and "at most 1,000,000 are read; --max_image_mb=2 reads it" in err

@@ -12,15 +12,33 @@ from tests.helpers.command_lines import START, parse
 from tests.helpers.commands import ROOT
 
 COMMANDS = [module.name for module in pkgutil.iter_modules(commands.__path__)]
-TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8"))
-         for path in sorted((ROOT / "alexnet_tf").rglob("*.py")) if not path.stem.endswith("_pb2")}
+TREES = {
+    path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8"))
+    for path in sorted((ROOT / "alexnet_tf").rglob("*.py"))
+    if not path.stem.endswith("_pb2")
+}
 
 # Stand for a value that a message is filled with: one that is quoted for the shell, and one that is not.
 QUOTED, BARE = "\1", "\2"
 
 # Flags of other programs that messages name, and those that are no flag of a single command.
-OTHERS = {"batching_parameters_file", "enable_batching", "flag", "format", "help", "helpfull", "helpshort", "install",
-          "logdir", "name", "no", "query", "rm", "silent", "version"}
+OTHERS = {
+    "batching_parameters_file",
+    "enable_batching",
+    "flag",
+    "format",
+    "help",
+    "helpfull",
+    "helpshort",
+    "install",
+    "logdir",
+    "name",
+    "no",
+    "query",
+    "rm",
+    "silent",
+    "version",
+}
 
 
 def called(node):
@@ -33,14 +51,23 @@ def text_of(node):
     if isinstance(node, ast.Constant):
         return re.sub(r"\{\w+\}", BARE, node.value)  # A template of `str.format`.
     return "".join(
-        part.value if isinstance(part, ast.Constant) else QUOTED if called(part.value) in ("quote", "command_line")
-        else BARE for part in node.values)
+        part.value
+        if isinstance(part, ast.Constant)
+        else QUOTED
+        if called(part.value) in ("quote", "command_line")
+        else BARE
+        for part in node.values
+    )
 
 
 def messages(tree):
     """Yields (line, text) of every string of a module but its docstrings."""
-    docstrings = {id(node.body[0].value) for node in ast.walk(tree) if isinstance(
-        node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(node)}
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+        and ast.get_docstring(node)
+    }
     parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
     for node in ast.walk(tree):
         is_string = isinstance(node, ast.JoinedStr) or isinstance(node, ast.Constant) and isinstance(node.value, str)
@@ -52,7 +79,7 @@ def written_commands(tree):
     """Yields (line, command, flags as they are written) of the commands that are written out in messages."""
     for line, text in messages(tree):
         for match in START.finditer(text):
-            rest = re.split(r"[`);\n]|\.(?=\s|$)|\s{3,}|\s[|&>]", text[match.end() - 1:])[0]
+            rest = re.split(r"[`);\n]|\.(?=\s|$)|\s{3,}|\s[|&>]", text[match.end() - 1 :])[0]
             yield line, match[1] or match[2], re.findall(r"(?<!\S)--\S*[^\s,:]", rest)
 
 
@@ -64,8 +91,13 @@ def made_commands(tree):
             for keyword in node.keywords:
                 if keyword.arg is not None:  # Not `**given`.
                     value = keyword.value.value if isinstance(keyword.value, ast.Constant) else QUOTED
-                    words.append(f"--no{keyword.arg}" if value is False else f"--{keyword.arg}" if value is True
-                                 else f"--{keyword.arg}={value}")
+                    words.append(
+                        f"--no{keyword.arg}"
+                        if value is False
+                        else f"--{keyword.arg}"
+                        if value is True
+                        else f"--{keyword.arg}={value}"
+                    )
             yield node.lineno, node.args[0].value, [word for word in words if word.startswith("--")]
 
 
@@ -95,10 +127,12 @@ def test_commands_are_found():
     tree = ast.parse(
         '"""python -m alexnet_tf no"""\n'
         '(f"Type (python -m alexnet_tf prepare --data_dir={directory} " "--output_dir=OUT), or not. See --help.")\n'
-        'shell.command_line("train", "IMAGE", "--help", data_dir=path, jit=True, download=False, epochs=3, **given)\n')
+        'shell.command_line("train", "IMAGE", "--help", data_dir=path, jit=True, download=False, epochs=3, **given)\n'
+    )
     assert list(written_commands(tree)) == [(2, "prepare", [f"--data_dir={BARE}", "--output_dir=OUT"])]
-    assert list(made_commands(tree)) == [(
-        3, "train", ["--help", f"--data_dir={QUOTED}", "--jit", "--nodownload", "--epochs=3"])]
+    assert list(made_commands(tree)) == [
+        (3, "train", ["--help", f"--data_dir={QUOTED}", "--jit", "--nodownload", "--epochs=3"])
+    ]
     assert len(MADE) >= 20 and len(WRITTEN) >= 4 and {name for _, name, _ in WRITTEN + MADE} <= {*COMMANDS, "COMMAND"}
 
 
@@ -119,7 +153,11 @@ def test_every_flag_that_a_message_names_is_one_of_a_command():
         cli.load_command(name)
         for flag in flags.FLAGS.get_flags_for_module(f"alexnet_tf.commands.{name}"):
             known |= {flag.name, f"no{flag.name}"} if flag.boolean else {flag.name}
-    named = {(file, flag) for file, tree in TREES.items() for _, text in messages(tree)
-             for flag in re.findall(r"(?<![\w-])--([a-z]\w*)", text)}
+    named = {
+        (file, flag)
+        for file, tree in TREES.items()
+        for _, text in messages(tree)
+        for flag in re.findall(r"(?<![\w-])--([a-z]\w*)", text)
+    }
     assert {(file, flag) for file, flag in named if flag not in known | OTHERS} == set()
     assert len(named) > 80

@@ -13,10 +13,15 @@ from tests.helpers.networks import TINY
 # 169 x 442,368, and the dense layers' 37,748,736 + 16,777,216 + 4,096,000.
 GROUPED = 724_406_816
 MULTIPLY_ADDS = {
-    "paper": GROUPED, "original2012": GROUPED, "caffe": GROUPED, "caffenet": GROUPED, "no_lrn": GROUPED,
+    "paper": GROUPED,
+    "original2012": GROUPED,
+    "caffe": GROUPED,
+    "caffenet": GROUPED,
+    "no_lrn": GROUPED,
     # 729 x 614,400, 169 x 1,327,104 and 169 x 884,736 in conv2, conv4 and conv5.
     "ungrouped": 1_135_256_096,
-    "owt": 714_188_480, "torchvision": 714_188_480,
+    "owt": 714_188_480,
+    "torchvision": 714_188_480,
     "one_gpu": 391_514_384,
 }
 
@@ -33,8 +38,10 @@ def test_layer_table_of_paper_ends_in_its_totals():
     assert text.splitlines()[0].startswith("paper: Krizhevsky")
 
 
-@pytest.mark.parametrize(("name", "millions"), [
-    ("caffe", 724.4), ("ungrouped", 1135.3), ("owt", 714.2), ("torchvision", 714.2), ("one_gpu", 391.5)])
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [("caffe", 724.4), ("ungrouped", 1135.3), ("owt", 714.2), ("torchvision", 714.2), ("one_gpu", 391.5)],
+)
 def test_layer_table_counts_multiply_adds(name, millions):
     text = model_summary.layer_table(architectures.ARCHITECTURES[name])
     assert total(text, "multiply-adds") == MULTIPLY_ADDS[name]
@@ -76,8 +83,9 @@ def inputs_of(tensor):
     """Returns the names of the layers that a tensor of a Keras model comes from; joins and halves are resolved."""
     operation, _, index = tensor._keras_history
     is_layer = isinstance(operation, keras.layers.Layer)
-    if is_layer and not isinstance(operation, (keras.layers.Concatenate, keras.layers.Flatten,
-            keras.layers.ZeroPadding2D)):
+    if is_layer and not isinstance(
+        operation, (keras.layers.Concatenate, keras.layers.Flatten, keras.layers.ZeroPadding2D)
+    ):
         return (operation.name,)
     names = tuple(name for each in operation._inbound_nodes[0].input_tensors for name in inputs_of(each))
     return names if is_layer else tuple(f"{name}[{'ab'[index]}]" for name in names)
@@ -87,7 +95,8 @@ def keras_rows(architecture):
     """Returns (name, inputs, shape, parameters, multiply-adds) of the layers of the network that is built."""
     for layer in alexnet.build_model(architecture).layers:
         if not isinstance(layer, keras.layers.Layer) or isinstance(
-                layer, (keras.layers.Concatenate, keras.layers.Flatten, keras.layers.ZeroPadding2D)):
+            layer, (keras.layers.Concatenate, keras.layers.Flatten, keras.layers.ZeroPadding2D)
+        ):
             continue
         shape, weights = layer.output.shape[1:], layer.trainable_weights
         multiply_adds = np.prod(shape[:-1]) * np.prod(weights[0].shape) if weights else 0
@@ -99,18 +108,26 @@ def keras_rows(architecture):
 def test_layer_rows_are_those_of_the_network_that_keras_builds(name):
     full = architectures.ARCHITECTURES[name]
     # An eighth as wide, which is built in a moment.
-    thin = dataclasses.replace(full, stages=tuple(
-        dataclasses.replace(stage, filters=stage.filters // 16 * 2) for stage in full.stages))
-    rows = [(row.name, row.inputs, row.shape, row.parameters, row.multiply_adds)
-        for row in model_summary.layer_rows(thin)]
+    thin = dataclasses.replace(
+        full, stages=tuple(dataclasses.replace(stage, filters=stage.filters // 16 * 2) for stage in full.stages)
+    )
+    rows = [
+        (row.name, row.inputs, row.shape, row.parameters, row.multiply_adds) for row in model_summary.layer_rows(thin)
+    ]
     assert rows == list(keras_rows(thin))
 
 
 def test_layer_table_shows_settings():
     text = model_summary.layer_table(architectures.ARCHITECTURES["original2012"])
-    for setting in ("11 x 11, stride 4, padding 0 before, 3 after", "5 x 5, stride 1, padding 2, group 2 of 2",
-                    "n 5, k 2, alpha 2e-05, beta 0.75", "5 x 5 pixels, k 1, alpha 4e-05, beta 0.75", "rate 0.5",
-                    "max, 3 x 3, stride 2", "minus 122.7, 116.7, 104.0"):
+    for setting in (
+        "11 x 11, stride 4, padding 0 before, 3 after",
+        "5 x 5, stride 1, padding 2, group 2 of 2",
+        "n 5, k 2, alpha 2e-05, beta 0.75",
+        "5 x 5 pixels, k 1, alpha 4e-05, beta 0.75",
+        "rate 0.5",
+        "max, 3 x 3, stride 2",
+        "minus 122.7, 116.7, 104.0",
+    ):
         assert setting in text
     assert "divided by 58.4, 57.12, 57.37" in model_summary.layer_table(architectures.ARCHITECTURES["torchvision"])
 
@@ -119,11 +136,14 @@ def test_layer_rows_give_shapes_kernels_and_counts():
     rows = {row.name: row for row in model_summary.layer_rows(TINY)}
     # 11 x 11 x 3 x 4 + 4 at 15 x 15 positions; 5 x 5 x 4 x 4 + 4 at 7 x 7; 72 x 4 + 4.
     assert rows["conv1_a"] == model_summary.LayerRow(
-        "conv1_a", "convolution", "11 x 11, stride 4", ("normalize",), (15, 15, 4), 1456, 326_700)
+        "conv1_a", "convolution", "11 x 11, stride 4", ("normalize",), (15, 15, 4), 1456, 326_700
+    )
     assert rows["conv2_b"] == model_summary.LayerRow(
-        "conv2_b", "convolution", "5 x 5, stride 1, padding 2, group 2 of 2", ("conv1_b_pool",), (7, 7, 4), 404, 19_600)
+        "conv2_b", "convolution", "5 x 5, stride 1, padding 2, group 2 of 2", ("conv1_b_pool",), (7, 7, 4), 404, 19_600
+    )
     assert rows["conv1_b_pool"] == model_summary.LayerRow(
-        "conv1_b_pool", "pool", "max, 3 x 3, stride 2", ("conv1_b_lrn",), (7, 7, 4), 0, 0)
+        "conv1_b_pool", "pool", "max, 3 x 3, stride 2", ("conv1_b_lrn",), (7, 7, 4), 0, 0
+    )
     assert (rows["fc6_a"].parameters, rows["fc6_a"].multiply_adds) == (292, 288)
     assert (rows["fc8"].parameters, rows["fc8"].multiply_adds) == (45, 40)
 

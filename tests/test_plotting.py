@@ -19,7 +19,7 @@ def test_grid_lays_out_rows_on_white():
     picture = plotting.grid(images, columns=3, border=2)
     expected = np.full((2 * 6 + 2, 3 * 8 + 2, 3), 255, "uint8")
     for value, (top, left) in zip((10, 20, 30, 40, 50), [(2, 2), (2, 10), (2, 18), (8, 2), (8, 10)]):
-        expected[top:top + 4, left:left + 6] = value
+        expected[top : top + 4, left : left + 6] = value
     np.testing.assert_array_equal(picture, expected)
 
 
@@ -28,7 +28,7 @@ def test_grid_keeps_the_pixels_of_each_image():
     picture = plotting.grid(images, columns=8, border=1)
     assert picture.shape == (7, 49, 3) and picture.dtype == np.uint8
     for index in range(3):
-        np.testing.assert_array_equal(picture[1:6, 1 + 6 * index:6 + 6 * index], images[index])
+        np.testing.assert_array_equal(picture[1:6, 1 + 6 * index : 6 + 6 * index], images[index])
 
 
 def fake_model(kernels):
@@ -73,13 +73,18 @@ def test_kernels_picture_of_the_paper_is_figure_3():
     assert cells[:48].min() >= 127 and cells[:48].max() == 255
     assert cells[48:].max() <= 128 and cells[48:].min() == 0
     kernel = kernels["a"][..., 17]
-    np.testing.assert_allclose(
-        cells[17, 1::3, 1::3], 127.5 + 127.5 * kernel / kernel.max(), rtol=0, atol=0.51)
+    np.testing.assert_allclose(cells[17, 1::3, 1::3], 127.5 + 127.5 * kernel / kernel.max(), rtol=0, atol=0.51)
 
 
 def test_kernels_picture_takes_conv1_alone_and_survives_zeros():
-    model = fake_model({"conv1/kernel": np.zeros((2, 2, 3, 4)), "conv1/bias": np.ones(4),
-                        "conv2/kernel": np.ones((9, 9, 4, 8)), "conv10/bias": np.ones(3)})
+    model = fake_model(
+        {
+            "conv1/kernel": np.zeros((2, 2, 3, 4)),
+            "conv1/bias": np.ones(4),
+            "conv2/kernel": np.ones((9, 9, 4, 8)),
+            "conv10/bias": np.ones(3),
+        }
+    )
     picture = plotting.kernels_picture(model, columns=4, zoom=1)
     assert picture.shape == (6, 18, 3)
     assert set(np.unique(picture)) == {128, 255}
@@ -109,8 +114,16 @@ def test_confusion_picture_of_a_class_without_examples_and_strange_names():
     assert picture.dtype == np.uint8
 
 
-ROW = {"epoch": 3, "step": 40, "train_loss": 1.5, "val_loss": 1.75, "val_top1_error": 0.25, "val_top5_error": None,
-       "images_per_second": 33.5, "learning_rate": 0.01}
+ROW = {
+    "epoch": 3,
+    "step": 40,
+    "train_loss": 1.5,
+    "val_loss": 1.75,
+    "val_top1_error": 0.25,
+    "val_top5_error": None,
+    "images_per_second": 33.5,
+    "learning_rate": 0.01,
+}
 
 
 def events(directory):
@@ -118,8 +131,10 @@ def events(directory):
 
     accumulator = event_accumulator.EventAccumulator(str(directory), size_guidance={"tensors": 0, "images": 0})
     accumulator.Reload()
-    return {tag: [(event.step, tf.make_ndarray(event.tensor_proto)) for event in accumulator.Tensors(tag)]
-            for tag in accumulator.Tags()["tensors"]}
+    return {
+        tag: [(event.step, tf.make_ndarray(event.tensor_proto)) for event in accumulator.Tensors(tag)]
+        for tag in accumulator.Tags()["tensors"]
+    }
 
 
 def pixels(path):
@@ -136,11 +151,15 @@ def test_log_writes_pictures_and_scalars_that_tensorboard_reads(tmp_path):
 
     shown = np.clip(np.round(images[:32]), 0, 255).astype("uint8")
     subtitle = "Kernels of conv1: tower a above, tower b below"
-    expected = {"input": plotting.grid(shown, 8, 2),
-                "kernels": plotting.kernels_page(
-                    plotting.first_kernels(model), None, f"{tmp_path.name}, after epoch 3", subtitle),
-                "confusion": plotting.confusion_picture(
-                    confusion, ["a", "b", "c"], "Validation after epoch 3: top-1 error 0.2500")}
+    expected = {
+        "input": plotting.grid(shown, 8, 2),
+        "kernels": plotting.kernels_page(
+            plotting.first_kernels(model), None, f"{tmp_path.name}, after epoch 3", subtitle
+        ),
+        "confusion": plotting.confusion_picture(
+            confusion, ["a", "b", "c"], "Validation after epoch 3: top-1 error 0.2500"
+        ),
+    }
     assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == [f"{n}.png" for n in sorted(expected)]
     train, validation = (events(tmp_path / "tensorboard" / name) for name in ("train", "validation"))
     for name, picture in expected.items():
@@ -148,8 +167,10 @@ def test_log_writes_pictures_and_scalars_that_tensorboard_reads(tmp_path):
         [(step, (_, _, png))] = train.pop(name)
         np.testing.assert_array_equal(np.asarray(PIL.Image.open(io.BytesIO(png))), picture)
         assert step == (0 if name == "input" else 40)
-    for written, scalars in ((train, {"images_per_second": 33.5, "input_wait_share": 0.125}),
-                             (validation, {"loss": 1.75, "top1_error": 0.25})):
+    for written, scalars in (
+        (train, {"images_per_second": 33.5, "input_wait_share": 0.125}),
+        (validation, {"loss": 1.75, "top1_error": 0.25}),
+    ):
         assert set(written) == set(scalars)  # Nothing that was not measured.
         for name, value in scalars.items():
             [(step, got)] = written[name]
@@ -177,11 +198,12 @@ def test_log_keeps_each_epochs_scalars_and_the_latest_pictures(tmp_path):
         row = {**ROW, "epoch": epoch, "step": 10 * epoch, "val_loss": 1 / epoch}
         log.epoch(row, 0.0, model, np.eye(3, dtype="int64") * epoch)
     losses = events(tmp_path / "tensorboard" / "validation")["loss"]
-    assert [(step, float(value)) for step, value in losses] == [(10, 1), (20, .5)]
+    assert [(step, float(value)) for step, value in losses] == [(10, 1), (20, 0.5)]
     title = "Validation after epoch 2: top-1 error 0.2500"
     np.testing.assert_array_equal(
         pixels(tmp_path / "pictures" / "confusion.png"),
-        plotting.confusion_picture(np.eye(3, dtype="int64") * 2, ["a", "b", "c"], title))
+        plotting.confusion_picture(np.eye(3, dtype="int64") * 2, ["a", "b", "c"], title),
+    )
 
 
 def test_log_draws_the_change_of_the_kernels_since_the_start(tmp_path):
@@ -192,10 +214,11 @@ def test_log_draws_the_change_of_the_kernels_since_the_start(tmp_path):
     tensorboard.Log(runs.RunDirectory(tmp_path), ["a", "b", "c"]).epoch(ROW, 0.0, model, np.eye(3, dtype="int64"))
     drawn = pixels(tmp_path / "pictures" / "kernels.png")
     subtitle = "Kernels of conv1: tower a above, tower b below"
-    np.testing.assert_array_equal(drawn, plotting.kernels_page(
-        plotting.first_kernels(model), before, f"{tmp_path.name}, after epoch 3", subtitle))
+    np.testing.assert_array_equal(
+        drawn, plotting.kernels_page(plotting.first_kernels(model), before, f"{tmp_path.name}, after epoch 3", subtitle)
+    )
     change = plotting.kernels_image(np.concatenate([before[..., :16] / 2, 0 * before[..., 16:]], axis=-1), zoom=4)
-    np.testing.assert_array_equal(drawn[-24 - change.shape[0]:-24, -24 - change.shape[1]:-24], change)
+    np.testing.assert_array_equal(drawn[-24 - change.shape[0] : -24, -24 - change.shape[1] : -24], change)
 
 
 @pytest.fixture
@@ -225,7 +248,8 @@ def hanzi_font(tmp_path, monkeypatch):
     yield path
     plotting._further_fonts.cache_clear()
     font_manager.fontManager.ttflist[:] = [
-        each for each in font_manager.fontManager.ttflist if each.name != "Flowers Only"]
+        each for each in font_manager.fontManager.ttflist if each.name != "Flowers Only"
+    ]
 
 
 def test_class_names_in_chinese_are_drawn_where_an_installed_font_has_them(hanzi_font, caplog):
@@ -243,8 +267,10 @@ def test_a_character_that_no_font_has_is_reported_once_and_does_not_warn(hanzi_f
     assert len(lines) == 1 and "No installed font has \u732b" in lines[0] and "fonts-noto-cjk" in lines[0]
 
 
-@pytest.mark.parametrize(("text", "length", "expected"), [
-    ("short", 8, "short"), ("12345678", 8, "12345678"), ("123456789", 8, "123\u20266789"), ("a\nb", 8, "a\\nb")])
+@pytest.mark.parametrize(
+    ("text", "length", "expected"),
+    [("short", 8, "short"), ("12345678", 8, "12345678"), ("123456789", 8, "123\u20266789"), ("a\nb", 8, "a\\nb")],
+)
 def test_shortened_has_an_ellipsis_in_the_middle(text, length, expected):
     assert plotting.shortened(text, length) == expected
 
@@ -264,7 +290,8 @@ def test_log_leaves_out_a_confusion_matrix_that_is_not_legible(tmp_path):
 def test_log_without_tensorboard_says_so_and_writes_the_pictures(tmp_path, monkeypatch, capsys):
     found = importlib.util.find_spec
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *rest: None if name == "tensorboard" else found(name, *rest))
+        importlib.util, "find_spec", lambda name, *rest: None if name == "tensorboard" else found(name, *rest)
+    )
     log = tensorboard.Log(runs.RunDirectory(tmp_path), ["a", "b", "c"])
     assert "TensorBoard is not installed (pip install tensorboard)" in capsys.readouterr().out
     log.input_pictures(tf.zeros([4, 16, 16, 3], tf.uint8))

@@ -37,10 +37,18 @@ def test_available_cpus_without_an_affinity_mask(affinity, monkeypatch):
     assert processors.available_cpus() == 7
 
 
-@pytest.mark.parametrize(("files", "count"), [
-    ({"cpu.max": "200000 100000"}, 2), ({"cpu.max": "150000 100000"}, 2), ({"cpu.max": "max 100000"}, None),
-    ({"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"}, 3),
-    ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None), ({}, None), ({"cpu.max": "?"}, None)])
+@pytest.mark.parametrize(
+    ("files", "count"),
+    [
+        ({"cpu.max": "200000 100000"}, 2),
+        ({"cpu.max": "150000 100000"}, 2),
+        ({"cpu.max": "max 100000"}, None),
+        ({"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+        ({}, None),
+        ({"cpu.max": "?"}, None),
+    ],
+)
 def test_cgroup_cpus_of_both_versions(tmp_path, files, count):
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -63,9 +71,12 @@ def test_a_helper_process_sees_the_gpus_unless_it_hides_them(gpus_are_visible):
 
 def test_workers_of_prepare_see_no_gpu(gpus_are_visible, monkeypatch):
     """In this process, because another one would import TensorFlow."""
-    for module, name in ((processors, "end_with_parent"), (signal, "signal"),
-                         (tf.config.threading, "set_intra_op_parallelism_threads"),
-                         (tf.config.threading, "set_inter_op_parallelism_threads")):
+    for module, name in (
+        (processors, "end_with_parent"),
+        (signal, "signal"),
+        (tf.config.threading, "set_intra_op_parallelism_threads"),
+        (tf.config.threading, "set_inter_op_parallelism_threads"),
+    ):
         monkeypatch.setattr(module, name, lambda *arguments: None)
     prepare_images.set_up_process()
     assert processes.visible_gpus() == "-1"

@@ -29,7 +29,7 @@ def run(tmp_path):
 
 
 def test_write_checkpoint_is_read_back_bit_for_bit(run):
-    values = {"a/kernel": np.random.default_rng(0).normal(size=(5, 7)).astype("float32"), "a/step": np.int64(2 ** 40)}
+    values = {"a/kernel": np.random.default_rng(0).normal(size=(5, 7)).astype("float32"), "a/step": np.int64(2**40)}
     run.write_checkpoint(3, values, {"epoch": 1, "loss": 0.1 + 0.2})
     read, state = run.read_checkpoint()
     assert state == {"epoch": 1, "loss": 0.1 + 0.2}
@@ -61,9 +61,15 @@ def test_read_checkpoint_is_none_for_a_new_run(run):
     assert run.read_checkpoint() is None and run.read_config() is None and run.best_step() is None
 
 
-@pytest.mark.parametrize("damage", [
-    lambda data: data[:len(data) // 2], lambda data: b"", lambda data: b"PK\3\4" + bytes(200),
-    lambda data: data.replace(b"\x00\x00\x40\x40", b"\x00\x00\x41\x40")])  # Truncated, empty, garbage, a flipped bit.
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[: len(data) // 2],
+        lambda data: b"",
+        lambda data: b"PK\3\4" + bytes(200),
+        lambda data: data.replace(b"\x00\x00\x40\x40", b"\x00\x00\x41\x40"),
+    ],
+)  # Truncated, empty, garbage, a flipped bit.
 def test_read_checkpoint_falls_back_to_the_one_before_and_says_so(run, damage):
     write(run, 2, 3)
     path = run.path / "checkpoints" / "00000003.npz"
@@ -144,8 +150,7 @@ def test_read_checkpoint_best_that_was_deleted_says_so(run):
 
 def test_write_config_round_trip_with_odd_class_names(run):
     names = ["tabby, cat", "naïve 犬", "a 'quoted' \"one\"", "🐱"]
-    config = RunConfig(
-        train=TrainConfig(seed=3), data=RunData(tuple(names)), image_size=227, mean=(1.0, 2.0, 3.0))
+    config = RunConfig(train=TrainConfig(seed=3), data=RunData(tuple(names)), image_size=227, mean=(1.0, 2.0, 3.0))
     run.write_config(config, names)
     assert run.class_names() == names
     assert run.read_config() == config
@@ -169,10 +174,17 @@ def test_read_mean_is_the_image_that_was_written_or_an_error(run):
             run.read_mean(config)
 
 
-@pytest.mark.parametrize("edit", [
-    lambda text: text, lambda text: "\ufeff" + text, lambda text: text.replace("\n", "\r\n"),
-    lambda text: text + "\n\r\n  \n", lambda text: text.removesuffix("\n")],
-    ids=["as written", "BOM", "CRLF", "empty last lines", "no last line feed"])
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda text: text,
+        lambda text: "\ufeff" + text,
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: text + "\n\r\n  \n",
+        lambda text: text.removesuffix("\n"),
+    ],
+    ids=["as written", "BOM", "CRLF", "empty last lines", "no last line feed"],
+)
 def test_class_names_are_read_as_editors_leave_them(run, edit):
     names = ["tabby, cat", "two\u2028halves", "na\u00efve \u72ac"]
     run.write_config(RunConfig(TrainConfig(), RunData(tuple(names)), 227, (1.0, 2.0, 3.0)), names)
@@ -192,15 +204,47 @@ def test_class_names_of_another_number_name_the_file(run, edit):
 # Every field of config.json replaced by what it cannot be; and a file that is no config at all.
 NAN = float("nan")
 HOSTILE = [
-    [], 7, None, "text", {}, {"data": None}, {"data": []}, {"data": {}}, {"data": {"classes": 3}},
-    {"data": {"classes": []}}, {"data": {"classes": ["a", 1]}}, {"architecture": "alexnet9"}, {"architecture": 1},
-    {"architecture": ["paper"]}, {"image_size": 0}, {"image_size": 1e300}, {"image_size": "227"}, {"image_size": 2**62},
-    {"mean": [1, 2]}, {"mean": "/etc/passwd"}, {"mean": "../mean_image.npy"}, {"mean": None}, {"scale": [1]},
-    {"recipe": 3}, {"recipe": {"batch_size": "x"}}, {"initialization": "os.system"}, {"colour_pca": {"stdevs": [1]}},
-    {"source": {"path": 3}}, {"imported": []}, {"freeze": "conv1"}, {"precision": "float128"}, {"mean": [1, 2, NAN]},
-    {"scale": [1, 2, NAN]}, {"recipe": {"resize": "x"}}, {"recipe": {"crop": "x"}}, {"recipe": {"schedule": "x"}},
-    {"recipe": {"batch_size": 0}}, {"recipe": {"epochs": -1}}, {"data": {"classes": ["a"], "split_rule": "x"}},
-    {"colour_pca": {"stdevs": [1.0] * 3, "vectors": []}}]
+    [],
+    7,
+    None,
+    "text",
+    {},
+    {"data": None},
+    {"data": []},
+    {"data": {}},
+    {"data": {"classes": 3}},
+    {"data": {"classes": []}},
+    {"data": {"classes": ["a", 1]}},
+    {"architecture": "alexnet9"},
+    {"architecture": 1},
+    {"architecture": ["paper"]},
+    {"image_size": 0},
+    {"image_size": 1e300},
+    {"image_size": "227"},
+    {"image_size": 2**62},
+    {"mean": [1, 2]},
+    {"mean": "/etc/passwd"},
+    {"mean": "../mean_image.npy"},
+    {"mean": None},
+    {"scale": [1]},
+    {"recipe": 3},
+    {"recipe": {"batch_size": "x"}},
+    {"initialization": "os.system"},
+    {"colour_pca": {"stdevs": [1]}},
+    {"source": {"path": 3}},
+    {"imported": []},
+    {"freeze": "conv1"},
+    {"precision": "float128"},
+    {"mean": [1, 2, NAN]},
+    {"scale": [1, 2, NAN]},
+    {"recipe": {"resize": "x"}},
+    {"recipe": {"crop": "x"}},
+    {"recipe": {"schedule": "x"}},
+    {"recipe": {"batch_size": 0}},
+    {"recipe": {"epochs": -1}},
+    {"data": {"classes": ["a"], "split_rule": "x"}},
+    {"colour_pca": {"stdevs": [1.0] * 3, "vectors": []}},
+]
 
 
 @pytest.mark.parametrize("change", HOSTILE, ids=lambda change: json.dumps(change)[:40])
@@ -208,7 +252,8 @@ def test_read_config_that_is_hostile_names_the_file_and_what_is_wrong(run, chang
     content = RunConfig(TrainConfig(), RunData(("a", "b")), 227, (1.0, 2.0, 3.0)).to_json()
     run.path.mkdir()
     (run.path / "config.json").write_text(
-        json.dumps(content | change if isinstance(change, dict) and change else change))
+        json.dumps(content | change if isinstance(change, dict) and change else change)
+    )
     with pytest.raises(errors.RunError, match=r"config\.json cannot be read: .+"):
         run.read_config()
 
@@ -232,7 +277,9 @@ def test_write_history_is_a_table(run):
     run.write_history([{"epoch": 1, "val_top5_error": None}, {"epoch": 2, "val_top5_error": 0.25}])
     with open(run.path / "history.csv", newline="") as file:
         assert list(csv.DictReader(file)) == [
-            {"epoch": "1", "val_top5_error": ""}, {"epoch": "2", "val_top5_error": "0.25"}]
+            {"epoch": "1", "val_top5_error": ""},
+            {"epoch": "2", "val_top5_error": "0.25"},
+        ]
 
 
 def test_locked_refuses_a_second_training(run):
@@ -293,5 +340,4 @@ def test_the_command_that_makes_a_run_can_be_pasted_whatever_the_path(tmp_path, 
     monkeypatch.chdir(tmp_path)
     with pytest.raises(errors.RunError) as caught:
         runs.RunDirectory("runs/paper-my photos (1)").existing_config()
-    assert str(caught.value).endswith(
-        "Make one with: python -m alexnet_tf train --workdir='runs/paper-my photos (1)'")
+    assert str(caught.value).endswith("Make one with: python -m alexnet_tf train --workdir='runs/paper-my photos (1)'")

@@ -15,9 +15,16 @@ SCRIPTS = [ROOT / "train.py", ROOT / "export.py", *sorted((PACKAGE / "commands")
 
 def test_imports_follow_the_contracts_of_pyproject():
     result = subprocess.run(
-        [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()",
-        "--no-cache"],
-        cwd=ROOT, capture_output=True, text=True)
+        [
+            sys.executable,
+            "-c",
+            "from importlinter.cli import lint_imports_command; lint_imports_command()",
+            "--no-cache",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert result.returncode == 0, result.stdout + result.stderr
 
 
@@ -28,21 +35,34 @@ def test_scripts_are_thin(path):
 
 
 @pytest.mark.parametrize(
-    "module", ["alexnet_tf", "alexnet_tf.architectures", "alexnet_tf.recipes", "alexnet_tf.cli", "alexnet_tf.__main__",
-               "alexnet_tf.model_summary", "alexnet_tf.training.configure", *(
-                   f"alexnet_tf.commands.{path.stem}" for path in SCRIPTS[2:])])
+    "module",
+    [
+        "alexnet_tf",
+        "alexnet_tf.architectures",
+        "alexnet_tf.recipes",
+        "alexnet_tf.cli",
+        "alexnet_tf.__main__",
+        "alexnet_tf.model_summary",
+        "alexnet_tf.training.configure",
+        *(f"alexnet_tf.commands.{path.stem}" for path in SCRIPTS[2:]),
+    ],
+)
 def test_import_loads_nothing_heavy(module):
-    code = (f"import sys, {module}; print(sorted({{'tensorflow', 'keras', 'matplotlib', 'tensorflow_datasets', 'PIL'}} "
-            "& set(sys.modules)))")
+    code = (
+        f"import sys, {module}; print(sorted({{'tensorflow', 'keras', 'matplotlib', 'tensorflow_datasets', 'PIL'}} "
+        "& set(sys.modules)))"
+    )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("wing", ["data", "evaluation", "weights", "training", "exporting", "benchmarks",
-    "experiments"])
+@pytest.mark.parametrize(
+    "wing", ["data", "evaluation", "weights", "training", "exporting", "benchmarks", "experiments"]
+)
 def test_each_wing_lists_its_files(wing):
-    listed = [line.split()[0] for line in (PACKAGE / wing / "__init__.py").read_text().splitlines()
-              if line.startswith("    ")]
+    listed = [
+        line.split()[0] for line in (PACKAGE / wing / "__init__.py").read_text().splitlines() if line.startswith("    ")
+    ]
     assert sorted(listed) == sorted(path.stem for path in (PACKAGE / wing).glob("[a-z]*.py"))
 
 
@@ -110,6 +130,9 @@ def test_files_and_functions_are_short():
 
 def test_public_functions_are_annotated():
     missing = {
-        name_of(path) for path in MODULES for name, node in functions_of(ast.parse(path.read_text(encoding="utf-8")))
-        if is_public(name) and not path.stem.startswith("__") and not is_annotated(name, node)}
+        name_of(path)
+        for path in MODULES
+        for name, node in functions_of(ast.parse(path.read_text(encoding="utf-8")))
+        if is_public(name) and not path.stem.startswith("__") and not is_annotated(name, node)
+    }
     assert not missing

@@ -36,7 +36,8 @@ def test_a_trial_that_ends_the_process_is_survived_and_reported(monkeypatch, cap
     real = tf.config.list_physical_devices
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a GPU"] if kind == "GPU" else real(kind))
     monkeypatch.setattr(
-        subprocess, "run", lambda *args, **kwargs: types.SimpleNamespace(returncode=-6, stderr="F0000 Check failed"))
+        subprocess, "run", lambda *args, **kwargs: types.SimpleNamespace(returncode=-6, stderr="F0000 Check failed")
+    )
     monkeypatch.setattr(xla._LOGGER, "propagate", True)
     assert not xla.is_usable()
     assert xla.failure() == "its trial ended with status -6"

@@ -18,7 +18,8 @@ class Baseline:
 # By the name of the package that must be installed.
 BASELINES = {
     "torch": Baseline("pytorch_baseline", can_train=True),
-    "openvino": Baseline("openvino_baseline", saved_models=("builtin", "convolution"))}
+    "openvino": Baseline("openvino_baseline", saved_models=("builtin", "convolution")),
+}
 
 # Default values of what a sweep varies.
 SWEEPS = {"batch_size": (16, 32, 64, 128, 256, 512), "devices": (1, 2, 4), "workers": (1, 2)}

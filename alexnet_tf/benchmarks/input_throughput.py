@@ -51,8 +51,16 @@ class InputThroughput:
 
 
 def benchmark_input(
-    data: datasets.DataSet, originals: datasets.DataSet, *, recipe: recipes.Recipe, image_size: int, num_images: int,
-    num_rounds: int = 5, seconds: float = 2.0, read_latency: float = 0.0) -> InputThroughput:
+    data: datasets.DataSet,
+    originals: datasets.DataSet,
+    *,
+    recipe: recipes.Recipe,
+    image_size: int,
+    num_images: int,
+    num_rounds: int = 5,
+    seconds: float = 2.0,
+    read_latency: float = 0.0,
+) -> InputThroughput:
     """Measures the training input in interleaved rounds with the bare decode and the baseline pipeline.
 
     Args:
@@ -73,12 +81,15 @@ def benchmark_input(
 
     def epoch(examples, first_step=0):
         return input_pipeline.make_train_dataset(
-            examples, recipe, image_size=image_size, seed=0, epoch=0, first_step=first_step, colour_pca=pca)
+            examples, recipe, image_size=image_size, seed=0, epoch=0, first_step=first_step, colour_pca=pca
+        )
 
     def measure_pipeline():
         examples = repeated(num_images)
-        first = tuple(timing.seconds(lambda step=step: next(iter(epoch(examples, step)))) for step in (
-            0, input_pipeline.steps_per_epoch(examples, size) - 1))
+        first = tuple(
+            timing.seconds(lambda step=step: next(iter(epoch(examples, step))))
+            for step in (0, input_pipeline.steps_per_epoch(examples, size) - 1)
+        )
         trial = _trial(epoch(examples), size)
         trial(seconds)
         return trial, first, len(examples)
@@ -86,13 +97,20 @@ def benchmark_input(
     next(iter(epoch(repeated(size))))  # Time and memory that TensorFlow needs once in a process are not the pipeline's.
     _, before = worker_process.peak_host_memory(lambda: None)
     (trial, first, images), peak = worker_process.peak_host_memory(measure_pipeline)
-    cases = {"pipeline": trial, "decode": _trial(_bare_decode(split, image_size, recipe), size),
-             "baseline": _trial(_baseline(originals.splits["train"], image_size, size), size)}
+    cases = {
+        "pipeline": trial,
+        "decode": _trial(_bare_decode(split, image_size, recipe), size),
+        "baseline": _trial(_baseline(originals.splits["train"], image_size, size), size),
+    }
     if read_latency:
         cases["delayed"] = _trial(epoch(repeated(num_images)), size, read_latency)
     return InputThroughput(
-        **rounds.interleave(cases, num_rounds, seconds), peak_bytes=max(0, peak - before), first_batch_seconds=first,
-        images=images, stages=_stages(repeated(_STAGE_IMAGES // size * size), epoch))
+        **rounds.interleave(cases, num_rounds, seconds),
+        peak_bytes=max(0, peak - before),
+        first_batch_seconds=first,
+        images=images,
+        stages=_stages(repeated(_STAGE_IMAGES // size * size), epoch),
+    )
 
 
 def _trial(dataset, batch_size, read_latency=0.0) -> rounds.Trial:
@@ -134,12 +152,14 @@ def _stages(split, epoch) -> tuple[InputStage, ...]:
     batch_size = len(tf.nest.flatten(next(iter(batches)))[0])
     planned, read, augmented, batched = (
         min(_processor_seconds(dataset) for _ in range(3)) / len(split) * 1e6
-        for dataset in (blocks, reads, examples, same.batch(batch_size)))
+        for dataset in (blocks, reads, examples, same.batch(batch_size))
+    )
     return (
         InputStage("order and random numbers", planned, is_serial=True),
         InputStage("reading", max(0.0, read - planned), is_serial=True),
         InputStage("decoding and augmentation", max(0.0, augmented - read), is_serial=False),
-        InputStage("batching", batched, is_serial=True))
+        InputStage("batching", batched, is_serial=True),
+    )
 
 
 def _processor_seconds(dataset) -> float:
@@ -180,6 +200,7 @@ def _bare_decode(split, image_size, recipe) -> tf.data.Dataset:
 
 def _baseline(split, image_size, batch_size) -> tf.data.Dataset:
     """The usual pipeline: shuffle, decode whole, resize the shorter side to 256, random crop, random flip."""
+
     def augment(image_bytes, _):
         image = tf.io.decode_image(image_bytes, channels=3, expand_animations=False)
         image.set_shape([None, None, 3])

@@ -39,8 +39,10 @@ def multiply_adds(architecture: architectures.Architecture, is_training: bool = 
     stage needs no gradient of the image.
     """
     shapes = architecture.tower_shapes()
-    return {stage.name: stage.towers * shapes[stage.name].multiply_adds * (3 - (index == 0) if is_training else 1)
-            for index, stage in enumerate(architecture.stages)}
+    return {
+        stage.name: stage.towers * shapes[stage.name].multiply_adds * (3 - (index == 0) if is_training else 1)
+        for index, stage in enumerate(architecture.stages)
+    }
 
 
 def matmul_peak(precision: str) -> rounds.Trial:
@@ -48,12 +50,16 @@ def matmul_peak(precision: str) -> rounds.Trial:
     size = GPU_PEAK_SIZE if devices.gpus() else PEAK_SIZE
     a = tf.cast(tf.random.stateless_uniform([size] * 2, [0, 0]), keras.DTypePolicy(precision).compute_dtype)
     product = tf.function(lambda: tf.matmul(a, a))
-    return lambda seconds: 2 * size ** 3 / _median_seconds(product, seconds)
+    return lambda seconds: 2 * size**3 / _median_seconds(product, seconds)
 
 
 def profile(
-    model: keras.Model, architecture: architectures.Architecture, images: tf.Tensor, labels: tf.Tensor,
-    update: Callable | None = None) -> list[StageTime]:
+    model: keras.Model,
+    architecture: architectures.Architecture,
+    images: tf.Tensor,
+    labels: tf.Tensor,
+    update: Callable | None = None,
+) -> list[StageTime]:
     """Times each stage alone, and in training the loss and the optimizer's update.
 
     Each stage runs as a model in one graph, on the activations of the stages before it. The backward time is what its
@@ -74,22 +80,31 @@ def profile(
     for name, (part, begin, end) in split_stages(model, architecture).items():
         inputs = [values[id(tensor)] for tensor in begin]
         outputs, *seconds = _time_passes(
-            lambda inputs, part=part: part(inputs, training=is_training), inputs,
-            part.trainable_variables, is_training, wants_inputs=bool(stages))
+            lambda inputs, part=part: part(inputs, training=is_training),
+            inputs,
+            part.trainable_variables,
+            is_training,
+            wants_inputs=bool(stages),
+        )
         values |= zip(map(id, end), outputs, strict=True)
         stages.append(StageTime(name, counts[name], *seconds))
     if update is not None:
         _, *seconds = _time_passes(
-            lambda inputs: tf.nn.sparse_softmax_cross_entropy_with_logits(labels, inputs[0]), outputs, [], True, True)
+            lambda inputs: tf.nn.sparse_softmax_cross_entropy_with_logits(labels, inputs[0]), outputs, [], True, True
+        )
         gradients = [tf.zeros(v.shape, v.dtype) for v in model.trainable_variables]
-        stages += [StageTime("loss", 0, *seconds), StageTime(
-            "update", 0, 0.0, _median_seconds(tf.function(lambda: update(gradients)), _LEAST_SECONDS))]
+        stages += [
+            StageTime("loss", 0, *seconds),
+            StageTime("update", 0, 0.0, _median_seconds(tf.function(lambda: update(gradients)), _LEAST_SECONDS)),
+        ]
     return stages
 
 
 def split_stages(
-    model: keras.Model, architecture: architectures.Architecture) -> dict[str, tuple[keras.Model, list, list]]:
+    model: keras.Model, architecture: architectures.Architecture
+) -> dict[str, tuple[keras.Model, list, list]]:
     """Returns each stage as (model of the network's layers, the network's tensors at its start, those at its end)."""
+
     def last(name):
         return [layer for layer in model.layers if layer.name == name or layer.name.startswith(f"{name}_")][-1]
 

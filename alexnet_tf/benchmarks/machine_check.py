@@ -24,7 +24,7 @@ _TOLERANCES = {"float32": 1e-4, "mixed_bfloat16": 0.05, "mixed_float16": 0.01}
 # Another precision is recommended from this multiple of the default's rate on.
 _WORTHWHILE = 1.1
 
-_LITTLE_MEMORY = 4 * 2 ** 30
+_LITTLE_MEMORY = 4 * 2**30
 
 _PACKAGES = ("tensorflow", "keras", "numpy", "nvidia-cudnn-cu12", "torch")
 
@@ -45,13 +45,14 @@ class PrecisionCheck:
 
     def __str__(self) -> str:
         bits = "same bits twice" if self.is_deterministic else "NOT the same bits twice"
-        return (f"{self.images_per_second:,.1f} images/s, {bits}, logits within {self.difference:.1e} of float32 on "
-                "the CPU")
+        return (
+            f"{self.images_per_second:,.1f} images/s, {bits}, logits within {self.difference:.1e} of float32 on the CPU"
+        )
 
 
 def check(
-    architecture: architectures.Architecture = architectures.PAPER, batch_size: int = 64,
-    seconds: float = 1.0) -> Iterator[str]:
+    architecture: architectures.Architecture = architectures.PAPER, batch_size: int = 64, seconds: float = 1.0
+) -> Iterator[str]:
     """Checks this machine.
 
     Args:
@@ -108,23 +109,31 @@ def _advice(facts, xla_failure, results: list[PrecisionCheck], input_rate) -> li
     """Returns what to change, a sentence each."""
     advice = [facts["unusable_gpu"]] if facts["unusable_gpu"] else []
     if xla_failure:
-        advice.append("XLA does not work here. Training computes the same numbers without it, more slowly; please "
-                      "report this output.")
+        advice.append(
+            "XLA does not work here. Training computes the same numbers without it, more slowly; please "
+            "report this output."
+        )
     for result in results:
         if not result.is_deterministic:
             advice.append(f"Training in {result.precision} is not reproducible here, even with --deterministic.")
         if not result.is_right:
-            advice.append(f"{result.precision} does not compute the CPU's numbers: do not use --precision="
-                          f"{result.precision}, and please report this output.")
+            advice.append(
+                f"{result.precision} does not compute the CPU's numbers: do not use --precision="
+                f"{result.precision}, and please report this output."
+            )
     rates = {result.precision: result.images_per_second for result in results if result.is_right}
     best, default = max(rates, key=rates.__getitem__, default=""), facts["default_precision"]
     if default in rates and rates[best] > _WORTHWHILE * rates[default]:
-        advice.append(f"--precision={best} trains {rates[best] / rates[default]:.1f} times as fast as {default}, the "
-                      "default here.")
+        advice.append(
+            f"--precision={best} trains {rates[best] / rates[default]:.1f} times as fast as {default}, the "
+            "default here."
+        )
     if best and input_rate and input_rate < rates[best]:
-        advice.append("The input is slower than the training step, which will wait for it: prepare the images once "
-                      f"({shell.command_line('prepare', data_dir='DIR', output_dir='OUT')}), or use more processor "
-                      "cores.")
+        advice.append(
+            "The input is slower than the training step, which will wait for it: prepare the images once "
+            f"({shell.command_line('prepare', data_dir='DIR', output_dir='OUT')}), or use more processor "
+            "cores."
+        )
     if facts["free_bytes"] < _LITTLE_MEMORY:
         advice.append(f"Only {facts['free_bytes'] / 2**30:.1f} GiB of memory are free: use a smaller --batch_size.")
     return advice
@@ -142,19 +151,28 @@ def make_devices_workload() -> worker_process.Workload:
     features = sorted(set(cpu.get("flags", ())) & {"avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd"})
     gpus = devices.describe_gpus()
     cuda = f"CUDA {build['cuda_version']}, cuDNN {build['cudnn_version']}" if build["is_cuda_build"] else "CPUs"
-    return worker_process.Workload({"xla": xla.failure}, {
-        "lines": [
-            f"Built for   {cuda}",
-            f"Processor   {cpu.get('brand_raw', platform.machine())}, {processors.available_cpus()} cores "
-            f"({', '.join(features)}), {memory.total / 2**30:.1f} GiB of memory, {memory.available / 2**30:.1f} free",
-            f"Driver      {devices.driver() or 'no NVIDIA driver'}",
-            *(f"Accelerator {gpu}" for gpu in gpus or ["none that TensorFlow can use"])],
-        "precisions": list(_TOLERANCES)[:3 if gpus else 2], "unusable_gpu": devices.unusable_gpu(),
-        "free_bytes": memory.available, "default_precision": devices.default_precision()})
+    return worker_process.Workload(
+        {"xla": xla.failure},
+        {
+            "lines": [
+                f"Built for   {cuda}",
+                f"Processor   {cpu.get('brand_raw', platform.machine())}, {processors.available_cpus()} cores "
+                f"({', '.join(features)}), {memory.total / 2**30:.1f} GiB of memory, "
+                f"{memory.available / 2**30:.1f} free",
+                f"Driver      {devices.driver() or 'no NVIDIA driver'}",
+                *(f"Accelerator {gpu}" for gpu in gpus or ["none that TensorFlow can use"]),
+            ],
+            "precisions": list(_TOLERANCES)[: 3 if gpus else 2],
+            "unusable_gpu": devices.unusable_gpu(),
+            "free_bytes": memory.available,
+            "default_precision": devices.default_precision(),
+        },
+    )
 
 
 def make_precision_workload(
-    architecture: architectures.Architecture, batch_size: int, precision: str) -> worker_process.Workload:
+    architecture: architectures.Architecture, batch_size: int, precision: str
+) -> worker_process.Workload:
     """Returns "check": shortest duration in seconds -> `PrecisionCheck`."""
     import tensorflow as tf
 
@@ -196,8 +214,14 @@ def make_input_workload(architecture: architectures.Architecture, batch_size: in
         with tempfile.TemporaryDirectory() as directory:
             data = discovery.synthetic_dataset(str(pathlib.Path(directory, "images")), max(10, batch_size))
             result = input_throughput.benchmark_input(
-                data, data, recipe=dataclasses.replace(architecture.recipe, batch_size=batch_size),
-                image_size=architecture.image_size, num_images=10_000, num_rounds=1, seconds=seconds)
+                data,
+                data,
+                recipe=dataclasses.replace(architecture.recipe, batch_size=batch_size),
+                image_size=architecture.image_size,
+                num_images=10_000,
+                num_rounds=1,
+                seconds=seconds,
+            )
         return result.pipeline.median, result.decode.median
 
     return worker_process.Workload({"check": run}, {})

@@ -63,9 +63,19 @@ class Throughput:
 
 
 def measure(
-    architecture: architectures.Architecture, *, is_training: bool, precision: str, batch_size: int = 128,
-    deterministic: bool = True, baseline: str | None = None, is_compiled: bool = True, sweep: str | None = None,
-    values: tuple[int, ...] = (), num_rounds: int = 3, seconds: float = 3.0) -> Throughput:
+    architecture: architectures.Architecture,
+    *,
+    is_training: bool,
+    precision: str,
+    batch_size: int = 128,
+    deterministic: bool = True,
+    baseline: str | None = None,
+    is_compiled: bool = True,
+    sweep: str | None = None,
+    values: tuple[int, ...] = (),
+    num_rounds: int = 3,
+    seconds: float = 3.0,
+) -> Throughput:
     """Measures the training step or inference, the matmul peak, a baseline, and the time of each stage.
 
     Args:
@@ -83,29 +93,54 @@ def measure(
         seconds: Shortest duration of a trial.
     """
     with contextlib.ExitStack() as stack:
-        arguments = {"architecture": architecture, "is_training": is_training,
-                     "directory": stack.enter_context(tempfile.TemporaryDirectory())}
-        processes = [stack.enter_context(worker_process.WorkerProcess(
-            f"{__name__}:make_workload", precision=precision, deterministic=deterministic, baseline=baseline,
-            **arguments, **placement)) for placement in _placements(sweep, values, batch_size)]
+        arguments = {
+            "architecture": architecture,
+            "is_training": is_training,
+            "directory": stack.enter_context(tempfile.TemporaryDirectory()),
+        }
+        processes = [
+            stack.enter_context(
+                worker_process.WorkerProcess(
+                    f"{__name__}:make_workload",
+                    precision=precision,
+                    deterministic=deterministic,
+                    baseline=baseline,
+                    **arguments,
+                    **placement,
+                )
+            )
+            for placement in _placements(sweep, values, batch_size)
+        ]
         owners = {name: process for process in processes for name in process.facts["cases"]}
         peaks = {name: process.peak_memory(name) for name, process in owners.items()}  # Before anything else ran.
         owners["matmul peak"] = processes[0]
         names, baseline_facts = [], {}
         if baseline:
-            other = stack.enter_context(worker_process.WorkerProcess(
-                f"{__package__}.{baselines.BASELINES[baseline].module}:make_workload", batch_size=batch_size,
-                is_compiled=is_compiled, **arguments))
+            other = stack.enter_context(
+                worker_process.WorkerProcess(
+                    f"{__package__}.{baselines.BASELINES[baseline].module}:make_workload",
+                    batch_size=batch_size,
+                    is_compiled=is_compiled,
+                    **arguments,
+                )
+            )
             names, baseline_facts = other.names, other.facts
             owners |= dict.fromkeys(names, other)
         speeds = rounds.interleave(
             {name: functools.partial(process.call, name) for name, process in owners.items()},
-            num_rounds, seconds, _is_pruned)
+            num_rounds,
+            seconds,
+            _is_pruned,
+        )
         stages = [] if sweep else processes[0].call("stages", batch_size)
     return Throughput(
         processes[0].facts | {"sweep": sweep, "batch_size": batch_size, "rounds": num_rounds, "seconds": seconds},
         tuple(dataclasses.replace(speeds[name], peak_bytes=peak) for name, peak in peaks.items()),
-        speeds["matmul peak"], tuple(speeds[name] for name in names), baseline_facts, tuple(stages))
+        speeds["matmul peak"],
+        tuple(speeds[name] for name in names),
+        baseline_facts,
+        tuple(stages),
+    )
 
 
 def _placements(sweep, values, batch_size):
@@ -116,7 +151,8 @@ def _placements(sweep, values, batch_size):
     if sweep == "devices":
         values = [value for value in values if len(distribution.several_devices(value)) == value]
     return [{"batch_sizes": {f"{sweep} {value}": batch_size}, sweep: value} for value in values] or [
-        {"batch_sizes": {"alexnet_tf": batch_size}}]
+        {"batch_sizes": {"alexnet_tf": batch_size}}
+    ]
 
 
 def _is_pruned(name, rates):
@@ -127,9 +163,17 @@ def _is_pruned(name, rates):
 
 
 def make_workload(
-    architecture: architectures.Architecture, *, batch_sizes: dict[str, int], is_training: bool, precision: str,
-    deterministic: bool, baseline: str | None = None, directory: str = "", devices: int = 0,
-    workers: int = 0) -> worker_process.Workload:
+    architecture: architectures.Architecture,
+    *,
+    batch_sizes: dict[str, int],
+    is_training: bool,
+    precision: str,
+    deterministic: bool,
+    baseline: str | None = None,
+    directory: str = "",
+    devices: int = 0,
+    workers: int = 0,
+) -> worker_process.Workload:
     """Returns our workload: a case for each batch size (by name), and in inference for each LRN implementation.
 
     A batch is divided over `devices` by MirroredStrategy or over `workers`. The other workers are started here: they
@@ -156,26 +200,40 @@ def make_workload(
         return layer_profile.profile(network, architecture, *batch, step and step.update)
 
     trials = {name: rounds.repeat(call, size, layer_profile.wait) for name, (call, size) in cases.items()}
-    return worker_process.Workload(trials | {"matmul peak": layer_profile.matmul_peak(precision), "stages": profile}, {
-        "cases": list(cases), "architecture": architecture.name, "is_training": is_training, "precision": precision,
-        "deterministic": deterministic,
-        "flop": 2 * sum(layer_profile.multiply_adds(architecture, is_training).values()),
-        "state_bytes": sum(math.prod(v.shape) * tf.as_dtype(v.dtype).size for v in state),
-        "cpu": cpuinfo.get_cpu_info().get("brand_raw", platform.machine()), "cores": processors.available_cpus(),
-        "accelerators": describe_gpus(),
-        "versions": {"Python": platform.python_version(), "TensorFlow": tf.__version__, "Keras": keras.__version__},
-    }, _peak_gpu_memory if gpus() else worker_process.peak_host_memory)
+    return worker_process.Workload(
+        trials | {"matmul peak": layer_profile.matmul_peak(precision), "stages": profile},
+        {
+            "cases": list(cases),
+            "architecture": architecture.name,
+            "is_training": is_training,
+            "precision": precision,
+            "deterministic": deterministic,
+            "flop": 2 * sum(layer_profile.multiply_adds(architecture, is_training).values()),
+            "state_bytes": sum(math.prod(v.shape) * tf.as_dtype(v.dtype).size for v in state),
+            "cpu": cpuinfo.get_cpu_info().get("brand_raw", platform.machine()),
+            "cores": processors.available_cpus(),
+            "accelerators": describe_gpus(),
+            "versions": {"Python": platform.python_version(), "TensorFlow": tf.__version__, "Keras": keras.__version__},
+        },
+        _peak_gpu_memory if gpus() else worker_process.peak_host_memory,
+    )
 
 
 def make_step(
-    architecture: architectures.Architecture, batch_size: int, precision: str, deterministic: bool = False,
-    devices: int = 0, workers: int = 0) -> train_step.TrainStep:
+    architecture: architectures.Architecture,
+    batch_size: int,
+    precision: str,
+    deterministic: bool = False,
+    devices: int = 0,
+    workers: int = 0,
+) -> train_step.TrainStep:
     """Returns the step of `training`, with its numeric settings, at rate 0, so that every step computes the same."""
     share_memory()  # The baseline needs memory there too.
     placement = distribution.Placement(tf.distribute.get_strategy())
     if devices or workers:
         placement = distribution.make_placement(
-            "multi_worker" if workers else "mirrored", distribution.several_devices(devices) if devices else ())
+            "multi_worker" if workers else "mirrored", distribution.several_devices(devices) if devices else ()
+        )
     keras.utils.set_random_seed(0)
     set_numerics(tf32=True, deterministic=deterministic)
     recipe = dataclasses.replace(architecture.recipe, batch_size=batch_size, learning_rate=0.0)
@@ -183,15 +241,20 @@ def make_step(
 
 
 def train_call(
-    step: train_step.TrainStep, architecture: architectures.Architecture, batch_size: int) -> Callable[[], float]:
+    step: train_step.TrainStep, architecture: architectures.Architecture, batch_size: int
+) -> Callable[[], float]:
     """Returns the function that trains on the same batch again, waits for the loss and returns it."""
+
     def load(_, num_workers):
         batch = worker_process.random_batch(architecture, batch_size // num_workers)
         return tf.data.Dataset.from_tensors(batch).repeat()
 
     on_one_device = step.placement.num_replicas == 1
-    batch = tuple(map(tf.constant, worker_process.random_batch(architecture, batch_size))) if on_one_device else next(
-        step.batches(load))
+    batch = (
+        tuple(map(tf.constant, worker_process.random_batch(architecture, batch_size)))
+        if on_one_device
+        else next(step.batches(load))
+    )
     return lambda: step(batch).loss
 
 
@@ -243,8 +306,10 @@ def _write_weights(network, architecture, directory, lrn_implementations):
         model.set_weights(network.get_weights())
         model, module = alexnet.for_export(model, name), tf.Module()
         module.weights = [v.value for v in model.variables]
-        module.predict = tf.function(functools.partial(model, training=False), input_signature=[
-            tf.TensorSpec([None, *model.input_shape[1:]], tf.uint8, name="images")])
+        module.predict = tf.function(
+            functools.partial(model, training=False),
+            input_signature=[tf.TensorSpec([None, *model.input_shape[1:]], tf.uint8, name="images")],
+        )
         tf.saved_model.save(module, str(directory / f"saved_model_{name}"), signatures=module.predict)
 
 

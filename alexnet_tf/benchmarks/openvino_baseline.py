@@ -25,15 +25,29 @@ def make_workload(
         lrn = path.name.rpartition("_")[2]
         for hint, precision in PRECISIONS.items():
             for mode in "latency", "throughput":
-                compiled = engines.openvino_core().compile_model(model, "CPU", {
-                    "INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": mode.upper(),
-                    "INFERENCE_NUM_THREADS": threads})
+                compiled = engines.openvino_core().compile_model(
+                    model,
+                    "CPU",
+                    {
+                        "INFERENCE_PRECISION_HINT": hint,
+                        "PERFORMANCE_HINT": mode.upper(),
+                        "INFERENCE_NUM_THREADS": threads,
+                    },
+                )
                 queue = openvino.AsyncInferQueue(compiled, 1 if mode == "latency" else 0)  # 0: as many as it asks for.
                 calls[f"{precision}, LRN {lrn}, {mode}"] = rounds.repeat(
-                    functools.partial(_start_batches, queue, tensor), len(queue) * batch_size, queue.wait_all)
-    return worker_process.Workload(calls, {
-        "name": "OpenVINO", "version": openvino.__version__.partition("-")[0], "threads": threads,
-        "device": "cpu", "data": "uint8 images, normalised in the network"})
+                    functools.partial(_start_batches, queue, tensor), len(queue) * batch_size, queue.wait_all
+                )
+    return worker_process.Workload(
+        calls,
+        {
+            "name": "OpenVINO",
+            "version": openvino.__version__.partition("-")[0],
+            "threads": threads,
+            "device": "cpu",
+            "data": "uint8 images, normalised in the network",
+        },
+    )
 
 
 def _start_batches(queue, tensor):

@@ -18,10 +18,15 @@ from alexnet_tf.weights import pytorch_network
 def make_optimizer(network: torch.nn.Module, recipe: recipes.Recipe) -> torch.optim.Optimizer:
     """Returns the recipe's SGD: weight decay on kernels only, and the biases' own learning rate."""
     kernels, biases = ([p for p in network.parameters() if (p.ndim > 1) == is_kernel] for is_kernel in (True, False))
-    return torch.optim.SGD([
-        {"params": kernels, "weight_decay": recipe.weight_decay},
-        {"params": biases, "lr": recipe.learning_rate * recipe.bias_learning_rate_multiplier},
-    ], lr=recipe.learning_rate, momentum=recipe.momentum, fused=True)
+    return torch.optim.SGD(
+        [
+            {"params": kernels, "weight_decay": recipe.weight_decay},
+            {"params": biases, "lr": recipe.learning_rate * recipe.bias_learning_rate_multiplier},
+        ],
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        fused=True,
+    )
 
 
 class Precision(typing.NamedTuple):
@@ -40,8 +45,13 @@ def precisions(is_training: bool, device: str) -> dict[str, Precision]:
 
 
 def make_workload(
-    architecture: architectures.Architecture, directory: str, *, batch_size: int, is_training: bool,
-    is_compiled: bool = True) -> worker_process.Workload:
+    architecture: architectures.Architecture,
+    directory: str,
+    *,
+    batch_size: int,
+    is_training: bool,
+    is_compiled: bool = True,
+) -> worker_process.Workload:
     """Returns a case for every precision and memory format, on the GPU if PyTorch can use one.
 
     Args:
@@ -58,12 +68,13 @@ def make_workload(
     torch._inductor.config.freezing = is_compiled and not is_training  # Weights become constants, laid out once.
     with np.load(pathlib.Path(directory, "weights.npz")) as arrays:
         weights = dict(arrays)
-    images, labels = (torch.from_numpy(each).to(device) for each in worker_process.random_batch(
-        architecture, batch_size))
+    images, labels = (
+        torch.from_numpy(each).to(device) for each in worker_process.random_batch(architecture, batch_size)
+    )
     networks: dict[tuple, tuple] = {}
     calls = {}
     ways = ("contiguous", ""), ("channels_last", ""), ("channels_last", ", compiled")
-    for layout, suffix in ways[:2 + can_compile]:
+    for layout, suffix in ways[: 2 + can_compile]:
         memory_format = torch.channels_last if layout == "channels_last" else torch.contiguous_format
         for name, precision in precisions(is_training, device).items():
             if (layout, precision.dtype) not in networks:
@@ -71,21 +82,34 @@ def make_workload(
                 pytorch_network.load_weights(network, architecture, weights)
                 network = network.to(device, precision.dtype).to(memory_format=memory_format)  # type: ignore[call-overload]
                 networks[layout, precision.dtype] = (
-                    network, images.permute(0, 3, 1, 2).contiguous(memory_format=memory_format),
-                    make_optimizer(network, architecture.recipe) if is_training else None)
+                    network,
+                    images.permute(0, 3, 1, 2).contiguous(memory_format=memory_format),
+                    make_optimizer(network, architecture.recipe) if is_training else None,
+                )
             network, *rest = networks[layout, precision.dtype]
             call = torch.compile(network) if suffix else network
             calls[f"{name}, {layout}{suffix}"] = rounds.repeat(make_step(precision, call, labels, *rest), batch_size)
     compiler = "left out" if not is_compiled else "in use" if can_compile else "needs a C++ compiler"
-    return worker_process.Workload(calls, {
-        "name": "PyTorch", "version": torch.__version__, "threads": torch.get_num_threads(), "device": device,
-        "data": "uint8 images, normalised in the network; oneDNN "
-                f"{'in use' if torch.backends.mkldnn.is_available() else 'missing'}, torch.compile {compiler}"})
+    return worker_process.Workload(
+        calls,
+        {
+            "name": "PyTorch",
+            "version": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "device": device,
+            "data": "uint8 images, normalised in the network; oneDNN "
+            f"{'in use' if torch.backends.mkldnn.is_available() else 'missing'}, torch.compile {compiler}",
+        },
+    )
 
 
 def make_step(
-    precision: Precision, network: Callable, labels: torch.Tensor, images: torch.Tensor,
-    optimizer: torch.optim.Optimizer | None = None) -> Callable[[], float]:
+    precision: Precision,
+    network: Callable,
+    labels: torch.Tensor,
+    images: torch.Tensor,
+    optimizer: torch.optim.Optimizer | None = None,
+) -> Callable[[], float]:
     """Returns the function that trains on a batch, or without an optimizer predicts it, and waits for the result."""
     autocast = torch.autocast(images.device.type, precision.autocast, enabled=precision.autocast is not None)
 

@@ -26,8 +26,11 @@ class Speed:
 
 
 def interleave(
-    cases: dict[str, Trial], num_rounds: int, seconds: float,
-    is_pruned: Callable[[str, dict[str, float]], bool] = lambda name, rates: False) -> dict[str, Speed]:
+    cases: dict[str, Trial],
+    num_rounds: int,
+    seconds: float,
+    is_pruned: Callable[[str, dict[str, float]], bool] = lambda name, rates: False,
+) -> dict[str, Speed]:
     """Runs every case once to warm up, and then once in each round.
 
     Args:
@@ -36,6 +39,7 @@ def interleave(
         seconds: Shortest duration of a trial.
         is_pruned: (name, rates of the warm-up by name) -> whether to skip this case after the warm-up.
     """
+
     def measure(name: str, seconds: float) -> float:
         time.sleep(SETTLE_SECONDS)
         return cases[name](seconds)

@@ -73,7 +73,8 @@ class WorkerProcess(futures.ProcessPoolExecutor):
             return self.submit(function, *arguments).result()
         except (futures.BrokenExecutor, MemoryError) as error:
             raise errors.UserError(
-                f"A process of the benchmark failed. If memory ran out, use a smaller --batch_size. {error}") from error
+                f"A process of the benchmark failed. If memory ran out, use a smaller --batch_size. {error}"
+            ) from error
 
 
 def _make_workload(make, arguments):

@@ -12,8 +12,12 @@ from alexnet_tf import architectures, cli
 from alexnet_tf.benchmarks import machine_check
 
 _ARCHITECTURE = flags.DEFINE_enum(
-    "architecture", "paper", list(architectures.ARCHITECTURES), "The network of the training steps.",
-    case_sensitive=False)
+    "architecture",
+    "paper",
+    list(architectures.ARCHITECTURES),
+    "The network of the training steps.",
+    case_sensitive=False,
+)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images a step.", lower_bound=1)
 _SECONDS = flags.DEFINE_float("seconds", 1.0, "Shortest time of each measurement, in seconds.", lower_bound=0.0)
 

@@ -23,8 +23,8 @@ _SPLIT = flags.DEFINE_string("split", None, "Which split; by default the validat
 _CHECKPOINT = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "Which checkpoint.")
 _TEN_CROP = flags.DEFINE_bool("ten_crop", False, "Average over ten crops, as the paper does (Section 4.1).")
 _ON_BAD_IMAGE = flags.DEFINE_enum(
-    "on_bad_image", "fail", ["fail", "skip"],
-    "What to do with an image that cannot be read; it is reported either way.")
+    "on_bad_image", "fail", ["fail", "skip"], "What to do with an image that cannot be read; it is reported either way."
+)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Crops per step.", lower_bound=1)
 _PREDICTIONS = flags.DEFINE_string("predictions", None, "Also write the prediction of every image to this CSV file.")
 _PRECISION = cli.define_precision_option()
@@ -52,25 +52,46 @@ def main(arguments: list[str]) -> None:
     split, crops = data.splits[name], 10 if _TEN_CROP.value else 1
     skipped: dict[int, str] = {}
     batches = input_pipeline.evaluation_batches(
-        split, batch_size=max(1, _BATCH_SIZE.value // crops), image_size=run_config.image_size,
-        resize=run_config.train.recipe.resize, ten_crop=_TEN_CROP.value, on_bad_image=_ON_BAD_IMAGE.value,
-        skipped=skipped)
+        split,
+        batch_size=max(1, _BATCH_SIZE.value // crops),
+        image_size=run_config.image_size,
+        resize=run_config.train.recipe.resize,
+        ten_crop=_TEN_CROP.value,
+        on_bad_image=_ON_BAD_IMAGE.value,
+        skipped=skipped,
+    )
     table = predictions.PredictionTable(data.class_names)
     result = metrics.evaluate(
-        metrics.make_predictor(model), batches, len(data.class_names),
-        on_batch=table.add if _PREDICTIONS.value else None)
+        metrics.make_predictor(model),
+        batches,
+        len(data.class_names),
+        on_batch=table.add if _PREDICTIONS.value else None,
+    )
     if _PREDICTIONS.value:
         table.write(_PREDICTIONS.value, (split.describe(index) for index in range(len(split)) if index not in skipped))
     if _JSON.value:
-        print(json.dumps({
-            "workdir": str(run), "checkpoint": _CHECKPOINT.value, "epoch": state["epoch"], "data": data.directory,
-            "split": name, "examples": result.examples, "skipped": len(skipped), "crops": crops,
-            "precision": precision, **error_report.as_dict(result, data.class_names)}))
+        print(
+            json.dumps(
+                {
+                    "workdir": str(run),
+                    "checkpoint": _CHECKPOINT.value,
+                    "epoch": state["epoch"],
+                    "data": data.directory,
+                    "split": name,
+                    "examples": result.examples,
+                    "skipped": len(skipped),
+                    "crops": crops,
+                    "precision": precision,
+                    **error_report.as_dict(result, data.class_names),
+                }
+            )
+        )
         return
     left_out = f" ({len(skipped):,} skipped)" if skipped else ""
     cli.show(
         f"{data.directory}, {name}: {result.examples:,} images{left_out}, {shell.count(crops, 'crop')} each, "
         f"{_CHECKPOINT.value} checkpoint of {run} (after epoch {state['epoch']}), {precision}\n"
-        + error_report.as_text(result, data.class_names))
+        + error_report.as_text(result, data.class_names)
+    )
     if _PREDICTIONS.value:
         cli.show(f"Wrote {_PREDICTIONS.value}: {result.examples:,} predictions")

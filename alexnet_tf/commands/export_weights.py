@@ -13,10 +13,14 @@ from alexnet_tf.weights import formats
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.", required=True)
 _FORMAT = flags.DEFINE_enum(
-    "format", None, list(formats.WRITTEN), "The format; not every network fits every format.", required=True)
+    "format", None, list(formats.WRITTEN), "The format; not every network fits every format.", required=True
+)
 _OUTPUT = flags.DEFINE_string(
-    "output", None, "The file. A .caffemodel gets its .prototxt beside it, and a mean image as .binaryproto.",
-    required=True)
+    "output",
+    None,
+    "The file. A .caffemodel gets its .prototxt beside it, and a mean image as .binaryproto.",
+    required=True,
+)
 _CHECKPOINT = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "Which checkpoint.")
 
 

@@ -24,8 +24,8 @@ _DATASET = flags.DEFINE_string("dataset", None, "Name of the TFDS data set in --
 _SPLIT = flags.DEFINE_string("split", None, "Which split; by default train, or the only one.")
 _CHECKPOINT = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "Which checkpoint.")
 _ON_BAD_IMAGE = flags.DEFINE_enum(
-    "on_bad_image", "fail", ["fail", "skip"],
-    "What to do with an image that cannot be read; it is reported either way.")
+    "on_bad_image", "fail", ["fail", "skip"], "What to do with an image that cannot be read; it is reported either way."
+)
 _PRECISION = cli.define_precision_option("float32")
 cli.define_image_limit()
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Images per step.", lower_bound=1)
@@ -39,7 +39,18 @@ def main(arguments: list[str]) -> None:
     from alexnet_tf import devices
     from alexnet_tf.evaluation import features, image_arguments
 
-    features.write_features(_WORKDIR.value, _OUTPUT.value, features.FeatureOptions(
-        layer=_LAYER.value, images=tuple(image_arguments.expand(arguments, sys.stdin)), data_dir=_DATA_DIR.value,
-        dataset=_DATASET.value, split=_SPLIT.value, checkpoint=_CHECKPOINT.value, on_bad_image=_ON_BAD_IMAGE.value,
-        batch_size=_BATCH_SIZE.value, precision=devices.chosen_precision(_PRECISION.value)))
+    features.write_features(
+        _WORKDIR.value,
+        _OUTPUT.value,
+        features.FeatureOptions(
+            layer=_LAYER.value,
+            images=tuple(image_arguments.expand(arguments, sys.stdin)),
+            data_dir=_DATA_DIR.value,
+            dataset=_DATASET.value,
+            split=_SPLIT.value,
+            checkpoint=_CHECKPOINT.value,
+            on_bad_image=_ON_BAD_IMAGE.value,
+            batch_size=_BATCH_SIZE.value,
+            precision=devices.chosen_precision(_PRECISION.value),
+        ),
+    )

@@ -11,11 +11,16 @@ from absl import flags
 from alexnet_tf import architectures, cli, errors, model_summary, runs
 
 _ARCHITECTURE = flags.DEFINE_enum(
-    "architecture", None, list(architectures.ARCHITECTURES), "Which published AlexNet; paper by default.",
-    case_sensitive=False)
+    "architecture",
+    None,
+    list(architectures.ARCHITECTURES),
+    "Which published AlexNet; paper by default.",
+    case_sensitive=False,
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "The network of this run instead.")
-_NUM_CLASSES = flags.DEFINE_integer("num_classes", None, "Number of logits; by default 1000, or the run's.",
-    lower_bound=1)
+_NUM_CLASSES = flags.DEFINE_integer(
+    "num_classes", None, "Number of logits; by default 1000, or the run's.", lower_bound=1
+)
 _DIAGRAM = flags.DEFINE_string("diagram", None, "Also draw the network into this .png or .svg file.")
 
 

@@ -15,7 +15,8 @@ from absl import flags
 from alexnet_tf import cli, errors, plotting, runs, shell
 
 _OUTPUT = flags.DEFINE_string(
-    "output", None, "The picture; by default learning_curves.png, in RUN/pictures where there is one run.")
+    "output", None, "The picture; by default learning_curves.png, in RUN/pictures where there is one run."
+)
 _TITLE = flags.DEFINE_string("title", None, "Title of the picture.")
 
 
@@ -34,6 +35,8 @@ def main(arguments: list[str]) -> None:
     for curve in curves:
         error = curve.columns["val_top1_error"]
         best = min(range(len(error)), key=error.__getitem__)
-        cli.show(f"{curve.name}: {shell.count(len(error), 'epoch')}, lowest validation error "
-                 f"{error[best]:.4f} (accuracy {1 - error[best]:.4f}) after epoch {curve.columns['epoch'][best]:.0f}")
+        cli.show(
+            f"{curve.name}: {shell.count(len(error), 'epoch')}, lowest validation error "
+            f"{error[best]:.4f} (accuracy {1 - error[best]:.4f}) after epoch {curve.columns['epoch'][best]:.0f}"
+        )
     cli.show(f"Wrote {output}")

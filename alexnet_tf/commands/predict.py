@@ -63,8 +63,10 @@ def main(arguments: list[str]) -> int:
     if _OUTPUT.value:
         predictions.write_file(_OUTPUT.value, names, map(_csv_line, results))
         seconds = time.monotonic() - started
-        cli.show(f"Wrote {_OUTPUT.value}: {counts['read']:,} images ({counts['read'] / seconds:.1f} a second), "
-                 f"{counts['unreadable']:,} not read")
+        cli.show(
+            f"Wrote {_OUTPUT.value}: {counts['read']:,} images ({counts['read'] / seconds:.1f} a second), "
+            f"{counts['unreadable']:,} not read"
+        )
     elif _CSV.value:
         predictions.write_lines(sys.stdout, names, map(_csv_line, results))
     else:
@@ -89,8 +91,11 @@ def _text(result: _Result) -> str:
 
 def _json_line(result: _Result) -> str:
     file, error, ranked = result
-    return json.dumps({"file": file, "error": error} if error else {
-        "file": file, "classes": [{"name": name, "probability": probability} for name, probability in ranked]})
+    return json.dumps(
+        {"file": file, "error": error}
+        if error
+        else {"file": file, "classes": [{"name": name, "probability": probability} for name, probability in ranked]}
+    )
 
 
 def _csv_line(result: _Result) -> list[str]:
@@ -105,10 +110,12 @@ def _ask_server(paths: Iterable[str], on_read: _OnRead) -> Iterator[_Result]:
 
     if _TEN_CROP.value or flags.FLAGS["checkpoint"].present or flags.FLAGS["precision"].present:
         raise errors.UserError(
-            "--ten_crop, --checkpoint and --precision need --workdir: a server has one network and one crop.")
+            "--ten_crop, --checkpoint and --precision need --workdir: a server has one network and one crop."
+        )
     for path, error, ranked in serving_client.classify_files(
-            _SERVER.value or "", paths, model=_MODEL_NAME.value, on_read=on_read):
-        yield path, error, ranked[:_TOP.value]
+        _SERVER.value or "", paths, model=_MODEL_NAME.value, on_read=on_read
+    ):
+        yield path, error, ranked[: _TOP.value]
 
 
 def _classify(paths: Iterable[str], on_read: _OnRead) -> Iterator[_Result]:
@@ -120,9 +127,14 @@ def _classify(paths: Iterable[str], on_read: _OnRead) -> Iterator[_Result]:
     model, run_config, _ = runs.load_model(run, _CHECKPOINT.value, devices.chosen_precision(_PRECISION.value))
     class_names = run.class_names()
     for each in classification.classify(
-            metrics.make_predictor(model), paths, image_size=run_config.image_size,
-            resize=run_config.train.recipe.resize, ten_crop=_TEN_CROP.value, batch_size=_BATCH_SIZE.value,
-            on_read=on_read):
+        metrics.make_predictor(model),
+        paths,
+        image_size=run_config.image_size,
+        resize=run_config.train.recipe.resize,
+        ten_crop=_TEN_CROP.value,
+        batch_size=_BATCH_SIZE.value,
+        on_read=on_read,
+    ):
         ranked = []
         if each.log_probabilities is not None:
             classes, probabilities = predictions.most_probable(each.log_probabilities[None], _TOP.value)

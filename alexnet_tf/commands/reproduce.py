@@ -58,8 +58,20 @@ def main(arguments: list[str]) -> None:
     precision = devices.chosen_precision(_PRECISION.value)
     given = {
         flag.name: ",".join(flag.value) if isinstance(flag.value, list) else flag.value
-        for flag in (_DATA_DIR, _OUTPUT, _QUICK, _WORKDIR, _CONV1, _BGR, _SEEDS, _EPOCHS, _BUDGET, _PRECISION, _SPLIT,
-                     _MAX_IMAGE_MB)
+        for flag in (
+            _DATA_DIR,
+            _OUTPUT,
+            _QUICK,
+            _WORKDIR,
+            _CONV1,
+            _BGR,
+            _SEEDS,
+            _EPOCHS,
+            _BUDGET,
+            _PRECISION,
+            _SPLIT,
+            _MAX_IMAGE_MB,
+        )
         if flag.present
     }
     result = catalogue.reproduce(

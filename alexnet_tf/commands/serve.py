@@ -17,7 +17,8 @@ from alexnet_tf.exporting import web_server
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.", required=True)
 _HOST = flags.DEFINE_string(
-    "host", "localhost", "Where to listen; 0.0.0.0 lets other devices in, whose browsers give no camera without HTTPS.")
+    "host", "localhost", "Where to listen; 0.0.0.0 lets other devices in, whose browsers give no camera without HTTPS."
+)
 _PORT = flags.DEFINE_integer("port", 8000, "Port; 0 takes a free one.", lower_bound=0, upper_bound=65535)
 _OPEN = flags.DEFINE_bool("open", True, "Open a browser.")
 

@@ -29,6 +29,11 @@ def main(arguments: list[str]) -> None:
     from alexnet_tf.exporting import report, verification
 
     results = verification.verify(
-        _WORKDIR.value, images=_IMAGES.value, checkpoint=_CHECKPOINT.value, data_dir=_DATA_DIR.value,
-        dataset=_DATASET.value, log=cli.show)
+        _WORKDIR.value,
+        images=_IMAGES.value,
+        checkpoint=_CHECKPOINT.value,
+        data_dir=_DATA_DIR.value,
+        dataset=_DATASET.value,
+        log=cli.show,
+    )
     cli.show(f"\n{report.markdown_table(verification.rows(results))}")

@@ -33,8 +33,10 @@ def main(arguments: list[str]) -> int:
         raise errors.UserError(f"Give at least one image: {line}")
     class_names = run.class_names()
     if _CLASS_NAME.value and _CLASS_NAME.value not in class_names:
-        raise errors.UserError(f"--class_name={_CLASS_NAME.value} is no class of {run}; it has: "
-                               f"{', '.join(class_names[:20])}{' ...' if len(class_names) > 20 else ''}.")
+        raise errors.UserError(
+            f"--class_name={_CLASS_NAME.value} is no class of {run}; it has: "
+            f"{', '.join(class_names[:20])}{' ...' if len(class_names) > 20 else ''}."
+        )
     class_index = class_names.index(_CLASS_NAME.value) if _CLASS_NAME.value else None
     cli.import_tensorflow()
     from alexnet_tf.evaluation import grad_cam, image_arguments, view_pictures

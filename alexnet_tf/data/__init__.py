@@ -1,27 +1,27 @@
 """Which images are there, and how do they become batches?
 
-    datasets          DataSet, ImageSource: what a data set is; ImageFiles
-    discovery         finds the data set in a directory
-    class_folders     splits, classes, and the 90/10 split
-    folder_scan       the images of class folders, by ending and by content
-    label_files       labels in a CSV, text or JSON-lines file
-    label_tables      what a line of such a file says
-    file_names        classes that only the files' names state
-    imagenet_folders  ImageNet as people unpack it
-    imagenet_tars     ImageNet's own tar files
-    pixel_files       CIFAR-10's and MNIST's own files
-    tfds_datasets     data sets of TFDS
-    tfrecords         examples inside larger files, by offset, with their checksums
-    reading           reads blocks of examples, in parallel where the storage is slow
-    synthetic         makes the demo's images
-    image_headers     size, EXIF orientation, scans and end of an encoded image
-    png_depth         16-bit PNG images whose upper bits are unused
-    preprocessing     decode, crop, resize: one image
-    augmentations     random crops and what is done to them
-    other_formats     WebP, BMP, TIFF, GIF, HEIC
-    input_pipeline    order, batches, exact resume
-    prepare           turns images into records of 256 x 256 pixels
-    prepare_images    what becomes of one image there
-    shards            the files of records
-    image_statistics  mean and colour components
+datasets          DataSet, ImageSource: what a data set is; ImageFiles
+discovery         finds the data set in a directory
+class_folders     splits, classes, and the 90/10 split
+folder_scan       the images of class folders, by ending and by content
+label_files       labels in a CSV, text or JSON-lines file
+label_tables      what a line of such a file says
+file_names        classes that only the files' names state
+imagenet_folders  ImageNet as people unpack it
+imagenet_tars     ImageNet's own tar files
+pixel_files       CIFAR-10's and MNIST's own files
+tfds_datasets     data sets of TFDS
+tfrecords         examples inside larger files, by offset, with their checksums
+reading           reads blocks of examples, in parallel where the storage is slow
+synthetic         makes the demo's images
+image_headers     size, EXIF orientation, scans and end of an encoded image
+png_depth         16-bit PNG images whose upper bits are unused
+preprocessing     decode, crop, resize: one image
+augmentations     random crops and what is done to them
+other_formats     WebP, BMP, TIFF, GIF, HEIC
+input_pipeline    order, batches, exact resume
+prepare           turns images into records of 256 x 256 pixels
+prepare_images    what becomes of one image there
+shards            the files of records
+image_statistics  mean and colour components
 """

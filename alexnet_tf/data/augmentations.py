@@ -43,8 +43,15 @@ def random_resized_crop(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns 8 to 100 % of the image's area at an aspect ratio of 3/4 to 4/3, as torchvision does."""
     begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
-        tf.concat([shape, [3]], 0), tf.zeros([1, 0, 4]), tf.bitcast(draws[:2], tf.int32), min_object_covered=0.0,
-        aspect_ratio_range=(3 / 4, 4 / 3), area_range=(0.08, 1.0), max_attempts=10, use_image_if_no_bounding_boxes=True)
+        tf.concat([shape, [3]], 0),
+        tf.zeros([1, 0, 4]),
+        tf.bitcast(draws[:2], tf.int32),
+        min_object_covered=0.0,
+        aspect_ratio_range=(3 / 4, 4 / 3),
+        area_range=(0.08, 1.0),
+        max_attempts=10,
+        use_image_if_no_bounding_boxes=True,
+    )
     return tf.cast(begin[:2], tf.float32), tf.cast(size[:2], tf.float32)
 
 
@@ -77,7 +84,9 @@ def augment(image: tf.Tensor, draws: tf.Tensor, names: Sequence[str]) -> tf.Tens
         names: Keys of `AUGMENTATIONS`, in the order in which they are applied.
     """
     for number, name in enumerate(names):
-        image = AUGMENTATIONS[name](image, draws[number * DRAWS_PER_AUGMENTATION:(number + 1) * DRAWS_PER_AUGMENTATION])
+        image = AUGMENTATIONS[name](
+            image, draws[number * DRAWS_PER_AUGMENTATION : (number + 1) * DRAWS_PER_AUGMENTATION]
+        )
     return image
 
 
@@ -95,7 +104,7 @@ def colour_noise(normals: tf.Tensor, stdevs: tuple[float, ...], vectors: tuple[t
     components = 0.1 * normals * tf.constant(stdevs, tf.float32)
     matrix = tf.constant(vectors, tf.float32)
     # A matrix product would round differently for another n.
-    return sum((components[:, i:i + 1] * matrix[:, i] for i in range(1, 3)), components[:, :1] * matrix[:, 0])
+    return sum((components[:, i : i + 1] * matrix[:, i] for i in range(1, 3)), components[:, :1] * matrix[:, 0])
 
 
 def add_noise(images: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:

@@ -38,8 +38,13 @@ SPLIT_RULE = "class_and_path"
 
 
 def find(
-    directory: pathlib.Path, expected: str, *, is_whole: bool = False, for_prepare: bool = False,
-    split_rule: str = SPLIT_RULE) -> datasets.DataSet:
+    directory: pathlib.Path,
+    expected: str,
+    *,
+    is_whole: bool = False,
+    for_prepare: bool = False,
+    split_rule: str = SPLIT_RULE,
+) -> datasets.DataSet:
     """Finds images in class folders.
 
     Args:
@@ -74,15 +79,17 @@ def _split_folders(directory: pathlib.Path) -> dict[str, pathlib.Path]:
         if len(words) == 1:
             found.setdefault(words.pop(), []).append(name)
     inner = {name: _unwrapped(directory / name) for each in found.values() for name in each}
-    with_classes = {split: [name for name in each if len(folder_scan.subfolders(inner[name])) > 1]
-                    for split, each in found.items()}
+    with_classes = {
+        split: [name for name in each if len(folder_scan.subfolders(inner[name])) > 1] for split, each in found.items()
+    }
     if not with_classes.get("train"):
         return {}
     for split, each in with_classes.items():
         if len(each) > 1:
             raise errors.DataError(
                 f"{directory} has several folders for one split: {', '.join(each)} all look like {split}. Move the "
-                "others away, or put their class folders together.")
+                "others away, or put their class folders together."
+            )
     return {split: inner[each[0]] for split, each in with_classes.items() if each}
 
 
@@ -102,7 +109,8 @@ def _unwrapped(folder: pathlib.Path) -> pathlib.Path:
 
 
 def _read_splits(
-    directory: pathlib.Path, folders: dict[str, pathlib.Path], for_prepare: bool, split_rule: str) -> datasets.DataSet:
+    directory: pathlib.Path, folders: dict[str, pathlib.Path], for_prepare: bool, split_rule: str
+) -> datasets.DataSet:
     """`train/<class>/*` and a validation folder beside it."""
     present = [name for name in VALIDATION_NAMES if name in folders]
     if present == ["test"] and _is_unlabelled(folders["test"]) and folder_scan.subfolders(folders["train"]):
@@ -113,7 +121,8 @@ def _read_splits(
         raise errors.DataError(
             f"{directory} has a folder {folders['train'].name!r}, but none to measure the error on: looked for "
             f"{', '.join(VALIDATION_NAMES)}; there: {folder_scan.listing(directory)}. Make one, or give "
-            f"--data_dir={shlex.quote(str(folders['train']))}, which is then split 90/10.")
+            f"--data_dir={shlex.quote(str(folders['train']))}, which is then split 90/10."
+        )
     scans = _scan_splits(folders, present, for_prepare)
     if not for_prepare:
         folder_scan.check_formats(list(scans.values()), directory)
@@ -142,7 +151,8 @@ def _read_splits(
 
 
 def _scan_splits(
-    folders: dict[str, pathlib.Path], present: Sequence[str], for_prepare: bool) -> dict[str, folder_scan.FolderScan]:
+    folders: dict[str, pathlib.Path], present: Sequence[str], for_prepare: bool
+) -> dict[str, folder_scan.FolderScan]:
     """Returns what is in the folder of each split: the class folders of train, or what a file of labels says."""
     scans: dict[str, folder_scan.FolderScan] = {}
     for name in ("train", *present):
@@ -174,7 +184,11 @@ def _is_unlabelled(folder: pathlib.Path) -> bool:
     """Returns whether a folder holds images and no class folders; "unknown" is no class."""
     inner = folder_scan.subfolders(folder)
     if inner and [name.lower() for name in inner] not in (
-            [folder.name.lower()], ["unknown"], ["unlabelled"], ["unlabeled"]):
+        [folder.name.lower()],
+        ["unknown"],
+        ["unlabelled"],
+        ["unlabeled"],
+    ):
         return False
     where = folder / inner[0] if inner else folder
     names = [entry.name for entry in list(os.scandir(where))]
@@ -189,23 +203,29 @@ def _left_out_split(folder: pathlib.Path, found: dict[str, list[str]]) -> str:
 
 def _unusable_split(folders: dict[str, pathlib.Path], name: str, unknown: list[str]) -> str:
     if unknown:
-        return (f"{folders[name]} has classes that are not in {folders['train']}: {datasets.abbreviate(unknown)}. Both "
-                "must have the same folder names, letter by letter.")
-    return (f"{folders[name]} holds no images in class folders ({', '.join(folder_scan.IMAGE_ENDINGS[:3])}); there: "
-            f"{folder_scan.listing(folders[name])}. Its images have no labels: give them in a file ({name}.csv beside "
-            "it, with a file name and a label in each line), or give "
-            f"--data_dir={shlex.quote(str(folders['train']))}, which is then split 90/10.")
+        return (
+            f"{folders[name]} has classes that are not in {folders['train']}: {datasets.abbreviate(unknown)}. Both "
+            "must have the same folder names, letter by letter."
+        )
+    return (
+        f"{folders[name]} holds no images in class folders ({', '.join(folder_scan.IMAGE_ENDINGS[:3])}); there: "
+        f"{folder_scan.listing(folders[name])}. Its images have no labels: give them in a file ({name}.csv beside "
+        "it, with a file name and a label in each line), or give "
+        f"--data_dir={shlex.quote(str(folders['train']))}, which is then split 90/10."
+    )
 
 
 def _read_classes(
-    directory: pathlib.Path, expected: str, is_whole: bool, for_prepare: bool, split_rule: str) -> datasets.DataSet:
+    directory: pathlib.Path, expected: str, is_whole: bool, for_prepare: bool, split_rule: str
+) -> datasets.DataSet:
     """One folder of class folders, divided by a hash."""
     scan = folder_scan.scan(directory, for_prepare=for_prepare)
     class_names = tuple(sorted(scan.classes))
     if not class_names:
         raise errors.DataError(
             f"{directory} holds nothing to train on; there: {folder_scan.listing(directory)}.\n{expected}"
-            + file_names.advice(directory))
+            + file_names.advice(directory)
+        )
     _check_no_splits(directory, class_names, scan)
     if not for_prepare:
         folder_scan.check_formats([scan], directory)
@@ -217,13 +237,16 @@ def _read_classes(
     held_out = rule(scan.classes, directory)
     splits = {
         "train": folder_scan.image_files(scan.classes, class_names, lambda name, path: path not in held_out),
-        "validation": folder_scan.image_files(scan.classes, class_names, lambda name, path: path in held_out)}
+        "validation": folder_scan.image_files(scan.classes, class_names, lambda name, path: path in held_out),
+    }
     for name, split in splits.items():
         if not len(split):
             raise errors.DataError(
-                f"{directory}: too few images for a 90/10 split; '{name}' got none. Make folders train and val.")
+                f"{directory}: too few images for a 90/10 split; '{name}' got none. Make folders train and val."
+            )
     return datasets.DataSet(
-        directory.name, str(directory), class_names, splits, "validation", (note, *scan.notes), split_rule=split_rule)
+        directory.name, str(directory), class_names, splits, "validation", (note, *scan.notes), split_rule=split_rule
+    )
 
 
 def _check_no_splits(directory: pathlib.Path, class_names: tuple[str, ...], scan: folder_scan.FolderScan) -> None:
@@ -239,26 +262,30 @@ def _check_no_splits(directory: pathlib.Path, class_names: tuple[str, ...], scan
         raise errors.DataError(
             f"{directory} has folders that look like splits ({', '.join(like_splits)}) and none called train with "
             f"class folders beside a validation folder; there: {folder_scan.listing(directory)}. Rename the folders to "
-            "train and val, or give the folder of the class folders as --data_dir." + file_names.advice(directory))
+            "train and val, or give the folder of the class folders as --data_dir." + file_names.advice(directory)
+        )
     inner = {name: tuple(each) for name, each in scan.nested.items()}
     alike = [name for name in inner if list(inner.values()).count(inner[name]) > 1]
     if len(alike) > 1 and len(alike) == len(class_names):
         raise errors.DataError(
             f"{datasets.abbreviate(alike)} in {directory} hold the same class folders "
             f"({datasets.abbreviate(inner[alike[0]])}): are they splits? Rename them to train and val (and test). If "
-            "they are classes, move their images together.")
+            "they are classes, move their images together."
+        )
     if len(class_names) == 1 and class_names[0] in inner:
         folder = directory / class_names[0]
         raise errors.DataError(
             f"{directory} holds one folder only, {class_names[0]}, with {len(inner[class_names[0]])} folders of images "
-            f"in it. Are these the classes? Then type\n  {shell.command_line('train', data_dir=folder)}")
+            f"in it. Are these the classes? Then type\n  {shell.command_line('train', data_dir=folder)}"
+        )
 
 
 def _check_classes(class_names: tuple[str, ...], directory: pathlib.Path) -> None:
     if len(class_names) < 2:
         raise errors.DataError(
             f"{directory} must hold at least two class folders with images; got {list(class_names)}; there: "
-            f"{folder_scan.listing(directory)}.{file_names.advice(directory)}")
+            f"{folder_scan.listing(directory)}.{file_names.advice(directory)}"
+        )
 
 
 def is_held_out(path: str) -> bool:
@@ -272,10 +299,11 @@ def _held_out_by_file_name(classes: dict[str, list[str]], directory: pathlib.Pat
 
 def _held_out_by_class_and_path(classes: dict[str, list[str]], directory: pathlib.Path) -> set[str]:
     """Returns a tenth of each class, at least one of two images: those of the smallest SHA-256 of class and path."""
+
     def place(path: str) -> bytes:
         return hashlib.sha256(os.path.relpath(path, directory).encode("utf-8", "surrogateescape")).digest()
 
-    return {path for paths in classes.values() for path in sorted(paths, key=place)[:held_out_count(len(paths))]}
+    return {path for paths in classes.values() for path in sorted(paths, key=place)[: held_out_count(len(paths))]}
 
 
 def held_out_count(count: int) -> int:
@@ -288,5 +316,6 @@ SPLIT_RULES: dict[str, tuple[Callable[[dict[str, list[str]], pathlib.Path], set[
     "file_name": (_held_out_by_file_name, "Split 90/10 by a hash of each file's name: the same for ever."),
     "class_and_path": (
         _held_out_by_class_and_path,
-        "Split 90/10 in each class by a hash of class and path: the same for the same files."),
+        "Split 90/10 in each class by a hash of class and path: the same for the same files.",
+    ),
 }

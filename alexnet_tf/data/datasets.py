@@ -55,7 +55,8 @@ class ImageSource(typing.Protocol):
         """Returns the label of an example."""
 
     def examples(
-        self, blocks: tf.data.Dataset, function: Callable[..., object], with_headers: bool = False) -> tf.data.Dataset:
+        self, blocks: tf.data.Dataset, function: Callable[..., object], with_headers: bool = False
+    ) -> tf.data.Dataset:
         """Reads examples and applies a function to each: as `reading.read_examples`.
 
         Args:
@@ -85,7 +86,8 @@ def report_bad_image(problem: str, on_bad_image: str | None, count: int, total: 
     if count > max(10, total // 10):
         raise errors.DataError(
             f"{count:,} of {total:,} images cannot be read, the last one: {problem}. That is more than a tenth: "
-            "is the disk still there?")
+            "is the disk still there?"
+        )
     tqdm.tqdm.write(f"Skipped: {problem}")
 
 
@@ -135,7 +137,8 @@ class ImageFiles:
         return int(self.labels[index])
 
     def examples(
-        self, blocks: tf.data.Dataset, function: Callable[..., object], with_headers: bool = False) -> tf.data.Dataset:
+        self, blocks: tf.data.Dataset, function: Callable[..., object], with_headers: bool = False
+    ) -> tf.data.Dataset:
         """Reads examples and applies a function to each: see `ImageSource`."""
         header_of = image_headers.ordinary_shape if with_headers else None
         return reading.read_examples(blocks, self.image_bytes, self.labels, function, header_of)
@@ -180,8 +183,10 @@ class DataSet:
 
     def summary(self) -> str:
         """Returns what was found, for the screen."""
-        lines = [f"Data: {self.name} in {self.directory}",
-                 f"  {len(self.class_names)} classes: {abbreviate(self.class_names)}"]
+        lines = [
+            f"Data: {self.name} in {self.directory}",
+            f"  {len(self.class_names)} classes: {abbreviate(self.class_names)}",
+        ]
         for name, split in self.splits.items():
             lines.append(f"  {name}: {len(split):,} images{self._class_sizes(split)}")
         notes = [*self.notes, *_number_note(self.class_names), *_alike_note(self.class_names)]
@@ -226,15 +231,24 @@ def _alike_note(class_names: Sequence[str]) -> list[str]:
     groups: dict[str, list[str]] = {}
     for name in class_names:
         groups.setdefault(re.sub(r"[\s_-]+", "", unicodedata.normalize("NFKC", name).casefold()), []).append(name)
-    alike = [" and ".join(map(repr, names)) for key, names in groups.items() if len(names) > 1 and len(key) > 1
-             and not key.isnumeric()]
-    return [f"Classes whose names are nearly the same: {abbreviate(alike)}. If each is one class, give its images one "
-            "name."] if alike else []
+    alike = [
+        " and ".join(map(repr, names))
+        for key, names in groups.items()
+        if len(names) > 1 and len(key) > 1 and not key.isnumeric()
+    ]
+    return (
+        [
+            f"Classes whose names are nearly the same: {abbreviate(alike)}. If each is one class, give its images one "
+            "name."
+        ]
+        if alike
+        else []
+    )
 
 
 def _sizes(files: Sequence[str]) -> list[int]:
     """Returns the files' sizes; many are looked up at a time, for on a network file system each takes milliseconds."""
-    tasks = [files[start:start + _FILES_A_TASK] for start in range(0, len(files), _FILES_A_TASK)]
+    tasks = [files[start : start + _FILES_A_TASK] for start in range(0, len(files), _FILES_A_TASK)]
     results = reading.thread_pool().map(_sizes_of, tasks) if len(tasks) > 1 else map(_sizes_of, tasks)
     return [size for sizes in results for size in sizes]
 

@@ -129,8 +129,12 @@ def _look_into(directory: pathlib.Path, chosen: _Options) -> datasets.DataSet:
     if _fields_of(label_files.LabelOptions, chosen.options) or label_files.find_labels(directory):
         return label_files.read(directory, chosen.labels, for_prepare=chosen.for_prepare)
     return class_folders.find(
-        directory, _what_is_expected(directory, None), is_whole=chosen.is_whole, for_prepare=chosen.for_prepare,
-        split_rule=chosen.split_rule)
+        directory,
+        _what_is_expected(directory, None),
+        is_whole=chosen.is_whole,
+        for_prepare=chosen.for_prepare,
+        split_rule=chosen.split_rule,
+    )
 
 
 def load_run_dataset(
@@ -155,7 +159,8 @@ def load_run_dataset(
             raise errors.DataError("The run was imported and has no images. Give some: --data_dir=DIR.")
         if data_dir is None and not os.path.isdir(where):
             raise errors.DataError(
-                f"The run's images are no longer in {run_data.directory}. Give their directory: --data_dir=DIR.")
+                f"The run's images are no longer in {run_data.directory}. Give their directory: --data_dir=DIR."
+            )
         is_foreign = data_dir is not None and not os.path.realpath(data_dir) == run_data.directory
         data = find_dataset(
             where,
@@ -171,7 +176,8 @@ def load_run_dataset(
         raise errors.DataError(
             f"{data.directory} has other classes than the run: {datasets.abbreviate(data.class_names)} there, "
             f"{datasets.abbreviate(run_data.classes)} in the run. To learn these, go on from its weights:\n  "
-            + shell.command_line("train", init_from="RUN", data_dir=data.directory))
+            + shell.command_line("train", init_from="RUN", data_dir=data.directory)
+        )
     return data
 
 
@@ -204,15 +210,18 @@ def _composed(class_names: Sequence[str]) -> list[str]:
 def _what_is_expected(directory: pathlib.Path, dataset: str | None) -> str:
     if dataset and dataset.startswith("imagenet2012"):
         return _IMAGENET_HELP.format(
-            data_dir=directory, prepare=shell.command_line("prepare", data_dir=directory, output_dir="imagenet-256"),
-            train=shell.command_line("train", data_dir="imagenet-256"))
+            data_dir=directory,
+            prepare=shell.command_line("prepare", data_dir=directory, output_dir="imagenet-256"),
+            train=shell.command_line("train", data_dir="imagenet-256"),
+        )
     return (
         "Expected one of\n"
         "  DIR/train/<class>/*.jpg and DIR/val/<class>/*.jpg   (or valid, validation, test)\n"
         "  DIR/<class>/*.jpg                                   (split 90/10)\n"
         "  DIR/*.jpg and DIR/labels.csv                        (or .txt, .jsonl; --labels=FILE)\n"
         "  a TFDS directory, with --dataset=NAME               (--download lets TFDS fetch it)\n"
-        "Without --data_dir a small synthetic image set is used, to try things out.")
+        "Without --data_dir a small synthetic image set is used, to try things out."
+    )
 
 
 def _download(directory: pathlib.Path, dataset: str, chosen: _Options) -> datasets.DataSet:
@@ -225,7 +234,8 @@ def _download(directory: pathlib.Path, dataset: str, chosen: _Options) -> datase
     except Exception as error:  # An unknown name, no network, missing tar files: whatever TFDS and its servers do.
         raise errors.DataError(
             f"TFDS could not prepare {dataset!r} in {directory}: {str(error).strip()[:500]}\n"
-            + (_what_is_expected(directory, dataset) if (dataset or "").startswith("imagenet2012") else "")) from error
+            + (_what_is_expected(directory, dataset) if (dataset or "").startswith("imagenet2012") else "")
+        ) from error
     return tfds_datasets.open_dataset(builder, chosen.keys)
 
 
@@ -241,18 +251,24 @@ def _open_tfds(directory: pathlib.Path, chosen: _Options, prepared: dict[str, pa
 
 def _choose(directory: pathlib.Path, dataset: str | None, prepared: dict[str, pathlib.Path]) -> pathlib.Path:
     """Returns the folder of the data set that is meant, or of the only one there."""
-    matching = {name: path for name, path in prepared.items()
-                if dataset is None or dataset in (name, name.split("/")[0])}
+    matching = {
+        name: path for name, path in prepared.items() if dataset is None or dataset in (name, name.split("/")[0])
+    }
     if len(matching) == 1:
         return next(iter(matching.values()))
     if matching:
         raise errors.DataError(
-            f"{directory} holds several TFDS data sets: choose with --dataset=NAME. There: {', '.join(matching)}.")
+            f"{directory} holds several TFDS data sets: choose with --dataset=NAME. There: {', '.join(matching)}."
+        )
     raise errors.DataError(
         f"No prepared TFDS data set {dataset!r} in {directory}; prepared there: {', '.join(prepared) or 'none'}; "
-        f"files: {folder_scan.listing(directory)}.\n" + (
-            _what_is_expected(directory, dataset) if (dataset or "").startswith("imagenet2012") else
-            f"Type the same command with --download to let TFDS fetch {dataset}."))
+        f"files: {folder_scan.listing(directory)}.\n"
+        + (
+            _what_is_expected(directory, dataset)
+            if (dataset or "").startswith("imagenet2012")
+            else f"Type the same command with --download to let TFDS fetch {dataset}."
+        )
+    )
 
 
 def synthetic_dataset(directory: str | None = None, images_per_class: int = 400) -> datasets.DataSet:
@@ -277,6 +293,11 @@ def synthetic_dataset(directory: str | None = None, images_per_class: int = 400)
                     f"The demo images cannot be written to {directory}: {error.strerror}."
                 ) from error
     data = find_dataset(directory)
-    return dataclasses.replace(data, name=SYNTHETIC[0], notes=(
-        "Synthetic images, to try things out: textured shapes, not photographs. What is learned here is no result.",
-        "For your own images: --data_dir=DIR (see --help)."))
+    return dataclasses.replace(
+        data,
+        name=SYNTHETIC[0],
+        notes=(
+            "Synthetic images, to try things out: textured shapes, not photographs. What is learned here is no result.",
+            "For your own images: --data_dir=DIR (see --help).",
+        ),
+    )

@@ -38,8 +38,8 @@ def advice(directory: os.PathLike[str] | str) -> str:
             counts[match[1]] += 1
     if not 2 <= len(counts) <= _MOST_CLASSES or min(counts.values()) < 2:
         return ""
-    command = _WRITE.format(
-        name=_NAME, endings=folder_scan.IMAGE_ENDINGS, directory=shlex.quote(os.fspath(directory)))
+    command = _WRITE.format(name=_NAME, endings=folder_scan.IMAGE_ENDINGS, directory=shlex.quote(os.fspath(directory)))
     names = datasets.abbreviate(sorted(counts))
-    return (f"\nAre the classes in the names of the files: {names}? Then type\n{command}\n"
-            + shell.command_line("train", data_dir=directory, labels="labels.csv"))
+    return f"\nAre the classes in the names of the files: {names}? Then type\n{command}\n" + shell.command_line(
+        "train", data_dir=directory, labels="labels.csv"
+    )

@@ -16,8 +16,27 @@ IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".jfif", ".jpe")
 
 # Other endings of images: a class that has such files only is not an empty one.
 _UNSUPPORTED_ENDINGS = (
-    ".arw", ".cr2", ".cr3", ".dng", ".eps", ".exr", ".ico", ".jp2", ".jxl", ".nef", ".npy", ".orf", ".pgm", ".ppm",
-    ".psd", ".raf", ".raw", ".rw2", ".svg", ".tga")
+    ".arw",
+    ".cr2",
+    ".cr3",
+    ".dng",
+    ".eps",
+    ".exr",
+    ".ico",
+    ".jp2",
+    ".jxl",
+    ".nef",
+    ".npy",
+    ".orf",
+    ".pgm",
+    ".ppm",
+    ".psd",
+    ".raf",
+    ".raw",
+    ".rw2",
+    ".svg",
+    ".tga",
+)
 
 # Folders that other programs leave behind; hidden ones are none of the data either.
 _JUNK_FOLDERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
@@ -51,7 +70,8 @@ def is_junk(name: str) -> bool:
 def subfolders(folder: os.PathLike[str] | str) -> list[str]:
     """Returns the names of the folders in a folder, sorted, without hidden ones and those of other programs."""
     return sorted(
-        entry.name for entry in list(os.scandir(folder)) if os.path.isdir(entry.path) and not is_junk(entry.name))
+        entry.name for entry in list(os.scandir(folder)) if os.path.isdir(entry.path) and not is_junk(entry.name)
+    )
 
 
 def scan(folder: os.PathLike[str] | str, *, for_prepare: bool = False) -> FolderScan:
@@ -70,7 +90,8 @@ def scan(folder: os.PathLike[str] | str, *, for_prepare: bool = False) -> Folder
             continue
         if not os.path.isdir(entry.path) or pathlib.Path(folder).resolve().is_relative_to(os.path.realpath(entry.path)):
             result.notes.append(
-                f"{entry.path} is left out: no folder, or a link that leads nowhere or back to a folder it is in.")
+                f"{entry.path} is left out: no folder, or a link that leads nowhere or back to a folder it is in."
+            )
             continue
         images, convertible, rest = _images_of(entry.path)
         if convertible:
@@ -88,14 +109,19 @@ def scan(folder: os.PathLike[str] | str, *, for_prepare: bool = False) -> Folder
         result.notes.append(f"Left out, being no JPEG or PNG files: {len(others):,}, such as {min(others)}.")
     if empty:
         result.notes.append(
-            f"Left out, being class folders without an image: {len(empty):,}: {datasets.abbreviate(empty)}.")
+            f"Left out, being class folders without an image: {len(empty):,}: {datasets.abbreviate(empty)}."
+        )
     if result.nested:
         name, folders = next(iter(result.nested.items()))
         result.notes.append(
             f"The images of folders inside a class folder belong to that class: {name} joins "
             f"{datasets.abbreviate(folders)}"
-            + (f"; it is so in {shell.count(len(result.nested) - 1, 'other class')} too."
-               if len(result.nested) > 1 else "."))
+            + (
+                f"; it is so in {shell.count(len(result.nested) - 1, 'other class')} too."
+                if len(result.nested) > 1
+                else "."
+            )
+        )
     return result
 
 
@@ -167,11 +193,13 @@ def check_class_name(name: str, where: str) -> None:
     Raises:
         DataError: If it is not UTF-8 or holds a control character such as a newline.
     """
-    if not name.strip() or any(ord(character) < 32 or 127 <= ord(character) < 160 or "\udc80" <= character <= "\udcff"
-                               for character in name):
+    if not name.strip() or any(
+        ord(character) < 32 or 127 <= ord(character) < 160 or "\udc80" <= character <= "\udcff" for character in name
+    ):
         raise errors.DataError(
             f"The class name {name!r} ({where!r}) is blank, is not UTF-8, or holds a control character such as a "
-            "newline. Rename it.")
+            "newline. Rename it."
+        )
 
 
 def _check_not_vanished(name: str, path: str, files: Sequence[str]) -> None:
@@ -181,7 +209,8 @@ def _check_not_vanished(name: str, path: str, files: Sequence[str]) -> None:
         text = ", ".join(f"{count:,} {ending}" for ending, count in sorted(images.items()))
         raise errors.DataError(
             f"Class {name!r} would be missing: {path} holds no JPEG or PNG image, but {text}. Convert them, or move "
-            "the folder away.")
+            "the folder away."
+        )
 
 
 def _note_nested(result: FolderScan, name: str, path: str) -> None:
@@ -206,7 +235,8 @@ def check_formats(scans: Sequence[FolderScan], directory: os.PathLike[str] | str
         raise errors.DataError(
             f"{directory} has images that training does not read from their files, such as WebP, BMP, TIFF, GIF or "
             f"HEIC: {classes}. Convert all images once and train on the result:\n"
-            f"  {other_formats.prepare_command(directory)}")
+            f"  {other_formats.prepare_command(directory)}"
+        )
 
 
 def image_files(

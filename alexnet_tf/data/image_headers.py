@@ -29,7 +29,7 @@ _START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 _MAX_SEGMENTS = 2000
 
 # Tables, restart interval, application data and comments.
-_TABLES_AND_COMMENTS = {0xffc4, 0xffdb, 0xffdd, 0xfffe, *range(0xffe0, 0xfff0)}
+_TABLES_AND_COMMENTS = {0xFFC4, 0xFFDB, 0xFFDD, 0xFFFE, *range(0xFFE0, 0xFFF0)}
 
 # Two ways to go on after the last byte of a file; in entropy-coded data a byte 0xff is followed by a zero.
 _PADDINGS = (b"\x00" * 64, b"\xff\x00" * 64)
@@ -59,6 +59,7 @@ def image_shape(image_bytes: tf.Tensor) -> tf.Tensor:
         tf.errors.InvalidArgumentError: If the bytes are neither JPEG nor PNG, the header is broken, or it declares
             more than `MAX_PIXELS`.
     """
+
     def png_shape() -> tf.Tensor:  # IHDR is always the first chunk: big-endian width and height at bytes 16 and 20.
         length = tf.strings.length(image_bytes)
         is_png = (tf.strings.substr(image_bytes, 0, 8) == _PNG_SIGNATURE) & (length >= 24)
@@ -71,7 +72,8 @@ def image_shape(image_bytes: tf.Tensor) -> tf.Tensor:
     pixels = tf.reduce_prod(tf.cast(shape, tf.int64))
     check = tf.debugging.Assert(
         tf.reduce_all(shape > 0) & (pixels <= MAX_PIXELS),
-        ["the header declares", shape[1], "x", shape[0], f"pixels; at most {MAX_PIXELS:,} are read"])
+        ["the header declares", shape[1], "x", shape[0], f"pixels; at most {MAX_PIXELS:,} are read"],
+    )
     with tf.control_dependencies([check] if check is not None else []):
         return tf.ensure_shape(tf.identity(shape), [2])
 
@@ -93,10 +95,10 @@ def inspect_header(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Ten
     with tf.control_dependencies([shape]):  # In a graph nothing else orders the decoder after the check.
         image_bytes = tf.identity(image_bytes)
     is_jpeg = tf.io.is_jpeg(image_bytes)
-    is_plain = tf.cond(
-        is_jpeg, lambda: _is_ordinary_jpeg(image_bytes), lambda: _is_ordinary_png(image_bytes))
+    is_plain = tf.cond(is_jpeg, lambda: _is_ordinary_jpeg(image_bytes), lambda: _is_ordinary_png(image_bytes))
     image_bytes, orientation = tf.cond(
-        is_plain, lambda: (image_bytes, tf.constant(1)), lambda: _inspect_unusual(image_bytes, shape))
+        is_plain, lambda: (image_bytes, tf.constant(1)), lambda: _inspect_unusual(image_bytes, shape)
+    )
     return image_bytes, shape, orientation
 
 
@@ -113,14 +115,14 @@ def ordinary_shape(image_bytes: bytes) -> tuple[int, int]:
     try:
         for _ in range(_MAX_SEGMENTS):
             marker, size = struct.unpack_from(">HH", image_bytes, position)
-            if marker == 0xffda:
+            if marker == 0xFFDA:
                 scanned = image_bytes[position + 4]
-                is_single = scanned == components and image_bytes[position + 5 + 2 * scanned:][:2] == b"\x00\x3f"
+                is_single = scanned == components and image_bytes[position + 5 + 2 * scanned :][:2] == b"\x00\x3f"
                 return (height, width) if is_single and 0 < height * width <= MAX_PIXELS else (0, 0)
-            if marker in (0xffc0, 0xffc1):  # Sequential; a progressive image has several scans.
+            if marker in (0xFFC0, 0xFFC1):  # Sequential; a progressive image has several scans.
                 height, width, components = struct.unpack_from(">HHB", image_bytes, position + 5)
-            elif marker == 0xffe1:
-                if not _is_upright(image_bytes[position + 4:position + 2 + size]):
+            elif marker == 0xFFE1:
+                if not _is_upright(image_bytes[position + 4 : position + 2 + size]):
                     break
             elif marker not in _TABLES_AND_COMMENTS:
                 break
@@ -179,8 +181,10 @@ def _is_single_scan(scan_header: tf.Tensor) -> tf.Tensor:
 def _inspect_unusual(image_bytes: tf.Tensor, shape: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns an image, complete, and its orientation: for all that are not ordinary."""
     image_bytes, exif = tf.cond(
-        tf.io.is_jpeg(image_bytes), lambda: _inspect_jpeg(image_bytes, shape),
-        lambda: (image_bytes, _find_png_exif(image_bytes)))
+        tf.io.is_jpeg(image_bytes),
+        lambda: _inspect_jpeg(image_bytes, shape),
+        lambda: (image_bytes, _find_png_exif(image_bytes)),
+    )
     return image_bytes, tf.cond(exif > 0, lambda: _exif_orientation(image_bytes, exif), lambda: 1)
 
 
@@ -188,7 +192,8 @@ def _inspect_jpeg(image_bytes: tf.Tensor, shape: tf.Tensor) -> tuple[tf.Tensor, 
     """Returns a JPEG, complete, and where EXIF's data begins, or 0: for all that are not `_is_ordinary_jpeg`."""
     scan, exif = _walk_segments(image_bytes)
     scans = tf.cond(
-        _is_single_scan(tf.strings.substr(image_bytes, scan, 12)), lambda: 1, lambda: _count_scans(image_bytes, scan))
+        _is_single_scan(tf.strings.substr(image_bytes, scan, 12)), lambda: 1, lambda: _count_scans(image_bytes, scan)
+    )
     check = tf.debugging.Assert(scans <= MAX_SCANS, ["the JPEG has", scans, f"scans; at most {MAX_SCANS} are read"])
     with tf.control_dependencies([check] if check is not None else []):
         image_bytes = tf.identity(image_bytes)
@@ -209,17 +214,25 @@ def _walk_segments(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return tf.logical_not(is_done)
 
     def step(position: tf.Tensor, exif: tf.Tensor, is_done: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        words = tf.cast(tf.io.decode_raw(
-            tf.strings.substr(image_bytes, position, 4), tf.uint16, little_endian=False, fixed_length=4), tf.int32)
+        words = tf.cast(
+            tf.io.decode_raw(
+                tf.strings.substr(image_bytes, position, 4), tf.uint16, little_endian=False, fixed_length=4
+            ),
+            tf.int32,
+        )
         marker, size = words[0], words[1]
-        is_exif = (marker == 0xffe1) & (exif == 0) & (tf.strings.substr(image_bytes, position + 4, 6) == b"Exif\0\0")
-        following = position + tf.where(marker == 0xffff, 1, 2 + size)  # Markers may be preceded by bytes 0xff.
-        is_scan = (marker == 0xffda) | (following + 12 > length) | (marker < 0xff00)
+        is_exif = (marker == 0xFFE1) & (exif == 0) & (tf.strings.substr(image_bytes, position + 4, 6) == b"Exif\0\0")
+        following = position + tf.where(marker == 0xFFFF, 1, 2 + size)  # Markers may be preceded by bytes 0xff.
+        is_scan = (marker == 0xFFDA) | (following + 12 > length) | (marker < 0xFF00)
         return tf.where(is_scan, position + 2, following), tf.where(is_exif, position + 10, exif), is_scan
 
     position, exif, _ = tf.while_loop(
-        is_before_scan, step, (tf.constant(2), tf.constant(0), length < 16), maximum_iterations=_MAX_SEGMENTS,
-        parallel_iterations=1)
+        is_before_scan,
+        step,
+        (tf.constant(2), tf.constant(0), length < 16),
+        maximum_iterations=_MAX_SEGMENTS,
+        parallel_iterations=1,
+    )
     return position, exif
 
 
@@ -228,8 +241,12 @@ def _find_png_exif(image_bytes: tf.Tensor) -> tf.Tensor:
     length = tf.strings.length(image_bytes)
 
     def step(position: tf.Tensor, exif: tf.Tensor, is_done: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        [size] = tf.unstack(tf.io.decode_raw(
-            tf.strings.substr(image_bytes, position, 4), tf.int32, little_endian=False, fixed_length=4), 1)
+        [size] = tf.unstack(
+            tf.io.decode_raw(
+                tf.strings.substr(image_bytes, position, 4), tf.int32, little_endian=False, fixed_length=4
+            ),
+            1,
+        )
         kind = tf.strings.substr(image_bytes, position + 4, 4)
         is_exif = kind == b"eXIf"
         following = position + 12 + size
@@ -237,8 +254,12 @@ def _find_png_exif(image_bytes: tf.Tensor) -> tf.Tensor:
         return tf.where(is_over, position, following), tf.where(is_exif, position + 8, exif), is_over
 
     _, exif, _ = tf.while_loop(
-        lambda position, exif, is_done: tf.logical_not(is_done), step, (tf.constant(8), tf.constant(0), length < 20),
-        maximum_iterations=_MAX_SEGMENTS, parallel_iterations=1)
+        lambda position, exif, is_done: tf.logical_not(is_done),
+        step,
+        (tf.constant(8), tf.constant(0), length < 20),
+        maximum_iterations=_MAX_SEGMENTS,
+        parallel_iterations=1,
+    )
     return tf.where(exif < length, exif, 0)
 
 
@@ -251,12 +272,16 @@ def _with_end(image_bytes: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
     start = tf.strings.regex_replace(image_bytes, r"\x00{16,}$", "")  # Never written, or after the end marker.
     start = tf.cond(
         tf.strings.substr(start, -1, 1) == b"\xff",
-        lambda: tf.strings.substr(start, 0, tf.strings.length(start) - 1), lambda: start)
+        lambda: tf.strings.substr(start, 0, tf.strings.length(start) - 1),
+        lambda: start,
+    )
     window = tf.concat([[0, 0], shape], 0)
     first, second = (
         tf.io.decode_and_crop_jpeg(
-            tf.strings.join([start, padding, _END_OF_IMAGE]), window, channels=3, dct_method=DCT_METHOD)
-        for padding in _PADDINGS)
+            tf.strings.join([start, padding, _END_OF_IMAGE]), window, channels=3, dct_method=DCT_METHOD
+        )
+        for padding in _PADDINGS
+    )
     check = tf.debugging.Assert(tf.reduce_all(first == second), ["the image data is cut short"])
     with tf.control_dependencies([check] if check is not None else []):
         return tf.strings.join([start, _END_OF_IMAGE])
@@ -304,15 +329,24 @@ def stored_window(window: tf.Tensor, shape: tf.Tensor, orientation: tf.Tensor) -
     top, left, height, width = tf.unstack(tf.where(orientation > 4, tf.gather(window, [1, 0, 3, 2]), window))
     is_flipped_down = _is_one_of(orientation, (3, 4, 6, 7))
     is_flipped_across = _is_one_of(orientation, (2, 3, 7, 8))
-    return tf.stack([
-        tf.where(is_flipped_down, shape[0] - top - height, top),
-        tf.where(is_flipped_across, shape[1] - left - width, left), height, width])
+    return tf.stack(
+        [
+            tf.where(is_flipped_down, shape[0] - top - height, top),
+            tf.where(is_flipped_across, shape[1] - left - width, left),
+            height,
+            width,
+        ]
+    )
 
 
 def turn_upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     """Turns a stored image, [height, width, channels], upright according to EXIF's orientation."""
-    image = tf.reverse(image, tf.boolean_mask([0, 1], tf.stack(
-        [_is_one_of(orientation, (3, 4, 6, 7)), _is_one_of(orientation, (2, 3, 7, 8))])))
+    image = tf.reverse(
+        image,
+        tf.boolean_mask(
+            [0, 1], tf.stack([_is_one_of(orientation, (3, 4, 6, 7)), _is_one_of(orientation, (2, 3, 7, 8))])
+        ),
+    )
     return tf.cond(orientation > 4, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
 
 

@@ -20,7 +20,8 @@ class Sums:
 
     images: int = 0
     pixels: np.ndarray = dataclasses.field(
-        default_factory=lambda: np.zeros((architectures.SQUARE_SIZE, architectures.SQUARE_SIZE, 3), "uint64"))
+        default_factory=lambda: np.zeros((architectures.SQUARE_SIZE, architectures.SQUARE_SIZE, 3), "uint64")
+    )
     products: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((3, 3), "uint64"))
 
     def add_image(self, image: np.ndarray) -> None:
@@ -45,9 +46,12 @@ def statistics_of(num_images: int, pixel_sums: np.ndarray, product_sums: np.ndar
     """
     mean_image = pixel_sums / num_images
     mean_pixel = mean_image.mean(axis=(0, 1))
-    covariance = product_sums / (num_images * architectures.SQUARE_SIZE ** 2) - np.outer(mean_pixel, mean_pixel)
+    covariance = product_sums / (num_images * architectures.SQUARE_SIZE**2) - np.outer(mean_pixel, mean_pixel)
     variances, vectors = np.linalg.eigh(covariance)
     vectors *= np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(3)])  # eigh leaves the sign to chance.
     return tfrecords.Statistics(
-        tuple(mean_pixel.tolist()), mean_image.astype("float32"),
-        tuple(np.sqrt(np.maximum(variances, 0)).tolist()), tuple(map(tuple, vectors.tolist())))
+        tuple(mean_pixel.tolist()),
+        mean_image.astype("float32"),
+        tuple(np.sqrt(np.maximum(variances, 0)).tolist()),
+        tuple(map(tuple, vectors.tolist())),
+    )

@@ -27,8 +27,14 @@ def find(directory: pathlib.Path, *, for_prepare: bool = False) -> datasets.Data
     Raises:
         DataError: If no validation image is of a class of train.
     """
-    root = next((directory / each for each in _ROOTS if (directory / each / "train").is_dir()
-                 and (directory / each / "val").is_dir()), None)
+    root = next(
+        (
+            directory / each
+            for each in _ROOTS
+            if (directory / each / "train").is_dir() and (directory / each / "val").is_dir()
+        ),
+        None,
+    )
     if root is None or folder_scan.subfolders(root / "val"):
         return None
     numbered = {
@@ -44,17 +50,23 @@ def find(directory: pathlib.Path, *, for_prepare: bool = False) -> datasets.Data
     class_names = tuple(sorted(scan.classes))
     label_of = {name: label for label, name in enumerate(class_names)}
     ids = imagenet_tars.validation_ids()
-    labelled = [(path, label_of[wordnet_id]) for path, match in sorted(numbered.items())
-                if 1 <= int(match[1]) <= len(ids) and (wordnet_id := ids[int(match[1]) - 1]) in label_of]
+    labelled = [
+        (path, label_of[wordnet_id])
+        for path, match in sorted(numbered.items())
+        if 1 <= int(match[1]) <= len(ids) and (wordnet_id := ids[int(match[1]) - 1]) in label_of
+    ]
     if not labelled:
         raise errors.DataError(f"{root / 'val'} holds no image of the {len(class_names)} classes of {root / 'train'}.")
     notes = ["The labels of the numbered validation images are those of ILSVRC2012."]
     if len(labelled) < len(numbered):
-        notes.append(f"{len(numbered) - len(labelled):,} validation images are left out: their classes are not in "
-            "train.")
+        notes.append(
+            f"{len(numbered) - len(labelled):,} validation images are left out: their classes are not in train."
+        )
     if (root / "test").is_dir():
         notes.append(f"{root / 'test'} is left out: its images have no labels.")
     paths, labels = zip(*labelled)
-    splits = {"train": folder_scan.image_files(scan.classes, class_names),
-              "val": datasets.ImageFiles(paths, np.array(labels, "int32"))}
+    splits = {
+        "train": folder_scan.image_files(scan.classes, class_names),
+        "val": datasets.ImageFiles(paths, np.array(labels, "int32")),
+    }
     return datasets.DataSet(directory.name, str(directory), class_names, splits, "val", (*notes, *scan.notes))

@@ -53,16 +53,21 @@ def read(directory: pathlib.Path) -> tuple[tuple[str, ...], dict[str, tfrecords.
     notes = (f"{strangers:,} validation images are left out: their classes are not in {TRAIN}.",) if strangers else ()
     splits = {
         name: _records(directory / file, found, label_of)
-        for name, file, found in (("train", TRAIN, train), ("validation", VALIDATION, validation))}
+        for name, file, found in (("train", TRAIN, train), ("validation", VALIDATION, validation))
+    }
     return class_names, splits, notes
 
 
-def _records(
-    path: pathlib.Path, found: list[tuple[str, int, int]], label_of: dict[str, int]) -> tfrecords.Records:
+def _records(path: pathlib.Path, found: list[tuple[str, int, int]], label_of: dict[str, int]) -> tfrecords.Records:
     ids, offsets, lengths = zip(*found)
     return tfrecords.Records(
-        (str(path),), np.zeros(len(found), "int32"), np.array(offsets, "int64"), np.array(lengths, "int64"),
-        np.array([label_of[each] for each in ids], "int32"), name_at=name_at)
+        (str(path),),
+        np.zeros(len(found), "int32"),
+        np.array(offsets, "int64"),
+        np.array(lengths, "int64"),
+        np.array([label_of[each] for each in ids], "int32"),
+        name_at=name_at,
+    )
 
 
 def name_at(path: str, offset: int) -> str:
@@ -101,13 +106,21 @@ def _members(path: pathlib.Path, file: typing.BinaryIO, end: int) -> Iterator[ta
 def _nested_images(path: pathlib.Path) -> Iterator[tuple[str, int, int]]:
     """Yields (WordNet id, offset, length) of each image in a tar file of tar files."""
     with open(path, "rb") as outer, open(path, "rb") as inner:
-        with tqdm.tqdm(total=os.path.getsize(path), unit="B", unit_scale=True, desc=f"Looking through {path.name}",
-                       disable=None, leave=False, file=sys.stderr) as bar:
+        with tqdm.tqdm(
+            total=os.path.getsize(path),
+            unit="B",
+            unit_scale=True,
+            desc=f"Looking through {path.name}",
+            disable=None,
+            leave=False,
+            file=sys.stderr,
+        ) as bar:
             for archive in _members(path, outer, os.path.getsize(path)):
                 match = re.fullmatch(r"(n\d{8})\.tar", os.path.basename(archive.name))
                 if match is None:
                     raise errors.DataError(
-                        f"{path} holds {archive.name}; expected a tar file for each class, such as n01440764.tar.")
+                        f"{path} holds {archive.name}; expected a tar file for each class, such as n01440764.tar."
+                    )
                 inner.seek(archive.offset_data)
                 for member in _members(path, inner, archive.offset_data + archive.size):
                     yield match[1], member.offset_data, member.size
@@ -123,7 +136,8 @@ def _numbered_images(path: pathlib.Path) -> Iterator[tuple[str, int, int]]:
             if match is None or not 1 <= int(match[1]) <= len(labels):
                 raise errors.DataError(
                     f"{path} holds {member.name}; expected ILSVRC2012_val_00000001.JPEG to "
-                    f"ILSVRC2012_val_{len(labels):08d}.JPEG.")
+                    f"ILSVRC2012_val_{len(labels):08d}.JPEG."
+                )
             yield labels[int(match[1]) - 1], member.offset_data, member.size
 
 

@@ -17,10 +17,19 @@ from alexnet_tf.data import augmentations, datasets, preprocessing, reading, tfr
 
 
 def make_train_dataset(
-    split: datasets.ImageSource, recipe: recipes.Recipe, *, image_size: int, seed: int, epoch: int,
-    num_epochs: int = 1, first_step: int = 0,
-    colour_pca: tuple[tuple[float, ...], tuple[tuple[float, ...], ...]] | None = None, skipped: Iterable[int] = (),
-    worker: int = 0, num_workers: int = 1) -> tf.data.Dataset:
+    split: datasets.ImageSource,
+    recipe: recipes.Recipe,
+    *,
+    image_size: int,
+    seed: int,
+    epoch: int,
+    num_epochs: int = 1,
+    first_step: int = 0,
+    colour_pca: tuple[tuple[float, ...], tuple[tuple[float, ...], ...]] | None = None,
+    skipped: Iterable[int] = (),
+    worker: int = 0,
+    num_workers: int = 1,
+) -> tf.data.Dataset:
     """Orders, augments and batches the examples of one epoch or of several.
 
     Args:
@@ -43,7 +52,8 @@ def make_train_dataset(
     """
     if recipe.batch_size % num_workers:
         raise errors.UserError(
-            f"batch_size must be a multiple of the number of workers; got {recipe.batch_size} and {num_workers}.")
+            f"batch_size must be a multiple of the number of workers; got {recipe.batch_size} and {num_workers}."
+        )
     share = recipe.batch_size // num_workers
     block_size = _block_size(share)
     steps = steps_per_epoch(split, recipe.batch_size)
@@ -58,9 +68,13 @@ def make_train_dataset(
         indices = _order(positions, seed, current, len(split))
         if replacements is not None:
             indices = tf.gather(replacements, indices)
-        draws = tf.concat([
-            _draws(tf.raw_ops.StatelessRandomUniformV2, block_size, seed, current, position, stream)
-            for stream in range(max(1, len(recipe.augmentations)))], 1)
+        draws = tf.concat(
+            [
+                _draws(tf.raw_ops.StatelessRandomUniformV2, block_size, seed, current, position, stream)
+                for stream in range(max(1, len(recipe.augmentations)))
+            ],
+            1,
+        )
         if colour_pca is None:
             return indices, draws
         normals = _draws(tf.raw_ops.StatelessRandomNormalV2, block_size, seed, current, position)
@@ -122,8 +136,15 @@ def _replacements(num_examples: int, skipped: Iterable[int]) -> np.ndarray:
 
 
 def evaluation_batches(
-    split: datasets.ImageSource, *, batch_size: int, image_size: int, resize: str, ten_crop: bool = False,
-    on_bad_image: str | None = None, skipped: dict[int, str] | None = None) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
+    split: datasets.ImageSource,
+    *,
+    batch_size: int,
+    image_size: int,
+    resize: str,
+    ten_crop: bool = False,
+    on_bad_image: str | None = None,
+    skipped: dict[int, str] | None = None,
+) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
     """Yields every example of a split once, in order.
 
     Args:
@@ -149,7 +170,8 @@ def evaluation_batches(
     @tf.autograph.experimental.do_not_convert
     def crop(image_bytes: tf.Tensor, label: tf.Tensor, *header: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         crops = _evaluation_crops(
-            image_bytes, image_size, resize, ten_crop, header=header[0] if header else None, is_square=split.is_square)
+            image_bytes, image_size, resize, ten_crop, header=header[0] if header else None, is_square=split.is_square
+        )
         return crops, label
 
     while len(left):
@@ -162,7 +184,7 @@ def evaluation_batches(
                 yield batch
         except READ_ERRORS as error:
             # A block that begins in this batch may end beyond it.
-            found = bad_images(split, left[:batch_size + tfrecords.BLOCK_SIZE], error, on_bad_image, skipped)
+            found = bad_images(split, left[: batch_size + tfrecords.BLOCK_SIZE], error, on_bad_image, skipped)
             left = left[~np.isin(left, list(found))]
 
 
@@ -180,8 +202,13 @@ def _options() -> tf.data.Options:
 
 
 def evaluation_crops(
-    image_bytes: tf.Tensor, image_size: int, resize: str, ten_crop: bool = False, header: tf.Tensor | None = None,
-    is_square: bool = False) -> tf.Tensor:
+    image_bytes: tf.Tensor,
+    image_size: int,
+    resize: str,
+    ten_crop: bool = False,
+    header: tf.Tensor | None = None,
+    is_square: bool = False,
+) -> tf.Tensor:
     """Returns the crops that an image is judged by, uint8 [1 or 10, image_size, image_size, 3]."""
     square = preprocessing.square(image_bytes, resize, header, is_square)
     if ten_crop:
@@ -204,19 +231,29 @@ def steps_per_epoch(split: datasets.ImageSource, batch_size: int) -> int:
     if len(split) < batch_size:
         raise errors.DataError(
             f"batch_size must be at most the number of training images; got batch_size={batch_size} and "
-            f"{len(split)} images. Use --batch_size={max(1, len(split) // 2)} or less.")
+            f"{len(split)} images. Use --batch_size={max(1, len(split) // 2)} or less."
+        )
     return len(split) // batch_size
 
 
 # What an unreadable image raises, as opposed to memory that ran out.
 READ_ERRORS = (
-    tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.errors.PermissionDeniedError,
-    tf.errors.FailedPreconditionError, tf.errors.DataLossError, tf.errors.UnknownError)
+    tf.errors.InvalidArgumentError,
+    tf.errors.NotFoundError,
+    tf.errors.PermissionDeniedError,
+    tf.errors.FailedPreconditionError,
+    tf.errors.DataLossError,
+    tf.errors.UnknownError,
+)
 
 
 def bad_images(
-    split: datasets.ImageSource, indices: Iterable[int], error: Exception, on_bad_image: str | None,
-    skipped: dict[int, str]) -> dict[int, str]:
+    split: datasets.ImageSource,
+    indices: Iterable[int],
+    error: Exception,
+    on_bad_image: str | None,
+    skipped: dict[int, str],
+) -> dict[int, str]:
     """Finds which images made a batch fail, and reports them: as an error or as skipped.
 
     Args:
@@ -249,13 +286,15 @@ def bad_images(
 
 def _all_bad_images(split: datasets.ImageSource, known: set[int]) -> dict[int, str]:
     """Returns {index: "file: reason"} of every further image that cannot be read; decodes all, on all processors."""
+
     def check(index: int) -> tuple[int, str | None]:
         return index, why_unreadable(split, index)
 
     left = [index for index in range(len(split)) if index not in known]
     with concurrent.futures.ThreadPoolExecutor(2 * processors.available_cpus()) as pool:
         results = tqdm.tqdm(
-            pool.map(check, left), total=len(left), unit="image", desc="Checking images", disable=None, leave=False)
+            pool.map(check, left), total=len(left), unit="image", desc="Checking images", disable=None, leave=False
+        )
         return {index: f"{split.describe(index)}: {reason}" for index, reason in results if reason}
 
 

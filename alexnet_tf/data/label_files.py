@@ -52,11 +52,15 @@ def find_labels(directory: pathlib.Path) -> pathlib.Path | None:
 def _has_images(folder: pathlib.Path) -> bool:
     return folder.is_dir() and any(
         entry.is_file() and not entry.name.startswith(".") and folder_scan.kind_of(entry.path)
-        for entry in list(os.scandir(folder)))
+        for entry in list(os.scandir(folder))
+    )
 
 
 def read(
-    directory: pathlib.Path, options: LabelOptions = LabelOptions(), *, for_prepare: bool = False  # noqa: B008
+    directory: pathlib.Path,
+    options: LabelOptions = LabelOptions(),
+    *,
+    for_prepare: bool = False,  # noqa: B008
 ) -> datasets.DataSet:
     """Reads a data set whose labels are in a file.
 
@@ -71,7 +75,8 @@ def read(
     path = _labels_path(directory, options)
     images = label_tables.ImageIndex(directory)
     read_file = functools.partial(
-        label_tables.examples, images=images, image_column=options.image_column, label_column=options.label_column)
+        label_tables.examples, images=images, image_column=options.image_column, label_column=options.label_column
+    )
     examples = [(each, split or "train") for each, split in read_file(path)]
     others = _files_of_other_splits(path)
     for other, split in others.items():
@@ -79,8 +84,10 @@ def read(
     images.notes += _repeated(path, examples)
     if all(split == "train" for _, split in examples):
         examples = _held_out(examples, directory)
-        note = (f"Labels from {path.name}. Split 90/10 in each class by a hash of class and path: the same for the "
-                "same files.")
+        note = (
+            f"Labels from {path.name}. Split 90/10 in each class by a hash of class and path: the same for the "
+            "same files."
+        )
     else:
         source = "the files of each split" if others else "its column of splits"
         note = f"Labels from {path.name}; splits from {source}."
@@ -106,8 +113,15 @@ def read(
     notes = (note, *images.notes, *([class_folders.CHOSEN_ON_TEST] if validation == "test" else []))
     given = {name: value for name, value in dataclasses.asdict(options).items() if value is not None}
     return datasets.DataSet(
-        directory.name, str(directory), tuple(names), splits, validation, notes, split_rule="class_and_path",
-        options=given | ({"labels": str(path)} if "labels" in given else {}))
+        directory.name,
+        str(directory),
+        tuple(names),
+        splits,
+        validation,
+        notes,
+        split_rule="class_and_path",
+        options=given | ({"labels": str(path)} if "labels" in given else {}),
+    )
 
 
 def _labels_path(directory: pathlib.Path, options: LabelOptions) -> pathlib.Path:
@@ -130,7 +144,7 @@ def _files_of_other_splits(path: pathlib.Path) -> dict[pathlib.Path, str]:
     found = {}
     for entry in sorted(os.scandir(path.parent), key=lambda entry: entry.name):
         stem, ending = os.path.splitext(entry.name.lower())
-        middle = stem[len(start):len(stem) - len(end)] if stem.startswith(start) and stem.endswith(end) else ""
+        middle = stem[len(start) : len(stem) - len(end)] if stem.startswith(start) and stem.endswith(end) else ""
         split = label_tables.SPLIT_NAMES.get(middle)
         if ending == path.suffix.lower() and split and _has_labels(pathlib.Path(entry.path), path):
             found[pathlib.Path(entry.path)] = split
@@ -171,14 +185,18 @@ def _repeated(path: pathlib.Path, examples: Sequence[tuple[tuple[str, str], str]
         splits[image].add(split)
     notes = []
     if several := sorted(image for image, each in names.items() if len(each) > 1):
-        text = (f"{path.name} gives {len(several):,} images of {len(names):,} several labels, such as {several[0]}: "
-                f"{datasets.abbreviate(sorted(names[several[0]]))}")
+        text = (
+            f"{path.name} gives {len(several):,} images of {len(names):,} several labels, such as {several[0]}: "
+            f"{datasets.abbreviate(sorted(names[several[0]]))}"
+        )
         if len(several) > len(names) // 10:
             raise errors.DataError(
-                f"{text}. An image has one class here: leave one line for each image, or join the labels to one name.")
+                f"{text}. An image has one class here: leave one line for each image, or join the labels to one name."
+            )
         notes.append(f"{text}. It is learned as each of them.")
     if shared := sorted(image for image, each in splits.items() if len(each) > 1):
         notes.append(
             f"{len(shared):,} images are in several splits, such as {shared[0]} in "
-            f"{' and '.join(sorted(splits[shared[0]]))}: the error that is measured on them is too good.")
+            f"{' and '.join(sorted(splits[shared[0]]))}: the error that is measured on them is too good."
+        )
     return notes

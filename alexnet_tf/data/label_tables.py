@@ -21,7 +21,18 @@ ENDINGS = (".csv", ".tsv", ".txt", ".jsonl")
 SPLIT_NAMES = {"val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
 
 _LABEL_COLUMNS = (
-    "label", "labels", "class", "class_name", "category", "target", "breed", "species", "level", "diagnosis", "y")
+    "label",
+    "labels",
+    "class",
+    "class_name",
+    "category",
+    "target",
+    "breed",
+    "species",
+    "level",
+    "diagnosis",
+    "y",
+)
 
 _SPLIT_COLUMNS = ("split", "set", "subset", "partition", "fold")
 
@@ -34,8 +45,10 @@ _INDICATORS = {"": 0, "0": 0, "0.0": 0, "1": 1, "1.0": 1, "false": 0, "true": 1}
 
 def find_in_split(folder: pathlib.Path) -> pathlib.Path | None:
     """Returns the file of labels in the folder of one split, or beside it (`val.csv` beside `val`), or None."""
-    for where, names in ((folder, [name.format(folder.name) for name in _NAMES_IN_SPLIT]), (
-            folder.parent, [name.format(folder.name) for name in _NAMES_IN_SPLIT if "{}" in name])):
+    for where, names in (
+        (folder, [name.format(folder.name) for name in _NAMES_IN_SPLIT]),
+        (folder.parent, [name.format(folder.name) for name in _NAMES_IN_SPLIT if "{}" in name]),
+    ):
         files = {entry.name.lower(): entry.path for entry in list(os.scandir(where)) if entry.is_file()}
         for name in names:
             for ending in ENDINGS:
@@ -44,8 +57,7 @@ def find_in_split(folder: pathlib.Path) -> pathlib.Path | None:
     return None
 
 
-def read_split(
-    path: pathlib.Path, folder: pathlib.Path, class_names: Collection[str] = ()) -> folder_scan.FolderScan:
+def read_split(path: pathlib.Path, folder: pathlib.Path, class_names: Collection[str] = ()) -> folder_scan.FolderScan:
     """Returns the images of one split by the classes that a file states.
 
     Args:
@@ -68,8 +80,13 @@ def read_split(
 
 
 def examples(
-    path: pathlib.Path, images: "ImageIndex", *, image_column: str | None = None, label_column: str | None = None,
-    class_names: Collection[str] = ()) -> list[tuple[tuple[str, str], str | None]]:
+    path: pathlib.Path,
+    images: "ImageIndex",
+    *,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    class_names: Collection[str] = (),
+) -> list[tuple[tuple[str, str], str | None]]:
     """Returns [((image file, class name), split or None)] of a file's lines.
 
     Args:
@@ -87,13 +104,15 @@ def examples(
     if image_column is None and found_column is None:
         raise errors.DataError(
             f"{path} names no image that lies beside it, in any column; a line is {', '.join(table[0])[:200]}. Move "
-            "the images or the file, so that the names are paths from where the file is.")
+            "the images or the file, so that the names are paths from where the file is."
+        )
     image_number = _column(image_column, "image_column", header, path, found_column)
     if label_column is None and (of_line := _indicated(path, table, header, image_number)):
         table, label_number = [[*row, name] for row, name in zip(table, of_line)], -1
     else:
         label_number = _column(
-            label_column, "label_column", header, path, _label_column(header, table, image_number, class_names))
+            label_column, "label_column", header, path, _label_column(header, table, image_number, class_names)
+        )
     split_number = next((header.index(name) for name in header if name.lower() in _SPLIT_COLUMNS), None)
     found, missing = [], []
     for row in table:
@@ -118,18 +137,23 @@ def examples(
 
 
 def _indicated(
-    path: pathlib.Path, table: Sequence[Sequence[str]], header: Sequence[str], image_number: int) -> list[str]:
+    path: pathlib.Path, table: Sequence[Sequence[str]], header: Sequence[str], image_number: int
+) -> list[str]:
     """Returns the class of each line where each class has a column of zeros and ones, or nothing.
 
     Raises:
         DataError: If a line has no class or several.
     """
-    named = [number for number, name in enumerate(header)
-             if number != image_number and name.lower() not in _SPLIT_COLUMNS]
+    named = [
+        number for number, name in enumerate(header) if number != image_number and name.lower() not in _SPLIT_COLUMNS
+    ]
     if any(header[number].lower() in _LABEL_COLUMNS for number in named):
         return []
-    columns = [number for number in named if all(
-        number < len(row) and row[number].strip().lower() in _INDICATORS for row in table)]
+    columns = [
+        number
+        for number in named
+        if all(number < len(row) and row[number].strip().lower() in _INDICATORS for row in table)
+    ]
     if len(columns) < 2 or len(columns) < len(named) - 1:
         return []
     classes = []
@@ -140,7 +164,8 @@ def _indicated(
             raise errors.DataError(
                 f"{path} has a column of zeros and ones for each of {all_names}; {row[image_number]} has "
                 f"{f'several: {datasets.abbreviate(chosen)}' if chosen else 'no 1'}. An image has one class here: "
-                "leave its line out, or name one column of labels: --label_column=NAME.")
+                "leave its line out, or name one column of labels: --label_column=NAME."
+            )
         classes.append(chosen[0])
     return classes
 
@@ -162,8 +187,10 @@ def rows(path: pathlib.Path) -> tuple[list[list[str]], list[str]]:
         return [["" if each.get(name) is None else str(each[name]) for name in header] for each in objects], header
     table = _split_lines(lines, path.suffix.lower())
     named = [name.strip() for name in table[0]]
-    is_header = len(table) > 1 and (any(name.lower() in (*_LABEL_COLUMNS, *_SPLIT_COLUMNS) for name in named) or (
-        not any(os.path.splitext(name)[1] for name in named) and not any(name.isdecimal() for name in named)))
+    is_header = len(table) > 1 and (
+        any(name.lower() in (*_LABEL_COLUMNS, *_SPLIT_COLUMNS) for name in named)
+        or (not any(os.path.splitext(name)[1] for name in named) and not any(name.isdecimal() for name in named))
+    )
     return (table[1:], named) if is_header else (table, [])
 
 
@@ -174,8 +201,7 @@ def _split_lines(lines: Sequence[str], ending: str) -> list[list[str]]:
     return list(csv.reader(lines, delimiter=delimiter, skipinitialspace=True))
 
 
-def _column(
-    given: str | None, flag: str, header: Sequence[str], path: pathlib.Path, found: int | None) -> int:
+def _column(given: str | None, flag: str, header: Sequence[str], path: pathlib.Path, found: int | None) -> int:
     """Returns the number of a column: the one that was asked for, or the one that was found."""
     there = f"{path} has the columns {', '.join(header) or 'without names'}"
     if given is not None:
@@ -185,8 +211,9 @@ def _column(
             return int(given)
         raise errors.DataError(f"--{flag}={given}: {there}.")
     if found is None:
-        raise errors.DataError(f"{there}; which one is meant is not clear. Name it: --{flag}=NAME (or its number, "
-            "from 0).")
+        raise errors.DataError(
+            f"{there}; which one is meant is not clear. Name it: --{flag}=NAME (or its number, from 0)."
+        )
     return found
 
 
@@ -197,12 +224,18 @@ def _label_column(
         for number, each in enumerate(header):
             if each.lower() == name and number != image_column:
                 return number
-    known = [number for number in range(len(table[0])) if class_names and all(
-        number < len(row) and row[number].strip() in class_names for row in table)]
+    known = [
+        number
+        for number in range(len(table[0]))
+        if class_names and all(number < len(row) and row[number].strip() in class_names for row in table)
+    ]
     if len(known) == 1:
         return known[0]
-    others = [number for number in range(len(table[0])) if number != image_column
-              and not (header and header[number].lower() in _SPLIT_COLUMNS)]
+    others = [
+        number
+        for number in range(len(table[0]))
+        if number != image_column and not (header and header[number].lower() in _SPLIT_COLUMNS)
+    ]
     return others[0] if len(others) == 1 else None
 
 
@@ -218,8 +251,12 @@ class ImageIndex:
                 self.convertible.add(path)
             relative = os.path.relpath(path, directory)
             key = unicodedata.normalize("NFC", relative)
-            for name in {relative, os.path.splitext(relative)[0], os.path.basename(relative),
-                         os.path.splitext(os.path.basename(relative))[0]}:
+            for name in {
+                relative,
+                os.path.splitext(relative)[0],
+                os.path.basename(relative),
+                os.path.splitext(os.path.basename(relative))[0],
+            }:
                 name = unicodedata.normalize("NFC", name)  # macOS takes accents apart in the names of files.
                 self._paths[name] = path if name == key or name not in self._paths else None
 
@@ -230,8 +267,10 @@ class ImageIndex:
 
     def column_of(self, table: Sequence[Sequence[str]]) -> int | None:
         """Returns the number of the column that names images most often."""
-        counts: list[int] = [sum(self.find(row[number]) is not None for row in table[:200] if number < len(row))
-                  for number in range(len(table[0]))]
+        counts: list[int] = [
+            sum(self.find(row[number]) is not None for row in table[:200] if number < len(row))
+            for number in range(len(table[0]))
+        ]
         return int(np.argmax(counts)) if any(counts) else None
 
 

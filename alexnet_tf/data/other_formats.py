@@ -15,8 +15,12 @@ from alexnet_tf.data import image_headers
 
 # How files begin.
 _BEGINNINGS = (
-    (rb"GIF8", "a GIF image"), (rb"RIFF....WEBP", "a WebP image"), (rb"BM....\0\0\0\0", "a BMP image"),
-    (rb"II\*\0|MM\0\*", "a TIFF image"), (rb"....ftyp(hei|hev|avi|mif|msf)", "a HEIC or AVIF image"))
+    (rb"GIF8", "a GIF image"),
+    (rb"RIFF....WEBP", "a WebP image"),
+    (rb"BM....\0\0\0\0", "a BMP image"),
+    (rb"II\*\0|MM\0\*", "a TIFF image"),
+    (rb"....ftyp(hei|hev|avi|mif|msf)", "a HEIC or AVIF image"),
+)
 
 
 class UnreadableImage(ValueError):
@@ -46,7 +50,8 @@ def as_readable(image_bytes: bytes) -> bytes:
             if image.width * image.height > image_headers.MAX_PIXELS:
                 raise UnreadableImage(
                     f"the header declares {image.width} x {image.height} pixels; at most "
-                    f"{image_headers.MAX_PIXELS:,} are read")
+                    f"{image_headers.MAX_PIXELS:,} are read"
+                )
             upright = PIL.ImageOps.exif_transpose(image)
             file = io.BytesIO()
             _rgb(upright).save(file, "png", compress_level=1)

@@ -35,8 +35,12 @@ _IDX_SPLITS = {"train": "train", "test": "t10k"}
 
 # What NumPy arrays of CIFAR's pickles are made with; nothing else is called.
 _ALLOWED = {
-    ("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct"), ("numpy", "ndarray"),
-    ("numpy", "dtype"), ("_codecs", "encode")}
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("_codecs", "encode"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +82,8 @@ class PixelArrays:
         return int(self.labels[index])
 
     def examples(
-        self, blocks: tf.data.Dataset, function: Callable[..., object], with_headers: bool = False) -> tf.data.Dataset:
+        self, blocks: tf.data.Dataset, function: Callable[..., object], with_headers: bool = False
+    ) -> tf.data.Dataset:
         """Encodes examples and applies a function to each: see `datasets.ImageSource`."""
         header = [tf.zeros([2], tf.int32)] if with_headers else []
         pixels, labels = tf.constant(self.pixels), tf.constant(self.labels)
@@ -100,8 +105,18 @@ def find(directory: pathlib.Path) -> datasets.DataSet | None:
         try:
             data = read(directory)
         except (
-                OSError, EOFError, ValueError, KeyError, TypeError, IndexError, AttributeError, struct.error,
-                zlib.error, pickle.UnpicklingError, tarfile.TarError) as error:
+            OSError,
+            EOFError,
+            ValueError,
+            KeyError,
+            TypeError,
+            IndexError,
+            AttributeError,
+            struct.error,
+            zlib.error,
+            pickle.UnpicklingError,
+            tarfile.TarError,
+        ) as error:
             if isinstance(error, errors.UserError):
                 raise
             raise errors.DataError(f"The files in {directory} are damaged ({error}). Download them again.") from error
@@ -141,6 +156,7 @@ def _cifar_contents(directory: pathlib.Path) -> Callable[[str], tuple[str, bytes
     for folder in _CIFAR_FOLDERS:
         for ending in ("", ".bin"):
             if (directory / folder / f"data_batch_1{ending}").is_file():
+
                 def from_file(name: str, folder: str = folder, ending: str = ending) -> tuple[str, bytes, bool]:
                     path = directory / folder / f"{name}{ending}"
                     if not path.is_file():
@@ -202,7 +218,8 @@ def _emnist(directory: pathlib.Path) -> datasets.DataSet | None:
     if len(sets) > 1:
         raise errors.DataError(
             f"{directory} holds several sets of EMNIST: {', '.join(sets)}. Put the files of one into a folder of its "
-            "own.")
+            "own."
+        )
     splits = {split: _idx_split(directory, names, f"{sets[0]}-{split}") for split in _IDX_SPLITS}
     numbers = np.unique(splits["train"].labels)  # Those of the letters begin with 1.
     if not np.isin(splits["test"].labels, numbers).all():
@@ -211,12 +228,16 @@ def _emnist(directory: pathlib.Path) -> datasets.DataSet | None:
     lines = pathlib.Path(mapping).read_text("ascii").splitlines() if mapping else []
     characters = dict(line.split()[:2] for line in lines if line)
     class_names = tuple(
-        chr(int(characters[number])) if number in characters else number for number in map(str, numbers.tolist()))
+        chr(int(characters[number])) if number in characters else number for number in map(str, numbers.tolist())
+    )
     upright = {
         name: dataclasses.replace(
-            split, pixels=split.pixels.transpose(0, 2, 1, 3),
-            labels=np.searchsorted(numbers, split.labels).astype("int32"))
-        for name, split in splits.items()}
+            split,
+            pixels=split.pixels.transpose(0, 2, 1, 3),
+            labels=np.searchsorted(numbers, split.labels).astype("int32"),
+        )
+        for name, split in splits.items()
+    }
     data = _data_set(sets[0], directory, class_names, upright)
     note = "EMNIST's files hold each image with rows and columns exchanged: they are set upright."
     return dataclasses.replace(data, notes=(note, *data.notes))
@@ -234,7 +255,8 @@ def _idx_split(directory: pathlib.Path, names: dict[str, str], start: str) -> Pi
     if missing:
         raise errors.DataError(
             f"{directory / missing[0]} is missing; there are four files: images and labels of train and of "
-            f"{'test' if start.startswith('emnist') else 't10k'}.")
+            f"{'test' if start.startswith('emnist') else 't10k'}."
+        )
     paths = tuple(names[name] for name in files)
     images, labels = (_read_idx(path) for path in paths)
     if images.ndim != 3 or labels.shape != images.shape[:1]:
@@ -255,5 +277,5 @@ def _read_idx(path: str) -> np.ndarray:
     zeros, kind, dimensions = struct.unpack(">HBB", content[:4])
     if zeros or kind != 8:
         raise ValueError(f"{path} is no idx file of bytes")
-    shape = struct.unpack(f">{dimensions}I", content[4:4 + 4 * dimensions])
+    shape = struct.unpack(f">{dimensions}I", content[4 : 4 + 4 * dimensions])
     return np.frombuffer(content, "uint8", offset=4 + 4 * dimensions).reshape(shape)

@@ -80,12 +80,14 @@ def _notes(largest: int, directory: str | None) -> tuple[str, ...]:
     bits = largest.bit_length()
     if not 0 < bits < _EXPECTED_BITS:
         return ()
-    limit = 2 ** bits
-    note = (f"The PNG images have 16 bits, of which only the lower {bits} are used (values below {limit:,}). The upper "
-            "8 are read, so the images are almost black. Stretch the values first")
+    limit = 2**bits
+    note = (
+        f"The PNG images have 16 bits, of which only the lower {bits} are used (values below {limit:,}). The upper "
+        "8 are read, so the images are almost black. Stretch the values first"
+    )
     if directory is None:
-        return (f"{note}: multiply them by {2 ** 16 // limit}.",)
-    command = _STRETCH.format(limit=limit, factor=2 ** 16 // limit, directory=shlex.quote(directory))
+        return (f"{note}: multiply them by {2**16 // limit}.",)
+    command = _STRETCH.format(limit=limit, factor=2**16 // limit, directory=shlex.quote(directory))
     return (f"{note}, in a copy of the directory:\n{command}",)
 
 
@@ -98,7 +100,7 @@ def _largest_of_example(split: datasets.ImageSource, index: int) -> int:
 
 
 def _has_16_bits(image_bytes: bytes) -> bool:
-    return image_bytes.startswith(_SIGNATURE) and image_bytes[_BIT_DEPTH_OFFSET:_BIT_DEPTH_OFFSET + 1] == b"\x10"
+    return image_bytes.startswith(_SIGNATURE) and image_bytes[_BIT_DEPTH_OFFSET : _BIT_DEPTH_OFFSET + 1] == b"\x10"
 
 
 def _largest_value(image_bytes: bytes) -> int:

@@ -68,8 +68,14 @@ def prepare(
     """
     errors.check_local_path(output_dir, "output_dir=")
     output = pathlib.Path(output_dir).expanduser().resolve()
-    job = {"source": data.directory, "fingerprint": data.fingerprint(), "resize": resize, "quality": quality,
-           "images": {name: len(split) for name, split in data.splits.items()}, "split_rule": data.split_rule}
+    job = {
+        "source": data.directory,
+        "fingerprint": data.fingerprint(),
+        "resize": resize,
+        "quality": quality,
+        "images": {name: len(split) for name, split in data.splits.items()},
+        "split_rule": data.split_rule,
+    }
     if (output / tfrecords.PREPARATION).exists():
         preparation = _read_json(output / tfrecords.PREPARATION)
         _check_same_job(preparation.get("job", {}), job, output)
@@ -96,7 +102,8 @@ def prepare(
         raise errors.DataError(f"{error} {_kept(partial)}") from error
     except OSError as error:
         raise errors.DataError(
-            f"{error.filename or partial} could not be written: {error.strerror}. {_kept(partial)}") from error
+            f"{error.filename or partial} could not be written: {error.strerror}. {_kept(partial)}"
+        ) from error
     return _read_json(output / tfrecords.PREPARATION), True
 
 
@@ -119,17 +126,23 @@ def _read_json(path: pathlib.Path) -> dict:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise errors.DataError(
-            f"{path} is damaged ({error}). Delete {path.parent} and type the command again.") from error
+            f"{path} is damaged ({error}). Delete {path.parent} and type the command again."
+        ) from error
 
 
 def _check_same_job(before: dict, now: dict, directory: pathlib.Path) -> None:
     """Refuses to go on with another job's output; a source that was moved is the same."""
-    differing = [f"{key}: {before.get(key)} there, {now[key]} now" for key in now
-                 if key != "source" and before.get(key, _OLD_JOB.get(key)) != now[key]]
+    differing = [
+        f"{key}: {before.get(key)} there, {now[key]} now"
+        for key in now
+        if key != "source" and before.get(key, _OLD_JOB.get(key)) != now[key]
+    ]
     if differing:
         raise errors.DataError(
-            f"{directory} was prepared from other images or in another way:\n  " + "\n  ".join(differing)
-            + "\nGive another --output_dir, or delete that directory.")
+            f"{directory} was prepared from other images or in another way:\n  "
+            + "\n  ".join(differing)
+            + "\nGive another --output_dir, or delete that directory."
+        )
 
 
 def _shards(data: datasets.DataSet) -> Iterator[tuple[str, str, np.ndarray]]:
@@ -144,8 +157,14 @@ def _shards(data: datasets.DataSet) -> Iterator[tuple[str, str, np.ndarray]]:
 
 
 def _prepare_shards(
-    data: datasets.DataSet, directory: pathlib.Path, resize: str, quality: int, processes: int, on_bad_image: str,
-    initializer: Callable[[], None]) -> None:
+    data: datasets.DataSet,
+    directory: pathlib.Path,
+    resize: str,
+    quality: int,
+    processes: int,
+    on_bad_image: str,
+    initializer: Callable[[], None],
+) -> None:
     every_shard = list(_shards(data))
     left = [shard for shard in every_shard if not shards.summary_of(directory / shard[1]).exists()]
     total = sum(len(indices) for _, _, indices in every_shard)
@@ -153,8 +172,10 @@ def _prepare_shards(
     if done:
         _LOGGER.info(f"Going on in {directory}: {done:,} of {total:,} images are done.")
     chunks = [
-        (data.splits[split].subset(indices[start:start + _CHUNK_IMAGES]), resize, quality, split == "train")
-        for split, _, indices in left for start in range(0, len(indices), _CHUNK_IMAGES)]
+        (data.splits[split].subset(indices[start : start + _CHUNK_IMAGES]), resize, quality, split == "train")
+        for split, _, indices in left
+        for start in range(0, len(indices), _CHUNK_IMAGES)
+    ]
     bar = tqdm.tqdm(total=total, initial=done, unit="image", disable=None, file=sys.stdout, desc="Preparing")
     problems = []
 
@@ -191,18 +212,29 @@ def _complete(data: datasets.DataSet, directory: pathlib.Path, job: dict) -> Non
         if not sum(counts):
             raise errors.DataError(f"No image of {split} can be read.")
         splits[split] = {
-            "images": sum(counts), "rotated": sum(int(summary["rotated"]) for summary in summaries),
+            "images": sum(counts),
+            "rotated": sum(int(summary["rotated"]) for summary in summaries),
             "skipped": [each for summary in summaries for each in json.loads(str(summary["skipped"]))],
-            "files": [path.name for path in paths], "sizes": [int(summary["size"]) for summary in summaries],
-            "shard_lengths": counts}
+            "files": [path.name for path in paths],
+            "sizes": [int(summary["size"]) for summary in summaries],
+            "shard_lengths": counts,
+        }
     statistics = image_statistics.statistics_of(sums.images, sums.pixels, sums.products)
     arrays["mean_image"] = statistics.mean_image
     measured = {field: getattr(statistics, field) for field in ("mean_pixel", "pca_stdevs", "pca_vectors")}
     preparation = {
-        "name": data.name, "source": data.directory, "resize": job["resize"],
-        "filter": "antialiased triangle (bilinear), as in evaluation", "jpeg_quality": job["quality"],
-        "classes": list(data.class_names), "validation": data.validation, "splits": splits, "statistics": measured,
-        "versions": {name: importlib.metadata.version(name) for name in ("tensorflow", "pillow")}, "job": job}
+        "name": data.name,
+        "source": data.directory,
+        "resize": job["resize"],
+        "filter": "antialiased triangle (bilinear), as in evaluation",
+        "jpeg_quality": job["quality"],
+        "classes": list(data.class_names),
+        "validation": data.validation,
+        "splits": splits,
+        "statistics": measured,
+        "versions": {name: importlib.metadata.version(name) for name in ("tensorflow", "pillow")},
+        "job": job,
+    }
     atomic_files.atomic_write(directory / tfrecords.INDEX, lambda file: np.savez(file, **arrays))
     _write_tfds_metadata(data, directory, splits)
     text = json.dumps(preparation, indent=2) + "\n"
@@ -223,7 +255,13 @@ def _write_tfds_metadata(data: datasets.DataSet, directory: pathlib.Path, splits
     )
     infos = [
         tfds.core.SplitInfo(name=name, shard_lengths=split["shard_lengths"], num_bytes=sum(split["sizes"]))
-        for name, split in splits.items()]
+        for name, split in splits.items()
+    ]
     tfds.folder_dataset.write_metadata(
-        data_dir=directory, features=features, split_infos=infos, supervised_keys=("image", "label"), check_data=False,
-        description=f"{data.name}, at {architectures.SQUARE_SIZE} x {architectures.SQUARE_SIZE} pixels.")
+        data_dir=directory,
+        features=features,
+        split_infos=infos,
+        supervised_keys=("image", "label"),
+        check_data=False,
+        description=f"{data.name}, at {architectures.SQUARE_SIZE} x {architectures.SQUARE_SIZE} pixels.",
+    )

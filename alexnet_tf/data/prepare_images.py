@@ -44,14 +44,14 @@ def set_up_process() -> None:
 
 
 @contextlib.contextmanager
-def processed(
-    chunks: Sequence[Chunk], processes: int, initializer: Callable[[], None]) -> Iterator[Iterator[Result]]:
+def processed(chunks: Sequence[Chunk], processes: int, initializer: Callable[[], None]) -> Iterator[Iterator[Result]]:
     """Gives an iterator over the results of the chunks, in order; several processes work a few chunks ahead."""
     if processes == 1 or len(chunks) < 2:
         yield map(prepare_images, chunks)
         return
     pool = concurrent.futures.ProcessPoolExecutor(
-        min(processes, len(chunks)), multiprocessing.get_context("spawn"), initializer)
+        min(processes, len(chunks)), multiprocessing.get_context("spawn"), initializer
+    )
 
     def results() -> Iterator[Result]:
         futures: collections.deque[concurrent.futures.Future[Result]] = collections.deque()
@@ -68,7 +68,8 @@ def processed(
     except concurrent.futures.process.BrokenProcessPool as error:
         raise errors.DataError(
             "A process was killed, for lack of memory perhaps. What is done is kept: go on with "
-            f"--processes={max(1, processes // 2)}.") from error
+            f"--processes={max(1, processes // 2)}."
+        ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

@@ -26,9 +26,20 @@ from alexnet_tf.data.image_headers import (
 )
 
 __all__ = [
-    "DAMAGED", "DCT_METHOD", "MAX_PIXELS", "center_crop", "decode", "image_shape", "ordinary_shape", "orientation",
-    "square", "square_of",
-    "ten_crops", "train_image", "why_unreadable"]
+    "DAMAGED",
+    "DCT_METHOD",
+    "MAX_PIXELS",
+    "center_crop",
+    "decode",
+    "image_shape",
+    "ordinary_shape",
+    "orientation",
+    "square",
+    "square_of",
+    "ten_crops",
+    "train_image",
+    "why_unreadable",
+]
 
 # The reason given for an image that the decoder refuses.
 DAMAGED = "the image data is cut short, damaged or of an unsupported kind"
@@ -59,8 +70,10 @@ def _decode_window(image_bytes: tf.Tensor, window: tf.Tensor, shape: tf.Tensor, 
     """Decodes a window [top, left, height, width] (int32 pixels) to uint8; from JPEG without decoding the rest."""
     stored = _stored(window, shape, orientation)
     image = tf.cond(
-        tf.io.is_jpeg(image_bytes), lambda: _decode_jpeg_window(image_bytes, stored),
-        lambda: tf.slice(tf.io.decode_png(image_bytes, channels=3), _with(stored[:2], 0), _with(stored[2:], 3)))
+        tf.io.is_jpeg(image_bytes),
+        lambda: _decode_jpeg_window(image_bytes, stored),
+        lambda: tf.slice(tf.io.decode_png(image_bytes, channels=3), _with(stored[:2], 0), _with(stored[2:], 3)),
+    )
     return _upright(image, orientation)
 
 
@@ -88,6 +101,7 @@ def _with(pair: tf.Tensor, third: int) -> tf.Tensor:
 
 def _resize(image: tf.Tensor, size: int, antialias: bool) -> tf.Tensor:
     """Resizes to uint8 [size, size, 3], bilinear; an image of that size already is left alone."""
+
     def resized() -> tf.Tensor:  # Half is added to round: tf.round would be another pass over the pixels.
         return tf.cast(tf.image.resize(image, [size, size], antialias=antialias) + 0.5, tf.uint8)
 
@@ -119,8 +133,10 @@ def square(
     if header is None:
         return _square_any(image_bytes, resize)
     return tf.cond(
-        header[0] > 0, lambda: _square_ordinary(image_bytes, header, resize),
-        lambda: _square_unusual(image_bytes, resize))
+        header[0] > 0,
+        lambda: _square_ordinary(image_bytes, header, resize),
+        lambda: _square_unusual(image_bytes, resize),
+    )
 
 
 def _square_ordinary(image_bytes: tf.Tensor, shape: tf.Tensor, resize: str) -> tf.Tensor:
@@ -148,21 +164,28 @@ def square_of(image: tf.Tensor, resize: str = "paper") -> tf.Tensor:
 def center_crop(square_image: tf.Tensor, size: int) -> tf.Tensor:
     """Returns the centre of a square, [size, size, 3]; offsets round down, as Caffe's."""
     start = (architectures.SQUARE_SIZE - size) // 2
-    return square_image[start:start + size, start:start + size]
+    return square_image[start : start + size, start : start + size]
 
 
 def ten_crops(square_image: tf.Tensor, size: int) -> tf.Tensor:
     """Returns the four corners, the centre and their mirror images (Section 4.1), [10, size, size, 3]."""
     last = architectures.SQUARE_SIZE - size
-    corners = [square_image[y:y + size, x:x + size] for y in (0, last) for x in (0, last)]
+    corners = [square_image[y : y + size, x : x + size] for y in (0, last) for x in (0, last)]
     crops = tf.stack(corners + [center_crop(square_image, size)])
     return tf.concat([crops, crops[:, :, ::-1]], axis=0)
 
 
 def train_image(
-    image_bytes: tf.Tensor, draws: tf.Tensor, *, image_size: int, crop: str = "window",
-    augment_with: Sequence[str] = ("mirror",), resize: str = "paper", is_square: bool = False,
-    header: tf.Tensor | None = None) -> tf.Tensor:
+    image_bytes: tf.Tensor,
+    draws: tf.Tensor,
+    *,
+    image_size: int,
+    crop: str = "window",
+    augment_with: Sequence[str] = ("mirror",),
+    resize: str = "paper",
+    is_square: bool = False,
+    header: tf.Tensor | None = None,
+) -> tf.Tensor:
     """Decodes a random crop of an image and augments it. The same draws give the same pixels.
 
     Args:
@@ -185,13 +208,16 @@ def train_image(
         image = _crop_any(image_bytes, draws, crop, resize, image_size)
     else:
         image = tf.cond(
-            header[0] > 0, lambda: _crop_ordinary(image_bytes, header, draws, crop, resize, image_size),
-            lambda: _crop_unusual(image_bytes, draws, crop, resize, image_size))
+            header[0] > 0,
+            lambda: _crop_ordinary(image_bytes, header, draws, crop, resize, image_size),
+            lambda: _crop_unusual(image_bytes, draws, crop, resize, image_size),
+        )
     return augmentations.augment(tf.ensure_shape(image, [image_size, image_size, 3]), draws, augment_with)
 
 
 def _crop_ordinary(
-    image_bytes: tf.Tensor, shape: tf.Tensor, draws: tf.Tensor, crop: str, resize: str, size: int) -> tf.Tensor:
+    image_bytes: tf.Tensor, shape: tf.Tensor, draws: tf.Tensor, crop: str, resize: str, size: int
+) -> tf.Tensor:
     """Decodes a random crop of an upright JPEG of a known shape, uint8 [size, size, 3]."""
     begin, extent = augmentations.CROPS[crop](shape, _region(shape, resize), draws, size)
     return _crop_jpeg(image_bytes, shape, None, begin, extent, size)
@@ -203,8 +229,10 @@ def _crop_any(image_bytes: tf.Tensor, draws: tf.Tensor, crop: str, resize: str, 
     upright = upright_shape(shape, orientation)
     begin, extent = augmentations.CROPS[crop](upright, _region(upright, resize), draws, size)
     return tf.cond(
-        tf.io.is_jpeg(content), lambda: _crop_jpeg(content, shape, orientation, begin, extent, size),
-        lambda: _crop_png(content, shape, orientation, begin, extent, size))
+        tf.io.is_jpeg(content),
+        lambda: _crop_jpeg(content, shape, orientation, begin, extent, size),
+        lambda: _crop_png(content, shape, orientation, begin, extent, size),
+    )
 
 
 _crop_unusual = image_headers.rarely_called(_crop_any)
@@ -217,8 +245,13 @@ def _whole_pixels(shape: tf.Tensor, begin: tf.Tensor, extent: tf.Tensor) -> tf.T
 
 
 def _crop_jpeg(
-    image_bytes: tf.Tensor, shape: tf.Tensor, orientation: tf.Tensor | None, begin: tf.Tensor, extent: tf.Tensor,
-    size: int) -> tf.Tensor:
+    image_bytes: tf.Tensor,
+    shape: tf.Tensor,
+    orientation: tf.Tensor | None,
+    begin: tf.Tensor,
+    extent: tf.Tensor,
+    size: int,
+) -> tf.Tensor:
     """Decodes a window and resizes it to [size, size, 3]; the decoder halves large ones, which also antialiases."""
     # A branch for each ratio, which is an attribute of the decoder; all else is there once.
     halvings = tf.reduce_sum(tf.cast(tf.reduce_min(extent) >= [1.999 * size, 3.999 * size, 7.999 * size], tf.int32))
@@ -229,13 +262,14 @@ def _crop_jpeg(
     divisor = tf.cast(ratio, tf.float32)
     window = _stored(_whole_pixels(upright, begin / divisor, extent / divisor), scaled, orientation)
     image = tf.switch_case(
-        halvings, [functools.partial(_decode_jpeg_window, image_bytes, window, each) for each in ratios])
+        halvings, [functools.partial(_decode_jpeg_window, image_bytes, window, each) for each in ratios]
+    )
     return _resize(_upright(image, orientation), size, antialias=False)
 
 
 def _crop_png(
-    image_bytes: tf.Tensor, shape: tf.Tensor, orientation: tf.Tensor, begin: tf.Tensor, extent: tf.Tensor,
-    size: int) -> tf.Tensor:
+    image_bytes: tf.Tensor, shape: tf.Tensor, orientation: tf.Tensor, begin: tf.Tensor, extent: tf.Tensor, size: int
+) -> tf.Tensor:
     window = _whole_pixels(upright_shape(shape, orientation), begin, extent)
     return _resize(_decode_window(image_bytes, window, shape, orientation), size, antialias=True)
 
@@ -248,8 +282,9 @@ def _decode_graph() -> Callable[[tf.Tensor], tf.Tensor]:
 
 # How other files begin that are often named .jpg; images of other formats are `other_formats.name_of`'s.
 _NO_IMAGES = (
-    (rb"(\xef\xbb\xbf)?\s*<", "an HTML page or an SVG image"), (
-        rb"version https://git-lfs", "a pointer of Git LFS (git lfs pull fetches the file itself)"))
+    (rb"(\xef\xbb\xbf)?\s*<", "an HTML page or an SVG image"),
+    (rb"version https://git-lfs", "a pointer of Git LFS (git lfs pull fetches the file itself)"),
+)
 
 
 def why_unreadable(image_bytes: bytes) -> str | None:
@@ -257,7 +292,8 @@ def why_unreadable(image_bytes: bytes) -> str | None:
     if not image_bytes:
         return "the file is empty"
     kind = other_formats.name_of(image_bytes) or next(
-        (kind for beginning, kind in _NO_IMAGES if re.match(beginning, image_bytes, re.DOTALL)), None)
+        (kind for beginning, kind in _NO_IMAGES if re.match(beginning, image_bytes, re.DOTALL)), None
+    )
     if kind:
         return f"it is {kind}; JPEG and PNG are read"
     try:

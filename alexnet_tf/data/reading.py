@@ -147,7 +147,7 @@ def read_block(read: Callable[[int], bytes], indices: Sequence[int] | np.ndarray
     read_time.add(time.perf_counter() - start)
     left, length = numbers[1:], -(-(len(numbers) - 1) // _waiting_reads(read_time.seconds))
     if length < len(left):  # A task for each read would cost a tenth of the speed.
-        parts = [left[first:first + length] for first in range(0, len(left), length)]
+        parts = [left[first : first + length] for first in range(0, len(left), length)]
         results = thread_pool().map(lambda part: [read(index) for index in part], parts)
         contents += itertools.chain.from_iterable(results)
     else:
@@ -158,8 +158,12 @@ def read_block(read: Callable[[int], bytes], indices: Sequence[int] | np.ndarray
 
 
 def read_examples(
-    blocks: tf.data.Dataset, read: Callable[[int], bytes], labels: np.ndarray, function: Callable[..., object],
-    header_of: Callable[[bytes], tuple[int, int]] | None = None) -> tf.data.Dataset:
+    blocks: tf.data.Dataset,
+    read: Callable[[int], bytes],
+    labels: np.ndarray,
+    function: Callable[..., object],
+    header_of: Callable[[bytes], tuple[int, int]] | None = None,
+) -> tf.data.Dataset:
     """Reads examples and applies a function to each, in parallel and in order.
 
     Args:
@@ -195,4 +199,5 @@ def read_examples(
     # One call into Python for a block of examples: one for each would cost a quarter of the speed.
     examples = blocks.map(read_all, num_parallel_calls=PARALLEL_BLOCKS).unbatch()
     return examples.map(
-        tf.autograph.experimental.do_not_convert(function), num_parallel_calls=2 * processors.available_cpus())
+        tf.autograph.experimental.do_not_convert(function), num_parallel_calls=2 * processors.available_cpus()
+    )

@@ -34,8 +34,11 @@ def write_shard(path: pathlib.Path, results: Iterable[prepare_images.Result], so
                     writer.write(record)
                     # A record is its length (8 bytes), that number's checksum (4), the data, and its checksum (4).
                     values = (
-                        position + 12 + record.index(image.jpeg), len(image.jpeg), image.label,
-                        google_crc32c.value(image.jpeg))
+                        position + 12 + record.index(image.jpeg),
+                        len(image.jpeg),
+                        image.label,
+                        google_crc32c.value(image.jpeg),
+                    )
                     for column, value in zip(columns.values(), values, strict=True):
                         column.append(value)
                     rotated += image.is_rotated
@@ -49,8 +52,16 @@ def write_shard(path: pathlib.Path, results: Iterable[prepare_images.Result], so
     atomic_files.atomic_write(
         summary_of(path),
         lambda file: np.savez(
-            file, **arrays, size=position, rotated=rotated, skipped=json.dumps(skipped), images=sums.images,
-            pixels=sums.pixels, products=sums.products))
+            file,
+            **arrays,
+            size=position,
+            rotated=rotated,
+            skipped=json.dumps(skipped),
+            images=sums.images,
+            pixels=sums.pixels,
+            products=sums.products,
+        ),
+    )
 
 
 def summary_of(path: pathlib.Path) -> pathlib.Path:
@@ -63,5 +74,6 @@ def _record(image: prepare_images.PreparedImage, source: str) -> bytes:
     feature = {
         "image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[image.jpeg])),
         "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[image.label])),
-        "file_name": tf.train.Feature(bytes_list=tf.train.BytesList(value=[name]))}
+        "file_name": tf.train.Feature(bytes_list=tf.train.BytesList(value=[name])),
+    }
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(deterministic=True)

@@ -115,8 +115,12 @@ def write_all(directory: str, images_per_class: dict[str, int]) -> None:
         OSError: If they cannot be written; nothing half-written stays.
     """
     temporary = f"{directory}.{os.getpid()}.tmp"
-    jobs = [(split, name, number) for split, count in images_per_class.items() for name in CLASSES
-            for number in range(count)]
+    jobs = [
+        (split, name, number)
+        for split, count in images_per_class.items()
+        for name in CLASSES
+        for number in range(count)
+    ]
 
     def write(job: tuple[str, str, int]) -> None:
         split, name, number = job

@@ -82,14 +82,18 @@ def open_dataset(builder: typing.Any, keys: TfdsKeys = TfdsKeys()) -> datasets.D
     if validation is None:
         splits["train"], splits["validation"] = tfrecords.hold_out(splits["train"])
         validation = "validation"
-        notes.append("Only a train split is there: every tenth example is held out." if not others else
-                     f"No split is called {', '.join(class_folders.VALIDATION_NAMES)} (there: {', '.join(others)}): "
-                     "every tenth example of train is held out.")
+        notes.append(
+            "Only a train split is there: every tenth example is held out."
+            if not others
+            else f"No split is called {', '.join(class_folders.VALIDATION_NAMES)} (there: {', '.join(others)}): "
+            "every tenth example of train is held out."
+        )
     elif validation == "test":
         notes.append(class_folders.CHOSEN_ON_TEST)
     given = {name: value for name, value in dataclasses.asdict(keys).items() if value is not None}
     return datasets.DataSet(
-        builder.name, str(builder.data_dir), class_names, splits, validation, tuple(notes), options=given)
+        builder.name, str(builder.data_dir), class_names, splits, validation, tuple(notes), options=given
+    )
 
 
 def supervised_keys(builder: typing.Any, keys: TfdsKeys = TfdsKeys()) -> tuple[str, str]:  # noqa: B008
@@ -107,16 +111,19 @@ def supervised_keys(builder: typing.Any, keys: TfdsKeys = TfdsKeys()) -> tuple[s
     others = [key for key, feature in features.items() if _may_be_label(feature)]
     image_key = keys.image_key or _the_one([key for key in images if key in supervised], images, usual="image")
     label_key = keys.label_key or _the_one(
-        [key for key in (*classes, *others) if key in supervised], classes, others, usual="label")
+        [key for key in (*classes, *others) if key in supervised], classes, others, usual="label"
+    )
     if image_key is None or label_key is None:
         raise errors.DataError(
             f"{builder.name} is no image classification set: an Image and a ClassLabel, text or integer feature are "
-            f"needed; it has {features}. If there are several, name one of each: --image_key=NAME --label_key=NAME.")
+            f"needed; it has {features}. If there are several, name one of each: --image_key=NAME --label_key=NAME."
+        )
     if image_key not in images or label_key not in (*classes, *others):
         raise errors.DataError(
             f"{builder.name} has the images {', '.join(images) or 'none'} and the labels "
             f"{', '.join((*classes, *others)) or 'none'}; --image_key={image_key} --label_key={label_key} are not of "
-            "them.")
+            "them."
+        )
     return image_key, label_key
 
 
@@ -157,7 +164,8 @@ def _with_found_classes(
     label_of = {name: label for label, name in enumerate(class_names)}
     return class_names, {
         name: dataclasses.replace(split, labels=np.array([label_of.get(each, -1) for each in values[name]], "int32"))
-        for name, split in splits.items()}
+        for name, split in splits.items()
+    }
 
 
 def _label_values(split: tfrecords.Records) -> list[str]:
@@ -176,7 +184,8 @@ def read_split(builder: typing.Any, split: str, image_key: str, label_key: str) 
         raise errors.DataError(
             f"{builder.data_dir} is stored as {info.file_format.value}; TFRecord files are read. Convert it:\n"
             f"{_CONVERT.format(image_key=image_key)} {source} {converted}\n"
-            f"and give --data_dir={converted}")
+            f"and give --data_dir={converted}"
+        )
     files = tuple(str(path) for path in info.splits[split].filepaths)
     lengths_of_shards = info.splits[split].shard_lengths
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
@@ -199,7 +208,8 @@ class _TfdsParser:
         import tensorflow_datasets as tfds
 
         example = _builder(self.directory).info.features.deserialize_example(
-            record, decoders={self.image_key: tfds.decode.SkipDecoding()})
+            record, decoders={self.image_key: tfds.decode.SkipDecoding()}
+        )
         label = example[self.label_key]
         return example[self.image_key], label if label.dtype == tf.string else tf.cast(label, tf.int32)
 
@@ -218,10 +228,20 @@ def open_prepared(
     statistics: tfrecords.Statistics,
 ) -> datasets.DataSet:
     """Returns what `prepare` wrote, from what `tfrecords.read_prepared` found."""
-    notes = [f"Prepared at {architectures.SQUARE_SIZE} pixels (--resize={preparation['resize']}) from "
-             f"{preparation['source']}; its own mean and colours are used."]
+    notes = [
+        f"Prepared at {architectures.SQUARE_SIZE} pixels (--resize={preparation['resize']}) from "
+        f"{preparation['source']}; its own mean and colours are used."
+    ]
     if preparation["validation"] == "test":
         notes.append(class_folders.CHOSEN_ON_TEST)
     return datasets.DataSet(
-        preparation["name"], str(directory), tuple(preparation["classes"]), splits, preparation["validation"],
-        tuple(notes), preparation["source"], preparation["resize"], statistics)
+        preparation["name"],
+        str(directory),
+        tuple(preparation["classes"]),
+        splits,
+        preparation["validation"],
+        tuple(notes),
+        preparation["source"],
+        preparation["resize"],
+        statistics,
+    )

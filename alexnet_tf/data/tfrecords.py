@@ -123,7 +123,8 @@ class Records:
             raise OSError(errno.EIO, "the record is damaged", self.files[self.file_of[index]]) from error
 
     def examples(
-        self, blocks: tf.data.Dataset, function: Callable[..., object], with_headers: bool = False) -> tf.data.Dataset:
+        self, blocks: tf.data.Dataset, function: Callable[..., object], with_headers: bool = False
+    ) -> tf.data.Dataset:
         """Reads examples and applies a function to each: see `datasets.ImageSource`."""
         labels, parse = self.labels, self.parse
         header_of = image_headers.ordinary_shape if with_headers and not parse else None
@@ -157,7 +158,7 @@ class Relabelled:
 def masked_checksum(content: bytes) -> int:
     """Returns the CRC-32C of bytes as TFRecord files store it."""
     checksum = google_crc32c.value(content)
-    return ((checksum >> 15 | checksum << 17) + 0xa282ead8) & 0xffffffff
+    return ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def record_spans(path: str, expected: int) -> np.ndarray:
@@ -175,7 +176,8 @@ def record_spans(path: str, expected: int) -> np.ndarray:
     if len(spans) != expected or position != size:
         raise errors.DataError(
             f"{path} is damaged: {expected} records were expected, {len(spans)} whole ones are there. "
-            "Prepare the data set again.")
+            "Prepare the data set again."
+        )
     return np.asarray(spans, "int64").reshape(-1, 2)
 
 
@@ -229,7 +231,8 @@ def read_prepared(directory: pathlib.Path) -> tuple[dict, dict[str, Records], St
     except Exception as error:  # Of a damaged archive, zipfile and NumPy raise a dozen kinds.
         raise errors.DataError(
             f"{directory / PREPARATION} or {INDEX} beside it is damaged ({error}). Prepare the data set again, into an "
-            "empty directory.") from error
+            "empty directory."
+        ) from error
     return preparation, splits, statistics
 
 
@@ -242,7 +245,8 @@ def _statistics(mean_image: np.ndarray, measured: dict) -> Statistics:
         if values.shape != shape or not np.isfinite(values).all():
             raise ValueError(f"{name} should be finite numbers of shape {shape}")
     if mean_image.shape != (size, size, 3) or not np.allclose(
-            mean_image.mean(axis=(0, 1), dtype="float64"), measured["mean_pixel"], rtol=0, atol=0.01):
+        mean_image.mean(axis=(0, 1), dtype="float64"), measured["mean_pixel"], rtol=0, atol=0.01
+    ):
         raise ValueError("the mean image and the mean colour differ")
     return Statistics(mean_image=mean_image, **{name: measured[name] for name in shapes})
 

@@ -33,9 +33,15 @@ class Classification:
 
 
 def classify(
-        predict: Callable[[tf.Tensor], tf.Tensor], paths: Iterable[str], *, image_size: int, resize: str,
-        ten_crop: bool = False, batch_size: int = 32,
-        on_read: Callable[[str, bytes], object] | None = None) -> Iterator[Classification]:
+    predict: Callable[[tf.Tensor], tf.Tensor],
+    paths: Iterable[str],
+    *,
+    image_size: int,
+    resize: str,
+    ten_crop: bool = False,
+    batch_size: int = 32,
+    on_read: Callable[[str, bytes], object] | None = None,
+) -> Iterator[Classification]:
     """Classifies image files, in their order; in memory are two batches.
 
     Args:
@@ -47,6 +53,7 @@ def classify(
         batch_size: Crops at a time.
         on_read: Called with each file and what was read, as JPEG or PNG, by several threads.
     """
+
     def read(path: str) -> bytes:
         image_bytes = image_arguments.read(path)
         if on_read:
@@ -68,9 +75,15 @@ def _batched(items: Iterable, size: int) -> Iterator[list]:
 
 
 def _crops(
-        paths: Iterable[str], read: Callable[[str], bytes], image_size: int, resize: str, ten_crop: bool, ahead: int,
+    paths: Iterable[str],
+    read: Callable[[str], bytes],
+    image_size: int,
+    resize: str,
+    ten_crop: bool,
+    ahead: int,
 ) -> Iterator[tuple[str, tf.Tensor | str]]:
     """Yields (file, crops uint8 [crops, size, size, 3], or why it cannot be read), `ahead` images being prepared."""
+
     def crop(image_bytes: tf.Tensor) -> tf.Tensor:
         return input_pipeline.evaluation_crops(image_bytes, image_size, resize, ten_crop)
 

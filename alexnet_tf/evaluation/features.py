@@ -83,8 +83,9 @@ def layers_of(model: keras.Model, architecture: architectures.Architecture) -> d
     return stages | {name: layers for name, layers in meanings.items() if name not in stages}
 
 
-def make_extractor(model: keras.Model, architecture: architectures.Architecture, layer: str) -> tuple[
-        Callable[[tf.Tensor], tf.Tensor], tuple[str, ...], tuple[int, ...]]:
+def make_extractor(
+    model: keras.Model, architecture: architectures.Architecture, layer: str
+) -> tuple[Callable[[tf.Tensor], tf.Tensor], tuple[str, ...], tuple[int, ...]]:
     """Returns a function that computes a layer's activations for a batch of images.
 
     Returns:
@@ -99,7 +100,8 @@ def make_extractor(model: keras.Model, architecture: architectures.Architecture,
         stages = [stage.name for stage in architecture.stages]
         raise errors.UserError(
             f"{architecture.name} has no layer {layer!r}. Stages, after ReLU: {', '.join(stages)}. Single steps: "
-            f"{', '.join(name for name in known if name not in stages)}.")
+            f"{', '.join(name for name in known if name not in stages)}."
+        )
     outputs = [model.get_layer(name).output for name in known[layer]]
     part = keras.Model(model.input, outputs[0] if len(outputs) == 1 else keras.ops.concatenate(outputs, axis=-1))
 
@@ -111,8 +113,11 @@ def make_extractor(model: keras.Model, architecture: architectures.Architecture,
 
 
 def write_features(
-        path: str | os.PathLike, output: str | os.PathLike, request: FeatureOptions,
-        report: Callable[[str], None] = _LOGGER.info) -> None:
+    path: str | os.PathLike,
+    output: str | os.PathLike,
+    request: FeatureOptions,
+    report: Callable[[str], None] = _LOGGER.info,
+) -> None:
     """Writes the activations of a layer for every image of a set; the file appears whole or not at all.
 
     In memory are the network, a few batches and the images' names. While the file is written, twice its size is needed
@@ -136,13 +141,20 @@ def write_features(
     extract, layers, shape = make_extractor(model, architecture, request.layer)
     split, source = _find_images(run_config.data, request)
     width = math.prod(shape)
-    report(f"{request.layer} of {run} ({architecture.name}, {request.checkpoint} checkpoint, after epoch "
-        f"{state['epoch']}): {' and '.join(layers)}, {' x '.join(map(str, shape))} numbers an image")
+    report(
+        f"{request.layer} of {run} ({architecture.name}, {request.checkpoint} checkpoint, after epoch "
+        f"{state['epoch']}): {' and '.join(layers)}, {' x '.join(map(str, shape))} numbers an image"
+    )
     report(f"{source.pop('title')}: {len(split):,} images")
     skipped: dict[int, str] = {}
     batches = input_pipeline.evaluation_batches(
-        split, batch_size=request.batch_size, image_size=architecture.image_size, resize=run_config.train.recipe.resize,
-        on_bad_image=request.on_bad_image, skipped=skipped)
+        split,
+        batch_size=request.batch_size,
+        image_size=architecture.image_size,
+        resize=run_config.train.recipe.resize,
+        on_bad_image=request.on_bad_image,
+        skipped=skipped,
+    )
     start = time.monotonic()
     with _scratch(output, 2 * len(split) * width * 4) as rows:
         labels = _extract_all(extract, batches, rows, len(split))
@@ -151,14 +163,25 @@ def write_features(
         speed = len(labels) / (time.monotonic() - start)
         rows.seek(0)
         members = {
-            "features": npz_stream.Stream("<f4", (len(labels), width), _pieces(rows)), "names": _names(split, indices),
-            "labels": labels, "indices": indices, "shape": np.array(shape, "int64"), "layer": request.layer,
-            "workdir": os.path.abspath(run), "checkpoint": request.checkpoint, "epoch": np.int64(state["epoch"]),
-            "weights": digest_weights(model), "precision": request.precision, **source}
+            "features": npz_stream.Stream("<f4", (len(labels), width), _pieces(rows)),
+            "names": _names(split, indices),
+            "labels": labels,
+            "indices": indices,
+            "shape": np.array(shape, "int64"),
+            "layer": request.layer,
+            "workdir": os.path.abspath(run),
+            "checkpoint": request.checkpoint,
+            "epoch": np.int64(state["epoch"]),
+            "weights": digest_weights(model),
+            "precision": request.precision,
+            **source,
+        }
         atomic_files.atomic_write(output, lambda file: npz_stream.write(file, members))
     left_out = f" ({len(skipped):,} left out)" if skipped else ""
-    report(f"Wrote {output}: {len(labels):,} images{left_out}, {os.path.getsize(output) / 1e6:,.1f} MB, {speed:.0f} "
-           "images/s")
+    report(
+        f"Wrote {output}: {len(labels):,} images{left_out}, {os.path.getsize(output) / 1e6:,.1f} MB, {speed:.0f} "
+        "images/s"
+    )
 
 
 def _find_images(run_data: RunData, request: FeatureOptions):
@@ -175,8 +198,12 @@ def _find_images(run_data: RunData, request: FeatureOptions):
     if name not in data.splits:
         raise errors.UserError(f"--split={name} is not in {data.directory}; there: {', '.join(data.splits)}.")
     return data.splits[name], {
-        "title": f"{data.directory}, {name}", "classes": np.array(data.class_names), "data_dir": data.directory,
-        "split": name, "fingerprint": data.fingerprint()}
+        "title": f"{data.directory}, {name}",
+        "classes": np.array(data.class_names),
+        "data_dir": data.directory,
+        "split": name,
+        "fingerprint": data.fingerprint(),
+    }
 
 
 @contextlib.contextmanager
@@ -191,7 +218,8 @@ def _scratch(output, size: int):
         if (free := shutil.disk_usage(output.parent).free) < size:
             raise errors.UserError(
                 f"{output} needs {size / 1e9:.1f} GB while it is written, and {free / 1e9:.1f} GB are free in "
-                f"{output.parent}. Give an --output on another disk, or a layer with fewer numbers.")
+                f"{output.parent}. Give an --output on another disk, or a layer with fewer numbers."
+            )
         with tempfile.TemporaryFile(dir=output.parent) as file:
             yield file
     except OSError as error:
@@ -223,7 +251,7 @@ def _pieces(file):
 def _names(split, indices) -> npz_stream.Stream:
     """Returns the images' names; as text, bytes that are not UTF-8 become Python's surrogates."""
     dtype = f"<U{max(len(split.describe(index)) for index in indices)}"
-    blocks = (indices[first:first + 1024] for first in range(0, len(indices), 1024))
+    blocks = (indices[first : first + 1024] for first in range(0, len(indices), 1024))
     parts = (np.array([split.describe(index) for index in block], dtype) for block in blocks)
     return npz_stream.Stream(dtype, (len(indices),), parts)
 

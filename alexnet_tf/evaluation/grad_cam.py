@@ -37,8 +37,8 @@ def convolutions(architecture: architectures.Architecture) -> list[str]:
 
 
 def look(
-        model: keras.Model, architecture: architectures.Architecture, image: np.ndarray,
-        class_index: int | None = None) -> View:
+    model: keras.Model, architecture: architectures.Architecture, image: np.ndarray, class_index: int | None = None
+) -> View:
     """Computes the feature maps of an image and Grad-CAM of the last convolution.
 
     Args:
@@ -59,10 +59,16 @@ def look(
         score = logits[index]
     gradients = tape.gradient(score, maps[last], unconnected_gradients="zero")
     return View(
-        probabilities=tf.nn.softmax(logits).numpy(), class_index=index,
+        probabilities=tf.nn.softmax(logits).numpy(),
+        class_index=index,
         maps={stage: [np.asarray(each[0], "float32") for each in towers] for stage, towers in maps.items()},
-        evidence=grad_cam(*(np.concatenate([np.asarray(each[0], "float32") for each in towers], axis=-1)
-                            for towers in (maps[last], gradients))))
+        evidence=grad_cam(
+            *(
+                np.concatenate([np.asarray(each[0], "float32") for each in towers], axis=-1)
+                for towers in (maps[last], gradients)
+            )
+        ),
+    )
 
 
 def grad_cam(activations: np.ndarray, gradients: np.ndarray) -> np.ndarray:

@@ -52,7 +52,8 @@ def read(argument: str) -> Curve:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise errors.RunError(
             f"{history} cannot be read: it should have the columns {', '.join(_COLUMNS)}, with a number in each line "
-            f"({error}).") from error
+            f"({error})."
+        ) from error
     if not lines:
         raise errors.RunError(f"{history} has no epoch yet.")
     return Curve(name, columns)
@@ -69,8 +70,9 @@ def draw(curves: Sequence[Curve], path: str, title: str | None = None) -> None:
     names = list(dict.fromkeys(curve.name for curve in curves))
     with plotting.style([*names, title or ""]):
         figure = plotting.new_figure(10, 5.2)
-        axes = figure.subplot_mosaic([["error", "loss"], ["error", "rate"]], width_ratios=(1.25, 1),
-                                     height_ratios=(1.7, 1))
+        axes = figure.subplot_mosaic(
+            [["error", "loss"], ["error", "rate"]], width_ratios=(1.25, 1), height_ratios=(1.7, 1)
+        )
         for curve in curves:
             _draw_curve(axes, curve, plotting.COLOURS[names.index(curve.name) % len(plotting.COLOURS)])
         _finish(axes, curves)
@@ -121,9 +123,23 @@ def _legend(names: Sequence[str]) -> list[Any]:
 
     handles = []
     if len(names) > 1:
-        handles = [Line2D([], [], color=plotting.COLOURS[index % len(plotting.COLOURS)],
-                          label=plotting.shortened(name, 40)) for index, name in enumerate(names)]
+        handles = [
+            Line2D([], [], color=plotting.COLOURS[index % len(plotting.COLOURS)], label=plotting.shortened(name, 40))
+            for index, name in enumerate(names)
+        ]
     colour = plotting.COLOURS[0] if len(names) == 1 else "#606060"
-    return [*handles, Line2D([], [], color=colour, marker="o", markersize=4, label="validation"),
-            Line2D([], [], color=colour, linestyle="--", linewidth=1.3, marker="o", markersize=4,
-                   markerfacecolor="white", label="training")]
+    return [
+        *handles,
+        Line2D([], [], color=colour, marker="o", markersize=4, label="validation"),
+        Line2D(
+            [],
+            [],
+            color=colour,
+            linestyle="--",
+            linewidth=1.3,
+            marker="o",
+            markersize=4,
+            markerfacecolor="white",
+            label="training",
+        ),
+    ]

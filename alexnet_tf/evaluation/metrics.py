@@ -52,8 +52,11 @@ class Evaluation:
         mistakes = self.confusion - np.diag(np.diagonal(self.confusion))
         order = np.argsort(-mistakes, axis=None, kind="stable")[:limit]
         pairs = zip(*np.unravel_index(order, mistakes.shape))
-        return [(int(label), int(predicted), int(mistakes[label, predicted]))
-                for label, predicted in pairs if mistakes[label, predicted]]
+        return [
+            (int(label), int(predicted), int(mistakes[label, predicted]))
+            for label, predicted in pairs
+            if mistakes[label, predicted]
+        ]
 
 
 def make_predictor(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -81,9 +84,12 @@ def make_predictor(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
 
 
 def evaluate(
-        predict: Callable[[tf.Tensor], tf.Tensor], dataset: Iterable[tuple[tf.Tensor, tf.Tensor]], num_classes: int,
-        total: Callable[[np.ndarray], np.ndarray] = np.asarray,
-        on_batch: Callable[[np.ndarray, np.ndarray], None] | None = None) -> Evaluation:
+    predict: Callable[[tf.Tensor], tf.Tensor],
+    dataset: Iterable[tuple[tf.Tensor, tf.Tensor]],
+    num_classes: int,
+    total: Callable[[np.ndarray], np.ndarray] = np.asarray,
+    on_batch: Callable[[np.ndarray, np.ndarray], None] | None = None,
+) -> Evaluation:
     """Counts the errors of a predictor over every batch of a data set.
 
     A tie goes to the class with the lower number; an image whose output is not a number counts as wrong.
@@ -127,6 +133,6 @@ def evaluate(
         loss=loss / examples,
         top1_error=1 - top1 / examples,
         top5_error=1 - top5 / examples if num_classes > 5 else None,
-        confusion=counts[4 + num_classes:].reshape(confusion.shape).astype("int64"),
-        class_sizes=counts[4:4 + num_classes].astype("int64"),
+        confusion=counts[4 + num_classes :].reshape(confusion.shape).astype("int64"),
+        class_sizes=counts[4 : 4 + num_classes].astype("int64"),
     )

@@ -28,7 +28,8 @@ _MAX_WHOLE = 1 << 26
 # As NumPy writes it. Other headers exist (Fortran order, big-endian, pickled objects) and are refused.
 _HEADER = re.compile(
     rb"\{'descr': '(<f4|<i4|<i8|<U[1-9]\d{0,5})', 'fortran_order': False, 'shape': \(((?:\d{1,15}, ?)*\d{0,15})\), "
-    rb"\} *\n")
+    rb"\} *\n"
+)
 
 
 class ArrayFileError(errors.UserError):
@@ -124,7 +125,8 @@ class Reader(contextlib.AbstractContextManager):
                 if declared != present or info.header_offset + info.file_size > self._size:
                     raise ArrayFileError(
                         f"{self.path}: '{name}' is declared as {shape}, {declared:,} bytes, and has {present:,} in a "
-                        f"file of {self._size:,}: truncated or damaged.")
+                        f"file of {self._size:,}: truncated or damaged."
+                    )
                 yield member, dtype, shape
 
     def names(self) -> list[str]:
@@ -145,7 +147,8 @@ class Reader(contextlib.AbstractContextManager):
         with self._member(name) as (_, dtype, shape):
             if (dtype.kind, len(shape)) != (kind, dimensions):
                 raise ArrayFileError(
-                    f"{self.path}: '{name}' must have {dimensions} dimensions of kind '{kind}'; it is {dtype} {shape}.")
+                    f"{self.path}: '{name}' must have {dimensions} dimensions of kind '{kind}'; it is {dtype} {shape}."
+                )
             return shape
 
     def whole(self, name: str, kind: str, dimensions: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 """A table of predictions as CSV: a line for each image, with its most probable classes.
 
-    image, label (where images have one), predicted, probability, class_2, probability_2, ... class_5, probability_5
+image, label (where images have one), predicted, probability, class_2, probability_2, ... class_5, probability_5
 """
 
 import csv
@@ -58,8 +58,10 @@ class PredictionTable:
             RunError: If it cannot be written.
         """
         examples = ((label, *rank) for batch in self._batches for label, *rank in zip(*batch))
-        lines = ((image, self._class_names[label], *named_probabilities(classes, probabilities, self._class_names))
-                 for image, (label, classes, probabilities) in zip(image_names, examples))
+        lines = (
+            (image, self._class_names[label], *named_probabilities(classes, probabilities, self._class_names))
+            for image, (label, classes, probabilities) in zip(image_names, examples)
+        )
         write_file(path, columns(min(TOP, len(self._class_names)), ("image", "label")), lines)
 
 
@@ -72,14 +74,17 @@ def columns(top: int, before: Sequence[str], after: Sequence[str] = ()) -> list[
 
 
 def named_probabilities(
-        classes: Iterable[int], probabilities: Iterable[float], class_names: Sequence[str]) -> list[str]:
+    classes: Iterable[int], probabilities: Iterable[float], class_names: Sequence[str]
+) -> list[str]:
     """Returns the cells of an image: the class and probability of the best, then of the second, and so on."""
-    return [cell for each, probability in zip(classes, probabilities)
-            for cell in (class_names[each], f"{probability:.6f}")]
+    return [
+        cell for each, probability in zip(classes, probabilities) for cell in (class_names[each], f"{probability:.6f}")
+    ]
 
 
 def write_file(path: str | os.PathLike[str], names: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
     """Writes a CSV file, whole or not at all; the lines may be produced while it is written."""
+
     def write(file):
         # Names of files that are not UTF-8 keep their bytes.
         text = io.TextIOWrapper(file, "utf-8", errors="surrogateescape", newline="")
@@ -89,8 +94,9 @@ def write_file(path: str | os.PathLike[str], names: Sequence[str], lines: Iterab
     atomic_files.atomic_write(os.path.expanduser(path), write)
 
 
-def write_lines(text: TextIO, names: Sequence[str], lines: Iterable[Sequence[str]],
-                after_line: Callable[[], object] | None = None) -> None:
+def write_lines(
+    text: TextIO, names: Sequence[str], lines: Iterable[Sequence[str]], after_line: Callable[[], object] | None = None
+) -> None:
     """Writes CSV with a line of column names.
 
     Args:

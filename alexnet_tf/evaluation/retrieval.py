@@ -64,8 +64,14 @@ class QueryResult:
 
 
 def find_similar(
-    path: str | os.PathLike, images: Sequence[str], *, top: int = 6, run_path: str | None = None,
-    grid: str | None = None, data_dir: str | None = None) -> list[QueryResult]:
+    path: str | os.PathLike,
+    images: Sequence[str],
+    *,
+    top: int = 6,
+    run_path: str | None = None,
+    grid: str | None = None,
+    data_dir: str | None = None,
+) -> list[QueryResult]:
     """Finds the images of a set that are nearest to each query by the Euclidean distance of their features (Figure 4).
 
     The queries' features are computed with the run that made the set's. In memory are the network, the queries and a
@@ -91,8 +97,11 @@ def find_similar(
     with npz_stream.Reader(pathlib.Path(path).expanduser()) as file:
         _check_members(file)
         queries = datasets.ImageFiles(tuple(images), np.full(len(images), -1, "int32"))
-        problems = {index: reason for index in range(len(images))
-                  if (reason := input_pipeline.why_unreadable(queries, index)) is not None}
+        problems = {
+            index: reason
+            for index in range(len(images))
+            if (reason := input_pipeline.why_unreadable(queries, index)) is not None
+        }
         answers = [QueryResult(image, problems.get(index), ()) for index, image in enumerate(images)]
         if len(problems) == len(images):
             return answers
@@ -111,8 +120,7 @@ def find_similar(
     return answers
 
 
-def nearest(
-        blocks: Iterable[tuple[int, np.ndarray]], queries: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+def nearest(blocks: Iterable[tuple[int, np.ndarray]], queries: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
     """Finds the nearest rows of a matrix that is given in blocks; only one of them is in memory.
 
     Args:
@@ -146,7 +154,8 @@ def _check_members(file):
     if not count * width or set(others.values()) != {(count,)}:
         raise npz_stream.ArrayFileError(
             f"{file.path}: 'features' has {count:,} rows of {width:,} numbers, but the other arrays have the shapes "
-            f"{others}.")
+            f"{others}."
+        )
 
 
 def _query_features(file, run_path, queries, problems):
@@ -154,7 +163,8 @@ def _query_features(file, run_path, queries, problems):
     run, which, layer = runs.RunDirectory(run_path or file.text("workdir")), file.text("checkpoint"), file.text("layer")
     if not run_path and run.read_config() is None:
         raise errors.RunError(
-            f"The run that made {file.path} is no longer in {run}. Give its directory: --workdir=RUN.")
+            f"The run that made {file.path} is no longer in {run}. Give its directory: --workdir=RUN."
+        )
     # Files of older versions hold no precision: they are all float32.
     precision = file.text("precision") if "precision" in file.names() else "float32"
     if precision not in _PRECISIONS:
@@ -163,16 +173,25 @@ def _query_features(file, run_path, queries, problems):
     if features.digest_weights(model) != file.text("weights"):
         files = () if file.text("data_dir") else ("IMAGE...",)
         again = shell.command_line(
-            "features", *files, workdir=run, layer=layer, checkpoint=which, data_dir=file.text("data_dir") or None,
-            split=file.text("split") or None, output=file.path)
+            "features",
+            *files,
+            workdir=run,
+            layer=layer,
+            checkpoint=which,
+            data_dir=file.text("data_dir") or None,
+            split=file.text("split") or None,
+            output=file.path,
+        )
         raise errors.UserError(
             f"{file.path} was written with other weights than those of {run} now: {which} checkpoint, after epoch "
             f"{file.whole('epoch', 'i', 0)} then and {state['epoch']} now. The run has gone on, or is another one. "
-            f"Write the file again, or give the run that made it: --workdir=RUN.\n  {again}")
+            f"Write the file again, or give the run that made it: --workdir=RUN.\n  {again}"
+        )
     extract, _, shape = features.make_extractor(model, run_config.architecture, layer)
     if (width := file.shape("features", "f", 2)[1]) != math.prod(shape):
         raise npz_stream.ArrayFileError(
-            f"{file.path} holds {width:,} numbers an image; {layer} of {run} gives {math.prod(shape):,}.")
+            f"{file.path} holds {width:,} numbers an image; {layer} of {run} gives {math.prod(shape):,}."
+        )
     batches = input_pipeline.evaluation_batches(
         queries,
         batch_size=32,
@@ -191,8 +210,10 @@ def _describe(file, places, distances) -> list[tuple[Neighbour, ...]]:
     def class_name(place):
         return classes[labels[place]] if 0 <= labels[place] < len(classes) else None
 
-    return [tuple(Neighbour(names[place], class_name(place), distance) for place, distance in zip(*row))
-            for row in zip(places.tolist(), distances.tolist())]
+    return [
+        tuple(Neighbour(names[place], class_name(place), distance) for place, distance in zip(*row))
+        for row in zip(places.tolist(), distances.tolist())
+    ]
 
 
 def _check_grid(path, rows: int, top: int):
@@ -200,7 +221,8 @@ def _check_grid(path, rows: int, top: int):
     if rows * (1 + top) > MAX_TILES:
         raise errors.UserError(
             f"--grid draws at most {MAX_TILES} images; got {rows} rows of {1 + top}. Give fewer images, or a lower "
-            "--top.")
+            "--top."
+        )
 
 
 def _stored_images(file, answers, places, data_dir):
@@ -222,8 +244,10 @@ def _stored_images(file, answers, places, data_dir):
             _LOGGER.warning(f"Not shown: {shell.printable(name)}: {reason}.")
         return None if reason else source.image_bytes(index)
 
-    found = [[read(neighbour.file, place) for neighbour, place in zip(answer.neighbours, row)]
-             for answer, row in zip(answers, places.tolist())]
+    found = [
+        [read(neighbour.file, place) for neighbour, place in zip(answer.neighbours, row)]
+        for answer, row in zip(answers, places.tolist())
+    ]
     if reported and not data_dir:
         _LOGGER.warning("If the images have moved, give their directory: --data_dir=DIR.")
     return found

@@ -86,10 +86,15 @@ def _draw_maps(figure: Any, maps: dict[str, list[np.ndarray]]) -> None:
         for tower, (each, tower_maps) in enumerate(zip(row, towers)):
             height, width, channels = tower_maps.shape
             name = stage + (f", tower {'ab'[tower]}" if len(towers) > 1 else "")
-            each.imshow(_strip(tower_maps, _MAPS // len(towers)), cmap=_COLOUR_MAP, vmin=0, vmax=1,
-                        interpolation="nearest")
-            each.set_title(f"{name}: strongest of {channels} maps, {height} \u00d7 {width}", loc="left",
-                           fontweight="normal", fontsize=11)
+            each.imshow(
+                _strip(tower_maps, _MAPS // len(towers)), cmap=_COLOUR_MAP, vmin=0, vmax=1, interpolation="nearest"
+            )
+            each.set_title(
+                f"{name}: strongest of {channels} maps, {height} \u00d7 {width}",
+                loc="left",
+                fontweight="normal",
+                fontsize=11,
+            )
 
 
 def _strip(maps: np.ndarray, count: int) -> np.ndarray:
@@ -99,5 +104,5 @@ def _strip(maps: np.ndarray, count: int) -> np.ndarray:
     strip = np.full((height, count * (width + gap) - gap), np.nan, "float32")
     for place, channel in enumerate(grad_cam.strongest(maps, count)):
         start = place * (width + gap)
-        strip[:, start:start + width] = maps[..., channel] / max(float(maps[..., channel].max()), 1e-12)
+        strip[:, start : start + width] = maps[..., channel] / max(float(maps[..., channel].max()), 1e-12)
     return strip

@@ -117,7 +117,8 @@ def _load_mediapipe(path: str) -> "Predictor":
     import mediapipe
 
     options = mediapipe.tasks.vision.ImageClassifierOptions(
-        base_options=mediapipe.tasks.BaseOptions(model_asset_path=path), max_results=-1)
+        base_options=mediapipe.tasks.BaseOptions(model_asset_path=path), max_results=-1
+    )
     classifier = mediapipe.tasks.vision.ImageClassifier.create_from_options(options)
 
     def run(image: np.ndarray) -> np.ndarray:
@@ -181,5 +182,6 @@ ENGINES: dict[str, Engine] = {
     "OpenVINO": Engine("openvino", ("openvino",), ("tflite", "onnx"), _load_openvino),
     "ONNX Runtime": Engine("onnxruntime", ("onnxruntime", "onnxruntime-gpu"), ("onnx",), _load_onnxruntime),
     "OpenCV": Engine(
-        "cv2", ("opencv-contrib-python", "opencv-python", "opencv-python-headless"), ("onnx",), _load_opencv),
+        "cv2", ("opencv-contrib-python", "opencv-python", "opencv-python-headless"), ("onnx",), _load_opencv
+    ),
 }

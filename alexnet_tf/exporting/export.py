@@ -59,14 +59,17 @@ def export(path: str | os.PathLike[str], options: ExportOptions, log: Callable[[
 
 
 def _prepare(
-    path: str | os.PathLike[str], options: ExportOptions, log: Callable[[str], None]) -> tuple[ExportJob, list[str]]:
+    path: str | os.PathLike[str], options: ExportOptions, log: Callable[[str], None]
+) -> tuple[ExportJob, list[str]]:
     """Loads the run and the images, and prints what they are; returns the job and the report's notes."""
     run = runs.RunDirectory(path)
     model, run_config, state = runs.load_model(run, options.checkpoint, precision="float32")
     class_names = tuple(run.class_names())
     precision = run_config.train.precision
-    log(f"{run}: {run_config.architecture.name}, {len(class_names)} classes, {options.checkpoint} checkpoint, after "
-        f"epoch {state['epoch']}; exported in float32{'' if precision == 'float32' else f' (trained in {precision})'}.")
+    log(
+        f"{run}: {run_config.architecture.name}, {len(class_names)} classes, {options.checkpoint} checkpoint, after "
+        f"epoch {state['epoch']}; exported in float32{'' if precision == 'float32' else f' (trained in {precision})'}."
+    )
     data, note = sample_images.find_images(run_config, options.data_dir, options.dataset)
     images = sample_images.comparison_images(data, run_config)
     notes = [f"Compared on {images.source}.", *([note] if note else [])]
@@ -76,12 +79,14 @@ def _prepare(
         if calibration is None:
             notes.append("int8 is left out: its ranges must be found on real images. Give some: --data_dir=DIR.")
             options = dataclasses.replace(
-                options, quantizations=tuple(each for each in options.quantizations if each != "int8"))
+                options, quantizations=tuple(each for each in options.quantizations if each != "int8")
+            )
     for line in notes:
         log(f"  {line}")
     expected = np.exp(np.concatenate(list(map(_predictor(model), _batches(images.pixels)))))
     return ExportJob(
-        run, run_config, model, state["epoch"], class_names, options, images, expected, calibration, log), notes
+        run, run_config, model, state["epoch"], class_names, options, images, expected, calibration, log
+    ), notes
 
 
 def _predictor(model) -> Callable[[np.ndarray], np.ndarray]:
@@ -90,7 +95,7 @@ def _predictor(model) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _batches(images: np.ndarray, size: int = 32) -> list[np.ndarray]:
-    return [images[start:start + size] for start in range(0, len(images), size)]
+    return [images[start : start + size] for start in range(0, len(images), size)]
 
 
 def _report_finished(job: ExportJob, artifacts: list[Artifact], notes: list[str]) -> str:

@@ -87,29 +87,57 @@ class ExportJob:
         return self.run_config.train.recipe.resize
 
     def compare(
-        self, name: str, path: str | os.PathLike[str] | None, predict: Predictor, *, size_bytes: int | None = None,
-        milliseconds: dict[int, float] | None = None, runtime: str | None = None,
-        details: str | None = None) -> Artifact:
+        self,
+        name: str,
+        path: str | os.PathLike[str] | None,
+        predict: Predictor,
+        *,
+        size_bytes: int | None = None,
+        milliseconds: dict[int, float] | None = None,
+        runtime: str | None = None,
+        details: str | None = None,
+    ) -> Artifact:
         """Runs an artifact on the job's images and returns its line of the report."""
         return compare(
-            name, path, predict(self.images.pixels), self.expected, self.images.labels, size_bytes=size_bytes,
-            milliseconds=milliseconds, runtime=runtime, details=details)
+            name,
+            path,
+            predict(self.images.pixels),
+            self.expected,
+            self.images.labels,
+            size_bytes=size_bytes,
+            milliseconds=milliseconds,
+            runtime=runtime,
+            details=details,
+        )
 
 
 def compare(
-    name: str, path: str | os.PathLike[str] | None, probabilities: np.ndarray, expected: np.ndarray,
-    labels: np.ndarray | None, *, size_bytes: int | None = None, milliseconds: dict[int, float] | None = None,
-    runtime: str | None = None, details: str | None = None) -> Artifact:
+    name: str,
+    path: str | os.PathLike[str] | None,
+    probabilities: np.ndarray,
+    expected: np.ndarray,
+    labels: np.ndarray | None,
+    *,
+    size_bytes: int | None = None,
+    milliseconds: dict[int, float] | None = None,
+    runtime: str | None = None,
+    details: str | None = None,
+) -> Artifact:
     """Returns the figures of an artifact whose probabilities are compared with the Keras model's."""
     winners = probabilities.argmax(axis=-1)
     if size_bytes is None:
         size_bytes = size_on_disk(path) if path is not None else 0
     return Artifact(
-        name=name, path=None if path is None else str(path), size_bytes=int(size_bytes),
+        name=name,
+        path=None if path is None else str(path),
+        size_bytes=int(size_bytes),
         agreement=float((winners == expected.argmax(axis=-1)).mean()),
         difference=float(np.abs(probabilities - expected).max()),
-        top1_error=None if labels is None else float((winners != labels).mean()), milliseconds=milliseconds or {},
-        runtime=runtime, details=details)
+        top1_error=None if labels is None else float((winners != labels).mean()),
+        milliseconds=milliseconds or {},
+        runtime=runtime,
+        details=details,
+    )
 
 
 def size_on_disk(path: str | os.PathLike[str]) -> int:

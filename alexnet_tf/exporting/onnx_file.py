@@ -126,7 +126,7 @@ def load(path: str | os.PathLike[str], threads: int | None = None) -> Predictor:
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def predict(images: np.ndarray) -> np.ndarray:
-        batches = [images[start:start + 32].astype("float32") for start in range(0, len(images), 32)]
+        batches = [images[start : start + 32].astype("float32") for start in range(0, len(images), 32)]
         return np.concatenate([session.run(["probabilities"], {"images": batch})[0] for batch in batches])
 
     return predict

@@ -68,4 +68,5 @@ def check_choices(flag: str, given: tuple[str, ...], known: Iterable[str]) -> No
     unknown = [name for name in given if name not in names]
     if unknown or not given:
         raise errors.UserError(
-            f"--{flag} takes {', '.join(names)}, separated by commas; got {', '.join(unknown) or 'nothing'}.")
+            f"--{flag} takes {', '.join(names)}, separated by commas; got {', '.join(unknown) or 'nothing'}."
+        )

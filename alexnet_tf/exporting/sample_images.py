@@ -50,8 +50,9 @@ def find_images(
     """
     run_data = run_config.data
     if not data_dir and run_data.name not in discovery.SYNTHETIC and not os.path.isdir(run_data.directory or ""):
-        return None, ("The run's images are not there; synthetic images take their place. For real ones: "
-                      "--data_dir=DIR")
+        return None, (
+            "The run's images are not there; synthetic images take their place. For real ones: --data_dir=DIR"
+        )
     try:
         data = discovery.load_run_dataset(run_data, data_dir, dataset, any_classes=data_dir is not None)
     except errors.DataError:
@@ -76,7 +77,8 @@ def _flat_folder(directory: str | None) -> datasets.DataSet | None:
 
 
 def take_crops(
-    split: datasets.ImageSource, image_size: int, resize: str, limit: int) -> tuple[np.ndarray, np.ndarray | None]:
+    split: datasets.ImageSource, image_size: int, resize: str, limit: int
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Reads images that are spread evenly over a split; those that cannot be read are skipped.
 
     Args:
@@ -93,8 +95,11 @@ def take_crops(
     """
     if len(split) > limit:
         split = split.subset(np.unique(np.linspace(0, len(split) - 1, limit).astype("int64")))
-    batches = list(input_pipeline.evaluation_batches(
-        split, batch_size=32, image_size=image_size, resize=resize, on_bad_image="skip"))
+    batches = list(
+        input_pipeline.evaluation_batches(
+            split, batch_size=32, image_size=image_size, resize=resize, on_bad_image="skip"
+        )
+    )
     if not batches:
         raise errors.DataError("None of the images that the export would be compared on can be read.")
     labels = np.concatenate([labels for _, labels in batches])
@@ -103,8 +108,11 @@ def take_crops(
 
 def synthetic_crops(image_size: int, resize: str) -> np.ndarray:
     """Draws synthetic images, uint8 [100, image_size, image_size, 3]."""
-    encoded = [tf.io.encode_jpeg(synthetic.draw(name, np.random.default_rng(number)))
-               for name in synthetic.CLASSES for number in range(20)]
+    encoded = [
+        tf.io.encode_jpeg(synthetic.draw(name, np.random.default_rng(number)))
+        for name in synthetic.CLASSES
+        for number in range(20)
+    ]
     return np.concatenate([input_pipeline.evaluation_crops(each, image_size, resize).numpy() for each in encoded])
 
 

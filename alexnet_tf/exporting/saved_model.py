@@ -26,8 +26,13 @@ def write(job: ExportJob) -> Iterator[Artifact]:
     """Publishes the next version of RUN/export/saved_model and yields its line of the report."""
     limits = ImageLimits(job.options.max_megapixels, job.options.max_megabytes)
     version = publish(
-        alexnet.for_export(job.model, "builtin"), job.run_config.architecture, class_names=job.class_names,
-        resize=job.resize, directory=job.directory / "saved_model", limits=limits)
+        alexnet.for_export(job.model, "builtin"),
+        job.run_config.architecture,
+        class_names=job.class_names,
+        resize=job.resize,
+        directory=job.directory / "saved_model",
+        limits=limits,
+    )
     yield job.compare("SavedModel", version, load(version))
 
 
@@ -36,7 +41,7 @@ def load(version: str | os.PathLike[str]) -> Predictor:
     signature = restore(version).signatures["images"]
 
     def predict(images: np.ndarray) -> np.ndarray:
-        batches = [images[start:start + 32].astype("float32") for start in range(0, len(images), 32)]
+        batches = [images[start : start + 32].astype("float32") for start in range(0, len(images), 32)]
         return np.concatenate([signature(images=tf.constant(batch))["probabilities"].numpy() for batch in batches])
 
     return predict
@@ -56,8 +61,14 @@ def restore(version: str | os.PathLike[str]) -> Any:
 
 
 def publish(
-    network: keras.Model, architecture: architectures.Architecture, *, class_names: Sequence[str], resize: str,
-    directory: str | os.PathLike[str], limits: ImageLimits = ImageLimits()) -> pathlib.Path:  # noqa: B008
+    network: keras.Model,
+    architecture: architectures.Architecture,
+    *,
+    class_names: Sequence[str],
+    resize: str,
+    directory: str | os.PathLike[str],
+    limits: ImageLimits = ImageLimits(),  # noqa: B008
+) -> pathlib.Path:
     """Writes the next version into a directory that TF Serving may be watching: it appears whole or not at all.
 
     Args:
@@ -92,7 +103,8 @@ def publish(
         except (OSError, tf.errors.OpError) as error:
             raise ExportError(
                 f"{directory} could not be written: {_reason(error)}. Nothing half-written stays; the versions that "
-                "were there are served as before.") from error
+                "were there are served as before."
+            ) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return version
@@ -115,8 +127,13 @@ def _reason(error: Exception) -> str:
 
 
 def _write(
-    network: keras.Model, architecture: architectures.Architecture, class_names: Sequence[str], resize: str,
-    limits: ImageLimits, path: pathlib.Path) -> None:
+    network: keras.Model,
+    architecture: architectures.Architecture,
+    class_names: Sequence[str],
+    resize: str,
+    limits: ImageLimits,
+    path: pathlib.Path,
+) -> None:
     """Writes a whole SavedModel with its label file and warm-up requests to `path`."""
     labels = path / "classes.txt"
     labels.parent.mkdir()

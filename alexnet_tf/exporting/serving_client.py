@@ -26,7 +26,8 @@ class ImageRefused(ServingError):
 
 
 def classify(
-    server: str, image_bytes: bytes, *, model: str = "alexnet", timeout: float = 60.0) -> list[tuple[str, float]]:
+    server: str, image_bytes: bytes, *, model: str = "alexnet", timeout: float = 60.0
+) -> list[tuple[str, float]]:
     """Asks a server for an image's classes.
 
     Args:
@@ -47,8 +48,8 @@ def classify(
 
 
 def classify_files(
-    server: str, paths: Iterable[str], *, model: str = "alexnet",
-    on_read: Callable[[str, bytes], object]) -> Iterator[tuple[str, str | None, list[tuple[str, float]]]]:
+    server: str, paths: Iterable[str], *, model: str = "alexnet", on_read: Callable[[str, bytes], object]
+) -> Iterator[tuple[str, str | None, list[tuple[str, float]]]]:
     """Asks a server for the classes of image files, one after the other; those that cannot be read are not sent.
 
     Args:
@@ -90,7 +91,8 @@ def _parts(server: str) -> urllib.parse.SplitResult:
     if not is_right:
         raise ServingError(
             f"--server={server} is not an address. gRPC is --server=HOST:8500, REST is "
-            "--server=http://HOST:8501; an IPv6 address stands in brackets, http://[::1]:8501.")
+            "--server=http://HOST:8501; an IPv6 address stands in brackets, http://[::1]:8501."
+        )
     return parts
 
 
@@ -146,7 +148,8 @@ def _ask_rest(server: str, image_bytes: bytes, model: str, timeout: float) -> li
     except http.client.BadStatusLine as error:
         raise ServingError(
             f"{server} does not speak HTTP. If that is the gRPC port, leave http:// out: --server="
-            f"{server.split('//')[1]}; REST has a port of its own, 8501 by default.") from error
+            f"{server.split('//')[1]}; REST has a port of its own, 8501 by default."
+        ) from error
     except (OSError, http.client.HTTPException) as error:
         raise _explained(server, "UNAVAILABLE", str(getattr(error, "reason", error))) from error
     except (ValueError, KeyError, TypeError) as error:
@@ -171,7 +174,8 @@ def _explained(server: str, code: str, details: str | None) -> ServingError:
     if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
         return ServingError(
             f"{server} does not answer ({first_line}). Is the server up? gRPC is --server=HOST:8500, REST is "
-            f"--server=http://HOST:8501.{_proxy_hint(server)}")
+            f"--server=http://HOST:8501.{_proxy_hint(server)}"
+        )
     return ServingError(f"{server}: {code}: {first_line}")
 
 
@@ -182,12 +186,15 @@ def _proxy_hint(server: str) -> str:
         return ""
     address = urllib.parse.urlsplit(proxy)
     host = _parts(server).hostname
-    return (f" It was asked through the proxy {address.hostname}:{address.port or 80}, which the environment names; "
-            f"export no_proxy={host} asks it directly.")
+    return (
+        f" It was asked through the proxy {address.hostname}:{address.port or 80}, which the environment names; "
+        f"export no_proxy={host} asks it directly."
+    )
 
 
 def _other_signature(server: str, got: Iterable[str]) -> ServingError:
     names = ", ".join(sorted(got))
     return ServingError(
         f"{server} answers with {names or 'something else'}, not with classes and scores: the model there is "
-        "not an exported SavedModel of this project.")
+        "not an exported SavedModel of this project."
+    )

@@ -29,7 +29,8 @@ allowed_batch_sizes: 32
 # Also run by the tests.
 CURL = (
     """(printf '{"instances":[{"image_bytes":{"b64":"'; base64 < IMAGE.jpg | tr -d '\\n'; printf '"}}]}') | """
-    f"curl -s -d @- http://localhost:8501/v1/models/{MODEL_NAME}:predict")
+    f"curl -s -d @- http://localhost:8501/v1/models/{MODEL_NAME}:predict"
+)
 
 # Its tables have long lines.
 # ruff: noqa: E501
@@ -88,14 +89,20 @@ def write_warm_up(architecture: architectures.Architecture, path: pathlib.Path) 
     picture = synthetic.draw(synthetic.CLASSES[0], np.random.default_rng(0))
     jpeg = tf.io.encode_jpeg(picture).numpy()
     start = (synthetic.SIZE - architecture.image_size) // 2
-    images = np.asarray(picture[None, start:, start:][:, :architecture.image_size, :architecture.image_size], "float32")
-    example = tf.train.Example(features=tf.train.Features(feature={
-        EXAMPLE_KEY: tf.train.Feature(bytes_list=tf.train.BytesList(value=[jpeg]))}))
+    images = np.asarray(
+        picture[None, start:, start:][:, : architecture.image_size, : architecture.image_size], "float32"
+    )
+    example = tf.train.Example(
+        features=tf.train.Features(feature={EXAMPLE_KEY: tf.train.Feature(bytes_list=tf.train.BytesList(value=[jpeg]))})
+    )
     path.parent.mkdir()
     with tf.io.TFRecordWriter(str(path)) as writer:
         for name, key, value in (
-                ("serving_default", "image_bytes", [jpeg]), ("images", "images", images),
-                ("classify", "inputs", [example.SerializeToString()]), ("features", "images", images)):
+            ("serving_default", "image_bytes", [jpeg]),
+            ("images", "images", images),
+            ("classify", "inputs", [example.SerializeToString()]),
+            ("features", "images", images),
+        ):
             request = predict_pb2.PredictRequest(inputs={key: tf.make_tensor_proto(value)})
             request.model_spec.name, request.model_spec.signature_name = MODEL_NAME, name
             log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
@@ -105,9 +112,17 @@ def write_warm_up(architecture: architectures.Architecture, path: pathlib.Path) 
 def write_companions(architecture: architectures.Architecture, limits: ImageLimits, directory: pathlib.Path) -> None:
     """Writes what stands beside the versions; the server ignores names that are not numbers."""
     text = _HOW_TO_SERVE.format(
-        name=MODEL_NAME, curl=CURL, key=EXAMPLE_KEY, size=architecture.image_size, classes=architecture.num_classes,
-        top=min(TOP, architecture.num_classes), width=architecture.stages[-2].filters, megapixels=limits.megapixels,
-        megabytes=limits.megabytes, scans=image_headers.MAX_SCANS)
+        name=MODEL_NAME,
+        curl=CURL,
+        key=EXAMPLE_KEY,
+        size=architecture.image_size,
+        classes=architecture.num_classes,
+        top=min(TOP, architecture.num_classes),
+        width=architecture.stages[-2].filters,
+        megapixels=limits.megapixels,
+        megabytes=limits.megabytes,
+        scans=image_headers.MAX_SCANS,
+    )
     atomic_files.atomic_write(directory / "SERVING.md", lambda file: file.write(text.encode()))
     batching = _BATCHING % processors.available_cpus()
     atomic_files.atomic_write(directory / "batching_parameters.txt", lambda file: file.write(batching.encode()))

@@ -44,8 +44,12 @@ def encoded(class_names: Sequence[str]) -> list[bytes]:
 
 
 def make_signatures(
-    network: keras.Model, architecture: architectures.Architecture, class_names: Sequence[str], resize: str,
-    limits: ImageLimits = ImageLimits()) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:  # noqa: B008
+    network: keras.Model,
+    architecture: architectures.Architecture,
+    class_names: Sequence[str],
+    resize: str,
+    limits: ImageLimits = ImageLimits(),
+) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:  # noqa: B008
     """Returns {name: tf.function} of what the server offers.
 
     A broken image fails the whole call: its neighbours in the batch too. Errors are of the kind INVALID_ARGUMENT.
@@ -80,8 +84,7 @@ def make_signatures(
         examples = tf.io.parse_example(inputs, {EXAMPLE_KEY: tf.io.FixedLenFeature([], tf.string)})
         return classify(examples[EXAMPLE_KEY])
 
-    return {
-        "serving_default": serving_default, "images": images, "classify": classify_examples, "features": features}
+    return {"serving_default": serving_default, "images": images, "classify": classify_examples, "features": features}
 
 
 def _make_forward(network: keras.Model, architecture: architectures.Architecture, images_spec: tf.TensorSpec):
@@ -141,7 +144,8 @@ def _check_bytes(image_bytes: tf.Tensor, limits: ImageLimits) -> tf.Tensor:
     length = tf.strings.length(image_bytes)
     check = tf.debugging.Assert(
         length <= 1_000_000 * limits.megabytes,
-        ["the encoded image has", length, f"bytes; at most {limits.megabytes} MB are read"])
+        ["the encoded image has", length, f"bytes; at most {limits.megabytes} MB are read"],
+    )
     with tf.control_dependencies([check]):
         image_bytes = tf.identity(image_bytes)
     if limits.megapixels * 1_000_000 >= preprocessing.MAX_PIXELS:
@@ -150,6 +154,7 @@ def _check_bytes(image_bytes: tf.Tensor, limits: ImageLimits) -> tf.Tensor:
     pixels = tf.reduce_prod(tf.cast(shape, tf.int64))
     check = tf.debugging.Assert(
         pixels <= 1_000_000 * limits.megapixels,
-        ["the header declares", shape[1], "x", shape[0], f"pixels; at most {limits.megapixels} megapixels are read"])
+        ["the header declares", shape[1], "x", shape[0], f"pixels; at most {limits.megapixels} megapixels are read"],
+    )
     with tf.control_dependencies([check]):
         return tf.identity(image_bytes)

@@ -28,16 +28,26 @@ def write(job: ExportJob) -> Iterator[Artifact]:
     for quantization in options.quantizations:
         lrn = LRN_IMPLEMENTATIONS[quantization] if options.lrn == "auto" else options.lrn
         content = convert(
-            alexnet.for_export(job.model, lrn), quantization, job.class_names, job.calibration,
-            batch_size=options.tflite_batch_size, per_channel_dense=options.dense_quantization == "per_channel")
+            alexnet.for_export(job.model, lrn),
+            quantization,
+            job.class_names,
+            job.calibration,
+            batch_size=options.tflite_batch_size,
+            per_channel_dense=options.dense_quantization == "per_channel",
+        )
         path = job.directory / "tflite" / f"alexnet_{quantization}.tflite"
         atomic_files.atomic_write(path, lambda file: file.write(content))  # noqa: B023
         runner = _load_checked(path, quantization)
         inspection = tflite_inspection.inspect(content)
         suffix = f", LRN {lrn}" if has_lrn(job.run_config.architecture) else ""
         yield job.compare(
-            f"TFLite {quantization}{suffix}", path, runner, runtime=inspection.min_runtime_version,
-            details=inspection.describe(), milliseconds=measure(path, job.images.pixels))
+            f"TFLite {quantization}{suffix}",
+            path,
+            runner,
+            runtime=inspection.min_runtime_version,
+            details=inspection.describe(),
+            milliseconds=measure(path, job.images.pixels),
+        )
 
 
 def _load_checked(path: pathlib.Path, quantization: str) -> "Runner":
@@ -61,8 +71,14 @@ def has_lrn(architecture: architectures.Architecture) -> bool:
 
 
 def convert(
-    network: keras.Model, quantization: str, class_names: Sequence[str], calibration_images: np.ndarray | None = None,
-    *, batch_size: int = 1, per_channel_dense: bool = False) -> bytes:
+    network: keras.Model,
+    quantization: str,
+    class_names: Sequence[str],
+    calibration_images: np.ndarray | None = None,
+    *,
+    batch_size: int = 1,
+    per_channel_dense: bool = False,
+) -> bytes:
     """Returns a network as a .tflite file.
 
     The file takes images [batch_size, size, size, 3], RGB in [0, 255] (uint8 for "int8", else float32), subtracts the
@@ -112,8 +128,11 @@ def convert_maps(network: keras.Model) -> bytes:
 
 
 def _make_converter(
-    network: keras.Model, batch_size: int, output: str = "probabilities",
-    transform: Callable[[tf.Tensor], tf.Tensor] = tf.nn.softmax) -> tf.lite.TFLiteConverter:
+    network: keras.Model,
+    batch_size: int,
+    output: str = "probabilities",
+    transform: Callable[[tf.Tensor], tf.Tensor] = tf.nn.softmax,
+) -> tf.lite.TFLiteConverter:
     _, height, width, _ = network.input_shape
     spec = tf.TensorSpec([batch_size, height, width, 3], tf.float32, name="images")
 
@@ -138,8 +157,12 @@ def _quantize_around_same_map_lrn(calibrated: bytes, per_channel_dense: bool) ->
     from tensorflow.lite.python import convert as quantizer
 
     return quantizer.mlir_quantize(
-        calibrated, input_data_type=tf.uint8, output_data_type=tf.float32, denylisted_ops=set(_SAME_MAP_OPERATORS),
-        disable_per_channel_for_dense_layers=not per_channel_dense)
+        calibrated,
+        input_data_type=tf.uint8,
+        output_data_type=tf.float32,
+        denylisted_ops=set(_SAME_MAP_OPERATORS),
+        disable_per_channel_for_dense_layers=not per_channel_dense,
+    )
 
 
 def _quietly(run: Callable[[], bytes]) -> bytes:
@@ -159,9 +182,10 @@ def _quietly(run: Callable[[], bytes]) -> bytes:
 
 def measure(path: pathlib.Path, images: np.ndarray) -> dict[int, float]:
     """Returns {threads: milliseconds} of a file on one batch of images."""
+
     def load(threads: int) -> Callable[[], object]:
         runner = Runner(path, threads)
-        return lambda: runner(images[:runner.batch_size])
+        return lambda: runner(images[: runner.batch_size])
 
     return latency.milliseconds_by_threads(load)
 
@@ -191,11 +215,10 @@ class Runner:
         """Returns the probabilities, float32 [n, classes], of images [n, size, size, 3] in [0, 255]."""
         size = self.batch_size
         padded = np.resize(images, (-(-len(images) // size) * size, *images.shape[1:]))
-        outputs = [self._run(padded[start:start + size]) for start in range(0, len(padded), size)]
-        return np.concatenate(outputs)[:len(images)]
+        outputs = [self._run(padded[start : start + size]) for start in range(0, len(padded), size)]
+        return np.concatenate(outputs)[: len(images)]
 
     def _run(self, images: np.ndarray) -> np.ndarray:
         self._interpreter.set_tensor(self._input["index"], images.astype(self._input["dtype"]))
         self._interpreter.invoke()
         return self._interpreter.get_tensor(self._output["index"])
-

@@ -37,8 +37,10 @@ class Inspection:
             kind = f"not all-integer: computes {names} in floats"
         else:
             kind = "all-integer, but for the probabilities that it returns"
-        return (f"signature {', '.join(self.signatures)}; input {list(self.input_shape)}, so the batch is "
-                f"{self.input_shape[0]} (--tflite_batch_size); {kind}")
+        return (
+            f"signature {', '.join(self.signatures)}; input {list(self.input_shape)}, so the batch is "
+            f"{self.input_shape[0]} (--tflite_batch_size); {kind}"
+        )
 
 
 def inspect(content: bytes) -> Inspection:
@@ -47,14 +49,22 @@ def inspect(content: bytes) -> Inspection:
     [graph] = model.subgraphs
     operators = [_OPERATORS[_code(model.operatorCodes[each.opcodeIndex])] for each in graph.operators]
     floats = [
-        name for name, operator in zip(operators, graph.operators, strict=True)
-        if name not in _CONVERSIONS and any(
+        name
+        for name, operator in zip(operators, graph.operators, strict=True)
+        if name not in _CONVERSIONS
+        and any(
             graph.tensors[index].type in (schema.TensorType.FLOAT32, schema.TensorType.FLOAT16)
-            for index in operator.outputs)]
+            for index in operator.outputs
+        )
+    ]
     signatures = tuple(each.signatureKey.decode() for each in model.signatureDefs or [])
     return Inspection(
-        _min_runtime_version(model), tuple(operators), tuple(floats), signatures,
-        tuple(int(size) for size in graph.tensors[graph.inputs[0]].shape))
+        _min_runtime_version(model),
+        tuple(operators),
+        tuple(floats),
+        signatures,
+        tuple(int(size) for size in graph.tensors[graph.inputs[0]].shape),
+    )
 
 
 def _code(operator_code) -> int:

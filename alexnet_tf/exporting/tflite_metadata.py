@@ -12,11 +12,26 @@ LABELS = "labels.txt"
 # The fields of TensorFlow Lite's metadata_schema.fbs (version 1.5.0) up to the last one used, in their order; a union
 # is two fields. https://github.com/google-ai-edge/mediapipe/blob/master/mediapipe/tasks/metadata/metadata_schema.fbs
 _SCHEMA = {
-    "ModelMetadata": ("name", "description", "version", "subgraph_metadata", "author", "license", "associated_files",
-                      "min_parser_version"),
+    "ModelMetadata": (
+        "name",
+        "description",
+        "version",
+        "subgraph_metadata",
+        "author",
+        "license",
+        "associated_files",
+        "min_parser_version",
+    ),
     "SubGraphMetadata": ("name", "description", "input_tensor_metadata", "output_tensor_metadata"),
-    "TensorMetadata": ("name", "description", "dimension_names", "content", "process_units", "stats",
-                       "associated_files"),
+    "TensorMetadata": (
+        "name",
+        "description",
+        "dimension_names",
+        "content",
+        "process_units",
+        "stats",
+        "associated_files",
+    ),
     "Content": ("content_properties_type", "content_properties"),
     "FeatureProperties": (),
     "ImageProperties": ("color_space",),
@@ -60,27 +75,46 @@ def _label(class_name: str) -> str:
 def _metadata() -> bytes:
     """Returns the metadata buffer."""
     image = _table(
-        "TensorMetadata", name="image", description="RGB in [0, 255], the centre of the picture; no mean subtracted.",
+        "TensorMetadata",
+        name="image",
+        description="RGB in [0, 255], the centre of the picture; no mean subtracted.",
         content=_table(
-            "Content", content_properties_type=_IMAGE_PROPERTIES,
-            content_properties=_table("ImageProperties", color_space=_RGB)),
+            "Content",
+            content_properties_type=_IMAGE_PROPERTIES,
+            content_properties=_table("ImageProperties", color_space=_RGB),
+        ),
         # MediaPipe refuses a mean for each channel, so the network's own is in its graph, and here is none.
-        process_units=[_table(
-            "ProcessUnit", options_type=_NORMALIZATION_OPTIONS,
-            options=_table("NormalizationOptions", mean=[0.0], std=[1.0]))],
-        stats=_table("Stats", max=[255.0], min=[0.0]))
+        process_units=[
+            _table(
+                "ProcessUnit",
+                options_type=_NORMALIZATION_OPTIONS,
+                options=_table("NormalizationOptions", mean=[0.0], std=[1.0]),
+            )
+        ],
+        stats=_table("Stats", max=[255.0], min=[0.0]),
+    )
     probability = _table(
-        "TensorMetadata", name="probability", description="Of each class.",
+        "TensorMetadata",
+        name="probability",
+        description="Of each class.",
         content=_table(
-            "Content", content_properties_type=_FEATURE_PROPERTIES, content_properties=_table("FeatureProperties")),
+            "Content", content_properties_type=_FEATURE_PROPERTIES, content_properties=_table("FeatureProperties")
+        ),
         stats=_table("Stats", max=[1.0], min=[0.0]),
-        associated_files=[_table(
-            "AssociatedFile", name=LABELS, description="Class names, in order.", type=_TENSOR_AXIS_LABELS)])
+        associated_files=[
+            _table("AssociatedFile", name=LABELS, description="Class names, in order.", type=_TENSOR_AXIS_LABELS)
+        ],
+    )
     model = _table(
-        "ModelMetadata", name="AlexNet", description="Names what is on a picture.", version="1",
-        subgraph_metadata=[_table(
-            "SubGraphMetadata", input_tensor_metadata=[image], output_tensor_metadata=[probability])],
-        min_parser_version="1.0.0")
+        "ModelMetadata",
+        name="AlexNet",
+        description="Names what is on a picture.",
+        version="1",
+        subgraph_metadata=[
+            _table("SubGraphMetadata", input_tensor_metadata=[image], output_tensor_metadata=[probability])
+        ],
+        min_parser_version="1.0.0",
+    )
     builder = flatbuffers.Builder(1024)
     builder.Finish(_write_table(builder, model), b"M001")
     return bytes(builder.Output())

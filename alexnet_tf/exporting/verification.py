@@ -51,8 +51,14 @@ def find_artifacts(directory: pathlib.Path) -> list[tuple[str, pathlib.Path]]:
 
 
 def verify(
-    path: str | os.PathLike[str], *, images: int = 50, checkpoint: str = "last", data_dir: str | None = None,
-    dataset: str | None = None, log: Callable[[str], None] = print) -> list[Result]:
+    path: str | os.PathLike[str],
+    *,
+    images: int = 50,
+    checkpoint: str = "last",
+    data_dir: str | None = None,
+    dataset: str | None = None,
+    log: Callable[[str], None] = print,
+) -> list[Result]:
     """Runs every engine on every exported file of a run, compares with Keras, and writes RUN/export/verify.json.
 
     Args:
@@ -71,7 +77,8 @@ def verify(
     artifacts = find_artifacts(directory)
     if not artifacts:
         raise errors.UserError(
-            f"{directory} has nothing to verify. Export first: {shell.command_line('export', workdir=path)}")
+            f"{directory} has nothing to verify. Export first: {shell.command_line('export', workdir=path)}"
+        )
     pixels, expected, source = _reference(path, images, checkpoint, data_dir, dataset)
     log(f"Compared with Keras on {source}.")
     results: list[Result] = []
@@ -127,7 +134,7 @@ def _run_apart(name: str, paths: list[str], pixels: np.ndarray, expected: np.nda
         context = multiprocessing.get_context("spawn")
         with concurrent.futures.ProcessPoolExecutor(1, context, initializer=_set_up_process) as pool:
             try:
-                for path in paths[len(results):]:
+                for path in paths[len(results) :]:
                     results.append(pool.submit(_run_here, name, path, pixels, expected).result())
             except concurrent.futures.process.BrokenProcessPool:
                 results.append(Result("", "", refusal="the engine crashed"))

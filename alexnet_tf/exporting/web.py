@@ -28,16 +28,22 @@ LITERT_JS = {"@litertjs/core": "2.5.3", "@litertjs/wasm-utils": "2.5.3"}
 # What a page needs of them: without threads, whose files need HTTP headers that plain servers do not send.
 _NEEDED = {
     "@litertjs/core": (
-        "dist/index.js", "wasm/litert_wasm_internal.js", "wasm/litert_wasm_internal.wasm",
-        "wasm/litert_wasm_compat_internal.js", "wasm/litert_wasm_compat_internal.wasm"),
-    "@litertjs/wasm-utils": ("dist/index.js",)}
+        "dist/index.js",
+        "wasm/litert_wasm_internal.js",
+        "wasm/litert_wasm_internal.wasm",
+        "wasm/litert_wasm_compat_internal.js",
+        "wasm/litert_wasm_compat_internal.wasm",
+    ),
+    "@litertjs/wasm-utils": ("dist/index.js",),
+}
 
 _PAGE = pathlib.Path(__file__).with_name("web_page")
 
 _HELP = (
     "The page runs on LiteRT.js. Install npm (https://nodejs.org), or give a folder that has it, "
     "--litert_js=node_modules after `npm install @litertjs/core`, or an address that browsers can load it from: "
-    "--litert_js=https://cdn.jsdelivr.net/npm")
+    "--litert_js=https://cdn.jsdelivr.net/npm"
+)
 
 
 def write(job: ExportJob) -> Iterator[Artifact]:
@@ -51,8 +57,12 @@ def write(job: ExportJob) -> Iterator[Artifact]:
     for name, each in (("network.tflite", content), ("first_layer.tflite", maps)):
         atomic_files.atomic_write(directory / name, lambda file: file.write(each))  # noqa: B023
     artifact = job.compare(
-        "web page", directory, tflite.Runner(path), details=tflite_inspection.inspect(content).describe(),
-        milliseconds=tflite.measure(path, job.images.pixels))
+        "web page",
+        directory,
+        tflite.Runner(path),
+        details=tflite_inspection.inspect(content).describe(),
+        milliseconds=tflite.measure(path, job.images.pixels),
+    )
     description = json.dumps(_describe(job, network), indent=2, ensure_ascii=False).encode("utf-8", "replace")
     atomic_files.atomic_write(directory / "run.json", lambda file: file.write(description))
     for source in sorted(_PAGE.iterdir()):
@@ -77,13 +87,20 @@ def _describe(job: ExportJob, network: keras.Model) -> dict[str, object]:
     labels = job.images.labels
     winners = job.expected.argmax(axis=-1)
     return {
-        "name": job.run.path.resolve().name, "architecture": job.run_config.architecture.name,
-        "epoch": job.epoch, "classes": [" ".join(name.split()) for name in job.class_names],
+        "name": job.run.path.resolve().name,
+        "architecture": job.run_config.architecture.name,
+        "epoch": job.epoch,
+        "classes": [" ".join(name.split()) for name in job.class_names],
         "top1_error": None if labels is None else float((winners != labels).mean()),
         "compared_on": f"{len(job.images.pixels):,} validation images",
-        "image_size": job.run_config.image_size, "resize": job.resize, "map_size": int(model.output_shape[1]),
-        "towers": [{"title": title, "filters": int(network.get_layer(name).output.shape[-1])}
-                   for title, name in zip(titles, names, strict=True)]}
+        "image_size": job.run_config.image_size,
+        "resize": job.resize,
+        "map_size": int(model.output_shape[1]),
+        "towers": [
+            {"title": title, "filters": int(network.get_layer(name).output.shape[-1])}
+            for title, name in zip(titles, names, strict=True)
+        ],
+    }
 
 
 def _provide_litert_js(source: str | None, directory: pathlib.Path) -> dict[str, str]:
@@ -127,7 +144,8 @@ def _fetch_with_npm(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     folders = {}
     for name, version in LITERT_JS.items():
         result = subprocess.run(
-            [npm, "pack", "--silent", f"{name}@{version}"], cwd=folder, capture_output=True, text=True, timeout=600)
+            [npm, "pack", "--silent", f"{name}@{version}"], cwd=folder, capture_output=True, text=True, timeout=600
+        )
         if result.returncode:
             reason = (result.stderr.strip().splitlines() or ["it says nothing"])[0]
             raise ExportError(f"npm could not fetch {name}@{version}: {reason}. {_HELP}")
@@ -143,5 +161,4 @@ def _copy_litert_js(folders: dict[str, pathlib.Path], destination: pathlib.Path)
     for name, files in _NEEDED.items():
         for each in files:
             content = (folders[name] / each).read_bytes()
-            atomic_files.atomic_write(
-                destination / name.split("/")[1] / each, lambda file: file.write(content))  # noqa: B023
+            atomic_files.atomic_write(destination / name.split("/")[1] / each, lambda file: file.write(content))  # noqa: B023

@@ -12,8 +12,11 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
     """Files as they are now: a page that was exported again is not taken from the browser's cache."""
 
     extensions_map = {  # A machine's own table may lack or change these.
-        **http.server.SimpleHTTPRequestHandler.extensions_map, ".js": "text/javascript", ".wasm": "application/wasm",
-        ".tflite": "application/octet-stream"}
+        **http.server.SimpleHTTPRequestHandler.extensions_map,
+        ".js": "text/javascript",
+        ".wasm": "application/wasm",
+        ".tflite": "application/octet-stream",
+    }
 
     def end_headers(self) -> None:
         """Adds that nothing is to be kept."""
@@ -39,10 +42,11 @@ def make_server(workdir: str | os.PathLike[str], host: str, port: int) -> http.s
     if not (directory / "index.html").is_file():
         raise errors.UserError(
             f"{directory} has no page yet. Export it first: "
-            f"{shell.command_line('export', workdir=workdir, formats='web')}")
+            f"{shell.command_line('export', workdir=workdir, formats='web')}"
+        )
     try:
         return http.server.ThreadingHTTPServer((host, port), functools.partial(_Handler, directory=str(directory)))
     except OSError as error:
         raise errors.UserError(
-            f"Cannot listen on {host}:{port}: {error.strerror or error}. Give another port: --port=0 takes a free "
-            "one.") from error
+            f"Cannot listen on {host}:{port}: {error.strerror or error}. Give another port: --port=0 takes a free one."
+        ) from error

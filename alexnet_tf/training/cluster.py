@@ -105,7 +105,8 @@ def _slurm_config() -> dict:
     try:
         # Slurm itself shows each task its GPUs (--gpus-per-task), so the resolver need not share them out.
         resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(
-            port_base=_SLURM_PORT, gpus_per_node=64, gpus_per_task=1, auto_set_gpu=False)
+            port_base=_SLURM_PORT, gpus_per_node=64, gpus_per_task=1, auto_set_gpu=False
+        )
         cluster = resolver.cluster_spec().as_dict()
         kind, index = resolver.get_task_info()
     except (RuntimeError, ValueError, KeyError) as error:
@@ -123,7 +124,8 @@ def watched(cluster: Cluster, timeout: float) -> Iterator[None]:
     """
     handler = signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own would not be called before all are there.
     watchdog = subprocess.Popen(
-        [sys.executable, "-c", _WATCHDOG, str(os.getpid()), str(timeout), str(cluster.worker), *cluster.hosts])
+        [sys.executable, "-c", _WATCHDOG, str(os.getpid()), str(timeout), str(cluster.worker), *cluster.hosts]
+    )
     try:
         yield
     finally:

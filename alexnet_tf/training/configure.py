@@ -70,8 +70,9 @@ def check_options(options: TrainOptions) -> None:
         transfer_learning.check_flags(None, options.transfer_flags())
 
 
-def make_train_config(options: TrainOptions, data: datasets.DataSet, workdir: str, *,
-        is_demo: bool = False) -> TrainConfig:
+def make_train_config(
+    options: TrainOptions, data: datasets.DataSet, workdir: str, *, is_demo: bool = False
+) -> TrainConfig:
     """Decides everything that options leave open.
 
     Args:
@@ -87,7 +88,8 @@ def make_train_config(options: TrainOptions, data: datasets.DataSet, workdir: st
     transfer_learning.check_flags(source, options.transfer_flags())
     architecture = architectures.ARCHITECTURES[source.architecture if source else options.architecture or "paper"]
     frozen, new = transfer_learning.choose_layers(
-        architecture, freeze=options.freeze, freeze_until=options.freeze_until, reinitialize=options.reinitialize)
+        architecture, freeze=options.freeze, freeze_until=options.freeze_until, reinitialize=options.reinitialize
+    )
     num_images = len(data.splits["train"])
     is_large = num_images >= recipes.LARGE_DATASET
     initialization = options.initialization
@@ -105,10 +107,19 @@ def make_train_config(options: TrainOptions, data: datasets.DataSet, workdir: st
     if not is_large:
         _LOGGER.info(
             f"  The architecture's own recipe is for ImageNet; the one below suits {num_images:,} images. Flags "
-            f"override it.")
+            f"override it."
+        )
     return TrainConfig(
-        architecture=architecture.name, recipe=recipe, initialization=initialization, seed=options.seed,
+        architecture=architecture.name,
+        recipe=recipe,
+        initialization=initialization,
+        seed=options.seed,
         deterministic=not options.jit if options.deterministic is None else options.deterministic,
-        precision=options.precision, mean=options.mean or "pixel", jit=options.jit,
+        precision=options.precision,
+        mean=options.mean or "pixel",
+        jit=options.jit,
         class_weight=options.class_weight,
-        init_from=source.path if source else None, freeze=frozen, reinitialize=new)
+        init_from=source.path if source else None,
+        freeze=frozen,
+        reinitialize=new,
+    )

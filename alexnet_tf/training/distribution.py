@@ -58,7 +58,8 @@ class Placement:
             return self
         _LOGGER.info(
             f"{count} of {self.num_replicas} GPUs: as many as divide a batch of {batch_size} into shares of at least "
-            f"{_MIN_IMAGES_PER_GPU} images. All: --batch_size={_MIN_IMAGES_PER_GPU * self.num_replicas}")
+            f"{_MIN_IMAGES_PER_GPU} images. All: --batch_size={_MIN_IMAGES_PER_GPU * self.num_replicas}"
+        )
         return _on(self.devices[:count])
 
     def check_batch_size(self, batch_size: int) -> None:
@@ -72,7 +73,8 @@ class Placement:
             near = " or ".join(str(size) for size in (low, low + self.num_replicas) if size)
             raise errors.UserError(
                 f"--batch_size is the size over all devices, and must be a multiple of the {self.num_replicas} "
-                f"replicas; got {batch_size}. Use {near}.")
+                f"replicas; got {batch_size}. Use {near}."
+            )
 
     def summary(self, variables: Iterable[keras.Variable], batch_size: int) -> str:
         """Returns what a person should know of the devices before the first step, in lines.
@@ -101,7 +103,8 @@ class Placement:
             lines.append(
                 f"  A batch of {batch_size} is {batch_size // self.num_replicas} for each of {self.num_replicas} "
                 "replicas, and gives what one device would. A batch k times as large usually wants --learning_rate k "
-                "times as large (the linear\n  scaling rule), with --warmup_steps.")
+                "times as large (the linear\n  scaling rule), with --warmup_steps."
+            )
         return "\n".join(lines)
 
     def total(self, values: npt.ArrayLike) -> np.ndarray:
@@ -119,7 +122,8 @@ class Placement:
             context = tf.distribute.get_replica_context()
             is_first = tf.convert_to_tensor(context.replica_id_in_sync_group) % num_local == 0
             return context.all_reduce(
-                tf.distribute.ReduceOp.SUM, tf.where(is_first, tf.constant(values), tf.zeros_like(values)))
+                tf.distribute.ReduceOp.SUM, tf.where(is_first, tf.constant(values), tf.zeros_like(values))
+            )
 
         total = tf.function(lambda: self.strategy.run(contribute))()
         return self.strategy.experimental_local_results(total)[0].numpy()
@@ -128,8 +132,10 @@ class Placement:
 def num_replicas_for(batch_size: int, num_gpus: int) -> int:
     """Returns how many of so many GPUs a batch keeps busy: the most that divide it into large enough shares."""
     return max(
-        count for count in range(1, max(1, num_gpus) + 1)
-        if count == 1 or batch_size % count == 0 and batch_size // count >= _MIN_IMAGES_PER_GPU)
+        count
+        for count in range(1, max(1, num_gpus) + 1)
+        if count == 1 or batch_size % count == 0 and batch_size // count >= _MIN_IMAGES_PER_GPU
+    )
 
 
 def several_devices(count: int) -> list[str]:
@@ -161,17 +167,21 @@ def make_placement(strategy: str = "auto", devices: Sequence[str] = (), worker_t
         if not re.fullmatch(r"[CG]PU:\d{1,3}", device) or device[0] == "G" and device not in known:
             raise errors.UserError(
                 f"--devices takes names such as GPU:0 or CPU:0; got {device!r}. This machine has "
-                f"{', '.join(known) or 'no GPU'} and CPU:0, CPU:1, ... (as many as are named).")
+                f"{', '.join(known) or 'no GPU'} and CPU:0, CPU:1, ... (as many as are named)."
+            )
     if len(set(devices)) < len(devices):
         raise errors.UserError(f"--devices names a device twice: {','.join(devices)}.")
     if strategy == "multi_worker" and devices:
-        raise errors.UserError("--strategy=multi_worker takes all GPUs of each machine; hide some with "
-                               "CUDA_VISIBLE_DEVICES instead of --devices.")
+        raise errors.UserError(
+            "--strategy=multi_worker takes all GPUs of each machine; hide some with "
+            "CUDA_VISIBLE_DEVICES instead of --devices."
+        )
     towers = tuple(devices or known[:2])
     if strategy == "split" and len(towers) != 2:
         raise errors.UserError(
             f"--strategy=split needs two devices, one for each tower; got {', '.join(towers) or 'no GPU'}. "
-            "On two CPU devices, which share the cores and are no faster: --devices=CPU:0,CPU:1")
+            "On two CPU devices, which share the cores and are no faster: --devices=CPU:0,CPU:1"
+        )
     _make_cpus(devices)
     share_memory()
     if strategy == "multi_worker":
@@ -238,7 +248,8 @@ def check_equal_gpus(devices: Iterable[str]) -> None:
         raise errors.UserError(
             "All workers must have the same number of GPUs; got "
             f"{', '.join(f'{count} on {worker}' for worker, count in sorted(counts.items()))}. Hide some, for example "
-            f"with CUDA_VISIBLE_DEVICES={','.join(map(str, range(min(counts.values())))) or -1} on all of them.")
+            f"with CUDA_VISIBLE_DEVICES={','.join(map(str, range(min(counts.values())))) or -1} on all of them."
+        )
 
 
 def _short_name(device: str) -> str:

@@ -36,9 +36,14 @@ class MomentumSGD(keras.optimizers.SGD):
     """
 
     def __init__(
-        self, *args: Any, kernel_decay: float, clip_norm: float = 0.0,
-        layer_multipliers: Mapping[str, float] | None = None, layer_decays: Mapping[str, float] | None = None,
-        **kwargs: Any):
+        self,
+        *args: Any,
+        kernel_decay: float,
+        clip_norm: float = 0.0,
+        layer_multipliers: Mapping[str, float] | None = None,
+        layer_decays: Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(*args, **kwargs)
         self.kernel_decay, self.largest_norm, self.layer_multipliers = kernel_decay, clip_norm, layer_multipliers or {}
         self.layer_decays = layer_decays or {}
@@ -52,7 +57,8 @@ class MomentumSGD(keras.optimizers.SGD):
             self.momentums = self.add_optimizer_variables(variables, "momentum")
 
     def apply(
-        self, gradients: Sequence[tf.Tensor], trainable_variables: Sequence[keras.Variable] | None = None) -> None:
+        self, gradients: Sequence[tf.Tensor], trainable_variables: Sequence[keras.Variable] | None = None
+    ) -> None:
         """Bounds the norm of the gradients and updates all variables."""
         trainable_variables = trainable_variables or self._trainable_variables
         self._factor = tf.constant(1.0)

@@ -43,8 +43,9 @@ class Reporter:
         caveat: What limits the meaning of the validation error, or nothing.
     """
 
-    def __init__(self, run: RunDirectory, config: RunConfig, *, steps: int, chance_loss: float, is_chief: bool,
-                 caveat: str = ""):
+    def __init__(
+        self, run: RunDirectory, config: RunConfig, *, steps: int, chance_loss: float, is_chief: bool, caveat: str = ""
+    ):
         self._run, self._config, self._recipe = run, config, config.train.recipe
         self._steps, self._chance_loss, self._is_chief = steps, chance_loss, is_chief
         self._caveat = caveat
@@ -60,9 +61,7 @@ class Reporter:
         """Prints the network, the recipe, the precision and the devices."""
         config, recipe, architecture = self._config.train, self._recipe, self._config.architecture
         parameters = sum(
-            math.prod(v.shape)
-            for name in architecture.layer_names
-            for v in step.model.get_layer(name).weights
+            math.prod(v.shape) for name in architecture.layer_names for v in step.model.get_layer(name).weights
         )
         start = f", initialised {_INITIALIZED.get(config.initialization, f'as {config.initialization} states')}"
         if config.init_from:
@@ -78,7 +77,8 @@ class Reporter:
             f"{recipe.momentum:g}, weight decay {recipe.weight_decay:g}{clip}{weights}",
             f"Precision: {config.precision}{', compiled by XLA' if config.jit else ''}; "
             f"{'' if config.deterministic else 'not '}deterministic",
-            step.placement.summary(step.variables, recipe.batch_size))
+            step.placement.summary(step.variables, recipe.batch_size),
+        )
 
     def new_run(self) -> None:
         """Prints that the run begins."""
@@ -97,9 +97,15 @@ class Reporter:
         self._started = self._printed = time.monotonic()
         self._first_step = state.step
         self._bar = tqdm.tqdm(
-            total=self._steps, initial=state.step, unit="step", leave=False, file=sys.stdout,
-            disable=None if self._is_chief else True, desc=f"Epoch {state.epoch + 1}/{self._recipe.epochs}",
-            dynamic_ncols=True)
+            total=self._steps,
+            initial=state.step,
+            unit="step",
+            leave=False,
+            file=sys.stdout,
+            disable=None if self._is_chief else True,
+            desc=f"Epoch {state.epoch + 1}/{self._recipe.epochs}",
+            dynamic_ncols=True,
+        )
         return self._bar
 
     def step(self, state: TrainState) -> None:
@@ -147,12 +153,14 @@ class Reporter:
             f"error {row['train_top1_error']:.4f}; validation loss {row['val_loss']:.4f}, "
             f"error {row['val_top1_error']:.4f}{top5}, accuracy {1 - row['val_top1_error']:.4f}"
             f"{' (best)' if is_best else ''}; rate {row['learning_rate']:.2g}; "
-            f"{row['images_per_second']:.0f} images/s, {waited:.0%} of the time waiting for input")
+            f"{row['images_per_second']:.0f} images/s, {waited:.0%} of the time waiting for input"
+        )
         stalled = f"The validation error has not fallen for {self._recipe.patience} epochs"
         if state.is_over:
             self._print(
                 f"{stalled} after the rate was divided {schedules.Plateau.MAX_DIVISIONS} times: training ends here "
-                "(Section 5).")
+                "(Section 5)."
+            )
         elif has_divided:
             self._print(f"{stalled}: the rate is divided by 10.")
         self.warn_if_stuck(row["train_loss"], row["step"])
@@ -169,7 +177,8 @@ class Reporter:
             f"The loss is stuck at {loss:.3f}: guessing gives {self._chance_loss:.3f} (ln({classes}) = "
             f"{math.log(classes):.3f}). The network has learned nothing yet with "
             f"--initialization={config.initialization} and --learning_rate={self._recipe.learning_rate:g}. Try, in "
-            f"another --workdir, {advice}.")
+            f"another --workdir, {advice}."
+        )
 
     def stopped(self, signal_name: str | None) -> None:
         """Prints, in every worker, who stopped the run and how to go on."""
@@ -186,17 +195,20 @@ class Reporter:
             f"  {shell.command_line('predict', 'IMAGE...', workdir=self._run)}",
             f"  {shell.command_line('export', workdir=self._run)}",
             f"  tensorboard --logdir={shlex.quote(str(self._run))}   (or look into "
-            f"{self._run.path / tensorboard.PICTURES})")
+            f"{self._run.path / tensorboard.PICTURES})",
+        )
 
     def diverged(self, what: str) -> TrainingError:
         """Returns the error that ends a run whose numbers are no longer finite."""
         kept = f"The last checkpoint in {self._run} is from before. " if self._run.steps() else ""
         return TrainingError(
             f"{what}: the run has diverged. {kept}Start anew in another --workdir with a lower rate "
-            f"(--learning_rate={self._recipe.learning_rate / 3:.2g}), with --clip_norm=1, or with --warmup_steps=200.")
+            f"(--learning_rate={self._recipe.learning_rate / 3:.2g}), with --clip_norm=1, or with --warmup_steps=200."
+        )
 
     def out_of_memory(self) -> TrainingError:
         """Returns the error that ends a run whose batch does not fit into memory."""
         return TrainingError(
             f"Memory ran out at batch_size={self._recipe.batch_size}. Start anew in another --workdir with "
-            f"--batch_size={max(1, self._recipe.batch_size // 2)}.")
+            f"--batch_size={max(1, self._recipe.batch_size // 2)}."
+        )

@@ -18,8 +18,13 @@ from alexnet_tf.training.reporter import TrainingError
 
 # What a step raises when another worker is gone.
 _LOST_WORKER = (
-    tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.InternalError, tf.errors.CancelledError,
-    tf.errors.DeadlineExceededError, *input_pipeline.READ_ERRORS)
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.InternalError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    *input_pipeline.READ_ERRORS,
+)
 
 _ALIKE = "All need the same flags, the same images, the same --precision, and one --workdir that they share"
 
@@ -48,20 +53,32 @@ def make_run_config(
         line = shell.command_line("prepare", data_dir=data.directory, output_dir="OUT")
         raise TrainingError(
             f"--mean=image needs images whose mean image is known; {data.directory} is not prepared. Type\n"
-            f"  {line}\nand train with --data_dir=OUT.")
+            f"  {line}\nand train with --data_dir=OUT."
+        )
     mean: tuple[float, ...] | str = MEAN_IMAGE
     if train_config.mean != "image":
         mean = tuple(statistics.mean_pixel) if statistics else architecture.mean
     run_config = RunConfig(
-        train=train_config, image_size=architecture.image_size, mean=source.mean if source else mean,
-        scale=source.scale if source else None, source=source,
+        train=train_config,
+        image_size=architecture.image_size,
+        mean=source.mean if source else mean,
+        scale=source.scale if source else None,
+        source=source,
         colour_pca=ColourPCA(
             statistics.pca_stdevs if statistics else architectures.IMAGENET_PCA_STDEVS,
-            statistics.pca_vectors if statistics else architectures.IMAGENET_PCA_VECTORS),
+            statistics.pca_vectors if statistics else architectures.IMAGENET_PCA_VECTORS,
+        ),
         data=RunData(
-            name=data.name, directory=data.directory, classes=tuple(data.class_names),
-            images={name: len(split) for name, split in data.splits.items()}, validation=data.validation,
-            fingerprint=data.fingerprint(), split_rule=data.split_rule, options=dict(data.options)))
+            name=data.name,
+            directory=data.directory,
+            classes=tuple(data.class_names),
+            images={name: len(split) for name, split in data.splits.items()},
+            validation=data.validation,
+            fingerprint=data.fingerprint(),
+            split_rule=data.split_rule,
+            options=dict(data.options),
+        ),
+    )
     if source:
         transfer_learning.new_layers(run_config)  # Fails where one of them is frozen.
     return run_config
@@ -93,13 +110,15 @@ def check_that_workers_agree(placement: distribution.Placement, run: RunDirector
     if placement.total(own) != own * placement.num_workers:
         raise TrainingError(
             f"The workers were not started alike. {_ALIKE}; this one is worker {placement.worker + 1}, with the run "
-            f"{run}.")
+            f"{run}."
+        )
     if placement.num_workers > 1:
         _wait_for_checkpoint(placement, run)
 
 
 def _wait_for_checkpoint(placement: distribution.Placement, run: RunDirectory) -> None:
     """Waits until this worker sees the last checkpoint that the chief sees: a network file system may be late."""
+
     def last() -> int:
         return max(run.steps(), default=-1)
 
@@ -111,7 +130,8 @@ def _wait_for_checkpoint(placement: distribution.Placement, run: RunDirectory) -
             first = f"one of step {expected}" if expected >= 0 else "none"
             raise TrainingError(
                 f"The workers do not see the same run. {_ALIKE}; this one, worker {placement.worker + 1}, sees {run} "
-                f"with {seen}, and the first worker {first}.")
+                f"with {seen}, and the first worker {first}."
+            )
         time.sleep(0.5)
 
 
@@ -126,8 +146,8 @@ def lost_workers_reported(placement: distribution.Placement) -> Iterator[None]:
         raise TrainingError(
             "The other workers cannot be reached any more: one has ended, or the network is cut. Start all of them "
             "again with the same commands: the run goes on from its last checkpoint, if there is one.\n  TensorFlow "
-            "says: "
-            + (str(error).rpartition("}} ")[2].splitlines() or [type(error).__name__])[0]) from error
+            "says: " + (str(error).rpartition("}} ")[2].splitlines() or [type(error).__name__])[0]
+        ) from error
 
 
 def chance_loss(split: datasets.ImageSource, num_classes: int) -> float:
@@ -152,7 +172,8 @@ def balanced_class_weights(split: datasets.ImageSource, class_names: Sequence[st
     if split.labels is None:
         raise TrainingError(
             "--class_weight=balanced needs the number of images in each class, and here the labels are inside the "
-            f"records. Prepare them first: {shell.command_line('prepare', data_dir='DIR', output_dir='OUT')}")
+            f"records. Prepare them first: {shell.command_line('prepare', data_dir='DIR', output_dir='OUT')}"
+        )
     counts = np.bincount(split.labels, minlength=len(class_names))
     return [float(len(split) / (np.count_nonzero(counts) * count)) if count else 0.0 for count in counts]
 

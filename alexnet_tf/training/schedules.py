@@ -52,7 +52,7 @@ class Rates:
 
 # The factor on the learning rate, from (recipe, fraction of the run that is done, divisions of the plateau).
 SCHEDULES = {
-    "plateau": lambda recipe, progress, divisions: 0.1 ** divisions,
+    "plateau": lambda recipe, progress, divisions: 0.1**divisions,
     "steps": lambda recipe, progress, divisions: step_factor(recipe.steps, progress),
     "cosine": lambda recipe, progress, divisions: 0.5 * (1 + math.cos(math.pi * progress)),
 }
@@ -85,8 +85,7 @@ def step_factor(steps: tuple[tuple[float, float], ...], progress: float) -> floa
 
 def has_colour_noise(recipe: recipes.Recipe, epoch: int) -> bool:
     """Returns whether an epoch, counted from 0, has the colour noise of Section 4.1."""
-    return recipe.colour_noise and (
-        recipe.schedule != "steps" or epoch / recipe.epochs < recipe.colour_noise_until)
+    return recipe.colour_noise and (recipe.schedule != "steps" or epoch / recipe.epochs < recipe.colour_noise_until)
 
 
 def epochs_alike(recipe: recipes.Recipe, epoch: int) -> int:

@@ -47,17 +47,22 @@ class Log:
         self._collected = time.monotonic()
         self._writers = {}
         if importlib.util.find_spec("tensorboard"):
-            self._writers = {name: tf.summary.create_file_writer(str(run.path / "tensorboard" / name))
-                             for name in ("train", "validation")}
+            self._writers = {
+                name: tf.summary.create_file_writer(str(run.path / "tensorboard" / name))
+                for name in ("train", "validation")
+            }
         else:
-            _LOGGER.info("TensorBoard is not installed (pip install tensorboard): the learning curves are in "
-                         f"history.csv only. To draw them: {shell.command_line('plot', run.path)}")
+            _LOGGER.info(
+                "TensorBoard is not installed (pip install tensorboard): the learning curves are in "
+                f"history.csv only. To draw them: {shell.command_line('plot', run.path)}"
+            )
 
     def start(self, model: keras.Model) -> None:
         """Keeps the kernels of conv1 before the first step, so that pictures can show how they change."""
         kernels = plotting.first_kernels(model)
         atomic_files.atomic_write(
-            self.directory / PICTURES / _KERNELS_START, lambda file: np.save(file, kernels, allow_pickle=False))
+            self.directory / PICTURES / _KERNELS_START, lambda file: np.save(file, kernels, allow_pickle=False)
+        )
 
     def step(self, step: int, loss: float, error: float, learning_rate: Any) -> None:
         """Adds a step to the training curves; some steps make a point, their mean.
@@ -71,9 +76,15 @@ class Log:
         self._losses.append(loss)
         self._errors.append(error)
         if len(self._losses) >= self._steps:
-            self._scalars("train", step, {
-                "loss": float(np.mean(self._losses)), "top1_error": float(np.mean(self._errors)),
-                "learning_rate": float(np.asarray(learning_rate))})
+            self._scalars(
+                "train",
+                step,
+                {
+                    "loss": float(np.mean(self._losses)),
+                    "top1_error": float(np.mean(self._errors)),
+                    "learning_rate": float(np.asarray(learning_rate)),
+                },
+            )
             self._losses, self._errors = [], []
 
     def epoch(self, row: dict, waited: float, model: keras.Model, confusion: np.ndarray) -> None:
@@ -87,8 +98,11 @@ class Log:
         """
         step = row["step"]
         self._scalars("train", step, {"images_per_second": row["images_per_second"], "input_wait_share": waited})
-        self._scalars("validation", step, {
-            "loss": row["val_loss"], "top1_error": row["val_top1_error"], "top5_error": row["val_top5_error"]})
+        self._scalars(
+            "validation",
+            step,
+            {"loss": row["val_loss"], "top1_error": row["val_top1_error"], "top5_error": row["val_top5_error"]},
+        )
         self._picture("kernels", self._kernels(model, row["epoch"]), step)
         if len(self.class_names) <= plotting.MAX_CONFUSION_CLASSES:
             title = f"Validation after epoch {row['epoch']}: top-1 error {row['val_top1_error']:.4f}"

@@ -71,10 +71,20 @@ class TrainStep:
     """
 
     def __init__(
-        self, architecture: architectures.Architecture, recipe: recipes.Recipe,
-        placement: distribution.Placement | None = None, *, mean: Any = None, seed: int = 0, precision: str = "float32",
-        jit: bool = False, frozen: Sequence[str] = (), layer_multipliers: Mapping[str, float] | None = None,
-        layer_decays: Mapping[str, float] | None = None, class_weights: Sequence[float] | None = None):
+        self,
+        architecture: architectures.Architecture,
+        recipe: recipes.Recipe,
+        placement: distribution.Placement | None = None,
+        *,
+        mean: Any = None,
+        seed: int = 0,
+        precision: str = "float32",
+        jit: bool = False,
+        frozen: Sequence[str] = (),
+        layer_multipliers: Mapping[str, float] | None = None,
+        layer_decays: Mapping[str, float] | None = None,
+        class_weights: Sequence[float] | None = None,
+    ):
         self.placement = placement = placement or distribution.make_placement()
         self._strategy, self._batch_size = placement.strategy, recipe.batch_size
         self._rates: schedules.Rates | None = None
@@ -85,24 +95,39 @@ class TrainStep:
         with self._strategy.scope():
             try:
                 self.model = alexnet.build_model(
-                    architecture, mean=mean, seed=seed, precision=precision, tower_devices=placement.towers,
-                    learns_from=transfer_learning.first_learning_stage(architecture, frozen), lrn_implementation="xla")
+                    architecture,
+                    mean=mean,
+                    seed=seed,
+                    precision=precision,
+                    tower_devices=placement.towers,
+                    learns_from=transfer_learning.first_learning_stage(architecture, frozen),
+                    lrn_implementation="xla",
+                )
             except ValueError as error:
                 raise errors.UserError(f"--strategy=split: {error}") from error
             transfer_learning.freeze(self.model, frozen)
             self.sgd = optimizer.MomentumSGD(
-                recipe.learning_rate, momentum=recipe.momentum, kernel_decay=recipe.weight_decay,
-                clip_norm=recipe.clip_norm, layer_multipliers=layer_multipliers, layer_decays=layer_decays,
-                name="sgd")
+                recipe.learning_rate,
+                momentum=recipe.momentum,
+                kernel_decay=recipe.weight_decay,
+                clip_norm=recipe.clip_norm,
+                layer_multipliers=layer_multipliers,
+                layer_decays=layer_decays,
+                name="sgd",
+            )
             self._optimizer = self.sgd
             if precision == "mixed_float16":
                 self._optimizer = keras.optimizers.LossScaleOptimizer(self.sgd, name="loss_scale")
             self._optimizer.build(self.model.trainable_variables)
         if jit:
-            self.differentiate = tf.function(self.differentiate,  # type: ignore[method-assign]
-                jit_compile=True, autograph=False)
+            self.differentiate = tf.function(
+                self.differentiate,  # type: ignore[method-assign]
+                jit_compile=True,
+                autograph=False,
+            )
         self._step = tf.function(  # type: ignore[method-assign]
-            self._step, reduce_retracing=True, autograph=False)
+            self._step, reduce_retracing=True, autograph=False
+        )
 
     @property
     def variables(self) -> list[keras.Variable]:
@@ -126,6 +151,7 @@ class TrainStep:
             make_dataset: (worker, num_workers) -> data set of this worker's parts of the batches. Many workers must not
                 ask for more than it has.
         """
+
         def make(context):
             dataset = make_dataset(context.input_pipeline_id, context.num_input_pipelines)
             if context.num_replicas_in_sync > context.num_input_pipelines:
@@ -141,7 +167,8 @@ class TrainStep:
         """Returns the images of a batch, of all devices of this worker, as the network sees them."""
         images = batch[0]
         parts = tf.nest.map_structure(
-            lambda part: tf.concat(self._strategy.experimental_local_results(part), 0), images)
+            lambda part: tf.concat(self._strategy.experimental_local_results(part), 0), images
+        )
         return augmentations.add_noise(*parts) if isinstance(parts, tuple) else parts
 
     def __call__(self, batch, is_stop: bool = False) -> StepResult:
@@ -172,8 +199,7 @@ class TrainStep:
         """Takes the sum of all replicas' gradients, in the order of the network's trainable variables; in a graph."""
         self._optimizer.apply(gradients, self.model.trainable_variables)
 
-    def differentiate(
-        self, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+    def differentiate(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
         """Returns this replica's shares of the loss, of the errors and of the gradients; in a graph.
 
         Args:
@@ -188,6 +214,8 @@ class TrainStep:
         wrong = tf.reduce_sum(tf.cast(tf.argmax(logits, -1, output_type=labels.dtype) != labels, tf.float32))
         # A tape's gradients would all land on the first device; these are where the operation is that they belong to.
         gradients = tf.compat.v1.gradients(
-            self._optimizer.scale_loss(loss), [variable.value for variable in self.model.trainable_variables],
-            colocate_gradients_with_ops=True)
+            self._optimizer.scale_loss(loss),
+            [variable.value for variable in self.model.trainable_variables],
+            colocate_gradients_with_ops=True,
+        )
         return loss, wrong, gradients

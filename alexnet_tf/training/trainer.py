@@ -38,9 +38,15 @@ StepCallback = Callable[[TrainState, TrainStep], None]
 
 
 def train(
-    train_config: TrainConfig, data: datasets.DataSet, path: str | pathlib.Path, *,
-    placement: distribution.Placement | None = None, checkpoint_minutes: float = 10.0, on_bad_image: str = "fail",
-    on_step_end: StepCallback | None = None) -> bool:
+    train_config: TrainConfig,
+    data: datasets.DataSet,
+    path: str | pathlib.Path,
+    *,
+    placement: distribution.Placement | None = None,
+    checkpoint_minutes: float = 10.0,
+    on_bad_image: str = "fail",
+    on_step_end: StepCallback | None = None,
+) -> bool:
     """Trains to the end, going on from the run's last checkpoint if there is one.
 
     Args:
@@ -71,14 +77,17 @@ def train(
     run = runs.RunDirectory(path)
     is_chief = placement.worker == 0
     with (
-        StopSignal() as stop, run.locked() if is_chief else contextlib.nullcontext(),
-        run_setup.lost_workers_reported(placement)):
+        StopSignal() as stop,
+        run.locked() if is_chief else contextlib.nullcontext(),
+        run_setup.lost_workers_reported(placement),
+    ):
         if train_config.precision == "auto":
             begun = run.read_config()
             precision = begun.train.precision if begun else devices.default_precision(placement.devices)
             train_config = dataclasses.replace(train_config, precision=precision)
         run_config = run_setup.make_run_config(
-            train_config, data, transfer_learning.find_source(train_config.init_from, run))
+            train_config, data, transfer_learning.find_source(train_config.init_from, run)
+        )
         run.check_same_config(run_config)
         run_setup.check_that_workers_agree(placement, run, run_config)
         # Before anything is written: fails where there is not one whole batch.
@@ -93,15 +102,22 @@ def train(
         return _Trainer(run, run_config, data, step, stop, checkpoint_minutes, on_bad_image, on_step_end).run()
 
 
-def _make_step(
-    run_config: RunConfig, placement: distribution.Placement, mean, data: datasets.DataSet) -> TrainStep:
+def _make_step(run_config: RunConfig, placement: distribution.Placement, mean, data: datasets.DataSet) -> TrainStep:
     config, is_balanced = run_config.train, run_config.train.class_weight == "balanced"
     weights = run_setup.balanced_class_weights(data.splits["train"], data.class_names) if is_balanced else None
     new = transfer_learning.new_layers(run_config) if run_config.source else ()
     return TrainStep(
-        run_config.architecture, config.recipe, placement, mean=mean, seed=config.seed, precision=config.precision,
-        jit=config.jit, frozen=config.freeze, class_weights=weights,
-        layer_multipliers=dict.fromkeys(new, config.recipe.new_layer_learning_rate_multiplier))
+        run_config.architecture,
+        config.recipe,
+        placement,
+        mean=mean,
+        seed=config.seed,
+        precision=config.precision,
+        jit=config.jit,
+        frozen=config.freeze,
+        class_weights=weights,
+        layer_multipliers=dict.fromkeys(new, config.recipe.new_layer_learning_rate_multiplier),
+    )
 
 
 class _SignalCame(Exception):
@@ -112,8 +128,16 @@ class _Trainer:
     """Orders what happens in a run: steps, checkpoints, validations, epochs."""
 
     def __init__(
-        self, run: runs.RunDirectory, run_config: RunConfig, data: datasets.DataSet, step: TrainStep,
-        stop: StopSignal, checkpoint_minutes: float, on_bad_image: str, on_step_end: StepCallback | None):
+        self,
+        run: runs.RunDirectory,
+        run_config: RunConfig,
+        data: datasets.DataSet,
+        step: TrainStep,
+        stop: StopSignal,
+        checkpoint_minutes: float,
+        on_bad_image: str,
+        on_step_end: StepCallback | None,
+    ):
         self._directory, self._run_config, self._data, self._step = run, run_config, data, step
         self._config, self._recipe, self._placement = run_config.train, run_config.train.recipe, step.placement
         self._is_chief, self._is_alone = self._placement.worker == 0, self._placement.num_workers == 1
@@ -123,9 +147,13 @@ class _Trainer:
         self._steps = input_pipeline.steps_per_epoch(self._train_split, self._recipe.batch_size)
         self._predict = metrics.make_predictor(step.model)
         self._reporter = Reporter(
-            run, run_config, steps=self._steps, is_chief=self._is_chief,
+            run,
+            run_config,
+            steps=self._steps,
+            is_chief=self._is_chief,
             chance_loss=run_setup.chance_loss(self._train_split, len(data.class_names)),
-            caveat=run_setup.validation_caveat(self._validation_split, len(data.class_names)))
+            caveat=run_setup.validation_caveat(self._validation_split, len(data.class_names)),
+        )
         self._log = tensorboard.Log(run, data.class_names, self._steps) if self._is_chief else None
         self._state = TrainState()
         # A result is read when the next step has begun, so that a GPU never waits for Python; but a callback sees the
@@ -216,9 +244,14 @@ class _Trainer:
                 raise
             if self._log and not self._total_step() and running is None:
                 self._log.input_pictures(self._step.images_of(batch))
-            self._step.set_rates(schedules.rates(
-                self._recipe, self._total_step() + (running is not None), self._recipe.epochs * self._steps,
-                state.plateau.divisions))
+            self._step.set_rates(
+                schedules.rates(
+                    self._recipe,
+                    self._total_step() + (running is not None),
+                    self._recipe.epochs * self._steps,
+                    state.plateau.divisions,
+                )
+            )
             begun = self._step(batch, is_stop=self._stop.number is not None)
             self._count(running)
             running = begun
@@ -248,10 +281,18 @@ class _Trainer:
 
         def make_dataset(worker: int, num_workers: int) -> tf.data.Dataset:
             return input_pipeline.make_train_dataset(
-                self._train_split, recipe, image_size=self._run_config.image_size, seed=self._config.seed,
-                epoch=epoch, num_epochs=num_epochs, first_step=first_step,
+                self._train_split,
+                recipe,
+                image_size=self._run_config.image_size,
+                seed=self._config.seed,
+                epoch=epoch,
+                num_epochs=num_epochs,
+                first_step=first_step,
                 colour_pca=(pca.stdevs, pca.vectors) if is_noisy else None,
-                skipped=skipped, worker=worker, num_workers=num_workers)
+                skipped=skipped,
+                worker=worker,
+                num_workers=num_workers,
+            )
 
         return make_dataset
 
@@ -259,8 +300,13 @@ class _Trainer:
         """Finds what could not be read in the current batch, and skips it or fails as asked."""
         state = self._state
         batch = input_pipeline.batch_indices(
-            self._train_split, self._recipe, seed=self._config.seed, epoch=state.epoch, step=state.step,
-            skipped=state.skipped["train"])
+            self._train_split,
+            self._recipe,
+            seed=self._config.seed,
+            epoch=state.epoch,
+            step=state.step,
+            skipped=state.skipped["train"],
+        )
         input_pipeline.bad_images(self._train_split, batch, error, self._on_bad_image, state.skipped["train"])
 
     def _count(self, result: StepResult | None) -> None:
@@ -270,8 +316,9 @@ class _Trainer:
         state = self._state
         state.count(result.loss, result.wrong)
         if not math.isfinite(result.loss):
-            raise self._reporter.diverged(f"The loss is {result.loss} at step {self._total_step()} (epoch "
-                f"{state.epoch + 1})")
+            raise self._reporter.diverged(
+                f"The loss is {result.loss} at step {self._total_step()} (epoch {state.epoch + 1})"
+            )
         if self._total_step() % _STUCK_STEPS == 0:
             self._reporter.warn_if_stuck(self._reporter.means(state)[0], self._total_step())
         if self._log:
@@ -305,13 +352,19 @@ class _Trainer:
             return
         step, divisions = self._total_step(), state.plateau.divisions
         row = {
-            "epoch": state.epoch + 1, "step": step,
+            "epoch": state.epoch + 1,
+            "step": step,
             "learning_rate": float(f"{self._step.sgd.learning_rate.numpy():.6g}"),
-            "train_loss": loss, "train_top1_error": error, "val_loss": result.loss,
-            "val_top1_error": result.top1_error, "val_top5_error": result.top5_error,
-            "images_per_second": round((self._steps - first_step) * self._recipe.batch_size / seconds, 1)}
+            "train_loss": loss,
+            "train_top1_error": error,
+            "val_loss": result.loss,
+            "val_top1_error": result.top1_error,
+            "val_top5_error": result.top5_error,
+            "images_per_second": round((self._steps - first_step) * self._recipe.batch_size / seconds, 1),
+        }
         is_best = state.end_epoch(
-            row, step=step, patience=self._recipe.patience if self._recipe.schedule == "plateau" else None)
+            row, step=step, patience=self._recipe.patience if self._recipe.schedule == "plateau" else None
+        )
         self._save()
         if self._log:
             self._directory.write_history(state.history)
@@ -326,21 +379,28 @@ class _Trainer:
             split = split.subset(np.arange(self._placement.worker, len(split), self._placement.num_workers))
         if started - self._saved_at + self._validation_seconds > self._checkpoint_seconds:
             self._save()
-        batches = self._reporter.validation_bar(input_pipeline.evaluation_batches(
-            split, batch_size=_EVALUATION_BATCH_SIZE, image_size=self._run_config.image_size,
-            resize=self._recipe.resize, on_bad_image=self._on_bad_image, skipped=self._state.skipped["validation"]),
-            total=-(-len(split) // _EVALUATION_BATCH_SIZE))
+        batches = self._reporter.validation_bar(
+            input_pipeline.evaluation_batches(
+                split,
+                batch_size=_EVALUATION_BATCH_SIZE,
+                image_size=self._run_config.image_size,
+                resize=self._recipe.resize,
+                on_bad_image=self._on_bad_image,
+                skipped=self._state.skipped["validation"],
+            ),
+            total=-(-len(split) // _EVALUATION_BATCH_SIZE),
+        )
         try:
             result = metrics.evaluate(
-                self._predict, self._until_signal(batches), len(self._data.class_names), total=self._placement.total)
+                self._predict, self._until_signal(batches), len(self._data.class_names), total=self._placement.total
+            )
         except _SignalCame:
             self._save()
             self._is_stopping = True
             return None
         self._validation_seconds = time.monotonic() - started
         if not math.isfinite(result.loss):
-            raise self._reporter.diverged(
-                f"The validation loss is {result.loss} after epoch {self._state.epoch + 1}")
+            raise self._reporter.diverged(f"The validation loss is {result.loss} after epoch {self._state.epoch + 1}")
         return result
 
     def _until_signal(self, batches: Iterable) -> Iterator:

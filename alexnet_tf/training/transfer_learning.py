@@ -50,16 +50,23 @@ def find_source(init_from: str | None, path: str | os.PathLike) -> PretrainedRun
     if run.path.is_file():
         raise TransferError(
             f"--init_from={init_from} is a file; a run's directory is needed. Make one of a weight file:\n"
-            f"  {shell.command_line('import_weights', source=init_from, workdir='RUN')}")
+            f"  {shell.command_line('import_weights', source=init_from, workdir='RUN')}"
+        )
     run_config, steps = run.read_config(), run.steps()
     if run_config is None or not steps:
         raise TransferError(
             f"--init_from={init_from} has no {'checkpoint' if run_config else runs.CONFIG}; the directory of a run "
-            "that train.py trained or import_weights made is needed.")
+            "that train.py trained or import_weights made is needed."
+        )
     return PretrainedRun(
-        path=init_from, step=steps[0], architecture=run_config.train.architecture, classes=run_config.data.classes,
-        mean=run_config.mean, scale=run_config.architecture.scale,
-        resize=run_config.train.recipe.resize)
+        path=init_from,
+        step=steps[0],
+        architecture=run_config.train.architecture,
+        classes=run_config.data.classes,
+        mean=run_config.mean,
+        scale=run_config.architecture.scale,
+        resize=run_config.train.recipe.resize,
+    )
 
 
 def check_flags(source: PretrainedRun | None, given: dict) -> None:
@@ -78,22 +85,29 @@ def check_flags(source: PretrainedRun | None, given: dict) -> None:
         if alone:
             raise TransferError(
                 f"--{alone[0]} needs --init_from=RUN: it says what becomes of the weights of another run, and "
-                "there is none.")
+                "there is none."
+            )
         return
     if given.get("architecture", source.architecture) != source.architecture:
         raise TransferError(
             f"--architecture={given['architecture']} differs from that of --init_from={source.path}, which is "
-            f"{source.architecture}: its weights fit no other. Leave --architecture away.")
+            f"{source.architecture}: its weights fit no other. Leave --architecture away."
+        )
     is_image = source.mean == MEAN_IMAGE
     if given.get("mean", "image" if is_image else "pixel") != ("image" if is_image else "pixel"):
         raise TransferError(
             f"--mean={given['mean']} differs from that of --init_from={source.path}: its weights were trained with a "
-            f"mean {'image' if is_image else 'colour'}, which comes with them. Leave --mean away.")
+            f"mean {'image' if is_image else 'colour'}, which comes with them. Leave --mean away."
+        )
 
 
 def choose_layers(
-    architecture: architectures.Architecture, *, freeze: Iterable[str] | None = None, freeze_until: str | None = None,
-    reinitialize: Iterable[str] | None = None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    architecture: architectures.Architecture,
+    *,
+    freeze: Iterable[str] | None = None,
+    freeze_until: str | None = None,
+    reinitialize: Iterable[str] | None = None,
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Returns (frozen layers, layers that start anew) by their full names, in the network's order.
 
     Args:
@@ -107,19 +121,22 @@ def choose_layers(
     """
     if freeze and freeze_until:
         raise TransferError(
-            f"--freeze={','.join(freeze)} and --freeze_until={freeze_until} both say what is frozen. Give one of them.")
+            f"--freeze={','.join(freeze)} and --freeze_until={freeze_until} both say what is frozen. Give one of them."
+        )
     stages = [stage.name for stage in architecture.stages]
     if freeze_until:
         if freeze_until not in stages:
             raise TransferError(
-                f"--freeze_until={freeze_until} is no stage of {architecture.name}. It has: {', '.join(stages)}.")
-        freeze = stages[:stages.index(freeze_until) + 1]
+                f"--freeze_until={freeze_until} is no stage of {architecture.name}. It has: {', '.join(stages)}."
+            )
+        freeze = stages[: stages.index(freeze_until) + 1]
     frozen = _resolve(freeze, architecture, "freeze")
     new = _resolve(reinitialize, architecture, "reinitialize")
     if len(frozen) == len(architecture.layer_names):
         raise TransferError(
             f"All layers of {architecture.name} would be frozen, and nothing could learn. Leave at least "
-            f"{stages[-1]} free.")
+            f"{stages[-1]} free."
+        )
     _check_frozen(frozen, new, "it is to start anew (--reinitialize)")
     return frozen, new
 
@@ -169,9 +186,11 @@ def new_layers(run_config: RunConfig) -> tuple[str, ...]:
         return run_config.train.reinitialize
     last = run_config.architecture.stages[-1].layer_names
     _check_frozen(
-        run_config.train.freeze, last,
+        run_config.train.freeze,
+        last,
         f"its weights are for the {len(source.classes)} classes of {source.path}, here are {len(classes)}, so it "
-        "starts anew")
+        "starts anew",
+    )
     return tuple(dict.fromkeys((*run_config.train.reinitialize, *last)))
 
 
@@ -248,19 +267,29 @@ def describe(network: Any, run_config: RunConfig) -> str:
         if len(classes) != len(source.classes):
             why = f" ({len(classes)} classes instead of {len(source.classes)})"
         line += f"; {names} {'are' if ',' in names else 'is'} new{why}" + (
-            f", at {multiplier:g} times the rate" if multiplier != 1 else "")
+            f", at {multiplier:g} times the rate" if multiplier != 1 else ""
+        )
     if frozen:
-        total, learning = (sum(math.prod(v.shape) for v in variables) for variables in (
-            [v for name in architecture.layer_names for v in network.get_layer(name).weights],
-            network.trainable_variables))
+        total, learning = (
+            sum(math.prod(v.shape) for v in variables)
+            for variables in (
+                [v for name in architecture.layer_names for v in network.get_layer(name).weights],
+                network.trainable_variables,
+            )
+        )
         line += f"; frozen: {_by_stage(architecture, frozen)} ({learning:,} of {total:,} parameters learn)"
     mean = "mean image" if source.mean == MEAN_IMAGE else "mean colour"
-    lines = [line, f"Input: the {mean} and scale of {source.path}, which its weights were trained with, not those "
-        "of these images"]
+    lines = [
+        line,
+        f"Input: the {mean} and scale of {source.path}, which its weights were trained with, not those of these images",
+    ]
     if len(classes) == len(source.classes) and list(classes) != list(source.classes) and not new:
         last = architecture.stages[-1].name
-        lines.insert(1, f"{last} is kept: {len(classes)} classes as before, though of other names. "
-                        f"--reinitialize={last} starts it anew.")
+        lines.insert(
+            1,
+            f"{last} is kept: {len(classes)} classes as before, though of other names. "
+            f"--reinitialize={last} starts it anew.",
+        )
     return "\n".join(lines)
 
 

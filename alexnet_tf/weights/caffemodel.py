@@ -14,7 +14,15 @@ from alexnet_tf.weights import caffe_pb2, containers, wire_format
 
 # LayerType of the older encoding: those that the newer one's names are needed of.
 _V1_TYPES = {
-    3: "Concat", 4: "Convolution", 14: "InnerProduct", 15: "LRN", 17: "Pooling", 18: "ReLU", 26: "Power", 33: "Slice"}
+    3: "Concat",
+    4: "Convolution",
+    14: "InnerProduct",
+    15: "LRN",
+    17: "Pooling",
+    18: "ReLU",
+    26: "Power",
+    33: "Slice",
+}
 
 
 def _defaults(parameters: type[message.Message]) -> dict[str, float]:
@@ -52,8 +60,11 @@ class Layer:
 
 # Where the weights lie: a message's fields that are messages again, or values ("").
 _VALUES: wire_format.Fields = {
-    "NetParameter": {2: "V1LayerParameter", 100: "LayerParameter"}, "LayerParameter": {7: "BlobProto"},
-    "V1LayerParameter": {6: "BlobProto"}, "BlobProto": {5: "", 6: ""}}
+    "NetParameter": {2: "V1LayerParameter", 100: "LayerParameter"},
+    "LayerParameter": {7: "BlobProto"},
+    "V1LayerParameter": {6: "BlobProto"},
+    "BlobProto": {5: "", 6: ""},
+}
 
 
 def _blob_array(blob, what: str) -> np.ndarray:
@@ -76,16 +87,19 @@ def read_caffemodel(content: bytes) -> list[Layer]:
         WeightFileError: If the file is damaged or holds no weights.
     """
     if content.startswith(b"\x89HDF"):
-        raise containers.WeightFileError("It is an HDF5 snapshot; only the .caffemodel that is a protocol buffer "
-            "is read.")
+        raise containers.WeightFileError(
+            "It is an HDF5 snapshot; only the .caffemodel that is a protocol buffer is read."
+        )
     net = wire_format.parse(caffe_pb2.NetParameter, content, ".caffemodel", _VALUES)
     layers = []
     for parsed in net.layer or net.layers:
         kind = parsed.type if isinstance(parsed.type, str) else _V1_TYPES.get(parsed.type, str(parsed.type))
         name = parsed.name if isinstance(parsed.name, str) else repr(parsed.name)  # Bytes, if it is no UTF-8.
         blobs = [_blob_array(blob, f"{name}[{index}]") for index, blob in enumerate(parsed.blobs)]
-        blobs = [_without_ones(blob, 4 if kind == "Convolution" and not index else 1 if index else 2)
-                 for index, blob in enumerate(blobs)]
+        blobs = [
+            _without_ones(blob, 4 if kind == "Convolution" and not index else 1 if index else 2)
+            for index, blob in enumerate(blobs)
+        ]
         parameters = {}
         if kind in CONSTANTS:
             block, defaults = CONSTANTS[kind]
@@ -130,6 +144,8 @@ def read_mean(content: bytes) -> np.ndarray:
 def write_mean(file: BinaryIO, mean: np.ndarray) -> None:
     """Writes a .binaryproto: float32 [channels, height, width], BGR, in the older shape, which every Caffe reads."""
     channels, height, width = mean.shape
-    file.write(caffe_pb2.BlobProto(
-        num=1, channels=channels, height=height, width=width,
-        data=[np.ascontiguousarray(mean, "<f4").tobytes()]).SerializeToString())
+    file.write(
+        caffe_pb2.BlobProto(
+            num=1, channels=channels, height=height, width=width, data=[np.ascontiguousarray(mean, "<f4").tobytes()]
+        ).SerializeToString()
+    )

@@ -36,10 +36,16 @@ _SAFETENSORS_DTYPES = {"F16": "<f2", "BF16": "bfloat16", "F32": "<f4", "F64": "<
 
 # What lies in a weight file's place after a download that went wrong, by how it begins, and what helps.
 _NO_WEIGHTS = (
-    (rb"version https://git-lfs", "a pointer of Git LFS, not the file itself. Fetch that in its repository: "
-     "git lfs install && git lfs pull"),
-    (rb"(\xef\xbb\xbf)?\s*<(!doctype|html|\?xml)", "a web page that was saved instead of the file, such as a site's "
-     "question or error. Open the address in a browser and download the file there"))
+    (
+        rb"version https://git-lfs",
+        "a pointer of Git LFS, not the file itself. Fetch that in its repository: git lfs install && git lfs pull",
+    ),
+    (
+        rb"(\xef\xbb\xbf)?\s*<(!doctype|html|\?xml)",
+        "a web page that was saved instead of the file, such as a site's "
+        "question or error. Open the address in a browser and download the file there",
+    ),
+)
 
 
 class WeightFileError(errors.UserError):
@@ -72,7 +78,8 @@ def read_bytes(path: str | os.PathLike) -> bytes:
 
 
 def array_of(
-        content: bytes, dtype: np.typing.DTypeLike, shape: Sequence[int], what: str, offset: int = 0) -> np.ndarray:
+    content: bytes, dtype: np.typing.DTypeLike, shape: Sequence[int], what: str, offset: int = 0
+) -> np.ndarray:
     """Returns bytes as an array that shares their memory.
 
     Args:
@@ -92,7 +99,8 @@ def array_of(
     declared, present = math.prod(shape) * np.dtype(dtype).itemsize, len(content) - offset
     if declared != present:
         raise WeightFileError(
-            f"{what} is declared as {shape}, {declared:,} bytes, and has {present:,}: truncated or damaged.")
+            f"{what} is declared as {shape}, {declared:,} bytes, and has {present:,}: truncated or damaged."
+        )
     return np.frombuffer(content, dtype, offset=offset).reshape(shape)
 
 
@@ -140,7 +148,7 @@ def read_safetensors(content: bytes) -> tuple[dict, dict]:
         raise WeightFileError(f"Its header claims {length:,} bytes: it is not a readable .safetensors file.")
     try:
         members = safetensors.deserialize(content)
-        metadata = json.loads(content[8:8 + length]).get("__metadata__", {})
+        metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightFileError(f"It is not a readable .safetensors file: {error}") from error
     arrays = {}

@@ -56,17 +56,20 @@ def read_mean(mean: str, image_size: int) -> list[float] | np.ndarray:
         array = caffemodel.read_mean(content) if is_proto else pickled_arrays.read_npy(content)
     if isinstance(array, dict) or array.shape[:1] != (3,) or array.ndim not in (1, 3) or not np.isfinite(array).all():
         raise containers.WeightFileError(
-            f"--mean={mean} is not a mean: it must be three numbers, or an array [3, height, width].")
+            f"--mean={mean} is not a mean: it must be three numbers, or an array [3, height, width]."
+        )
     if array.ndim == 1:
         return array[::-1].tolist()
     offsets = [(size - image_size) // 2 for size in array.shape[1:]]
     if min(offsets) < 0 or array.shape[1] > architectures.SQUARE_SIZE or array.shape[2] > architectures.SQUARE_SIZE:
         raise containers.WeightFileError(
             f"--mean={mean} has {array.shape[1]} x {array.shape[2]} pixels; {image_size} to "
-            f"{architectures.SQUARE_SIZE} are needed.")
+            f"{architectures.SQUARE_SIZE} are needed."
+        )
     top, left = offsets
     return np.ascontiguousarray(
-        array[::-1, top:top + image_size, left:left + image_size].transpose(1, 2, 0), "float32")
+        array[::-1, top : top + image_size, left : left + image_size].transpose(1, 2, 0), "float32"
+    )
 
 
 def _read_lines(path) -> list[str]:
@@ -83,7 +86,8 @@ def _choose_classes(path, of_the_file: list[str] | None, count: int) -> tuple[li
             return of_the_file, of_the_file
         if count != 1000:
             raise containers.WeightFileError(
-                f"It has {count} classes. Name them: --classes=FILE, a line each, in the order of the logits.")
+                f"It has {count} classes. Name them: --classes=FILE, a line each, in the order of the logits."
+            )
         return imagenet_classes()
     names = _read_lines(path)
     if len(names) != count:
@@ -92,9 +96,15 @@ def _choose_classes(path, of_the_file: list[str] | None, count: int) -> tuple[li
 
 
 def import_run(
-    source: str | os.PathLike, path: str | os.PathLike, *, architecture: str | None = None,
-    classes: str | os.PathLike | None = None, mean: str | None = None,
-    allow_nan: bool = False, partial: bool = False) -> list[str]:
+    source: str | os.PathLike,
+    path: str | os.PathLike,
+    *,
+    architecture: str | None = None,
+    classes: str | os.PathLike | None = None,
+    mean: str | None = None,
+    allow_nan: bool = False,
+    partial: bool = False,
+) -> list[str]:
     """Turns a weight file into a run.
 
     Args:
@@ -122,8 +132,12 @@ def import_run(
         read = formats.FORMATS[file_format].read(content)
         file_format = read.file_format or file_format
         network, how = layouts.detect_architecture(
-            file_format, read.entries, layers=read.layers, architecture=architecture or read.architecture,
-            partial=partial)
+            file_format,
+            read.entries,
+            layers=read.layers,
+            architecture=architecture or read.architecture,
+            partial=partial,
+        )
         how = "as the file states" if read.architecture and not architecture else how
         layout = formats.FORMATS[file_format].layout
         if partial and classes and not _has_last_layer(network, layout, read.entries):
@@ -141,8 +155,13 @@ def import_run(
     subtracted = read_mean(mean, network.image_size) if mean else network.mean if read.mean is None else read.mean
     scale = tuple(network.scale if read.scale is None else read.scale)
     with run.locked():
-        run_config = make_run_config(network, subtracted, scale, ids, ImportedFile(
-            pathlib.Path(source).name, hashlib.sha256(content).hexdigest()))
+        run_config = make_run_config(
+            network,
+            subtracted,
+            scale,
+            ids,
+            ImportedFile(pathlib.Path(source).name, hashlib.sha256(content).hexdigest()),
+        )
         run.write_checkpoint(0, {**arrays, **layouts.dropout_counts(network)}, {"epoch": 0})
         if run_config.mean == MEAN_IMAGE:
             run.write_mean_image(np.asarray(subtracted, "float32"))
@@ -151,8 +170,12 @@ def import_run(
 
 
 def make_run_config(
-    architecture: architectures.Architecture, mean: Sequence[float] | np.ndarray, scale: Sequence[float],
-    classes: Sequence[str], source: ImportedFile) -> RunConfig:
+    architecture: architectures.Architecture,
+    mean: Sequence[float] | np.ndarray,
+    scale: Sequence[float],
+    classes: Sequence[str],
+    source: ImportedFile,
+) -> RunConfig:
     """Returns the config of an imported run."""
     return RunConfig(
         train=TrainConfig(
@@ -184,18 +207,23 @@ def _initial_arrays(architecture, names) -> dict[str, np.ndarray]:
 def _report(architecture, how, arrays, run_config, names, missing):
     mean = run_config.mean
     mean = "a mean image" if mean == MEAN_IMAGE else "R, G, B = " + ", ".join(f"{each:.3f}" for each in mean)
-    factor = "" if set(run_config.scale) == {1.0} else ", then times " + ", ".join(
-        f"{each:.6f}" for each in run_config.scale)
+    factor = (
+        ""
+        if set(run_config.scale) == {1.0}
+        else ", then times " + ", ".join(f"{each:.6f}" for each in run_config.scale)
+    )
     return [
         f"Network: {architecture.name} ({how}), {sum(array.size for array in arrays.values()):,} parameters",
         f"Input: RGB {architecture.image_size} x {architecture.image_size} in [0, 255]; minus {mean}{factor}; images "
         f"{_RESIZED[architecture.recipe.resize]}, the centre",
         f"Classes: {len(names)}: {names[0]} ... {names[-1]}",
-        *([f"Not in the file, and initialised at random: {', '.join(missing)}. Train before use."] if missing else [])]
+        *([f"Not in the file, and initialised at random: {', '.join(missing)}. Train before use."] if missing else []),
+    ]
 
 
 def export_run(
-        path: str | os.PathLike, file_format: str, output: str | os.PathLike, *, which: str = "last") -> list[str]:
+    path: str | os.PathLike, file_format: str, output: str | os.PathLike, *, which: str = "last"
+) -> list[str]:
     """Writes a run's weights for another engine.
 
     Args:
@@ -235,7 +263,8 @@ def export_run(
     if chosen.layout.default not in (None, architecture.name):
         lines.append(
             f"The file does not state that it is {architecture.name}: readers take it for {chosen.layout.default} by "
-            "default.")
+            "default."
+        )
     entries = layouts.to_file(architecture, chosen.layout, arrays)
     files = chosen.write(output, formats.Network(architecture, entries, mean, lines))
     if file_format == "caffemodel":  # It has no place for them.
@@ -264,5 +293,7 @@ def _conventions(architecture, mean, is_bgr) -> list[str]:
     if architecture.scale != (1.0, 1.0, 1.0):
         factor = f", times ({', '.join(f'{each:.9g}' for each in architecture.scale[::step])})"
         factor += " (the layer `scale` does so)" if is_bgr else ""
-    return [f"Input: {order}, 0 to 255, minus {mean}{factor}; images {_RESIZED[architecture.recipe.resize]}, the "
-            f"central {architecture.image_size} pixels"]
+    return [
+        f"Input: {order}, 0 to 255, minus {mean}{factor}; images {_RESIZED[architecture.recipe.resize]}, the "
+        f"central {architecture.image_size} pixels"
+    ]

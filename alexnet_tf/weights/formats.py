@@ -46,12 +46,24 @@ class Layout:
 
 # torchvision/models/alexnet.py: positions in its two Sequential modules.
 _TORCHVISION_NAMES = {
-    "conv1": "features.0", "conv2": "features.3", "conv3": "features.6", "conv4": "features.8", "conv5": "features.10",
-    "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6"}
+    "conv1": "features.0",
+    "conv2": "features.3",
+    "conv3": "features.6",
+    "conv4": "features.8",
+    "conv5": "features.10",
+    "fc6": "classifier.1",
+    "fc7": "classifier.4",
+    "fc8": "classifier.6",
+}
 
 _TORCHVISION = Layout(
-    "{}.weight", "{}.bias", is_channels_first=True, is_bgr=False, supported=("torchvision",),
-    layer_names=_TORCHVISION_NAMES)
+    "{}.weight",
+    "{}.bias",
+    is_channels_first=True,
+    is_bgr=False,
+    supported=("torchvision",),
+    layer_names=_TORCHVISION_NAMES,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,8 +152,11 @@ def _read_keras(content: bytes) -> WeightFile:
             raise containers.WeightFileError(f"Its mean has the shape {mean.shape}.")
         name = model_config["name"]
         return WeightFile(
-            entries, architecture=name if name in architectures.ARCHITECTURES else None,
-            mean=mean.tolist() if mean.ndim == 1 else mean, scale=tuple(float(each) for each in normalize["scale"]))
+            entries,
+            architecture=name if name in architectures.ARCHITECTURES else None,
+            mean=mean.tolist() if mean.ndim == 1 else mean,
+            scale=tuple(float(each) for each in normalize["scale"]),
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise containers.WeightFileError("Its config.json is of no network of this project.") from error
 
@@ -170,12 +185,16 @@ def _read_npy(content: bytes) -> WeightFile:
 
 def _layer_of(shape: tuple[int, ...]) -> str:
     """Returns the convolution of Caffe's AlexNet whose kernel [height, width, in, out] has a shape."""
-    names = [stage.name for stage in architectures.ARCHITECTURES["caffe"].stages
-             if len(shape) == 4 and stage.kernel_size == shape[0] == shape[1] and stage.filters == shape[3]]
+    names = [
+        stage.name
+        for stage in architectures.ARCHITECTURES["caffe"].stages
+        if len(shape) == 4 and stage.kernel_size == shape[0] == shape[1] and stage.filters == shape[3]
+    ]
     if len(names) != 1:
         raise containers.WeightFileError(
             f"It holds a kernel {shape} and a bias without their layer's name. Save a dictionary: "
-            'np.save(FILE, {"conv1": [kernel, bias]}).')
+            'np.save(FILE, {"conv1": [kernel, bias]}).'
+        )
     return names[0]
 
 
@@ -221,7 +240,8 @@ def _read_onnx(content: bytes) -> WeightFile:
     weighted = [layer for layer in graph.layers if layer.blobs]
     own, caffe2 = (
         {layer.name: match[1] for layer in weighted if (match := pattern.search(layer.name))}
-        for pattern in (_OWN_NAME, _CAFFE2_NAME))
+        for pattern in (_OWN_NAME, _CAFFE2_NAME)
+    )
     entries = dict(graph.others)
     if len(own) == len(weighted):
         for layer in weighted:
@@ -248,9 +268,13 @@ def _read_own_onnx(entries: dict[str, np.ndarray], graph: onnx_graph.Graph) -> W
     except (KeyError, TypeError, ValueError, RecursionError):
         classes = None
     return WeightFile(
-        entries, architecture=name if name in architectures.ARCHITECTURES else None, class_names=classes,
-        mean=None if mean is None else mean if mean.ndim == 3 else mean.tolist(), file_format="keras",
-        scale=(1.0, 1.0, 1.0) if scale is None or scale.shape != (3,) else tuple(float(each) for each in scale))
+        entries,
+        architecture=name if name in architectures.ARCHITECTURES else None,
+        class_names=classes,
+        mean=None if mean is None else mean if mean.ndim == 3 else mean.tolist(),
+        file_format="keras",
+        scale=(1.0, 1.0, 1.0) if scale is None or scale.shape != (3,) else tuple(float(each) for each in scale),
+    )
 
 
 def _write_caffemodel(output: pathlib.Path, network: Network) -> list[pathlib.Path]:
@@ -288,8 +312,7 @@ def _write_safetensors(output: pathlib.Path, network: Network) -> list[pathlib.P
     metadata = {"architecture": network.architecture.name, "scale": " ".join(map(repr, network.architecture.scale))}
     if np.ndim(network.mean) == 1:
         metadata["mean"] = " ".join(map(repr, network.mean))
-    atomic_files.atomic_write(
-        output, lambda file: containers.write_safetensors(file, network.entries, metadata))
+    atomic_files.atomic_write(output, lambda file: containers.write_safetensors(file, network.entries, metadata))
     return [output]
 
 
@@ -297,16 +320,23 @@ FORMATS = {
     # BVLC/caffe, base_conv_layer.cpp and inner_product_layer.cpp: [out, in / group, height, width] and [out, in].
     # Images are BGR, as cv::imread gives them.
     "caffemodel": WeightFormat(
-        (".caffemodel",), _read_caffemodel, Layout("{}[0]", "{}[1]", is_channels_first=True, is_bgr=True),
-        _write_caffemodel),
+        (".caffemodel",),
+        _read_caffemodel,
+        Layout("{}[0]", "{}[1]", is_channels_first=True, is_bgr=True),
+        _write_caffemodel,
+    ),
     # bvlc_alexnet.npy, as ethereon/caffe-tensorflow converts the caffemodel: transposed, fc6's rows reordered, conv1
     # still BGR. Its readers compute bvlc_alexnet; caffenet's weights have the same shapes.
     "npy": WeightFormat(
-        (".npy",), _read_npy, Layout(
-            "{}[0]", "{}[1]", is_channels_first=False, is_bgr=True, default="caffe", supported=("caffe", "caffenet")),
-        _write_npy, has_scale=False),
-    "torch": WeightFormat(
-        (".pth", ".pt", ".pth.tar"), _read_torch, _TORCHVISION, _write_torch),
+        (".npy",),
+        _read_npy,
+        Layout(
+            "{}[0]", "{}[1]", is_channels_first=False, is_bgr=True, default="caffe", supported=("caffe", "caffenet")
+        ),
+        _write_npy,
+        has_scale=False,
+    ),
+    "torch": WeightFormat((".pth", ".pt", ".pth.tar"), _read_torch, _TORCHVISION, _write_torch),
     "npz": WeightFormat((".npz",), _read_npz, _TORCHVISION),  # numpy.savez of a state dictionary.
     "safetensors": WeightFormat((".safetensors",), _read_safetensors, _TORCHVISION, _write_safetensors),
     "keras": WeightFormat((".weights.h5", ".keras"), _read_keras),

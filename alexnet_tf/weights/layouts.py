@@ -50,8 +50,12 @@ def variable_shapes(architecture: architectures.Architecture) -> dict[str, tuple
 
 def dropout_counts(architecture: architectures.Architecture) -> dict[str, np.ndarray]:
     """Returns the other variables of the model, at their start: how many masks each dropout layer has made."""
-    return {f"{name}_dropout/iteration": np.array(0, "int64")
-            for stage in architecture.stages if "dropout" in stage.ops for name in stage.layer_names}
+    return {
+        f"{name}_dropout/iteration": np.array(0, "int64")
+        for stage in architecture.stages
+        if "dropout" in stage.ops
+        for name in stage.layer_names
+    }
 
 
 def file_shapes(architecture: architectures.Architecture, layout: Layout) -> dict[str, tuple[int, ...]]:
@@ -134,7 +138,8 @@ def to_file(architecture: architectures.Architecture, layout: Layout, arrays: di
         entries[layout.name("kernel", stage.name)] = np.ascontiguousarray(kernel)
         if stage.bias:
             entries[layout.name("bias", stage.name)] = np.concatenate(
-                [arrays[f"{name}/bias"] for name in stage.layer_names])
+                [arrays[f"{name}/bias"] for name in stage.layer_names]
+            )
     return entries
 
 
@@ -147,20 +152,32 @@ def differences(expected: dict, entries: dict) -> list[str]:
     """
     missing = [name for name in expected if name not in entries]
     left_over = [name for name in entries if name not in expected]
-    differing = [f"{name}: {entries[name].shape} in the file, {shape} in the network"
-                 for name, shape in expected.items() if name in entries and entries[name].shape != shape]
-    return [f"{what}: {_listing(names)}" for what, names in (
-        ("missing", missing), ("left over", left_over), ("other shapes", differing)) if names]
+    differing = [
+        f"{name}: {entries[name].shape} in the file, {shape} in the network"
+        for name, shape in expected.items()
+        if name in entries and entries[name].shape != shape
+    ]
+    return [
+        f"{what}: {_listing(names)}"
+        for what, names in (("missing", missing), ("left over", left_over), ("other shapes", differing))
+        if names
+    ]
 
 
 def _listing(names, limit: int = 24) -> str:
     return ", ".join(name[:80] for name in names[:limit]) + (
-        f" and {len(names) - limit} more" if len(names) > limit else "")
+        f" and {len(names) - limit} more" if len(names) > limit else ""
+    )
 
 
 def detect_architecture(
-        file_format: str, entries: dict[str, np.ndarray], *, layers: list[caffemodel.Layer] | None = None,
-        partial: bool = False, architecture: str | None = None) -> tuple[architectures.Architecture, str]:
+    file_format: str,
+    entries: dict[str, np.ndarray],
+    *,
+    layers: list[caffemodel.Layer] | None = None,
+    partial: bool = False,
+    architecture: str | None = None,
+) -> tuple[architectures.Architecture, str]:
     """Finds the architecture of a file's arrays, by names and shapes, and in a .caffemodel by the layers' order.
 
     Args:
@@ -177,17 +194,23 @@ def detect_architecture(
         WeightFileError: If none fits (with what is missing, left over and differing), or several do.
     """
     candidates = [architectures.ARCHITECTURES[architecture]] if architecture else _architectures_of(file_format)
-    fits = {each.name: (each, differences(_shapes(each, file_format), entries))
-            for each in (_with_classes_of(each, file_format, entries) for each in candidates)}
-    fitting = [each for each, problems in fits.values()
-               if not problems or partial and all(each.startswith("missing: ") for each in problems)]
+    fits = {
+        each.name: (each, differences(_shapes(each, file_format), entries))
+        for each in (_with_classes_of(each, file_format, entries) for each in candidates)
+    }
+    fitting = [
+        each
+        for each, problems in fits.values()
+        if not problems or partial and all(each.startswith("missing: ") for each in problems)
+    ]
     if not fitting:
         name, (_, problems) = min(fits.items(), key=lambda item: (len(item[1][1]), sum(map(len, item[1][1]))))
         raise containers.WeightFileError(
             f"It does not fit {'' if architecture else 'any architecture; the nearest is '}{name}. In the file are\n  "
-            + "\n  ".join(problems) + ("" if architecture else "\nChoose an architecture yourself: "
-                "--architecture=NAME.")
-            + _naming_advice(fits[name][0], file_format, entries))
+            + "\n  ".join(problems)
+            + ("" if architecture else "\nChoose an architecture yourself: --architecture=NAME.")
+            + _naming_advice(fits[name][0], file_format, entries)
+        )
     if architecture:
         return fitting[0], _order_note(fitting[0], layers)
     names = [architecture.name for architecture in fitting]
@@ -214,8 +237,11 @@ def _naming_advice(architecture, file_format, entries):
 
 
 def _architectures_of(file_format):
-    return [each for each in architectures.ARCHITECTURES.values()
-            if FORMATS[file_format].layout is None or not unsupported_reason(each, file_format)]
+    return [
+        each
+        for each in architectures.ARCHITECTURES.values()
+        if FORMATS[file_format].layout is None or not unsupported_reason(each, file_format)
+    ]
 
 
 def _shapes(architecture, file_format):
@@ -251,7 +277,8 @@ def _by_order(fitting, layers):
     known = "\n  ".join(f"{name}: {' '.join(each)}" for name, each in orders.items())
     raise containers.WeightFileError(
         f"Its weights have the shapes of {', '.join(orders)}, but its layers are none of theirs:\n  the file: "
-        f"{' '.join(order)[:2000]}\n  {known}\nIf you know what it is: --architecture=NAME.")
+        f"{' '.join(order)[:2000]}\n  {known}\nIf you know what it is: --architecture=NAME."
+    )
 
 
 def check_finite(arrays: dict) -> None:
@@ -264,5 +291,7 @@ def check_finite(arrays: dict) -> None:
     bad = {name: count for name, count in bad.items() if count}
     if bad:
         raise containers.WeightFileError(
-            "Some weights are not finite: " + ", ".join(f"{count:,} in {name}" for name, count in bad.items())
-            + ". To accept them nevertheless: --allow_nan.")
+            "Some weights are not finite: "
+            + ", ".join(f"{count:,} in {name}" for name, count in bad.items())
+            + ". To accept them nevertheless: --allow_nan."
+        )

@@ -9,9 +9,12 @@ from alexnet_tf.weights import caffemodel, containers, onnx_pb2, wire_format
 
 # Where the values lie: see `wire_format`.
 _VALUES: wire_format.Fields = {
-    "ModelProto": {7: "GraphProto"}, "GraphProto": {1: "NodeProto", 5: "TensorProto"},
-    "NodeProto": {5: "AttributeProto"}, "AttributeProto": {5: "TensorProto"},
-    "TensorProto": {4: "", 5: "", 7: "", 9: "", 10: ""}}
+    "ModelProto": {7: "GraphProto"},
+    "GraphProto": {1: "NodeProto", 5: "TensorProto"},
+    "NodeProto": {5: "AttributeProto"},
+    "AttributeProto": {5: "TensorProto"},
+    "TensorProto": {4: "", 5: "", 7: "", 9: "", 10: ""},
+}
 
 # TensorProto.DataType.
 _FLOATS = {1: "<f4", 10: "<f2", 11: "<f8", 16: "bfloat16"}
@@ -85,8 +88,11 @@ class _Constants:
 
     def unused(self) -> dict[str, np.ndarray]:
         """Returns the floating-point arrays that nobody asked for."""
-        return {name: _array(name, tensor) for name, tensor in self._tensors.items()
-                if name not in self._used and tensor.data_type in _FLOATS and tensor.dims}
+        return {
+            name: _array(name, tensor)
+            for name, tensor in self._tensors.items()
+            if name not in self._used and tensor.data_type in _FLOATS and tensor.dims
+        }
 
 
 def _array(name: str, tensor: onnx_pb2.TensorProto) -> np.ndarray:
@@ -94,7 +100,8 @@ def _array(name: str, tensor: onnx_pb2.TensorProto) -> np.ndarray:
     if tensor.external_data:
         raise containers.WeightFileError(
             "Its weights lie in another file beside it. Put them into one: "
-            """python -c "import onnx; onnx.save(onnx.load('FILE.onnx'), 'WHOLE.onnx')\"""")
+            """python -c "import onnx; onnx.save(onnx.load('FILE.onnx'), 'WHOLE.onnx')\""""
+        )
     dtype = _FLOATS[tensor.data_type]
     content = tensor.raw_data or b"".join(tensor.double_data if dtype == "<f8" else tensor.float_data)
     return containers.array_of(content, dtype, [int(size) for size in tensor.dims], name[:80])
@@ -106,9 +113,15 @@ def _layer(node: onnx_pb2.NodeProto, constants: _Constants) -> caffemodel.Layer 
     if node.op_type in ("Conv", "Gemm", "MatMul") and len(node.input) > 1:
         return _weight_layer(node, attributes, constants)
     if node.op_type == "LRN":
-        values = {ours: getattr(attributes[theirs], field) if theirs in attributes else default for ours, theirs, field,
-                  default in (("local_size", "size", "i", 5), ("alpha", "alpha", "f", 1e-4), ("beta", "beta", "f", .75),
-                              ("k", "bias", "f", 1.0))}
+        values = {
+            ours: getattr(attributes[theirs], field) if theirs in attributes else default
+            for ours, theirs, field, default in (
+                ("local_size", "size", "i", 5),
+                ("alpha", "alpha", "f", 1e-4),
+                ("beta", "beta", "f", 0.75),
+                ("k", "bias", "f", 1.0),
+            )
+        }
         return caffemodel.Layer(node.name, "LRN", parameters={"lrn_param": values})
     if node.op_type in _CAFFE_TYPES:
         return caffemodel.Layer(node.name, _CAFFE_TYPES[node.op_type])
@@ -121,7 +134,8 @@ def _weight_layer(node: onnx_pb2.NodeProto, attributes: dict, constants: _Consta
         if node.op_type == "MatMul":  # Of two tensors.
             return None
         raise containers.WeightFileError(
-            f"The weights of {node.name[:80]!r} are computed, not stored: quantized files are not read.")
+            f"The weights of {node.name[:80]!r} are computed, not stored: quantized files are not read."
+        )
     if node.op_type == "Gemm":
         factors = [attributes[name].f for name in ("alpha", "beta") if name in attributes]
         if any(factor != 1 for factor in factors) or "transA" in attributes and attributes["transA"].i:

@@ -89,14 +89,16 @@ def read_torch(content: bytes) -> dict:
     elif content.startswith(b"PK"):
         tensors, storages = _read_torch_zip(content)
     else:
-        raise containers.WeightFileError("It is not a file of torch.save: neither a zip nor the format before PyTorch "
-            "1.6.")
+        raise containers.WeightFileError(
+            "It is not a file of torch.save: neither a zip nor the format before PyTorch 1.6."
+        )
     arrays = {}
     for name, tensor in _find_weights(tensors).items():
         if not isinstance(tensor, restricted_pickle.PickledTensor) or tensor.storage.dtype == "<i8":
             raise containers.WeightFileError(
                 f"{restricted_pickle.text(name)[:80]} is no tensor. Save the weights alone: "
-                "torch.save(model.state_dict(), FILE).")
+                "torch.save(model.state_dict(), FILE)."
+            )
         arrays[restricted_pickle.text(name)] = tensor.array(storages(tensor.storage))
     return arrays
 
@@ -127,8 +129,9 @@ def _read_old_torch(content):
             raise containers.WeightFileError("It holds values that no tensor uses.")
         count = int.from_bytes(file.read(8), "little")
         if count != wanted[key].count:
-            raise containers.WeightFileError(f"A storage says that it has {count:,} values, its tensor another "
-                "number: damaged.")
+            raise containers.WeightFileError(
+                f"A storage says that it has {count:,} values, its tensor another number: damaged."
+            )
         values = file.read(count * np.dtype(wanted[key].dtype).itemsize)
         arrays[key] = containers.array_of(values, wanted[key].dtype, [count], "A storage")
     if arrays.keys() != wanted.keys():
@@ -164,8 +167,9 @@ def _all_tensors(value) -> list:
 
 def _state(tensors):
     if not isinstance(tensors, dict):
-        raise containers.WeightFileError("It holds no dictionary of tensors. Save with "
-            "torch.save(model.state_dict(), FILE).")
+        raise containers.WeightFileError(
+            "It holds no dictionary of tensors. Save with torch.save(model.state_dict(), FILE)."
+        )
     return tensors
 
 
@@ -179,11 +183,30 @@ def write_torch(file: BinaryIO, arrays: dict[str, np.ndarray]) -> None:
     for index, (name, array) in enumerate(arrays.items()):
         strides = [stride // array.itemsize for stride in np.ascontiguousarray(array).strides]
         storage = [
-            text("storage"), pickle.GLOBAL, b"torch\nFloatStorage\n", text(str(index)), text("cpu"), number(array.size)]
+            text("storage"),
+            pickle.GLOBAL,
+            b"torch\nFloatStorage\n",
+            text(str(index)),
+            text("cpu"),
+            number(array.size),
+        ]
         parts += [
-            text(name), pickle.GLOBAL, b"torch._utils\n_rebuild_tensor_v2\n", pickle.MARK,
-            pickle.MARK, *storage, pickle.TUPLE, pickle.BINPERSID, number(0), sizes(array.shape), sizes(strides),
-            pickle.NEWFALSE, ordered, pickle.TUPLE, pickle.REDUCE]
+            text(name),
+            pickle.GLOBAL,
+            b"torch._utils\n_rebuild_tensor_v2\n",
+            pickle.MARK,
+            pickle.MARK,
+            *storage,
+            pickle.TUPLE,
+            pickle.BINPERSID,
+            number(0),
+            sizes(array.shape),
+            sizes(strides),
+            pickle.NEWFALSE,
+            ordered,
+            pickle.TUPLE,
+            pickle.REDUCE,
+        ]
     parts += [pickle.SETITEMS, pickle.STOP]
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr("archive/data.pkl", b"".join(parts))

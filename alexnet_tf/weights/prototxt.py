@@ -44,8 +44,13 @@ def to_caffe_layers(architecture: architectures.Architecture) -> list[caffemodel
                 rate = {"dropout_ratio": architecture.dropout_rate}
                 add("Dropout", f"drop{number}", (blob,), (blob,), dropout_param=rate)
             elif step == "pool":
-                blob = add("Pooling", f"pool{number}", (blob,), (f"pool{number}",), pooling_param={
-                    "pool": "MAX", "kernel_size": stage.pool.size, "stride": stage.pool.strides})
+                blob = add(
+                    "Pooling",
+                    f"pool{number}",
+                    (blob,),
+                    (f"pool{number}",),
+                    pooling_param={"pool": "MAX", "kernel_size": stage.pool.size, "stride": stage.pool.strides},
+                )
             elif step == "lrn":
                 lrn, name = _lrn_parameters(architecture.lrn), f"norm{number}"
                 if stage.towers == 2 and architecture.lrn_across_towers is False:
@@ -57,7 +62,7 @@ def to_caffe_layers(architecture: architectures.Architecture) -> list[caffemodel
                 else:
                     blob = add("LRN", name, (blob,), (name,), lrn_param=lrn)
                 if architecture.lrn.bias != 1:
-                    factor = architecture.lrn.bias ** -architecture.lrn.beta
+                    factor = architecture.lrn.bias**-architecture.lrn.beta
                     add("Power", f"power{number}", (blob,), (blob,), power_param={"scale": factor})
     add("Softmax", "prob", (blob,), ("prob",))
     return layers
@@ -103,8 +108,14 @@ def prototxt(architecture: architectures.Architecture, comments: Iterable[str]) 
     """
     lines = [*(f"# {comment}" for comment in comments), f'name: "{architecture.name}"']
     size = architecture.image_size
-    lines += ['layer {', '  name: "data"', '  type: "Input"', '  top: "data"',
-              f"  input_param {{ shape {{ dim: 1 dim: 3 dim: {size} dim: {size} }} }}", "}"]
+    lines += [
+        "layer {",
+        '  name: "data"',
+        '  type: "Input"',
+        '  top: "data"',
+        f"  input_param {{ shape {{ dim: 1 dim: 3 dim: {size} dim: {size} }} }}",
+        "}",
+    ]
     for layer in to_caffe_layers(architecture):
         lines += ["layer {", f'  name: "{layer.name}"', f'  type: "{layer.type}"']
         lines += [f'  bottom: "{bottom}"' for bottom in layer.bottom] + [f'  top: "{top}"' for top in layer.top]

@@ -46,7 +46,7 @@ class LocalResponseNorm(torch.nn.Module):
         lrn, size = self.lrn, self.size
         if self.is_spatial:
             mean = functional.avg_pool2d(x * x, size, stride=1, padding=lrn.depth_radius)
-            return x * (lrn.bias + lrn.alpha * size ** 2 * mean) ** -lrn.beta
+            return x * (lrn.bias + lrn.alpha * size**2 * mean) ** -lrn.beta
         y = x.reshape(x.shape[0] * self.towers, -1, *x.shape[2:])
         # PyTorch divides alpha by the window's size, and has no half-precision kernel on a CPU.
         y = functional.local_response_norm(y.float(), size, lrn.alpha * size, lrn.beta, lrn.bias)
@@ -68,8 +68,14 @@ def build_network(architecture: architectures.Architecture) -> torch.nn.Sequenti
             if before != after:
                 modules[f"{name}_pad"] = torch.nn.ZeroPad2d(stage.padding * 2)
             modules[name] = torch.nn.Conv2d(
-                channels, stage.filters, stage.kernel_size, stage.strides, before if before == after else 0,
-                groups=stage.groups, bias=has_bias)
+                channels,
+                stage.filters,
+                stage.kernel_size,
+                stage.strides,
+                before if before == after else 0,
+                groups=stage.groups,
+                bias=has_bias,
+            )
         elif stage.groups > 1:
             raise errors.UserError(f"{name} of {architecture.name}: PyTorch has no dense layer in groups.")
         else:
@@ -89,7 +95,8 @@ def _make_op(op, stage, architecture):
         "pool": lambda: torch.nn.MaxPool2d(stage.pool.size, stage.pool.strides, ceil_mode=stage.pool.padding == "same"),
         "dropout": lambda: torch.nn.Dropout(architecture.dropout_rate),
         "lrn": lambda: LocalResponseNorm(architecture.lrn, 1 if architecture.lrn_across_towers else stage.towers),
-        "same_map_lrn": lambda: LocalResponseNorm(architecture.same_map_lrn, is_spatial=True)}[op]()
+        "same_map_lrn": lambda: LocalResponseNorm(architecture.same_map_lrn, is_spatial=True),
+    }[op]()
 
 
 def load_weights(network: torch.nn.Sequential, architecture: architectures.Architecture, arrays: dict) -> None:

@@ -52,7 +52,8 @@ class PickledDType:
         self.name = text(name)
         if self.name not in ("f2", "f4", "f8", "O", "O8"):
             raise containers.WeightFileError(
-                f"Arrays of dtype {self.name[:20]!r} are no weights: float16, float32 and float64 are read.")
+                f"Arrays of dtype {self.name[:20]!r} are no weights: float16, float32 and float64 are read."
+            )
 
     def set_state(self, state: tuple) -> None:
         """Takes what the pickle's BUILD operation gives."""
@@ -78,8 +79,7 @@ class Storage:
 class PickledTensor:
     """A view of a storage."""
 
-    def __init__(
-        self, storage: object, offset: int, shape: Iterable[int], strides: Iterable[int], *_: object):
+    def __init__(self, storage: object, offset: int, shape: Iterable[int], strides: Iterable[int], *_: object):
         if not isinstance(storage, Storage):
             raise containers.WeightFileError("A tensor has no storage.")
         self.storage, self.offset, self.shape, self.strides = storage, offset, tuple(shape), tuple(strides)
@@ -90,11 +90,15 @@ class PickledTensor:
         numbers = (self.offset + 1, *shape, *strides)
         is_sound = len(shape) == len(strides) <= 8 and all(isinstance(n, int) and 0 < n < 1 << 40 for n in numbers)
         # Strides that repeat values would make a huge array of a small file.
-        if not is_sound or math.prod(shape) > values.size or self.offset + sum(
-                (n - 1) * stride for n, stride in zip(shape, strides)) >= values.size:
+        if (
+            not is_sound
+            or math.prod(shape) > values.size
+            or self.offset + sum((n - 1) * stride for n, stride in zip(shape, strides)) >= values.size
+        ):
             raise containers.WeightFileError(f"A tensor does not lie inside its storage of {values.size:,} values.")
         view = np.lib.stride_tricks.as_strided(
-            values[self.offset:], shape, [stride * values.itemsize for stride in strides], writeable=False)
+            values[self.offset :], shape, [stride * values.itemsize for stride in strides], writeable=False
+        )
         return np.ascontiguousarray(view)
 
 
@@ -133,8 +137,10 @@ _KNOWN: dict[str, typing.Any] = {
 _MAX_OPERATIONS = 20_000
 
 # Operations by what they do here. Any other, such as those that make objects of a named class, is refused.
-_PUSH_ARGUMENT = set("INT BININT BININT1 BININT2 LONG1 BINFLOAT STRING BINUNICODE SHORT_BINUNICODE BINUNICODE8 "
-                     "BINBYTES SHORT_BINBYTES BINBYTES8".split())
+_PUSH_ARGUMENT = set(
+    "INT BININT BININT1 BININT2 LONG1 BINFLOAT STRING BINUNICODE SHORT_BINUNICODE BINUNICODE8 "
+    "BINBYTES SHORT_BINBYTES BINBYTES8".split()
+)
 _PUSH_PYTHON_2_BYTES = {"BINSTRING", "SHORT_BINSTRING"}
 _PUSH_NEW: dict[str, typing.Callable[[], object]] = {
     "NONE": lambda: None,
@@ -177,7 +183,7 @@ class _Machine:
         elif name in _PUSH_NEW:
             stack.append(_PUSH_NEW[name]())
         elif name in _TUPLES:
-            stack[-_TUPLES[name]:] = [tuple(stack[-_TUPLES[name]:])]
+            stack[-_TUPLES[name] :] = [tuple(stack[-_TUPLES[name] :])]
         elif hasattr(self, f"_do_{name.lower()}"):
             getattr(self, f"_do_{name.lower()}")(argument)
         elif name not in _IGNORED:
@@ -266,7 +272,8 @@ def _known(module, name):
     if wanted not in _KNOWN:
         raise containers.WeightFileError(
             f"It asks for {text(module)}.{text(name)}, which arrays do not need: such a file can run code. "
-            "Nothing was run. Where you trust it, save the weights alone: torch.save(model.state_dict(), FILE).")
+            "Nothing was run. Where you trust it, save the weights alone: torch.save(model.state_dict(), FILE)."
+        )
     return _KNOWN[wanted]
 
 

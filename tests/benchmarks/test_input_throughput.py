@@ -55,15 +55,22 @@ def test_benchmark_input_measures_three_cases_in_each_round(source, originals, r
     assert result.images == 100 and all(0 < seconds < 60 for seconds in result.first_batch_seconds)
     assert 0 <= result.peak_bytes < 2**30
     assert [stage.name for stage in result.stages] == [
-        "order and random numbers", "reading", "decoding and augmentation", "batching"]
+        "order and random numbers",
+        "reading",
+        "decoding and augmentation",
+        "batching",
+    ]
     decoding = result.stages[2].microseconds  # Most of the time, and no more than a core has.
     assert 50 < decoding < 20_000 and decoding > result.stages[0].microseconds
 
 
 def test_reads_are_delayed_in_the_trial_of_slow_storage_only(originals, monkeypatch):
     delays = []
-    monkeypatch.setattr(input_throughput.reading, "simulated_latency", lambda seconds: delays.append(seconds) or
-        contextlib.nullcontext())
+    monkeypatch.setattr(
+        input_throughput.reading,
+        "simulated_latency",
+        lambda seconds: delays.append(seconds) or contextlib.nullcontext(),
+    )
     batches = tf.data.Dataset.from_tensors(0).repeat()
     assert all(input_throughput._trial(batches, 8, latency)(0.0) > 0 for latency in (0.0, 0.005))
     assert delays == [0.0, 0.005]

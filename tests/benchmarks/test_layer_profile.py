@@ -10,9 +10,15 @@ from tests.helpers.networks import TINY, narrow
 
 # Output positions times kernel, by hand from the paper's Section 3.5, in conv1 ... fc8; together 724.4 million.
 PAPER = {
-    "conv1": 55 * 55 * 96 * 11 * 11 * 3, "conv2": 27 * 27 * 256 * 5 * 5 * 48, "conv3": 13 * 13 * 384 * 3 * 3 * 256,
-    "conv4": 13 * 13 * 384 * 3 * 3 * 192, "conv5": 13 * 13 * 256 * 3 * 3 * 192, "fc6": 6 * 6 * 256 * 4096,
-    "fc7": 4096 * 4096, "fc8": 4096 * 1000}
+    "conv1": 55 * 55 * 96 * 11 * 11 * 3,
+    "conv2": 27 * 27 * 256 * 5 * 5 * 48,
+    "conv3": 13 * 13 * 384 * 3 * 3 * 256,
+    "conv4": 13 * 13 * 384 * 3 * 3 * 192,
+    "conv5": 13 * 13 * 256 * 3 * 3 * 192,
+    "fc6": 6 * 6 * 256 * 4096,
+    "fc7": 4096 * 4096,
+    "fc8": 4096 * 1000,
+}
 
 
 def test_multiply_adds_of_the_paper():
@@ -28,7 +34,11 @@ def test_a_training_step_has_no_gradient_of_the_image():
 def test_multiply_adds_of_towers_that_see_both_and_of_padded_input():
     # Input 67: conv1 15 x 15 x 8 of 11 x 11 x 3; conv2 7 x 7 x 8 of 5 x 5 x 4; fc6 of 3 x 3 x 8.
     assert layer_profile.multiply_adds(TINY) == {
-        "conv1": 15 * 15 * 8 * 363, "conv2": 7 * 7 * 8 * 100, "fc6": 72 * 8, "fc8": 8 * 5}
+        "conv1": 15 * 15 * 8 * 363,
+        "conv2": 7 * 7 * 8 * 100,
+        "fc6": 72 * 8,
+        "fc8": 8 * 5,
+    }
     assert layer_profile.multiply_adds(architectures.ARCHITECTURES["fc2048"])["conv1"] == PAPER["conv1"]
 
 

@@ -31,7 +31,16 @@ def test_check_of_this_machine(monkeypatch):
     lines = "\n".join(machine_check.check(TINY, batch_size=2, seconds=0.02)).splitlines()
     words = [line.split()[0] for line in lines[:9]]
     assert words == [
-        "Python", "Packages", "Built", "Processor", "Driver", "Accelerator", "XLA", "float32", "mixed_bfloat16"]
+        "Python",
+        "Packages",
+        "Built",
+        "Processor",
+        "Driver",
+        "Accelerator",
+        "XLA",
+        "float32",
+        "mixed_bfloat16",
+    ]
     assert "tensorflow 2.21" in lines[1] and lines[6].endswith("works") and "FAILED" not in "".join(lines)
     for line in lines[7:9]:
         assert "images/s, same bits twice, logits within" in line
@@ -39,8 +48,10 @@ def test_check_of_this_machine(monkeypatch):
 
 
 def test_difference_is_that_of_the_precision():
-    exact, rough = (machine_check.make_precision_workload(TINY, 2, precision).calls["check"](0.0) for precision in (
-        "float32", "mixed_bfloat16"))
+    exact, rough = (
+        machine_check.make_precision_workload(TINY, 2, precision).calls["check"](0.0)
+        for precision in ("float32", "mixed_bfloat16")
+    )
     assert exact.is_right and exact.difference < 1e-5 and exact.images_per_second > 0
     assert rough.is_right and 1e-4 < rough.difference < 0.05
     assert not result(difference=1e-3).is_right and result("mixed_bfloat16", difference=1e-3).is_right
@@ -60,18 +71,26 @@ def test_check_ends_where_tensorflow_does_not_start(monkeypatch):
     assert list(machine_check.check(TINY))[-1] == "TensorFlow  FAILED: ImportError: no libcudart"
 
 
-@pytest.mark.parametrize(("arguments", "advice"), [
-    ((FACTS, "", [result()], 1000.0), []),
-    ((FACTS | {"unusable_gpu": "pip install it"}, "", [result()], 1000.0), ["pip install it"]),
-    ((FACTS, "crashed", [result()], 1000.0), ["XLA does not work here"]),
-    ((FACTS, "", [result(is_deterministic=False)], 1000.0), ["float32 is not reproducible here"]),
-    ((FACTS, "", [result(), result("mixed_float16", 900.0, difference=0.5)], 1000.0),
-     ["do not use --precision=mixed_float16"]),
-    ((FACTS, "", [result(), result("mixed_bfloat16", 250.0)], 1000.0),
-     ["--precision=mixed_bfloat16 trains 2.5 times as fast as float32, the default here"]),
-    ((FACTS, "", [result()], 90.0), ["python -m alexnet_tf prepare"]),
-    ((FACTS | {"free_bytes": 2**30}, "", [result()], 1000.0), ["use a smaller --batch_size"]),
-    ((FACTS, "", [], None), [])])
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        ((FACTS, "", [result()], 1000.0), []),
+        ((FACTS | {"unusable_gpu": "pip install it"}, "", [result()], 1000.0), ["pip install it"]),
+        ((FACTS, "crashed", [result()], 1000.0), ["XLA does not work here"]),
+        ((FACTS, "", [result(is_deterministic=False)], 1000.0), ["float32 is not reproducible here"]),
+        (
+            (FACTS, "", [result(), result("mixed_float16", 900.0, difference=0.5)], 1000.0),
+            ["do not use --precision=mixed_float16"],
+        ),
+        (
+            (FACTS, "", [result(), result("mixed_bfloat16", 250.0)], 1000.0),
+            ["--precision=mixed_bfloat16 trains 2.5 times as fast as float32, the default here"],
+        ),
+        ((FACTS, "", [result()], 90.0), ["python -m alexnet_tf prepare"]),
+        ((FACTS | {"free_bytes": 2**30}, "", [result()], 1000.0), ["use a smaller --batch_size"]),
+        ((FACTS, "", [], None), []),
+    ],
+)
 def test_advice(arguments, advice):
     got = machine_check._advice(*arguments)
     assert len(got) == len(advice) and all(part in line for part, line in zip(advice, got, strict=True))

@@ -28,7 +28,8 @@ def quick(monkeypatch):
 
 def test_training_step_is_trainings_own():
     architecture = dataclasses.replace(
-        TINY, dropout_rate=0.0, recipe=recipes.Recipe(clip_norm=3.0, bias_learning_rate_multiplier=2.0))
+        TINY, dropout_rate=0.0, recipe=recipes.Recipe(clip_norm=3.0, bias_learning_rate_multiplier=2.0)
+    )
     step = model_throughput.make_step(architecture, 4, "mixed_bfloat16")
     assert (step.sgd.momentum, step.sgd.kernel_decay, step.sgd.largest_norm) == (0.9, 5e-4, 3.0)
     assert step.model.get_layer("conv1_a").compute_dtype == "bfloat16"
@@ -65,7 +66,10 @@ def test_measure_compares_inference_with_every_baseline(baseline, quick):
         **PLAIN | {"precision": "mixed_bfloat16"},
     )
     assert [speed.name for speed in result.ours] == [
-        "alexnet_tf, LRN xla", "alexnet_tf, LRN builtin", "alexnet_tf, LRN convolution"]
+        "alexnet_tf, LRN xla",
+        "alexnet_tf, LRN builtin",
+        "alexnet_tf, LRN convolution",
+    ]
     assert result.baselines and {len(speed.rounds) for speed in result.baselines} <= {1, 2}
     assert set(result.ratios()) == {"float32", "any precision"}
     assert result.ratios()["float32"][0].name.startswith("float32, ")
@@ -86,7 +90,8 @@ def test_sweep_over_batch_sizes_and_devices_has_a_line_for_each_value(quick):
 
 def test_sweep_over_workers_in_their_processes():
     result = model_throughput.measure(
-        TINY, is_training=True, sweep="workers", values=(2,), batch_size=8, **PLAIN | {"num_rounds": 1})
+        TINY, is_training=True, sweep="workers", values=(2,), batch_size=8, **PLAIN | {"num_rounds": 1}
+    )
     [speed] = result.ours
     assert speed.name == "workers 2" and len(speed.rounds) == 1 and speed.median > 0
     assert not multiprocessing.active_children()
@@ -95,18 +100,21 @@ def test_sweep_over_workers_in_their_processes():
 def test_a_gpu_is_measured_as_one(monkeypatch):
     """On a machine without a GPU: that growth is set before anything else, and its own peak of memory is taken."""
     calls = []
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: [types.SimpleNamespace(
-        device_type="GPU", name="gpu")])
+    monkeypatch.setattr(
+        tf.config, "list_physical_devices", lambda kind=None: [types.SimpleNamespace(device_type="GPU", name="gpu")]
+    )
     monkeypatch.setattr(tf.config.experimental, "set_memory_growth", lambda gpu, is_on: calls.append("growth"))
     monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: {"device_name": "Some GPU"})
     monkeypatch.setattr(tf.config.experimental, "reset_memory_stats", lambda device: calls.append(f"reset {device}"))
-    monkeypatch.setattr(tf.config.experimental, "get_memory_info", lambda device: {
-        "current": 5, "peak": 7 if device == "GPU:0" else 0})
+    monkeypatch.setattr(
+        tf.config.experimental, "get_memory_info", lambda device: {"current": 5, "peak": 7 if device == "GPU:0" else 0}
+    )
     monkeypatch.setattr(tf.test.experimental, "sync_devices", lambda: calls.append("wait"))
     monkeypatch.setattr(layer_profile, "GPU_PEAK_SIZE", 64)
     monkeypatch.setattr(model_throughput.cpuinfo, "get_cpu_info", lambda: {})
     workload = model_throughput.make_workload(
-        TINY, batch_sizes={"alexnet_tf": 2}, is_training=False, precision="float32", deterministic=False)
+        TINY, batch_sizes={"alexnet_tf": 2}, is_training=False, precision="float32", deterministic=False
+    )
     assert workload.facts["accelerators"] == ["Some GPU"] and calls == ["growth"]
     assert workload.peak_memory(lambda: calls.append("call") or 3) == (3, 7)
     assert calls[1:] == ["reset GPU:0", "call"]
@@ -116,8 +124,15 @@ def test_a_gpu_is_measured_as_one(monkeypatch):
 
 
 def test_a_baselines_case_is_pruned_by_its_own_precision():
-    rates = {"alexnet_tf, LRN xla": 100.0, "alexnet_tf, LRN builtin": 1.0, "matmul peak": 1e9, "float32, a": 10.0,
-             "float32, b": 6.5, "bfloat16, a": 50.0, "bfloat16, b": 100.0}
+    rates = {
+        "alexnet_tf, LRN xla": 100.0,
+        "alexnet_tf, LRN builtin": 1.0,
+        "matmul peak": 1e9,
+        "float32, a": 10.0,
+        "float32, b": 6.5,
+        "bfloat16, a": 50.0,
+        "bfloat16, b": 100.0,
+    }
     assert {name for name in rates if model_throughput._is_pruned(name, rates)} == {"bfloat16, a"}
 
 

@@ -21,7 +21,8 @@ def test_logits_are_ours(implementation, tmp_path):
     model_throughput._write_weights(model, architecture, tmp_path, [implementation])
     images, _ = worker_process.random_batch(TINY, 3)
     compiled = engines.openvino_core().compile_model(
-        openvino.convert_model(tmp_path / f"saved_model_{implementation}"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        openvino.convert_model(tmp_path / f"saved_model_{implementation}"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
     expected = model(images, training=False).numpy()
     np.testing.assert_allclose(compiled(images)[0], expected, atol=1e-5 * np.abs(expected).max())
     assert np.ptp(expected) > 1e-3
@@ -45,5 +46,6 @@ os.kill(os.getpid(), signal.SIGTERM)
 
 def test_a_signal_after_openvino_was_used_is_handled():
     done = subprocess.run(
-        [sys.executable, "-c", SIGNAL_AFTER_A_NETWORK_ENDED_IN_ANOTHER_THREAD], capture_output=True, text=True)
+        [sys.executable, "-c", SIGNAL_AFTER_A_NETWORK_ENDED_IN_ANOTHER_THREAD], capture_output=True, text=True
+    )
     assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr  # A core of its own: -SIGSEGV.

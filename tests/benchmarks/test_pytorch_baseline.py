@@ -13,8 +13,10 @@ torch = pytest.importorskip("torch")
 pytorch_baseline = pytest.importorskip("alexnet_tf.benchmarks.pytorch_baseline")
 pytorch_network = pytest.importorskip("alexnet_tf.weights.pytorch_network")
 
-QUIET = {name: dataclasses.replace(narrow(architecture), dropout_rate=0.0)
-         for name, architecture in architectures.ARCHITECTURES.items()}
+QUIET = {
+    name: dataclasses.replace(narrow(architecture), dropout_rate=0.0)
+    for name, architecture in architectures.ARCHITECTURES.items()
+}
 
 
 def arrays_of(model):
@@ -26,8 +28,12 @@ def test_two_training_steps_are_ours(name):
     row = architectures.with_initialization(QUIET[name], "he")
     network = pytorch_network.build_network(row)
     # Two steps, so that momentum matters; a rate at which they change much.
-    row = dataclasses.replace(row, recipe=dataclasses.replace(
-        row.recipe, learning_rate=0.05, weight_decay=0.01, bias_learning_rate_multiplier=1.0, clip_norm=0.0))
+    row = dataclasses.replace(
+        row,
+        recipe=dataclasses.replace(
+            row.recipe, learning_rate=0.05, weight_decay=0.01, bias_learning_rate_multiplier=1.0, clip_norm=0.0
+        ),
+    )
     step = model_throughput.make_step(row, 4, "float32")
     step.sgd.learning_rate = row.recipe.learning_rate
     start = arrays_of(step.model)
@@ -35,8 +41,12 @@ def test_two_training_steps_are_ours(name):
     images, labels = worker_process.random_batch(row, 4)
     ours = model_throughput.train_call(step, row, 4)
     theirs = pytorch_baseline.make_step(
-        pytorch_baseline.Precision(), network, torch.from_numpy(labels), torch.from_numpy(images).permute(0, 3, 1, 2),
-        pytorch_baseline.make_optimizer(network, row.recipe))
+        pytorch_baseline.Precision(),
+        network,
+        torch.from_numpy(labels),
+        torch.from_numpy(images).permute(0, 3, 1, 2),
+        pytorch_baseline.make_optimizer(network, row.recipe),
+    )
     for _ in range(2):
         theirs()
         ours()
@@ -48,7 +58,8 @@ def test_two_training_steps_are_ours(name):
         change = (expected - old).abs().max().item()
         assert change > 1e-6, path
         np.testing.assert_allclose(
-            (got - old).detach().numpy(), (expected - old).detach().numpy(), atol=2e-3 * change, err_msg=path)
+            (got - old).detach().numpy(), (expected - old).detach().numpy(), atol=2e-3 * change, err_msg=path
+        )
 
 
 def test_biases_have_no_decay_and_their_own_rate():
@@ -83,7 +94,8 @@ def test_compiled_cases_are_one_of_each_precision(tmp_path, monkeypatch):
     monkeypatch.setattr(torch._inductor.config, "freezing", False)
     workload = pytorch_baseline.make_workload(TINY, tmp_path, batch_size=2, is_training=False, is_compiled=True)
     assert [name for name in workload.calls if name.endswith("compiled")] == [
-        f"{name}, channels_last, compiled" for name in pytorch_baseline.precisions(False, "cpu")]
+        f"{name}, channels_last, compiled" for name in pytorch_baseline.precisions(False, "cpu")
+    ]
     assert len(compiled) == 5 and torch._inductor.config.freezing and "in use" in workload.facts["data"]
     torch.set_num_threads(threads)
 
@@ -102,7 +114,8 @@ def test_step_sets_the_precision_of_products_and_autocast():
 
     before, images = torch.backends.fp32_precision, torch.ones(2, 2, requires_grad=True)
     for precision in pytorch_baseline.precisions(True, "cpu").values():
-        pytorch_baseline.make_step(precision, network, torch.zeros(2, dtype=torch.int64), images,
-            torch.optim.SGD([images]))()
+        pytorch_baseline.make_step(
+            precision, network, torch.zeros(2, dtype=torch.int64), images, torch.optim.SGD([images])
+        )()
     torch.backends.fp32_precision = before
     assert seen == [("ieee", torch.float32), ("ieee", torch.bfloat16), ("bf16", torch.float32)]

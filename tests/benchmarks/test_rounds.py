@@ -21,6 +21,7 @@ def test_interleave_runs_every_case_in_each_round_and_skips_pruned_ones(now):
         def trial(seconds):
             trials.append((name, seconds))
             return rate + len(trials)
+
         return trial
 
     cases = {"a": make("a", 100.0), "b": make("b", 200.0), "c": make("c", 10.0)}

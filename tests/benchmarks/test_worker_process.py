@@ -26,10 +26,18 @@ def make_workload(rate=2.0, fault=None):
         time.sleep(0.1)
         return len(array)
 
-    return worker_process.Workload({
-        "half": lambda seconds: rate / 2, "process": lambda: os.getpid(), "large": large, "bad": lambda: 1 / 0,
-        "helpers": lambda: [each.pid for each in multiprocessing.active_children()],
-        "vast": lambda: np.ones(1 << 50), "end": lambda: os.kill(os.getpid(), signal.SIGKILL)}, {"rate": rate})
+    return worker_process.Workload(
+        {
+            "half": lambda seconds: rate / 2,
+            "process": lambda: os.getpid(),
+            "large": large,
+            "bad": lambda: 1 / 0,
+            "helpers": lambda: [each.pid for each in multiprocessing.active_children()],
+            "vast": lambda: np.ones(1 << 50),
+            "end": lambda: os.kill(os.getpid(), signal.SIGKILL),
+        },
+        {"rate": rate},
+    )
 
 
 def _ignore_sigterm():
@@ -68,8 +76,10 @@ def test_workload_is_called_in_a_process_of_its_own(capfd):
 
 
 def test_process_that_dies_ends_in_one_line():
-    with start() as process, pytest.raises(errors.UserError, match="A process of the benchmark failed. If memory "
-        "ran out"):
+    with (
+        start() as process,
+        pytest.raises(errors.UserError, match="A process of the benchmark failed. If memory ran out"),
+    ):
         process.call("end")
 
 

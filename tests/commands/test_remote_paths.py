@@ -16,19 +16,42 @@ COMMANDS = [module.name for module in pkgutil.iter_modules(commands.__path__)]
 
 # Flags with a text that is no path; every other flag of texts is taken for one.
 NO_PATHS = {
-    "dataset", "split", "server", "model_name", "host", "layer", "image_column", "label_column", "image_key",
-    "label_key", "augmentations", "freeze", "freeze_until", "reinitialize", "devices", "formats", "quantization",
-    "mean"}
+    "dataset",
+    "split",
+    "server",
+    "model_name",
+    "host",
+    "layer",
+    "image_column",
+    "label_column",
+    "image_key",
+    "label_key",
+    "augmentations",
+    "freeze",
+    "freeze_until",
+    "reinitialize",
+    "devices",
+    "formats",
+    "quantization",
+    "mean",
+}
 
 
 def path_flags(command):
     """Returns (names of the flags that take paths, {required flag: a value}) of a command."""
     module = cli.load_command(command)
     defined = flags.FLAGS.flags_by_module_dict()[module.__name__]
-    texts = [flag for flag in defined if isinstance(flag.parser, (flags.ArgumentParser, flags.ListParser))
-             and type(flag.parser) in (flags.ArgumentParser, flags.ListParser)]
-    required = {flag.name: "x" for flag in texts if flag.name in (
-        "workdir", "data_dir", "output_dir", "output", "source", "features")}
+    texts = [
+        flag
+        for flag in defined
+        if isinstance(flag.parser, (flags.ArgumentParser, flags.ListParser))
+        and type(flag.parser) in (flags.ArgumentParser, flags.ListParser)
+    ]
+    required = {
+        flag.name: "x"
+        for flag in texts
+        if flag.name in ("workdir", "data_dir", "output_dir", "output", "source", "features")
+    }
     if command == "export_weights":
         required["format"] = "npy"
     return [flag.name for flag in texts if flag.name not in NO_PATHS], required
@@ -51,7 +74,16 @@ def test_every_flag_that_takes_a_path_refuses_remote_storage(command):
 def test_the_flags_of_this_test_are_those_that_take_paths():
     found = {name for command in COMMANDS for name in path_flags(command)[0]}
     assert found >= {
-        "workdir", "data_dir", "output_dir", "output", "source", "classes", "features", "labels", "init_from"}
+        "workdir",
+        "data_dir",
+        "output_dir",
+        "output",
+        "source",
+        "classes",
+        "features",
+        "labels",
+        "init_from",
+    }
 
 
 def test_images_are_refused_too(tmp_path):
@@ -59,12 +91,17 @@ def test_images_are_refused_too(tmp_path):
     assert status == 1 and "gs://bucket/1.jpg: gs:// is not read" in err
 
 
-@pytest.mark.parametrize("path", ["gs://b/run", "S3://b/run", "oss://b/run", "https://host/run", pathlib.Path("gs://b/x")])
+@pytest.mark.parametrize(
+    "path", ["gs://b/run", "S3://b/run", "oss://b/run", "https://host/run", pathlib.Path("gs://b/x")]
+)
 def test_python_functions_refuse_them_too(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for function in (
-            runs.RunDirectory, discovery.find_dataset, lambda path: prepare.prepare(None, path),
-            lambda path: atomic_files.write_array(path, np.zeros(3))):
+        runs.RunDirectory,
+        discovery.find_dataset,
+        lambda path: prepare.prepare(None, path),
+        lambda path: atomic_files.write_array(path, np.zeros(3)),
+    ):
         with pytest.raises(errors.UserError, match="is not read or written directly"):
             function(path)
     assert os.listdir(tmp_path) == []

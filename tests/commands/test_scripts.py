@@ -50,9 +50,12 @@ def _narrow_paper():
 
 def start_training(*arguments):
     return subprocess.Popen(
-        [sys.executable, "-u", "-c", NARROW_PAPER, *arguments], cwd=ROOT, stdout=subprocess.PIPE,
+        [sys.executable, "-u", "-c", NARROW_PAPER, *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True)
+        text=True,
+    )
 
 
 def call_process(*arguments):
@@ -129,8 +132,14 @@ def terminate_after_steps(process, path):
 
 def test_train_says_what_it_does_without_drowning_it(whole):
     _, out, err = whole
-    for line in ("2 classes: dots, rings", "train: 32 images", "Epoch 2/2", "validation loss", "Next:",
-                 "python -m alexnet_tf evaluate --workdir="):
+    for line in (
+        "2 classes: dots, rings",
+        "train: 32 images",
+        "Epoch 2/2",
+        "validation loss",
+        "Next:",
+        "python -m alexnet_tf evaluate --workdir=",
+    ):
         assert line in out
     error, accuracy = map(float, re.search(r"validation loss [\d.]+, error ([\d.]+), accuracy ([\d.]+)", out).groups())
     assert error + accuracy == pytest.approx(1)
@@ -166,24 +175,34 @@ def test_train_in_anothers_place_is_refused(whole, pictures):
     assert "architecture: 'paper' in the run, 'caffe' now" in err
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (["train.py", "--data_dir=/nowhere/at/all"], "--data_dir=/nowhere/at/all does not exist"),
-    (["train.py", "--dataset=imagenet2012"], "need --data_dir"),
-    (["train.py", "--freeze=conv1"], "--freeze needs --init_from=RUN"),
-    (["train.py", "paper"], "Unexpected arguments: paper"),
-    (["-m", "alexnet_tf", "evaluate", "--workdir=/nowhere/at/all"], "is no run: it has no config.json"),
-    (["-m", "alexnet_tf", "inspect", "--diagram=x.pdf"], "got 'x.pdf'"),
-    (["-m", "alexnet_tf", "predict", "--workdir=x"], "Give at least one image file"),
-    (["-m", "alexnet_tf", "predict", "x.jpg"], "Give either --workdir=RUN, or --server=HOST:PORT"),
-    (["-m", "alexnet_tf", "predict", "--server=localhost:1", "--ten_crop", "x.jpg"], "a server has one network"),
-    (["-m", "alexnet_tf", "features", "--workdir=/nowhere/at/all", "--output=x.npz"],
-    "is no run: it has no config.json"),
-    (["-m", "alexnet_tf", "similar", "--features=x.npz"], "Give at least one image file"),
-    (["-m", "alexnet_tf", "similar", "--features=README.md", "README.md"],
-    "README.md cannot be read: it is damaged, or no .npz"),
-    (["export.py", "--workdir=/nowhere/at/all"], "is no run: it has no config.json"),
-    (["export.py", "--workdir=x", "--quantization=int4,int8"],
-     "--quantization takes float32, float16, dynamic, int8, separated by commas; got int4.")])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train.py", "--data_dir=/nowhere/at/all"], "--data_dir=/nowhere/at/all does not exist"),
+        (["train.py", "--dataset=imagenet2012"], "need --data_dir"),
+        (["train.py", "--freeze=conv1"], "--freeze needs --init_from=RUN"),
+        (["train.py", "paper"], "Unexpected arguments: paper"),
+        (["-m", "alexnet_tf", "evaluate", "--workdir=/nowhere/at/all"], "is no run: it has no config.json"),
+        (["-m", "alexnet_tf", "inspect", "--diagram=x.pdf"], "got 'x.pdf'"),
+        (["-m", "alexnet_tf", "predict", "--workdir=x"], "Give at least one image file"),
+        (["-m", "alexnet_tf", "predict", "x.jpg"], "Give either --workdir=RUN, or --server=HOST:PORT"),
+        (["-m", "alexnet_tf", "predict", "--server=localhost:1", "--ten_crop", "x.jpg"], "a server has one network"),
+        (
+            ["-m", "alexnet_tf", "features", "--workdir=/nowhere/at/all", "--output=x.npz"],
+            "is no run: it has no config.json",
+        ),
+        (["-m", "alexnet_tf", "similar", "--features=x.npz"], "Give at least one image file"),
+        (
+            ["-m", "alexnet_tf", "similar", "--features=README.md", "README.md"],
+            "README.md cannot be read: it is damaged, or no .npz",
+        ),
+        (["export.py", "--workdir=/nowhere/at/all"], "is no run: it has no config.json"),
+        (
+            ["export.py", "--workdir=x", "--quantization=int4,int8"],
+            "--quantization takes float32, float16, dynamic, int8, separated by commas; got int4.",
+        ),
+    ],
+)
 def test_mistakes_end_in_a_line(arguments, message):
     status, _, err = call(*arguments)
     assert status == 1 and message in err
@@ -192,12 +211,22 @@ def test_mistakes_end_in_a_line(arguments, message):
 def test_train_goes_on_from_the_weights_of_another_run(whole, pictures, tmp_path):
     path = tmp_path / "tuned"
     status, out, err = call(
-        "train.py", f"--data_dir={pictures}", f"--init_from={whole[0]}/", "--freeze_until=fc7", "--reinitialize=fc8",
-        f"--workdir={path}", "--epochs=1", "--batch_size=8", "--new_layer_learning_rate_multiplier=5")
+        "train.py",
+        f"--data_dir={pictures}",
+        f"--init_from={whole[0]}/",
+        "--freeze_until=fc7",
+        "--reinitialize=fc8",
+        f"--workdir={path}",
+        "--epochs=1",
+        "--batch_size=8",
+        "--new_layer_learning_rate_multiplier=5",
+    )
     assert status == 0, out + err
     # fc8 has 128 x 2 + 2 parameters.
-    assert (f"Weights: from {whole[0]} (last checkpoint, step 8); fc8 is new, at 5 times the rate; frozen: conv1, "
-            "conv2, conv3, conv4, conv5, fc6, fc7 (258 of 3,530,626 parameters learn)") in out
+    assert (
+        f"Weights: from {whole[0]} (last checkpoint, step 8); fc8 is new, at 5 times the rate; frozen: conv1, "
+        "conv2, conv3, conv4, conv5, fc6, fc7 (258 of 3,530,626 parameters learn)"
+    ) in out
     before, after = (runs.RunDirectory(each).read_checkpoint()[0] for each in (whole[0], path))
     weights = [name for name in before if name.endswith(("/kernel", "/bias"))]
     assert {name for name in weights if not np.array_equal(before[name], after[name])} == {"fc8/kernel", "fc8/bias"}
@@ -214,7 +243,8 @@ def test_evaluate_counts_every_image_once(whole):
     assert report["top1_error"] == pytest.approx(float(history(path)[-1]["val_top1_error"]))
     assert report["loss"] == pytest.approx(float(history(path)[-1]["val_loss"]), rel=1e-2)
     status, out, err = call(
-        "-m", "alexnet_tf", "evaluate", f"--workdir={path}", "--split=train", "--ten_crop", "--checkpoint=best")
+        "-m", "alexnet_tf", "evaluate", f"--workdir={path}", "--split=train", "--ten_crop", "--checkpoint=best"
+    )
     assert status == 0 and "train: 32 images, 10 crops each, best checkpoint" in out, out + err
 
 
@@ -224,8 +254,15 @@ def test_predict_names_classes_and_goes_on_after_a_bad_file(whole, pictures, tmp
     text.write_text("not an image")
     image = pictures / "val" / "dots" / "a photo 0.JPG"
     status, out, err = call(
-        "-m", "alexnet_tf", "predict", f"--workdir={path}", "--json", str(text), str(tmp_path / "absent.png"),
-        str(image))
+        "-m",
+        "alexnet_tf",
+        "predict",
+        f"--workdir={path}",
+        "--json",
+        str(text),
+        str(tmp_path / "absent.png"),
+        str(image),
+    )
     assert status == 0, err
     first, second, third = map(json.loads, out.splitlines())
     assert first["error"].startswith("neither a JPEG nor a PNG image") and first["file"] == str(text)
@@ -243,16 +280,26 @@ def test_a_line_in_a_files_name_is_no_line_of_the_output(whole, pictures, tmp_pa
     good.write_bytes((pictures / "val" / "dots" / "a photo 0.JPG").read_bytes())
     assert call("-m", "alexnet_tf", "features", f"--workdir={whole[0]}", f"--output={features}", good)[0] == 0
     for name, options, count in (
-            ("predict", [f"--workdir={whole[0]}"], 4), ("similar", [f"--features={features}"], 3),
-            ("visualize", [f"--workdir={whole[0]}", f"--output={tmp_path}"], 2)):
+        ("predict", [f"--workdir={whole[0]}"], 4),
+        ("similar", [f"--features={features}"], 3),
+        ("visualize", [f"--workdir={whole[0]}", f"--output={tmp_path}"], 2),
+    ):
         status, out, _ = call("-m", "alexnet_tf", name, *options, bad, good)
         assert status == 0 and len(out.splitlines()) == count and "\x1b" not in out, out
         assert out.startswith(f"{tmp_path}/a\\nb.jpg:\\n   1.0000  rings\\x1b[31m: not read: neither a JPEG")
 
 
-@pytest.mark.parametrize("command", [["train.py"], ["export.py"], ["-m", "alexnet_tf", "evaluate"],
-    ["-m", "alexnet_tf", "predict"],
-                                     ["-m", "alexnet_tf", "features"], ["-m", "alexnet_tf", "similar"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["train.py"],
+        ["export.py"],
+        ["-m", "alexnet_tf", "evaluate"],
+        ["-m", "alexnet_tf", "predict"],
+        ["-m", "alexnet_tf", "features"],
+        ["-m", "alexnet_tf", "similar"],
+    ],
+)
 def test_help_shows_the_flags(command):
     status, out, _ = call_process(*command, "--help")
     assert status == 0 and "--workdir:" in out and "absl" not in out.lower()
@@ -265,8 +312,10 @@ def test_the_door_lists_its_commands():
     assert all(f"\n  {name} " in out for name in names)
 
 
-@pytest.mark.parametrize(("command", "hint"), [
-    ("evalute", " Did you mean evaluate?"), ("zzz", ""), ("--worrkdir=x", ""), ("\x1b[31m\ud800", "")])
+@pytest.mark.parametrize(
+    ("command", "hint"),
+    [("evalute", " Did you mean evaluate?"), ("zzz", ""), ("--worrkdir=x", ""), ("\x1b[31m\ud800", "")],
+)
 def test_a_command_that_does_not_exist_is_a_usage_error(command, hint):
     status, out, err = call("-m", "alexnet_tf", command, "--workdir=x")
     assert (status, out) == (2, "")
@@ -290,16 +339,25 @@ def test_features_and_similar_work_on_a_run(whole, pictures, tmp_path):
     status, out, err = call(*similar, "--json", "--top=3", f"--grid={grid}")
     assert status == 0, err
     first, second = map(json.loads, out.splitlines())
-    assert first["file"] == queries[0] and len(first["similar"]) == 3 and set(first["similar"][0]) == {"file",
-        "class_name", "distance"}
-    assert second == {"file": queries[1], "error": "No such file or directory"} and grid.read_bytes(
-        ).startswith(b"\x89PNG")
+    assert (
+        first["file"] == queries[0]
+        and len(first["similar"]) == 3
+        and set(first["similar"][0]) == {"file", "class_name", "distance"}
+    )
+    assert second == {"file": queries[1], "error": "No such file or directory"} and grid.read_bytes().startswith(
+        b"\x89PNG"
+    )
     status, out, _ = call(*similar)
     lines = out.splitlines()
-    assert status == 0 and lines[0] == f"{queries[0]}:" and len(lines) == 8 and lines[7].endswith(
-        "not read: No such file or directory")
+    assert (
+        status == 0
+        and lines[0] == f"{queries[0]}:"
+        and len(lines) == 8
+        and lines[7].endswith("not read: No such file or directory")
+    )
     assert lines[1].split()[0] == f"{first['similar'][0]['distance']:.2f}" and lines[1].endswith(
-        first["similar"][0]["file"])
+        first["similar"][0]["file"]
+    )
     assert call("-m", "alexnet_tf", "similar", f"--features={file}", queries[1])[0] == 1
 
 
@@ -313,8 +371,11 @@ def test_export_writes_what_it_says(whole, monkeypatch):
     assert status == 0, out + err
     assert "exported in float32" in out and "Compared on 10 images of" in out and len(err.splitlines()) <= 3, out + err
     report = json.loads((path / "export" / "report.json").read_text())
-    assert [each["name"] for each in report["artifacts"]] == ["Keras model", "SavedModel",
-        "TFLite dynamic, LRN convolution"]
+    assert [each["name"] for each in report["artifacts"]] == [
+        "Keras model",
+        "SavedModel",
+        "TFLite dynamic, LRN convolution",
+    ]
     for each in report["artifacts"]:
         assert f"| {each['name']} " in out and all(value > 0 for value in each["milliseconds"].values())
         assert set(each["milliseconds"]) == {"1", str(processors.available_cpus())}
@@ -334,10 +395,12 @@ def test_predict_of_a_folder_is_csv_and_equals_evaluate(whole, pictures, tmp_pat
     path, _, _ = whole
     assert call("-m", "alexnet_tf", "evaluate", f"--workdir={path}", f"--predictions={tmp_path / 'e.csv'}")[0] == 0
     status, out, err = call(
-        "-m", "alexnet_tf", "predict", f"--workdir={path}", f"--output={tmp_path / 'p.csv'}", pictures / "val")
+        "-m", "alexnet_tf", "predict", f"--workdir={path}", f"--output={tmp_path / 'p.csv'}", pictures / "val"
+    )
     assert status == 0 and "10 images" in out and "0 not read" in out, out + err
     evaluated, predicted = (
-        list(csv.DictReader((tmp_path / name).read_text().splitlines())) for name in ("e.csv", "p.csv"))
+        list(csv.DictReader((tmp_path / name).read_text().splitlines())) for name in ("e.csv", "p.csv")
+    )
     assert len(evaluated) == 10 and {line["label"] for line in evaluated} == set(CLASSES)
     best = {line["image"]: (line["predicted"], float(line["probability"])) for line in evaluated}
     assert {line["image"] for line in predicted} == set(best)
@@ -351,8 +414,16 @@ def test_visualize_draws_each_image_and_goes_on_after_a_bad_one(whole, pictures,
     image, bad = pictures / "val" / "dots" / "a photo 0.JPG", tmp_path / "bad.jpg"
     bad.write_bytes(b"no image")
     status, out, _ = call(
-        "-m", "alexnet_tf", "visualize", f"--workdir={path}", f"--output={tmp_path}", "--class_name=rings", bad, image,
-        image)
+        "-m",
+        "alexnet_tf",
+        "visualize",
+        f"--workdir={path}",
+        f"--output={tmp_path}",
+        "--class_name=rings",
+        bad,
+        image,
+        image,
+    )
     assert status == 0 and f"{bad}: not read: neither a JPEG" in out
     assert {each.name for each in tmp_path.glob("*.png")} == {"visualize-a photo 0.png", "visualize-a photo 0-2.png"}
     status, _, err = call("-m", "alexnet_tf", "visualize", f"--workdir={path}", "--class_name=ring", image)
@@ -364,7 +435,8 @@ def test_inspect_takes_a_run_or_an_architecture(whole, tmp_path):
     assert status == 0 and "fc8" in out, err
     diagram = tmp_path / "caffe.svg"
     status, out, _ = call(
-        "-m", "alexnet_tf", "inspect", "--architecture=caffe", "--num_classes=7", f"--diagram={diagram}")
+        "-m", "alexnet_tf", "inspect", "--architecture=caffe", "--num_classes=7", f"--diagram={diagram}"
+    )
     assert status == 0 and f"Drawn: {diagram}" in out and diagram.read_text().startswith("<?xml")
     status, _, err = call("-m", "alexnet_tf", "inspect", f"--workdir={whole[0]}", "--architecture=caffe")
     assert status == 1 and "Give either --workdir or --architecture" in err
@@ -374,8 +446,17 @@ def test_benchmark_input_prints_its_cases_and_stages(pictures, monkeypatch):
     monkeypatch.setattr(input_throughput, "_STAGE_IMAGES", 16)
     monkeypatch.setattr(rounds, "SETTLE_SECONDS", 0.0)
     status, out, err = call(
-        "-m", "alexnet_tf", "benchmark", "input", f"--data_dir={pictures}", "--batch_size=8", "--images=32",
-        "--rounds=1", "--seconds=0.1", "--read_latency_ms=1")
+        "-m",
+        "alexnet_tf",
+        "benchmark",
+        "input",
+        f"--data_dir={pictures}",
+        "--batch_size=8",
+        "--images=32",
+        "--rounds=1",
+        "--seconds=0.1",
+        "--read_latency_ms=1",
+    )
     assert status == 0, err
     for line in ("The baseline pipeline reads", "bare decode", "slow storage", "decoding and augmentation", "Amdahl"):
         assert line in out

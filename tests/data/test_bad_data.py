@@ -39,8 +39,10 @@ BAD = {
     "zeros.jpg": (bytes(1000), "neither a JPEG nor a PNG image; it has 1000 bytes"),
     "text.jpg": (b"This is no picture.", "neither a JPEG nor a PNG image; it has 19 bytes"),
     "a gif.jpg": (picture("P", kind="gif"), "it is a GIF image; JPEG and PNG are read"),
-    "bomb.jpg": (declare_jpeg(picture(size=(16, 16)), 30_000, 30_000),
-                 "the header declares 30000 x 30000 pixels; at most 100,000,000 are read"),
+    "bomb.jpg": (
+        declare_jpeg(picture(size=(16, 16)), 30_000, 30_000),
+        "the header declares 30000 x 30000 pixels; at most 100,000,000 are read",
+    ),
     "bomb.png": (PNG_HEADER, "the header declares 30000 x 30000 pixels; at most 100,000,000 are read"),
     "nowhere.jpg": ("gone", "No such file or directory"),
     "to itself.jpg": ("to itself.jpg", "Too many levels of symbolic links"),
@@ -100,7 +102,8 @@ def run(images, tmp_path_factory):
     """A run that was trained on the images, skipping, and what was printed."""
     path = tmp_path_factory.mktemp("runs") / "run"
     status, out = call(
-        "train.py", f"--data_dir={images}", f"--workdir={path}", "--batch_size=8", "--epochs=1", "--on_bad_image=skip")
+        "train.py", f"--data_dir={images}", f"--workdir={path}", "--batch_size=8", "--epochs=1", "--on_bad_image=skip"
+    )
     assert status == 0 and "Done: 1 epoch" in out, out
     return path, out
 
@@ -164,8 +167,7 @@ def test_what_is_left_out_of_the_folders_is_told(images, run, prepared):
     for _, out in (run, prepared):
         assert (
             f"{images / 'train' / 'loop'} is left out: no folder, or a link that leads nowhere or back to a folder it "
-            "is in."
-            in out
+            "is in." in out
         )
         assert f"Left out, being class folders without an image: 1: {images / 'train' / 'without images'}." in out
         assert f"such as {images / 'train' / 'strange' / 'pipe.jpg'}." in out

@@ -35,11 +35,19 @@ def images(*folders, classes=("cats", "dogs"), count=1):
     return [f"{folder}/{name}/{number}.jpg" for folder in folders for name in classes for number in range(count)]
 
 
-@pytest.mark.parametrize(("train", "other", "split"), [
-    ("seg_train", "seg_test", "test"), ("training_set", "test_set", "test"), ("images_train", "images_val", "val"),
-    ("Training", "Testing", "test"), ("train_images", "validation_images", "val"),
-    ("flowers-train", "flowers-dev", "val"),
-    ("seg_train/seg_train", "seg_test/seg_test", "test"), ("training_set/training_set", "test_set/test_set", "test")])
+@pytest.mark.parametrize(
+    ("train", "other", "split"),
+    [
+        ("seg_train", "seg_test", "test"),
+        ("training_set", "test_set", "test"),
+        ("images_train", "images_val", "val"),
+        ("Training", "Testing", "test"),
+        ("train_images", "validation_images", "val"),
+        ("flowers-train", "flowers-dev", "val"),
+        ("seg_train/seg_train", "seg_test/seg_test", "test"),
+        ("training_set/training_set", "test_set/test_set", "test"),
+    ],
+)
 def test_folders_named_as_splits_in_any_way_are_splits(tmp_path, train, other, split):
     data = find(touch(tmp_path, *images(train, count=2), *images(other)))
     assert data.class_names == ("cats", "dogs") and data.validation == split
@@ -191,8 +199,7 @@ def test_an_unlabelled_validation_folder_says_what_to_do(tmp_path):
 
 def test_classes_that_are_numbers_are_noted(tmp_path):
     assert (
-        "label 2 is class '10'"
-        in find(touch(tmp_path, *images(".", classes=("1", "0", "2", "10"), count=4))).summary()
+        "label 2 is class '10'" in find(touch(tmp_path, *images(".", classes=("1", "0", "2", "10"), count=4))).summary()
     )
     assert "label" not in find(touch(tmp_path / "x", *images(".", classes=("0", "1", "2"), count=4))).summary()
 
@@ -231,9 +238,14 @@ def test_a_run_knows_its_classes_with_accents_taken_apart(tmp_path, of_run, ther
         assert folder == unicodedata.normalize("NFC", run_data.classes[label])
 
 
-@pytest.mark.parametrize(("classes", "expected"), [
-    (("Cat", "cat", "dog"), "'Cat' and 'cat'"), (("red fox", "red_fox", "wolf"), "'red fox' and 'red_fox'"),
-    ((APART, COMPOSED, "x"), f"{APART!r} and {COMPOSED!r}")])
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [
+        (("Cat", "cat", "dog"), "'Cat' and 'cat'"),
+        (("red fox", "red_fox", "wolf"), "'red fox' and 'red_fox'"),
+        ((APART, COMPOSED, "x"), f"{APART!r} and {COMPOSED!r}"),
+    ],
+)
 def test_classes_with_nearly_the_same_name_are_named(tmp_path, classes, expected):
     summary = find(touch(tmp_path, *images(".", classes=classes, count=4))).summary()
     assert f"Classes whose names are nearly the same: {expected}. If each is one class" in summary
@@ -245,7 +257,12 @@ def test_other_classes_are_not(tmp_path, classes):
 
 
 def test_a_note_that_holds_for_several_splits_is_given_once(tmp_path):
-    names = [f"{split}/{name}/{inner}/{number}.jpg" for split in ("train", "val") for name in "ab"
-             for inner in ("x", "y") for number in range(2)]
+    names = [
+        f"{split}/{name}/{inner}/{number}.jpg"
+        for split in ("train", "val")
+        for name in "ab"
+        for inner in ("x", "y")
+        for number in range(2)
+    ]
     notes = find(touch(tmp_path, *names)).notes
     assert len(notes) == len(set(notes)) == 1

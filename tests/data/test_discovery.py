@@ -27,7 +27,10 @@ def read(split, indices, block=3):
     blocks = tf.data.Dataset.from_tensor_slices((indices, 2 * indices)).batch(block)
     examples = split.examples(blocks, lambda image_bytes, label, twice: (image_bytes, label, twice))
     assert examples.element_spec == (
-        tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.int64))
+        tf.TensorSpec([], tf.string),
+        tf.TensorSpec([], tf.int32),
+        tf.TensorSpec([], tf.int64),
+    )
     read = list(examples.as_numpy_iterator())
     assert [twice for _, _, twice in read] == [2 * i for i in indices.numpy().tolist()]
     return [(image_bytes, int(label)) for image_bytes, label, _ in read]
@@ -48,21 +51,39 @@ def error_of(data_dir, *arguments):
 
 @pytest.mark.parametrize("validation", ["val", "valid", "validation", "test", "VAL"])
 def test_find_train_and_validation_folders(tmp_path, validation):
-    touch(tmp_path, "train/dog/1.jpg", "train/cat/2.JPG", "train/cat/1.Jpeg", "train/cat/deep/er/0.PNG",
-          "train/cat/x.txt", "train/cat/y.gif", "train/empty/notes.txt", "train/stray.jpg",
-          f"{validation}/dog/7.jpeg", f"{validation}/cat/8.png", "readme.md")
+    touch(
+        tmp_path,
+        "train/dog/1.jpg",
+        "train/cat/2.JPG",
+        "train/cat/1.Jpeg",
+        "train/cat/deep/er/0.PNG",
+        "train/cat/x.txt",
+        "train/cat/y.gif",
+        "train/empty/notes.txt",
+        "train/stray.jpg",
+        f"{validation}/dog/7.jpeg",
+        f"{validation}/cat/8.png",
+        "readme.md",
+    )
     data = discovery.find_dataset(str(tmp_path))
     assert data.class_names == ("cat", "dog") and data.validation == validation.lower()
     assert names_in(data.splits["train"], tmp_path) == [
-        "train/cat/1.Jpeg", "train/cat/2.JPG", "train/cat/deep/er/0.PNG", "train/dog/1.jpg"]
+        "train/cat/1.Jpeg",
+        "train/cat/2.JPG",
+        "train/cat/deep/er/0.PNG",
+        "train/dog/1.jpg",
+    ]
     assert data.splits["train"].labels.tolist() == [0, 0, 0, 1] and data.splits["train"].labels.dtype == np.int32
     assert names_in(data.splits[validation.lower()], tmp_path) == [
-        f"{validation}/cat/8.png", f"{validation}/dog/7.jpeg"]
+        f"{validation}/cat/8.png",
+        f"{validation}/dog/7.jpeg",
+    ]
     assert data.splits[validation.lower()].labels.tolist() == [0, 1]
     assert data.name == tmp_path.name and data.directory == str(tmp_path)
     assert data.notes[-2:] == (
         f"Left out, being no JPEG or PNG files: 3, such as {tmp_path}/train/cat/x.txt.",
-        f"Left out, being class folders without an image: 1: {tmp_path}/train/empty.")
+        f"Left out, being class folders without an image: 1: {tmp_path}/train/empty.",
+    )
 
 
 def test_find_prefers_val_and_keeps_test_apart(tmp_path):
@@ -84,10 +105,26 @@ def test_find_a_validation_folder_may_lack_a_class(tmp_path):
 
 
 # By SHA-256 of the name: `printf img_0010.jpg | sha256sum | cut -c1-2` is hexadecimal for a multiple of ten.
-HELD_OUT = ["img_0010.jpg", "img_0015.jpg", "img_0043.jpg", "img_0046.jpg", "img_0051.jpg", "n01440764_6.JPEG",
-            "n01440764_28.JPEG", "猫 3.jpg"]
-NOT_HELD_OUT = ["img_0000.jpg", "img_0001.jpg", "img_0009.jpg", "img_0011.jpg", "n01440764_7.JPEG", "猫 1.jpg",
-                "🐱.png", "it's \"a\" cat.jpg"]
+HELD_OUT = [
+    "img_0010.jpg",
+    "img_0015.jpg",
+    "img_0043.jpg",
+    "img_0046.jpg",
+    "img_0051.jpg",
+    "n01440764_6.JPEG",
+    "n01440764_28.JPEG",
+    "猫 3.jpg",
+]
+NOT_HELD_OUT = [
+    "img_0000.jpg",
+    "img_0001.jpg",
+    "img_0009.jpg",
+    "img_0011.jpg",
+    "n01440764_7.JPEG",
+    "猫 1.jpg",
+    "🐱.png",
+    'it\'s "a" cat.jpg',
+]
 
 
 @pytest.mark.parametrize("name", HELD_OUT)
@@ -121,12 +158,20 @@ def test_find_class_folders_splits_by_name_and_adding_files_moves_none(tmp_path)
 
 
 def test_find_reads_strange_names_and_ignores_hidden_files(tmp_path):
-    touch(tmp_path, *(
-        f"{split}/{name}/{image}" for split in ("train", "val") for name in ("it's \"a\" 猫", "two words", "🐕")
-        for image in ("a b.jpg", "猫🐱.png", "quo\"te'.jpeg", ".hidden.jpg", "._1.jpg")),
-          "train/.cache/1.jpg", ".git/x/1.jpg", "val/.DS_Store")
+    touch(
+        tmp_path,
+        *(
+            f"{split}/{name}/{image}"
+            for split in ("train", "val")
+            for name in ('it\'s "a" 猫', "two words", "🐕")
+            for image in ("a b.jpg", "猫🐱.png", "quo\"te'.jpeg", ".hidden.jpg", "._1.jpg")
+        ),
+        "train/.cache/1.jpg",
+        ".git/x/1.jpg",
+        "val/.DS_Store",
+    )
     data = discovery.find_dataset(str(tmp_path))
-    assert data.class_names == ("it's \"a\" 猫", "two words", "🐕")
+    assert data.class_names == ('it\'s "a" 猫', "two words", "🐕")
     for split in ("train", "val"):
         assert len(data.splits[split]) == 9
     path = data.splits["train"].paths[0]
@@ -134,15 +179,17 @@ def test_find_reads_strange_names_and_ignores_hidden_files(tmp_path):
     split = data.splits["train"]
     assert split.describe(0) == path and (split.image_bytes(0), split.label(0)) == (b"the image", 0)
     assert read(split, [0]) == [(b"the image", 0)]
-    touch(tmp_path, "train/🐕/note 猫.txt", "train/no \"image\" 🦊/.hidden.jpg")
+    touch(tmp_path, "train/🐕/note 猫.txt", 'train/no "image" 🦊/.hidden.jpg')
     assert discovery.find_dataset(str(tmp_path)).notes == (
         f"Left out, being no JPEG or PNG files: 1, such as {tmp_path}/train/🐕/note 猫.txt.",
-        f"Left out, being class folders without an image: 1: {tmp_path}/train/no \"image\" 🦊.")
+        f'Left out, being class folders without an image: 1: {tmp_path}/train/no "image" 🦊.',
+    )
 
 
 def test_find_hidden_folders_inside_a_class_are_ignored(tmp_path):
-    touch(tmp_path, "train/a/.thumbnails/1.jpg", *(
-        f"{split}/{name}/1.jpg" for split in ("train", "val") for name in "ab"))
+    touch(
+        tmp_path, "train/a/.thumbnails/1.jpg", *(f"{split}/{name}/1.jpg" for split in ("train", "val") for name in "ab")
+    )
     assert len(discovery.find_dataset(str(tmp_path)).splits["train"]) == 2
 
 
@@ -165,7 +212,7 @@ def two_classes(tmp_path):
 
 
 @pytest.mark.parametrize("target", [".", "..", "../..", "/", "nowhere", "two", "../train/../../data/train"])
-@pytest.mark.parametrize("name", ["link", "it's \"a\" 猫 🐱"])
+@pytest.mark.parametrize("name", ["link", 'it\'s "a" 猫 🐱'])
 def test_find_leaves_out_links_that_lead_back_or_nowhere(two_classes, name, target):
     (two_classes / "train" / name).symlink_to(target)
     data = discovery.find_dataset(str(two_classes))
@@ -185,8 +232,7 @@ def test_find_does_not_follow_links_inside_a_class_to_folders(two_classes):
         (two_classes / "train/a" / name).symlink_to(target)
     data = discovery.find_dataset(str(two_classes))
     assert len(data.splits["train"]) == 2
-    assert data.notes == (
-        f"Left out, being no JPEG or PNG files: 4, such as {two_classes}/train/a/loop.",)
+    assert data.notes == (f"Left out, being no JPEG or PNG files: 4, such as {two_classes}/train/a/loop.",)
 
 
 def test_find_keeps_links_to_images_and_names_those_that_lead_nowhere_when_read(two_classes):
@@ -233,7 +279,8 @@ def test_find_notes_are_of_every_split_and_count_what_they_leave_out(two_classes
         f"Left out, being no JPEG or PNG files: 1,200, such as {two_classes}/train/a/0.txt.",
         f"Left out, being class folders without an image: 10: {names} and 2 more.",
         f"Left out, being no JPEG or PNG files: 3, such as {two_classes}/val/b/y.gif.",
-        f"Left out, being class folders without an image: 1: {two_classes}/val/c.")
+        f"Left out, being class folders without an image: 1: {two_classes}/val/c.",
+    )
 
 
 @pytest.mark.parametrize("is_whole", [False, True])
@@ -241,12 +288,15 @@ def test_find_notes_of_one_folder(tmp_path, is_whole):
     touch(tmp_path, *(f"{name}/{image}" for name in "ab" for image in HELD_OUT + NOT_HELD_OUT), "a/x.txt", "stray.txt")
     (tmp_path / "back").symlink_to("..")
     (tmp_path / "empty").mkdir()
-    split_note = () if is_whole else ("Split 90/10 in each class by a hash of class and path: the same for the "
-        "same files.",)
+    split_note = (
+        () if is_whole else ("Split 90/10 in each class by a hash of class and path: the same for the same files.",)
+    )
     assert discovery.find_dataset(str(tmp_path), is_whole=is_whole).notes == (
-        *split_note, f"{tmp_path}/back {LINK}",
+        *split_note,
+        f"{tmp_path}/back {LINK}",
         f"Left out, being no JPEG or PNG files: 1, such as {tmp_path}/a/x.txt.",
-        f"Left out, being class folders without an image: 1: {tmp_path}/empty.")
+        f"Left out, being class folders without an image: 1: {tmp_path}/empty.",
+    )
 
 
 @pytest.fixture
@@ -336,13 +386,19 @@ def test_find_errors_say_what_is_wrong(tmp_path):
     assert "too few images for a 90/10 split; 'validation' got none" in error_of(tmp_path / "few")
 
 
-@pytest.mark.parametrize(("files", "text"), [
-    (["train/a/1.jpg", "train/b/1.jpg", "other/x"], "looked for val, valid, validation, test; there: other/, train/"),
-    (["train/a/1.jpg", "val/a/1.jpg"], "at least two class folders with images; got ['a']"),
-    (["train/x.txt", "val/a/1.jpg"], "at least two class folders with images; got []; there: x.txt"),
-    (["train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg", "val/dog/1.jpg"], "classes that are not in"),
-    (["train/a/1.jpg", "train/b/1.jpg", "val/a/1.txt"], "val holds no images in class folders (.jpg, .jpeg, .png)"),
-])
+@pytest.mark.parametrize(
+    ("files", "text"),
+    [
+        (
+            ["train/a/1.jpg", "train/b/1.jpg", "other/x"],
+            "looked for val, valid, validation, test; there: other/, train/",
+        ),
+        (["train/a/1.jpg", "val/a/1.jpg"], "at least two class folders with images; got ['a']"),
+        (["train/x.txt", "val/a/1.jpg"], "at least two class folders with images; got []; there: x.txt"),
+        (["train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg", "val/dog/1.jpg"], "classes that are not in"),
+        (["train/a/1.jpg", "train/b/1.jpg", "val/a/1.txt"], "val holds no images in class folders (.jpg, .jpeg, .png)"),
+    ],
+)
 def test_find_errors_of_splits_say_what_is_wrong(tmp_path, files, text):
     touch(tmp_path, *files)
     assert text in error_of(tmp_path)
@@ -363,8 +419,9 @@ def test_summary_says_what_was_found(tmp_path):
 
 @pytest.fixture
 def folders(tmp_path):
-    touch(tmp_path / "data", *(
-        f"{split}/{name}/{i}.jpg" for split in ("train", "val") for name in "ab" for i in range(3)))
+    touch(
+        tmp_path / "data", *(f"{split}/{name}/{i}.jpg" for split in ("train", "val") for name in "ab" for i in range(3))
+    )
     return tmp_path / "data"
 
 
@@ -377,14 +434,20 @@ def test_fingerprint_is_the_same_after_moving(folders):
     assert len(before) == 16
 
 
-@pytest.mark.parametrize("change", [
-    lambda root: touch(root, "train/a/9.jpg"), lambda root: touch(root, "val/b/9.jpg"),
-    lambda root: (root / "train/b/1.jpg").unlink(), lambda root: (root / "val/b/1.jpg").unlink(),
-    lambda root: (root / "train/b/1.jpg").rename(root / "train/b/8.jpg"),
-    lambda root: (root / "train/b/1.jpg").rename(root / "val/b/8.jpg"),
-    lambda root: (root / "train/b/2.jpg").rename(root / "train/a/3.jpg"),
-    lambda root: [(root / split / "b").rename(root / split / "c") for split in ("train", "val")]],
-    ids=["add", "add val", "remove", "remove val", "rename", "move split", "move class", "rename class"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda root: touch(root, "train/a/9.jpg"),
+        lambda root: touch(root, "val/b/9.jpg"),
+        lambda root: (root / "train/b/1.jpg").unlink(),
+        lambda root: (root / "val/b/1.jpg").unlink(),
+        lambda root: (root / "train/b/1.jpg").rename(root / "train/b/8.jpg"),
+        lambda root: (root / "train/b/1.jpg").rename(root / "val/b/8.jpg"),
+        lambda root: (root / "train/b/2.jpg").rename(root / "train/a/3.jpg"),
+        lambda root: [(root / split / "b").rename(root / split / "c") for split in ("train", "val")],
+    ],
+    ids=["add", "add val", "remove", "remove val", "rename", "move split", "move class", "rename class"],
+)
 def test_fingerprint_changes_with_the_files(folders, change):
     before = discovery.find_dataset(str(folders)).fingerprint()
     change(folders)
@@ -412,15 +475,22 @@ def test_find_again_refuses_other_classes(folders):
     assert discovery.load_run_dataset(run_data(data), any_classes=True).class_names == ("a", "b", "zebra")
 
 
-IMAGES = {f"{split} {i}": tf.io.encode_jpeg(np.full((8, 9, 3), 10 * i + len(split), "uint8")).numpy()
-          for split in ("train", "validation", "test") for i in range(23)}
+IMAGES = {
+    f"{split} {i}": tf.io.encode_jpeg(np.full((8, 9, 3), 10 * i + len(split), "uint8")).numpy()
+    for split in ("train", "validation", "test")
+    for i in range(23)
+}
 
 
 def write_tfds(data_dir, name="toy", splits=("train", "validation"), version="1.0.0", **options):
     """Writes a real TFDS data set of 23 examples a split: image i of class i % 3."""
-    features = tfds.features.FeaturesDict({
-        "id": tfds.features.Scalar(np.int64), "image": tfds.features.Image(encoding_format="jpeg"),
-        "label": tfds.features.ClassLabel(names=["ant", "bee", "cow"])})
+    features = tfds.features.FeaturesDict(
+        {
+            "id": tfds.features.Scalar(np.int64),
+            "image": tfds.features.Image(encoding_format="jpeg"),
+            "label": tfds.features.ClassLabel(names=["ant", "bee", "cow"]),
+        }
+    )
 
     def examples(split):
         return [(i, {"id": i, "image": decoded(IMAGES[f"{split} {i}"]), "label": i % 3}) for i in range(23)]
@@ -432,7 +502,8 @@ def write_tfds(data_dir, name="toy", splits=("train", "validation"), version="1.
 
     pathlib.Path(data_dir).mkdir(exist_ok=True)
     tfds.dataset_builders.store_as_tfds_dataset(
-        name, version, features, {split: examples(split) for split in splits}, data_dir=data_dir, **options)
+        name, version, features, {split: examples(split) for split in splits}, data_dir=data_dir, **options
+    )
     for path in pathlib.Path(data_dir).glob("*.jpg"):
         path.unlink()
 
@@ -456,7 +527,8 @@ def test_find_tfds_reads_the_original_bytes(toy, where):
 
 def test_find_tfds_in_the_order_of_tfds(toy):
     dataset = tfds.builder_from_directory(toy / "toy/1.0.0").as_dataset(
-        split="train", decoders={"image": tfds.decode.SkipDecoding()}, shuffle_files=False)
+        split="train", decoders={"image": tfds.decode.SkipDecoding()}, shuffle_files=False
+    )
     expected = [(example["image"], int(example["label"])) for example in tfds.as_numpy(dataset)]
     assert read_all(discovery.find_dataset(str(toy)).splits["train"]) == expected
 
@@ -481,9 +553,14 @@ def places(tmp_path):
     (tmp_path / "x").write_bytes(b"..one\0\0..three..")
     (tmp_path / "y").write_bytes(b"two\0.")
     return tfrecords.Records(
-        (str(tmp_path / "x"), str(tmp_path / "y")), np.array([0, 1, 0], "int32"), np.array([2, 0, 9]),
-        np.array([5, 4, 5]), np.array([10, 20, 30], "int32"), name_at=lambda path, offset: f"{path[-1]} at {offset}",
-        is_square=True)
+        (str(tmp_path / "x"), str(tmp_path / "y")),
+        np.array([0, 1, 0], "int32"),
+        np.array([2, 0, 9]),
+        np.array([5, 4, 5]),
+        np.array([10, 20, 30], "int32"),
+        name_at=lambda path, offset: f"{path[-1]} at {offset}",
+        is_square=True,
+    )
 
 
 def test_records_with_labels_and_names(places):
@@ -556,9 +633,17 @@ def test_find_tfds_with_train_alone_holds_out_every_tenth(tmp_path):
     assert "every tenth example is held out" in data.notes[0] and data.validation == "validation"
 
 
-@pytest.mark.parametrize("damage", [
-    lambda data: data[:-30], lambda data: data[:-1], lambda data: b"", lambda data: data + b"\0" * 7,
-    lambda data: data + data], ids=["cut", "cut in the checksum", "empty", "tail", "twice"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[:-30],
+        lambda data: data[:-1],
+        lambda data: b"",
+        lambda data: data + b"\0" * 7,
+        lambda data: data + data,
+    ],
+    ids=["cut", "cut in the checksum", "empty", "tail", "twice"],
+)
 def test_find_tfds_damaged_file_is_named(toy, tmp_path, damage):
     shutil.copytree(toy, tmp_path, dirs_exist_ok=True)
     [path] = (tmp_path / "toy/1.0.0").glob("*train*")
@@ -578,8 +663,12 @@ def test_find_tfds_without_train_or_images_says_so(tmp_path):
     write_tfds(tmp_path / "a", splits=("test",))
     assert "has no split 'train'; it has test" in error_of(tmp_path / "a")
     tfds.dataset_builders.store_as_tfds_dataset(
-        "numbers", "1.0.0", tfds.features.FeaturesDict({"x": tfds.features.Scalar(np.int64)}),
-        {"train": [(0, {"x": 1})]}, data_dir=tmp_path / "b")
+        "numbers",
+        "1.0.0",
+        tfds.features.FeaturesDict({"x": tfds.features.Scalar(np.int64)}),
+        {"train": [(0, {"x": 1})]},
+        data_dir=tmp_path / "b",
+    )
     assert "numbers is no image classification set" in error_of(tmp_path / "b")
 
 
@@ -606,8 +695,10 @@ def test_drawn_same_bytes_everywhere(tmp_path, monkeypatch):
         assert pathlib.Path(one).read_bytes() == pathlib.Path(other).read_bytes()
 
 
-@pytest.mark.parametrize(("error", "raised"), [
-    (KeyboardInterrupt(), KeyboardInterrupt), (OSError(28, "No space left on device"), errors.DataError)])
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [(KeyboardInterrupt(), KeyboardInterrupt), (OSError(28, "No space left on device"), errors.DataError)],
+)
 def test_drawn_interrupted_leaves_nothing(tmp_path, monkeypatch, error, raised):
     pictures = iter(range(20))
 

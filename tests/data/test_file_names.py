@@ -26,13 +26,17 @@ def error_of(directory):
 LAYOUTS = {  # As Kaggle's Dogs vs. Cats, the Oxford pets and a phone's exports come.
     "train and numbered test1": (
         [f"train/{name}.{number}.jpg" for name in ("cat", "dog") for number in range(20)]
-        + [f"test1/{number}.jpg" for number in range(5)], ["cat", "dog"]),
+        + [f"test1/{number}.jpg" for number in range(5)],
+        ["cat", "dog"],
+    ),
     "train and test": (
         [f"train/{name}.{number}.jpg" for name in ("cat", "dog") for number in range(20)] + ["test/1.jpg"],
-        ["cat", "dog"]),
+        ["cat", "dog"],
+    ),
     "one folder of images": (
         [f"images/{name}_{number}.png" for name in ("Abyssinian", "great_pyrenees") for number in range(20)],
-        ["Abyssinian", "great_pyrenees"]),
+        ["Abyssinian", "great_pyrenees"],
+    ),
     "flat": ([f"{name} ({number}).jpg" for name in ("red fox", "wolf") for number in range(20)], ["red fox", "wolf"]),
 }
 
@@ -57,9 +61,15 @@ def test_the_printed_command_writes_labels_that_are_read(tmp_path, layout):
             assert pathlib.Path(path).name.startswith(names[label])
 
 
-@pytest.mark.parametrize("files", [
-    [f"IMG_{number}.jpg" for number in range(9)], [f"{number}.jpg" for number in range(9)],
-    [f"name{chr(97 + number)}.jpg" for number in range(9)], [*(f"cat.{number}.jpg" for number in range(9)), "a1.jpg"]])
+@pytest.mark.parametrize(
+    "files",
+    [
+        [f"IMG_{number}.jpg" for number in range(9)],
+        [f"{number}.jpg" for number in range(9)],
+        [f"name{chr(97 + number)}.jpg" for number in range(9)],
+        [*(f"cat.{number}.jpg" for number in range(9)), "a1.jpg"],
+    ],
+)
 def test_names_that_state_no_classes_are_not_asked_about(tmp_path, files):
     write_images(tmp_path, *files)
     assert "in the names of the files" not in error_of(tmp_path)

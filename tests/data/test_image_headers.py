@@ -40,7 +40,7 @@ def square(image_bytes):
     return preprocessing.square(image_bytes)
 
 
-ICC = segment(0xe2, b"ICC_PROFILE\0\1\1" + bytes(3000))
+ICC = segment(0xE2, b"ICC_PROFILE\0\1\1" + bytes(3000))
 LAYOUTS = {
     "first": lambda data: ([segment(0xE1, data)], False),
     "behind JFIF": lambda data: ([segment(0xE1, data)], True),
@@ -66,7 +66,7 @@ def test_the_eight_orientations_are_those_of_pillow(orientation, byte_order):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_progressive_image_is_turned_too(orientation):
-    image_bytes = with_segments(encode(smooth(60, 90), progressive=True), segment(0xe1, exif(orientation)))
+    image_bytes = with_segments(encode(smooth(60, 90), progressive=True), segment(0xE1, exif(orientation)))
     np.testing.assert_array_equal(decode(image_bytes), upright(image_bytes))
 
 
@@ -76,32 +76,37 @@ def test_training_and_evaluation_see_the_turned_image(orientation, resize):
     """The same picture, stored turned with a tag or stored upright, gives the same square and the same crops."""
     picture = smooth(300, 411)
     undo = {2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}
-    stored = upright(with_segments(
-        encode(picture), segment(0xe1, exif(undo[orientation])))) if orientation > 1 else np.asarray(picture)
-    tagged = with_segments(encode(PIL.Image.fromarray(stored)), segment(0xe1, exif(orientation)))
+    stored = (
+        upright(with_segments(encode(picture), segment(0xE1, exif(undo[orientation]))))
+        if orientation > 1
+        else np.asarray(picture)
+    )
+    tagged = with_segments(encode(PIL.Image.fromarray(stored)), segment(0xE1, exif(orientation)))
     plain = encode(PIL.Image.fromarray(upright(tagged)))
     draws = tf.constant([0.3, 0.8, 0.7, 0.1])
     for function in (
-            lambda image_bytes: preprocessing.square(image_bytes, resize),
-            lambda image_bytes: preprocessing.train_image(image_bytes, draws, image_size=227, resize=resize),
-            lambda image_bytes: preprocessing.train_image(image_bytes, draws, image_size=100, resize=resize),
-            lambda image_bytes: preprocessing.train_image(image_bytes, draws, image_size=64, crop="random_resized")):
+        lambda image_bytes: preprocessing.square(image_bytes, resize),
+        lambda image_bytes: preprocessing.train_image(image_bytes, draws, image_size=227, resize=resize),
+        lambda image_bytes: preprocessing.train_image(image_bytes, draws, image_size=100, resize=resize),
+        lambda image_bytes: preprocessing.train_image(image_bytes, draws, image_size=64, crop="random_resized"),
+    ):
         ours, expected = (function(tf.constant(each)).numpy().astype(int) for each in (tagged, plain))
         assert np.abs(ours - expected).mean() < 1.5
 
 
-@pytest.mark.parametrize(("value", "kind", "tag"), [
-    (0, 3, 0x0112), (9, 3, 0x0112), (6, 3, 0x0113), (6, 4, 0x0112), (65535, 3, 0x0112)])
+@pytest.mark.parametrize(
+    ("value", "kind", "tag"), [(0, 3, 0x0112), (9, 3, 0x0112), (6, 3, 0x0113), (6, 4, 0x0112), (65535, 3, 0x0112)]
+)
 @pytest.mark.parametrize("byte_order", ["II", "MM"])
 def test_other_values_and_kinds_of_the_tag(value, kind, tag, byte_order):
-    image_bytes = with_segments(encode(smooth(20, 30)), segment(0xe1, exif(value, byte_order, kind, tag=tag)))
+    image_bytes = with_segments(encode(smooth(20, 30)), segment(0xE1, exif(value, byte_order, kind, tag=tag)))
     np.testing.assert_array_equal(decode(image_bytes), upright(image_bytes))
 
 
 @pytest.mark.parametrize("length", [6, 8, 10, 13, 14, 16, 18, 23])
 def test_an_exif_segment_that_is_cut_is_ignored(length):
     image = encode(smooth(20, 30))
-    image_bytes = with_segments(image, segment(0xe1, exif(6)[:length]))
+    image_bytes = with_segments(image, segment(0xE1, exif(6)[:length]))
     assert preprocessing.why_unreadable(image_bytes) is None
     np.testing.assert_array_equal(decode(image_bytes), decode(image))
 
@@ -111,7 +116,7 @@ def test_random_bytes_in_the_exif_segment_are_never_an_error():
     for _ in range(100):
         data = bytearray(exif(6, rng.choice(["II", "MM"]), before=2))
         data[rng.integers(6, len(data))] = rng.integers(256)
-        assert decode(with_segments(image, segment(0xe1, bytes(data)))).shape[-1] == 3
+        assert decode(with_segments(image, segment(0xE1, bytes(data)))).shape[-1] == 3
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -126,10 +131,7 @@ def test_a_png_is_turned_as_its_exif_chunk_says(orientation):
         plain = io.BytesIO()
         PIL.Image.fromarray(upright(file.getvalue())).save(plain, "png")
         np.testing.assert_array_equal(
-            *(
-                preprocessing.train_image(tf.constant(each.getvalue()), draws, image_size=size)
-                for each in (file, plain)
-            )
+            *(preprocessing.train_image(tf.constant(each.getvalue()), draws, image_size=size) for each in (file, plain))
         )
 
 
@@ -177,42 +179,44 @@ def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded():
 def test_an_ordinary_jpeg_is_not_walked_through(mode, progressive):
     image_bytes = encode(smooth(40, 30).convert(mode), progressive=progressive)
     is_ordinary = lambda image_bytes: bool(image_headers._is_ordinary_jpeg(tf.constant(image_bytes)))  # noqa: E731
-    assert is_ordinary(image_bytes) and is_ordinary(with_segments(image_bytes, ICC, segment(0xfe, b"a comment")))
+    assert is_ordinary(image_bytes) and is_ordinary(with_segments(image_bytes, ICC, segment(0xFE, b"a comment")))
     assert not is_ordinary(image_bytes[:-2])
-    assert not is_ordinary(with_segments(image_bytes, segment(0xe1, exif(6))))
+    assert not is_ordinary(with_segments(image_bytes, segment(0xE1, exif(6))))
     assert not is_ordinary(with_scans(image_headers.MAX_SCANS + 1))
 
 
 def test_scans_are_counted_behind_a_comment_that_looks_like_one():
     scan = b"\xff\xda\0\x0c\3" + bytes(6) + b"\x3f\0"
-    for hidden in (segment(0xfe, scan), segment(0xfe, b"\xff\xd8" + scan * 3)):
+    for hidden in (segment(0xFE, scan), segment(0xFE, b"\xff\xd8" + scan * 3)):
         with pytest.raises(tf.errors.InvalidArgumentError, match="the JPEG has"):
             square(with_segments(with_scans(1000), hidden))
-        np.testing.assert_array_equal(
-            square(with_segments(with_scans(20), hidden)), square(with_scans(20)))
-        turned = with_segments(encode(smooth(40, 30)), hidden, segment(0xe1, exif(6)))
+        np.testing.assert_array_equal(square(with_segments(with_scans(20), hidden)), square(with_scans(20)))
+        turned = with_segments(encode(smooth(40, 30)), hidden, segment(0xE1, exif(6)))
         np.testing.assert_array_equal(decode(turned), upright(turned))
 
 
 def headers():
     """Returns {name: (a JPEG, whether training may skip the graph's look at its header)}."""
     image = encode(smooth(40, 30))
-    tables = segment(0xe2, b"ICC_PROFILE") + segment(0xfe, b"a comment")
+    tables = segment(0xE2, b"ICC_PROFILE") + segment(0xFE, b"a comment")
     return {
-        "colour": (image, True), "grey": (encode(smooth(40, 30).convert("L")), True),
+        "colour": (image, True),
+        "grey": (encode(smooth(40, 30).convert("L")), True),
         "with a profile and a comment": (with_segments(image, tables), True),
-        "with XMP": (with_segments(image, segment(0xe1, b"http://ns.adobe.com/xap/1.0/\0<x/>")), True),
-        "upright": (with_segments(image, segment(0xe1, exif(1, before=2))), True),
-        "without an orientation": (with_segments(image, segment(0xe1, exif(6, tag=0x0113))), True),
-        "turned": (with_segments(image, segment(0xe1, exif(6))), False),
-        "turned, big endian": (with_segments(image, segment(0xe1, exif(8, "MM", before=3))), False),
-        "no TIFF header": (with_segments(image, segment(0xe1, b"Exif\0\0nothing at all")), False),
-        "cut in its EXIF": (with_segments(image, segment(0xe1, exif(6)[:18])), False),
+        "with XMP": (with_segments(image, segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0<x/>")), True),
+        "upright": (with_segments(image, segment(0xE1, exif(1, before=2))), True),
+        "without an orientation": (with_segments(image, segment(0xE1, exif(6, tag=0x0113))), True),
+        "turned": (with_segments(image, segment(0xE1, exif(6))), False),
+        "turned, big endian": (with_segments(image, segment(0xE1, exif(8, "MM", before=3))), False),
+        "no TIFF header": (with_segments(image, segment(0xE1, b"Exif\0\0nothing at all")), False),
+        "cut in its EXIF": (with_segments(image, segment(0xE1, exif(6)[:18])), False),
         "progressive": (encode(smooth(40, 30), progressive=True), False),
-        "without its end": (image[:-2], False), "PNG": (b"\x89PNG\r\n\x1a\n" + image, False),
+        "without its end": (image[:-2], False),
+        "PNG": (b"\x89PNG\r\n\x1a\n" + image, False),
         "a header alone": (image[:30] + b"\xff\xd9", False),
-        "an unknown marker": (with_segments(image, segment(0xf0, b"")), False),
-        "too many segments": (with_segments(image, *[segment(0xfe, b"")] * image_headers._MAX_SEGMENTS), False)}
+        "an unknown marker": (with_segments(image, segment(0xF0, b"")), False),
+        "too many segments": (with_segments(image, *[segment(0xFE, b"")] * image_headers._MAX_SEGMENTS), False),
+    }
 
 
 @pytest.mark.parametrize("name", headers())
@@ -224,11 +228,12 @@ def test_an_ordinary_shape_is_what_the_graph_finds(name):
         content, shape, orientation = image_headers.inspect_header(tf.constant(image_bytes))
         assert content == image_bytes and shape.numpy().tolist() == [40, 30] and orientation == 1
         np.testing.assert_array_equal(
-            preprocessing.square(tf.constant(image_bytes), header=tf.constant(found)), square(image_bytes))
+            preprocessing.square(tf.constant(image_bytes), header=tf.constant(found)), square(image_bytes)
+        )
 
 
 def test_an_ordinary_shape_of_any_bytes_is_no_error():
-    image, rng = with_segments(encode(smooth(40, 30)), segment(0xe1, exif(6, before=2))), np.random.default_rng(0)
+    image, rng = with_segments(encode(smooth(40, 30)), segment(0xE1, exif(6, before=2))), np.random.default_rng(0)
     for _ in range(500):
         changed = bytearray(image)
         changed[rng.integers(2, 120)] = rng.integers(256)

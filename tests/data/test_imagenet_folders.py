@@ -30,9 +30,10 @@ def test_flat_validation_images_get_their_labels(tmp_path, inner):
     assert data.class_names == tuple(sorted(WORDNET_IDS.values())) and data.validation == "val"
     names = [data.class_names[label] for label in data.splits["val"].labels]
     assert names == list(WORDNET_IDS.values())
-    assert [path[-5 - 8:-5] for path in data.splits["val"].paths] == [f"{number:08d}" for number in WORDNET_IDS]
-    assert all(data.class_names[label] in path for path, label in zip(
-        data.splits["train"].paths, data.splits["train"].labels))
+    assert [path[-5 - 8 : -5] for path in data.splits["val"].paths] == [f"{number:08d}" for number in WORDNET_IDS]
+    assert all(
+        data.class_names[label] in path for path, label in zip(data.splits["train"].paths, data.splits["train"].labels)
+    )
     assert any("test is left out: its images have no labels" in note for note in data.notes)
 
 

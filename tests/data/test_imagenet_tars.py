@@ -73,7 +73,8 @@ def write(directory, train=None, validation=None):
     directory.mkdir(exist_ok=True)
     (directory / imagenet_tars.TRAIN).write_bytes(tar_of(train_members()) if train is None else train)
     (directory / imagenet_tars.VALIDATION).write_bytes(
-        tar_of(validation_members(ORDER)) if validation is None else validation)
+        tar_of(validation_members(ORDER)) if validation is None else validation
+    )
     return directory
 
 
@@ -108,7 +109,7 @@ def read_all(split):
         assert path == split.files[split.file_of[index]] and name not in found
         found[name] = split.image_bytes(index), split.label(index)
         data = pathlib.Path(path).read_bytes()
-        assert data[split.offsets[index]:][:split.lengths[index]] == found[name][0]
+        assert data[split.offsets[index] :][: split.lengths[index]] == found[name][0]
         assert imagenet_tars.name_at(path, int(split.offsets[index])) == name
     return found
 
@@ -141,14 +142,20 @@ def test_validation_labels_are_those_of_tfds(tars):
     found = read_all(splits["validation"])
     assert {name: class_names[label] for name, (_, label) in found.items()} == labels and len(labels) == 8
     assert {name: label for name, (_, label) in found.items()} == {
-        f"ILSVRC2012_val_{i + 1:08d}.JPEG": CLASSES.index(wnid) for i, wnid in enumerate(VALIDATION_IDS)}
+        f"ILSVRC2012_val_{i + 1:08d}.JPEG": CLASSES.index(wnid) for i, wnid in enumerate(VALIDATION_IDS)
+    }
 
 
 @pytest.mark.parametrize("kind", [tarfile.USTAR_FORMAT, tarfile.PAX_FORMAT])
 def test_read_other_forms_of_tar_and_folders_inside(tmp_path, kind):
     train = tar_of({f"./train/{name}": data for name, data in train_members().items()}, kind, "./train")
-    check_images(write(tmp_path, train, tar_of({
-        f"val/{name}": data for name, data in validation_members(ORDER).items()}, kind, "val")))
+    check_images(
+        write(
+            tmp_path,
+            train,
+            tar_of({f"val/{name}": data for name, data in validation_members(ORDER).items()}, kind, "val"),
+        )
+    )
 
 
 def test_read_offsets_beyond_four_gibibytes(tmp_path):
@@ -158,7 +165,7 @@ def test_read_offsets_beyond_four_gibibytes(tmp_path):
     filler = tarfile.TarInfo("n00000000.tar")
     filler.size = gap
     last = tar_of({f"{CLASSES[-1]}.tar": tar_of({f"{CLASSES[-1]}_1.JPEG": jpeg(50)})})
-    body = path.read_bytes()[:max(member.offset_data + member.size for member in members_of(path))]
+    body = path.read_bytes()[: max(member.offset_data + member.size for member in members_of(path))]
     with open(path, "wb") as file:
         file.write(body + filler.tobuf(tarfile.GNU_FORMAT))
         file.seek(gap, os.SEEK_CUR)
@@ -235,7 +242,7 @@ def inner_damages():
     with tarfile.open(fileobj=io.BytesIO(whole)) as archive:
         first, second, third = archive.getmembers()
     broken = bytearray(whole)
-    broken[second.offset + 100:second.offset + 150] = b"\xff" * 50
+    broken[second.offset + 100 : second.offset + 150] = b"\xff" * 50
     return {
         "header": bytes(broken),
         "no tar": b"<html>" * 99,
@@ -259,9 +266,17 @@ def test_read_names_what_does_not_belong_in_train(tmp_path, name):
     assert f"{tmp_path / imagenet_tars.TRAIN} holds {name}" in text and "n01440764.tar" in text
 
 
-@pytest.mark.parametrize("name", [
-    "n01440764.tar", "ILSVRC2012_val_00000000.JPEG", "ILSVRC2012_val_00050001.JPEG", "ILSVRC2012_val_0000001.JPEG",
-    "ILSVRC2012_test_00000001.JPEG", "ILSVRC2012_val_00000001.JPEG.txt"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "n01440764.tar",
+        "ILSVRC2012_val_00000000.JPEG",
+        "ILSVRC2012_val_00050001.JPEG",
+        "ILSVRC2012_val_0000001.JPEG",
+        "ILSVRC2012_test_00000001.JPEG",
+        "ILSVRC2012_val_00000001.JPEG.txt",
+    ],
+)
 def test_read_names_what_does_not_belong_in_validation(tmp_path, name):
     write(tmp_path, validation=tar_of(validation_members(ORDER) | {name: jpeg(1)}))
     text = error_of(tmp_path)
@@ -276,7 +291,8 @@ def test_read_leaves_out_strangers_and_says_how_many(tmp_path):
     assert class_names == tuple(classes)
     assert notes == (f"5 validation images are left out: their classes are not in {imagenet_tars.TRAIN}.",)
     assert {name: class_names[label] for name, (_, label) in read_all(splits["validation"]).items()} == {
-        f"ILSVRC2012_val_{i + 1:08d}.JPEG": VALIDATION_IDS[i] for i in range(3)}
+        f"ILSVRC2012_val_{i + 1:08d}.JPEG": VALIDATION_IDS[i] for i in range(3)
+    }
 
 
 def test_read_strangers_alone_are_an_error(tmp_path):
@@ -291,11 +307,13 @@ def test_find_in_the_folder_of_the_tars(tars, dataset):
     data = discovery.find_dataset(str(tars), dataset)
     assert (data.name, data.directory, data.validation) == ("imagenet2012", str(tars), "validation")
     assert data.class_names == tuple(CLASSES) and {name: len(each) for name, each in data.splits.items()} == {
-        "train": 24, "validation": 8}
+        "train": 24,
+        "validation": 8,
+    }
     assert data.resize is None and data.statistics is None and data.notes == ()
     assert discovery.load_run_dataset(
-        RunData(name=data.name, directory=data.directory, classes=tuple(CLASSES))).splits.keys() == (
-        data.splits.keys())
+        RunData(name=data.name, directory=data.directory, classes=tuple(CLASSES))
+    ).splits.keys() == (data.splits.keys())
 
 
 def test_find_tells_of_strangers(tmp_path):
@@ -345,5 +363,9 @@ def test_a_cut_after_the_look_is_an_error_not_silence(tmp_path):
         list(input_pipeline.evaluation_batches(data.splits["validation"], batch_size=3, image_size=67, resize="paper"))
     with pytest.raises(tf.errors.OpError):
         split = data.splits["validation"]
-        list(split.examples(tf.data.Dataset.from_tensors((tf.range(8, dtype=tf.int64),)),
-                            lambda image_bytes, label: tf.io.decode_jpeg(image_bytes)))
+        list(
+            split.examples(
+                tf.data.Dataset.from_tensors((tf.range(8, dtype=tf.int64),)),
+                lambda image_bytes, label: tf.io.decode_jpeg(image_bytes),
+            )
+        )

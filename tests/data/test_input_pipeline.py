@@ -28,12 +28,16 @@ def files(tmp_path_factory):
 def records(tmp_path_factory):
     """The same in a TFDS data set; TFDS shuffles what it writes."""
     directory = tmp_path_factory.mktemp("records")
-    features = tfds.features.FeaturesDict({
-        "image": tfds.features.Image(shape=(256, 256, 3), encoding_format="png"),
-        "label": tfds.features.ClassLabel(num_classes=7)})
+    features = tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(shape=(256, 256, 3), encoding_format="png"),
+            "label": tfds.features.ClassLabel(num_classes=7),
+        }
+    )
     examples = [(i, {"image": np.full((256, 256, 3), i, "uint8"), "label": i % 7}) for i in range(EXAMPLES)]
     tfds.dataset_builders.store_as_tfds_dataset(
-        "toy", "1.0.0", features, {"train": examples, "validation": examples[:2]}, data_dir=directory)
+        "toy", "1.0.0", features, {"train": examples, "validation": examples[:2]}, data_dir=directory
+    )
     return discovery.find_dataset(str(directory)).splits["train"]
 
 
@@ -86,8 +90,9 @@ def test_make_train_dataset_leaves_out_others_every_epoch(files):
 
 
 def test_make_train_dataset_order_depends_on_seed_and_epoch_alone(files):
-    orders = {(seed, epoch): str(order(train(files, seed=seed, epoch=epoch)))
-              for seed in (0, 12345) for epoch in (0, 1)}
+    orders = {
+        (seed, epoch): str(order(train(files, seed=seed, epoch=epoch))) for seed in (0, 12345) for epoch in (0, 1)
+    }
     assert len(set(orders.values())) == 4
     assert orders[12345, 1] == str(order(train(files, seed=12345, epoch=1)))
     assert all(str(list(range(5)))[1:-1] not in text for text in orders.values())
@@ -114,14 +119,23 @@ def assert_same(first, second):
             np.testing.assert_array_equal(array, other)
 
 
-@pytest.mark.parametrize(("recipe", "pca"), [
-    (PLAIN, None), (PLAIN, PCA), (recipes.Recipe(batch_size=5, crop="random_resized"), None),
-    (recipes.Recipe(batch_size=5, resize="caffe"), None)], ids=["plain", "noise", "random_resized", "caffe"])
+@pytest.mark.parametrize(
+    ("recipe", "pca"),
+    [
+        (PLAIN, None),
+        (PLAIN, PCA),
+        (recipes.Recipe(batch_size=5, crop="random_resized"), None),
+        (recipes.Recipe(batch_size=5, resize="caffe"), None),
+    ],
+    ids=["plain", "noise", "random_resized", "caffe"],
+)
 def test_make_train_dataset_resumes_bit_for_bit(pictures, recipe, pca):
     whole = batches_of(train(pictures, recipe, seed=3, epoch=2, colour_pca=pca))
     for first_step in (1, 3):
-        assert_same(whole[first_step:], batches_of(
-            train(pictures, recipe, seed=3, epoch=2, first_step=first_step, colour_pca=pca)))
+        assert_same(
+            whole[first_step:],
+            batches_of(train(pictures, recipe, seed=3, epoch=2, first_step=first_step, colour_pca=pca)),
+        )
     assert batches_of(train(pictures, recipe, seed=3, epoch=2, first_step=4)) == []
 
 
@@ -147,8 +161,15 @@ def test_make_train_dataset_does_not_read_what_went_before(pictures, tmp_path):
 
 
 def test_make_train_dataset_augments_anew_each_epoch(pictures):
-    by_label = [{int(images.sum()) for images, _ in batches_of(train(pictures, recipes.Recipe(
-        batch_size=EXAMPLES, colour_noise=False), epoch=epoch))} for epoch in (0, 1)]
+    by_label = [
+        {
+            int(images.sum())
+            for images, _ in batches_of(
+                train(pictures, recipes.Recipe(batch_size=EXAMPLES, colour_noise=False), epoch=epoch)
+            )
+        }
+        for epoch in (0, 1)
+    ]
     assert by_label[0] != by_label[1]
 
 
@@ -166,15 +187,19 @@ def test_make_train_dataset_keeps_pixels_uint8_and_gives_the_noise_beside_them(p
 
 def test_make_train_dataset_noise_leaves_the_pixels_alone(pictures):
     for (noisy, _, labels), (plain, other_labels) in zip(
-            batches_of(train(pictures, colour_pca=PCA)), batches_of(train(pictures))):
+        batches_of(train(pictures, colour_pca=PCA)), batches_of(train(pictures))
+    ):
         np.testing.assert_array_equal(labels, other_labels)
         np.testing.assert_array_equal(noisy, plain)
 
 
 def test_make_train_dataset_draws_the_noise_of_the_paper_anew_for_each_image_and_epoch(files):
     many = files.subset(np.resize(np.arange(EXAMPLES), 1000))
-    batches = [batch for epoch in (0, 1) for batch in batches_of(train(
-        many, recipes.Recipe(batch_size=50), epoch=epoch, image_size=8, colour_pca=PCA))]
+    batches = [
+        batch
+        for epoch in (0, 1)
+        for batch in batches_of(train(many, recipes.Recipe(batch_size=50), epoch=epoch, image_size=8, colour_pca=PCA))
+    ]
     noise = np.concatenate([noise for _, noise, _ in batches])
     assert len(np.unique(noise, axis=0)) == 2000
     stdevs, vectors = np.array(PCA[0]), np.array(PCA[1])
@@ -218,21 +243,28 @@ def test_draws_are_the_same_however_positions_are_divided():
         assert len(np.unique(whole)) == 160
         for first, count in ((0, 1), (1, 5), (17, 23), (39, 1)):
             part = input_pipeline._draws(distribution, count, 7, 3, tf.constant(first, tf.int64)).numpy()
-            np.testing.assert_array_equal(part, whole[first:first + count])
+            np.testing.assert_array_equal(part, whole[first : first + count])
         for seed, epoch in ((8, 3), (7, 4)):
             other = input_pipeline._draws(distribution, 40, seed, epoch, tf.constant(0, tf.int64)).numpy()
             assert not np.isin(other, whole).any()
 
 
-@pytest.mark.parametrize(("source", "batch_size", "num_workers"), [
-    ("files", 20, 2), ("records", 6, 3), ("pictures", 6, 2), ("pictures", 6, 3)])
+@pytest.mark.parametrize(
+    ("source", "batch_size", "num_workers"),
+    [("files", 20, 2), ("records", 6, 3), ("pictures", 6, 2), ("pictures", 6, 3)],
+)
 def test_make_train_dataset_divides_each_batch_among_the_workers(source, batch_size, num_workers, request):
     split, recipe = request.getfixturevalue(source), recipes.Recipe(batch_size=batch_size)
     whole = batches_of(train(split, recipe, seed=2, colour_pca=PCA))
     for first_step in (0, len(whole) - 1):
-        parts = [batches_of(train(
-            split, recipe, seed=2, colour_pca=PCA, first_step=first_step, worker=worker, num_workers=num_workers))
-            for worker in range(num_workers)]
+        parts = [
+            batches_of(
+                train(
+                    split, recipe, seed=2, colour_pca=PCA, first_step=first_step, worker=worker, num_workers=num_workers
+                )
+            )
+            for worker in range(num_workers)
+        ]
         together = [[np.concatenate(arrays) for arrays in zip(*batches)] for batches in zip(*parts)]
         assert_same(whole[first_step:], together)
 
@@ -294,8 +326,10 @@ def evaluation(split, **options):
 @pytest.mark.parametrize("source", ["files", "records"])
 @pytest.mark.parametrize("batch_size", [8, 23, 100])
 def test_evaluation_batches_visit_every_example_once(source, batch_size, request):
-    batches = [(images.numpy(), labels.numpy()) for images, labels in evaluation(
-        request.getfixturevalue(source), batch_size=batch_size)]
+    batches = [
+        (images.numpy(), labels.numpy())
+        for images, labels in evaluation(request.getfixturevalue(source), batch_size=batch_size)
+    ]
     assert [len(labels) for _, labels in batches] == {8: [8, 8, 7], 23: [23], 100: [23]}[batch_size]
     assert all(images.shape[1:] == (1, 32, 32, 3) and images.dtype == np.uint8 for images, _ in batches)
     indices = np.concatenate([images[:, 0, 0, 0, 0] for images, _ in batches])
@@ -340,16 +374,23 @@ def broken(files, tmp_path, bad):
     return datasets.ImageFiles(tuple(paths), files.labels)
 
 
-@pytest.mark.parametrize(("image_bytes", "reason"), [
-    (b"", "the file is empty"), (WHOLE_JPEG[:2000], "the image data is cut short, damaged or of an unsupported kind"),
-    (None, "No such file or directory")], ids=["empty", "cut", "missing"])
+@pytest.mark.parametrize(
+    ("image_bytes", "reason"),
+    [
+        (b"", "the file is empty"),
+        (WHOLE_JPEG[:2000], "the image data is cut short, damaged or of an unsupported kind"),
+        (None, "No such file or directory"),
+    ],
+    ids=["empty", "cut", "missing"],
+)
 def test_evaluation_batches_fail_naming_the_file_and_the_reason(files, tmp_path, image_bytes, reason):
     split = broken(files, tmp_path, {11: image_bytes})
     for on_bad_image, advice in ("fail", ", or go on without such images: --on_bad_image=skip."), (None, "."):
         with pytest.raises(errors.DataError) as caught:
             evaluation(split, on_bad_image=on_bad_image)
         assert str(caught.value) == (
-            f"An image cannot be read: {split.paths[11]}: {reason}.\nRemove or replace it{advice}")
+            f"An image cannot be read: {split.paths[11]}: {reason}.\nRemove or replace it{advice}"
+        )
 
 
 @pytest.mark.parametrize("batch_size", [1, 8, 23])
@@ -382,7 +423,7 @@ def test_bad_images_finds_what_stops_random_resized_crops(tmp_path, files):
     # A tall photograph cut at its end: the central square is whole, but the crops reach the missing part.
     pixels = np.random.default_rng(0).integers(0, 256, (900, 200, 3), "uint8")
     image_bytes = tf.io.encode_jpeg(pixels).numpy()
-    (tmp_path / "cut.jpg").write_bytes(image_bytes[:len(image_bytes) * 9 // 10])
+    (tmp_path / "cut.jpg").write_bytes(image_bytes[: len(image_bytes) * 9 // 10])
     split = datasets.ImageFiles((str(tmp_path / "cut.jpg"),) * 50, np.zeros(50, "int32"))
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
         list(train(split, recipes.Recipe(batch_size=50, crop="random_resized")))

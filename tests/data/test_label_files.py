@@ -23,8 +23,11 @@ def make(directory, text, name="labels.csv", folder="", ending=".jpg", images=CL
 
 def found(data):
     """Returns {image: class name} over all splits."""
-    return {pathlib.Path(path).stem: data.class_names[label] for split in data.splits.values()
-            for path, label in zip(split.paths, split.labels.tolist())}
+    return {
+        pathlib.Path(path).stem: data.class_names[label]
+        for split in data.splits.values()
+        for path, label in zip(split.paths, split.labels.tolist())
+    }
 
 
 def lines(form, header=""):
@@ -56,11 +59,19 @@ def test_labels_of_every_form(tmp_path, form, folder):
     assert {name: len(split) for name, split in data.splits.items()} == {"train": 27, "val": 3}
 
 
-@pytest.mark.parametrize(("name", "text"), [
-    ("labels.txt", lines("{image}.jpg {name}")), ("train.txt", lines("images/{image}.jpg {name}")),
-    ("labels.tsv", lines("{image}.jpg\t{name}", "file\tlabel\n")), ("train_labels.csv", FORMS["file and label"]),
-    ("labels.jsonl", "".join(
-        json.dumps({"file_name": f"{i}.jpg", "label": n, "id": 3}) + "\n" for i, n in CLASS_OF.items()))])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("labels.txt", lines("{image}.jpg {name}")),
+        ("train.txt", lines("images/{image}.jpg {name}")),
+        ("labels.tsv", lines("{image}.jpg\t{name}", "file\tlabel\n")),
+        ("train_labels.csv", FORMS["file and label"]),
+        (
+            "labels.jsonl",
+            "".join(json.dumps({"file_name": f"{i}.jpg", "label": n, "id": 3}) + "\n" for i, n in CLASS_OF.items()),
+        ),
+    ],
+)
 def test_files_of_every_kind(tmp_path, name, text):
     assert found(discovery.find_dataset(make(tmp_path, text, name, "images"))) == CLASS_OF
 
@@ -85,7 +96,8 @@ def test_a_file_for_each_split(tmp_path):
 
 def test_a_column_of_splits(tmp_path):
     text = "file,label,split\n" + "".join(
-        f"{image}.jpg,{name},{'test' if i < 6 else 'train'}\n" for i, (image, name) in enumerate(CLASS_OF.items()))
+        f"{image}.jpg,{name},{'test' if i < 6 else 'train'}\n" for i, (image, name) in enumerate(CLASS_OF.items())
+    )
     data = discovery.find_dataset(make(tmp_path, text))
     assert {name: len(split) for name, split in data.splits.items()} == {
         "train": 24,
@@ -99,8 +111,11 @@ def test_columns_that_are_asked_for(tmp_path):
     options = {"labels": "mine.csv", "label_column": "b"}
     data = discovery.find_dataset(str(tmp_path), options=options)
     assert found(data) == CLASS_OF and data.options["label_column"] == "b"
-    again = discovery.load_run_dataset(run_config.RunData(
-        data.class_names, data.name, data.directory, split_rule=data.split_rule, options=dict(data.options)))
+    again = discovery.load_run_dataset(
+        run_config.RunData(
+            data.class_names, data.name, data.directory, split_rule=data.split_rule, options=dict(data.options)
+        )
+    )
     assert again.fingerprint() == data.fingerprint()
     assert (
         found(
@@ -112,18 +127,36 @@ def test_columns_that_are_asked_for(tmp_path):
     )
 
 
-@pytest.mark.parametrize(("text", "options", "message"), [
-    (lines("{image}.jpg,7,{name}", "picture,a,b\n"), {},
-     "picture, a, b; which one is meant is not clear. Name it: --label_column="),
-    (lines("{image}.jpg,{name}", "file,label\n"), {"label_column": "breed"},
-     "--label_column=breed: .* has the columns file, label"),
-    (lines("{image}.png,x,{name}", "file,label,l\n").replace("img", "pic"), {},
-     "names no image that lies beside it, .*; a line is "),
-    ("file,label\nimg_00.jpg,\nimg_01.jpg,a\n", {}, "no label for img_00.jpg"),
-    ("file,label\nimg_00.jpg,a\nimg_01.jpg,a\n", {}, "at least two classes"),
-    ("file,label\nimg_00.jpg,a\nno.jpg,a\nnot.jpg,b\n", {}, "names 2 images of 3 that are not there, such as no.jpg"),
-    ("file,label\nimg_00.jpg,a\nimg_01.jpg\n", {}, "a line with 1 columns"),
-    ("", {}, "is empty"), ("x", {"labels": "gone.csv"}, "--labels=gone.csv does not exist")])
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        (
+            lines("{image}.jpg,7,{name}", "picture,a,b\n"),
+            {},
+            "picture, a, b; which one is meant is not clear. Name it: --label_column=",
+        ),
+        (
+            lines("{image}.jpg,{name}", "file,label\n"),
+            {"label_column": "breed"},
+            "--label_column=breed: .* has the columns file, label",
+        ),
+        (
+            lines("{image}.png,x,{name}", "file,label,l\n").replace("img", "pic"),
+            {},
+            "names no image that lies beside it, .*; a line is ",
+        ),
+        ("file,label\nimg_00.jpg,\nimg_01.jpg,a\n", {}, "no label for img_00.jpg"),
+        ("file,label\nimg_00.jpg,a\nimg_01.jpg,a\n", {}, "at least two classes"),
+        (
+            "file,label\nimg_00.jpg,a\nno.jpg,a\nnot.jpg,b\n",
+            {},
+            "names 2 images of 3 that are not there, such as no.jpg",
+        ),
+        ("file,label\nimg_00.jpg,a\nimg_01.jpg\n", {}, "a line with 1 columns"),
+        ("", {}, "is empty"),
+        ("x", {"labels": "gone.csv"}, "--labels=gone.csv does not exist"),
+    ],
+)
 def test_what_cannot_be_understood_is_an_error(tmp_path, text, options, message):
     with pytest.raises(errors.DataError, match=message):
         discovery.find_dataset(make(tmp_path, text), options=options)

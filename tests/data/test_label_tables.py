@@ -36,9 +36,16 @@ def tiny_imagenet(directory, text, name="val/val_annotations.txt"):
     return directory
 
 
-@pytest.mark.parametrize(("name", "form"), [
-    ("val/val_annotations.txt", "{}\t{}\t0\t32\t44\t62\n"), ("val/labels.csv", "{},{}\n"), ("val.csv", "{},{}\n"),
-    ("val_labels.txt", "{} {}\n"), ("val/val.tsv", "{}\t{}\n")])
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("val/val_annotations.txt", "{}\t{}\t0\t32\t44\t62\n"),
+        ("val/labels.csv", "{},{}\n"),
+        ("val.csv", "{},{}\n"),
+        ("val_labels.txt", "{} {}\n"),
+        ("val/val.tsv", "{}\t{}\n"),
+    ],
+)
 def test_validation_images_have_their_labels_from_a_file(tmp_path, name, form):
     text = "".join(form.format(*each) for each in VAL.items())
     data = discovery.find_dataset(str(tiny_imagenet(tmp_path, text, name)))
@@ -83,8 +90,10 @@ def test_a_column_for_each_class_is_read(tmp_path, form):
     assert names == {f"im{i}.jpg": ("MEL", "NV", "BCC")[i % 3] for i in range(30)}
 
 
-@pytest.mark.parametrize(("row", "expected"), [
-    ("im0,1,1,0", "im0 has several: MEL, NV. An image has one class"), ("im0,0,0,0", "im0 has no 1. An image")])
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [("im0,1,1,0", "im0 has several: MEL, NV. An image has one class"), ("im0,0,0,0", "im0 has no 1. An image")],
+)
 def test_an_image_of_several_classes_or_none_is_refused(tmp_path, row, expected):
     touch(tmp_path, "images/im0.jpg", "images/im1.jpg")
     (tmp_path / "labels.csv").write_text(f"image,MEL,NV,BCC\nim1,0,0,1\n{row}\n")

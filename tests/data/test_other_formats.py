@@ -19,8 +19,10 @@ def encode(image, kind, **options):
 PICTURE = PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (5, 7, 3), "uint8")).resize((70, 50))
 
 
-@pytest.mark.parametrize(("kind", "options"), [
-    ("webp", {"lossless": True}), ("bmp", {}), ("tiff", {}), ("gif", {}), ("avif", {"quality": 100})])
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("webp", {"lossless": True}), ("bmp", {}), ("tiff", {}), ("gif", {}), ("avif", {"quality": 100})],
+)
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_other_formats_are_read_as_pillow_reads_them(kind, options, mode):
     image_bytes = encode(PICTURE.convert(mode), kind, **options)
@@ -53,10 +55,16 @@ def test_jpeg_and_png_stay_as_they_are(kind):
     assert other_formats.as_readable(b"nothing") == b"nothing"
 
 
-@pytest.mark.parametrize("image_bytes", [
-    encode(PICTURE, "webp")[:60], encode(PICTURE, "bmp")[:200], encode(PICTURE, "tiff")[:100],
-    encode(PICTURE, "gif")[:30],
-    b"\0\0\0\x20ftypheic" + bytes(50)])
+@pytest.mark.parametrize(
+    "image_bytes",
+    [
+        encode(PICTURE, "webp")[:60],
+        encode(PICTURE, "bmp")[:200],
+        encode(PICTURE, "tiff")[:100],
+        encode(PICTURE, "gif")[:30],
+        b"\0\0\0\x20ftypheic" + bytes(50),
+    ],
+)
 def test_what_is_damaged_is_an_error_that_says_what_it_is(image_bytes):
     with pytest.raises(other_formats.UnreadableImage, match="it is a .* image"):
         other_formats.as_readable(image_bytes)

@@ -31,8 +31,11 @@ def binary_batch(name):
 
 def write_cifar(directory, kind):
     directory.mkdir(exist_ok=True)
-    make, ending, folder = (python_batch, "", "cifar-10-batches-py") if "python" in kind else (
-        binary_batch, ".bin", "cifar-10-batches-bin")
+    make, ending, folder = (
+        (python_batch, "", "cifar-10-batches-py")
+        if "python" in kind
+        else (binary_batch, ".bin", "cifar-10-batches-bin")
+    )
     files = {f"{folder}/{name}{ending}": make(name) for name in NAMES}
     if kind.endswith("tar.gz"):
         with tarfile.open(directory / kind, "w:gz") as tar:
@@ -48,8 +51,9 @@ def write_cifar(directory, kind):
     return str(directory)
 
 
-@pytest.mark.parametrize("kind", [
-    "python", "binary", "python folder", "binary folder", "cifar-10-python.tar.gz", "cifar-10-binary.tar.gz"])
+@pytest.mark.parametrize(
+    "kind", ["python", "binary", "python folder", "binary folder", "cifar-10-python.tar.gz", "cifar-10-binary.tar.gz"]
+)
 def test_cifar_has_its_pixels_and_classes(tmp_path, kind):
     data = discovery.find_dataset(write_cifar(tmp_path / "cifar", kind))
     assert data.class_names[0] == "airplane" and data.class_names[9] == "truck" and data.validation == "test"
@@ -134,7 +138,9 @@ def test_emnist_is_upright_and_begins_with_its_first_letter(tmp_path, mapping):
         (tmp_path / "emnist-letters-mapping.txt").write_text("".join(lines))
     data = discovery.find_dataset(str(tmp_path))
     assert data.name == "emnist-letters" and {name: len(split) for name, split in data.splits.items()} == {
-        "train": 52, "test": 52}
+        "train": 52,
+        "test": 52,
+    }
     names = [chr(number + 64) for number in range(1, 27)] if mapping else list(map(str, range(1, 27)))
     assert list(data.class_names) == names
     train = data.splits["train"]

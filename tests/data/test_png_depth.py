@@ -33,7 +33,7 @@ def notes(directory, **options):
 @pytest.mark.parametrize("for_prepare", [False, True])
 def test_unused_upper_bits_are_noted_once(tmp_path, largest, bits, for_prepare):
     [note] = notes(write(tmp_path, largest), for_prepare=for_prepare)
-    assert f"only the lower {bits} are used (values below {2 ** bits:,})" in note and "almost black" in note
+    assert f"only the lower {bits} are used (values below {2**bits:,})" in note and "almost black" in note
 
 
 @pytest.mark.parametrize(("largest", "dtype"), [(65_535, "uint16"), (40_000, "uint16"), (0, "uint16"), (255, "uint8")])
@@ -75,7 +75,8 @@ def test_predict_notes_unused_upper_bits_once_and_the_advice_works(small_run, tm
     assert len(lines) == 6 and all("classes" in line for line in lines)
     assert err.count("only the lower 12 are used (values below 4,096)") == 1 == err.count("images are almost black")
     command = err.split("in a copy of the directory:\n")[1].removesuffix(
-        "\nThe factor must be that of the training images.\n")
+        "\nThe factor must be that of the training images.\n"
+    )
     _, option, code, *arguments = shlex.split(command)
     monkeypatch.setattr(sys, "argv", [option, *arguments])
     exec(code, {})  # noqa: S102

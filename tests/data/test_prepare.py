@@ -40,7 +40,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 def smooth(height, width, seed, low=20, high=235):
     """Returns a picture without fine detail, so that decoders, resizers and JPEG can only differ by rounding."""
-    y, x = np.mgrid[0:1:height * 1j, 0:1:width * 1j]
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
     rng = np.random.default_rng(seed)
     waves = [np.sin(2 * np.pi * (a * x + b * y) + c) for a, b, c in rng.uniform(-1.5, 1.5, (3, 3))]
     return ((low + high) / 2 + (high - low) / 2 * np.stack(waves, -1)).astype("uint8")
@@ -168,8 +168,10 @@ def read_with_tfds(directory, split):
     """Returns {file name: (JPEG, pixels, label)}, in the order of the files."""
     found, builder = {}, tfds.builder_from_directory(directory)
     in_order = tfds.ReadConfig(interleave_cycle_length=1)
-    ways = [builder.as_dataset(split=split, shuffle_files=False, read_config=in_order, decoders=decoders)
-            for decoders in (None, {"image": tfds.decode.SkipDecoding()})]
+    ways = [
+        builder.as_dataset(split=split, shuffle_files=False, read_config=in_order, decoders=decoders)
+        for decoders in (None, {"image": tfds.decode.SkipDecoding()})
+    ]
     for whole, raw in zip(*map(tfds.as_numpy, ways), strict=True):
         assert whole["file_name"] == raw["file_name"] and whole["file_name"].decode() not in found
         found[whole["file_name"].decode()] = raw["image"], whole["image"], int(raw["label"])
@@ -202,7 +204,8 @@ def test_tfds_reads_splits_counts_and_classes(output):
     for split in ("train", "val"):
         files = [pathlib.Path(path) for path in builder.info.splits[split].filepaths]
         assert all(path.is_file() for path in files) and builder.info.splits[split].num_bytes == sum(
-            path.stat().st_size for path in files)
+            path.stat().st_size for path in files
+        )
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
@@ -253,7 +256,7 @@ def test_find_reads_the_same_as_tfds(outputs, source):
             assert [tuple(each) for each in split.examples(blocks, lambda *each: each).as_numpy_iterator()] == expected
             for index, (jpeg, _) in enumerate(expected):
                 path, offset = split.files[split.file_of[index]], split.offsets[index]
-                assert pathlib.Path(path).read_bytes()[offset:offset + split.lengths[index]] == jpeg
+                assert pathlib.Path(path).read_bytes()[offset : offset + split.lengths[index]] == jpeg
                 assert split.describe(index) == f"{path}, the record at byte {offset}"
         assert list(data.splits) == ["train", "val"]
 
@@ -263,9 +266,13 @@ def test_every_record_is_whole_for_tensorflow(output):
     for split in ("train", "val"):
         found = {}
         for record in tf.data.TFRecordDataset(sorted(map(str, output.glob(f"*-{split}.tfrecord-*")))):
-            example = tf.io.parse_single_example(record, {
-                key: tf.io.FixedLenFeature([], kind) for key, kind in
-                (("image", tf.string), ("label", tf.int64), ("file_name", tf.string))})
+            example = tf.io.parse_single_example(
+                record,
+                {
+                    key: tf.io.FixedLenFeature([], kind)
+                    for key, kind in (("image", tf.string), ("label", tf.int64), ("file_name", tf.string))
+                },
+            )
             found[example["file_name"].numpy().decode()] = example["image"].numpy(), int(example["label"])
         assert found == {name: (jpeg, label) for name, (jpeg, _, label) in read_with_tfds(output, split).items()}
 
@@ -275,7 +282,11 @@ def test_nothing_else_is_left_in_the_output(output):
         "my_photos-val.tfrecord-00000-of-00001"
     }
     assert set(tree(output)) - {"label.labels.txt"} == records_of | {
-        "dataset_info.json", "features.json", "preparation.json", "index.npz"}
+        "dataset_info.json",
+        "features.json",
+        "preparation.json",
+        "index.npz",
+    }
     assert not output.with_name("paper.incomplete").exists()
 
 
@@ -293,8 +304,10 @@ def test_preparation_says_what_was_done(output, source):
     assert [split["rotated"] for split in preparation["splits"].values()] == [1, 0]
 
 
-@pytest.mark.parametrize(("name", "expected"), [
-    ("2024 Photos", "images_2024_photos"), ("a-b.c", "a_b_c"), ("__x__", "x"), ("Ünï", "n"), ("猫", "images")])
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("2024 Photos", "images_2024_photos"), ("a-b.c", "a_b_c"), ("__x__", "x"), ("Ünï", "n"), ("猫", "images")],
+)
 def test_file_names_are_such_that_tfds_takes_them(tmp_path, name, expected):
     images = {
         path: encode(np.full((9, 9, 3), 90, "uint8"), "png")
@@ -349,7 +362,7 @@ def test_statistics_are_those_of_numpy(output):
     stdevs, vectors = np.array(statistics.pca_stdevs), np.array(statistics.pca_vectors)
     assert (np.diff(stdevs) > 0).all() and stdevs[0] > 1
     np.testing.assert_allclose(vectors.T @ vectors, np.eye(3), atol=1e-9)
-    np.testing.assert_allclose(vectors @ np.diag(stdevs ** 2) @ vectors.T, covariance, rtol=1e-8)
+    np.testing.assert_allclose(vectors @ np.diag(stdevs**2) @ vectors.T, covariance, rtol=1e-8)
     for i in range(3):  # Components are columns.
         np.testing.assert_allclose(covariance @ vectors[:, i], stdevs[i] ** 2 * vectors[:, i], rtol=1e-6, atol=1e-5)
     assert all(vectors[np.abs(vectors[:, i]).argmax(), i] > 0 for i in range(3))
@@ -360,7 +373,10 @@ def test_statistics_do_not_depend_on_the_shards(source, output, tmp_path):
         prepare_all(source, tmp_path / f"{shard_images}", shard_images)
         found, expected = (tfrecords.read_prepared(each)[2] for each in (tmp_path / f"{shard_images}", output))
         assert (found.mean_pixel, found.pca_stdevs, found.pca_vectors) == (
-            expected.mean_pixel, expected.pca_stdevs, expected.pca_vectors)
+            expected.mean_pixel,
+            expected.pca_stdevs,
+            expected.pca_vectors,
+        )
         np.testing.assert_array_equal(found.mean_image, expected.mean_image)
         assert read_with_tfds(tmp_path / f"{shard_images}", "train").keys() == read_with_tfds(output, "train").keys()
 
@@ -377,12 +393,15 @@ def test_statistics_of_sums_that_float32_could_not_hold():
     np.testing.assert_allclose(statistics.mean_pixel, [100, 100 + 1 / images, 100], rtol=1e-11)
     vectors, stdevs = np.array(statistics.pca_vectors), np.array(statistics.pca_stdevs)
     np.testing.assert_allclose(
-        vectors @ np.diag(stdevs ** 2) @ vectors.T, [[100, 50, 0], [50, 400, 0], [0, 0, 900]], atol=2e-4)
+        vectors @ np.diag(stdevs**2) @ vectors.T, [[100, 50, 0], [50, 400, 0], [0, 0, 900]], atol=2e-4
+    )
 
 
 def test_statistics_of_one_colour_are_finite(tmp_path):
-    images = {path: encode(np.full((9, 9, 3), (30, 60, 90), "uint8"), "png")
-              for path in ("train/a/1.png", "train/b/1.png", "val/a/1.png")}
+    images = {
+        path: encode(np.full((9, 9, 3), (30, 60, 90), "uint8"), "png")
+        for path in ("train/a/1.png", "train/b/1.png", "val/a/1.png")
+    }
     prepare_all(write_images(tmp_path / "source", images), tmp_path / "out")
     statistics = discovery.find_dataset(str(tmp_path / "out")).statistics
     assert list(statistics.mean_pixel) == [30, 60, 90]
@@ -406,9 +425,7 @@ def with_orientation(image, orientation, kind="jpeg"):
 def test_exif_orientations_are_applied_and_counted(tmp_path, resize):
     picture = smooth(200, 300, 33)
     images = {
-        f"train/{kind}/{i}.{kind}": with_orientation(picture, i, kind)
-        for i in range(1, 9)
-        for kind in ("jpeg", "png")
+        f"train/{kind}/{i}.{kind}": with_orientation(picture, i, kind) for i in range(1, 9) for kind in ("jpeg", "png")
     }
     images |= {f"val/jpeg/{i}.jpeg": with_orientation(picture, i) for i in (0, 1, 6, 9)}
     images["val/png/none.png"] = encode(picture, "png")
@@ -456,25 +473,37 @@ def killed_at(monkeypatch, module, name, place):
 
 
 def snapshot(directory):
-    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in directory.glob("*.tfrecord-*")
-            if not path.name.endswith(".npz") and (directory / f"{path.name}.npz").exists()}
+    return {
+        path.name: (path.stat().st_ino, path.stat().st_mtime_ns)
+        for path in directory.glob("*.tfrecord-*")
+        if not path.name.endswith(".npz") and (directory / f"{path.name}.npz").exists()
+    }
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """Twelve small images, and the same prepared without a stop."""
     directory = tmp_path_factory.mktemp("small")
-    images = {f"{split}/{name}/{i}.png": encode(smooth(30, 40, i + 10 * (split == "val")), "png")
-              for split, count in (("train", 4), ("val", 2)) for name in "ab" for i in range(count)}
+    images = {
+        f"{split}/{name}/{i}.png": encode(smooth(30, 40, i + 10 * (split == "val")), "png")
+        for split, count in (("train", 4), ("val", 2))
+        for name in "ab"
+        for i in range(count)
+    }
     write_images(directory / "source", images)
     prepare_all(directory / "source", directory / "whole", 3)
     return directory
 
 
-@pytest.mark.parametrize(("module", "name", "place"), [
-    *((os, "fsync", place) for place in (1, 2, 3, 4, 5, 6, 7, 17, 18, 20)),
-    *((os, "replace", place) for place in (1, 2, 3, 4, 5, 12, 13)),
-    *((pathlib.Path, "unlink", place) for place in (1, 4, 6, 7)), (os, "rename", 1)])
+@pytest.mark.parametrize(
+    ("module", "name", "place"),
+    [
+        *((os, "fsync", place) for place in (1, 2, 3, 4, 5, 6, 7, 17, 18, 20)),
+        *((os, "replace", place) for place in (1, 2, 3, 4, 5, 12, 13)),
+        *((pathlib.Path, "unlink", place) for place in (1, 4, 6, 7)),
+        (os, "rename", 1),
+    ],
+)
 def test_killed_anywhere_and_gone_on_with(small, tmp_path, monkeypatch, module, name, place):
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
@@ -490,8 +519,9 @@ def test_killed_anywhere_and_gone_on_with(small, tmp_path, monkeypatch, module, 
     assert os.listdir(tmp_path) == ["out"]
 
 
-@pytest.mark.parametrize(("module", "name", "place"), [
-    (pathlib.Path, "unlink", 3), (pathlib.Path, "unlink", 7), (os, "rename", 1)])
+@pytest.mark.parametrize(
+    ("module", "name", "place"), [(pathlib.Path, "unlink", 3), (pathlib.Path, "unlink", 7), (os, "rename", 1)]
+)
 def test_killed_at_the_end_no_image_is_prepared_again(small, tmp_path, monkeypatch, module, name, place):
     with monkeypatch.context() as patch:
         killed_at(patch, module, name, place)
@@ -620,8 +650,10 @@ def test_two_at_once_are_refused(small, tmp_path, monkeypatch):
 BAD = {
     "train/a/gif.jpg": (b"GIF89a" + bytes(40), "it is a GIF image, which cannot be read"),
     "train/b/html.jpg": (b"<html>not found</html>", "it is an HTML page or an SVG image"),
-    "train/b/cut.png": (encode(smooth(90, 90, 0), "png")[:900], "the image data is cut short, damaged or of an "
-        "unsupported kind"),
+    "train/b/cut.png": (
+        encode(smooth(90, 90, 0), "png")[:900],
+        "the image data is cut short, damaged or of an unsupported kind",
+    ),
     "val/a/empty.jpg": (b"", "the file is empty"),
     "val/b/gone.jpg": (None, "No such file or directory"),
 }
@@ -662,12 +694,14 @@ def test_bad_images_are_skipped_told_and_listed(small, tmp_path, capsys, shard_i
         whole = read_with_tfds(small / "whole", split)
         assert preparation["splits"][split]["images"] == expected == len(found)
         assert {name: (jpeg, label) for name, (jpeg, _, label) in found.items()} == {
-            name: (jpeg, label) for name, (jpeg, _, label) in whole.items()}
+            name: (jpeg, label) for name, (jpeg, _, label) in whole.items()
+        }
         read = discovery.find_dataset(str(tmp_path / "out")).splits[split]
         assert [read.image_bytes(i) for i in range(len(read))] == [jpeg for jpeg, _, _ in found.values()]
         assert read.labels.tolist() == [label for _, _, label in found.values()]
     assert printed.count("Skipped: ") == 5 and json.loads(json.dumps(preparation)) == json.loads(
-        (tmp_path / "out/preparation.json").read_text(encoding="utf-8"))
+        (tmp_path / "out/preparation.json").read_text(encoding="utf-8")
+    )
     found, expected = (tfrecords.read_prepared(each)[2] for each in (tmp_path / "out", small / "whole"))
     assert found.mean_pixel == expected.mean_pixel and found.pca_vectors == expected.pca_vectors
     np.testing.assert_array_equal(found.mean_image, expected.mean_image)
@@ -684,8 +718,9 @@ def test_skipped_images_of_finished_shards_are_listed_after_going_on(small, tmp_
     assert_same_tree(tmp_path / "out", tmp_path / "whole")
 
 
-@pytest.mark.parametrize(("bad", "good", "is_refused"), [
-    (11, 30, True), (10, 5, False), (12, 115, False), (13, 110, True)])
+@pytest.mark.parametrize(
+    ("bad", "good", "is_refused"), [(11, 30, True), (10, 5, False), (12, 115, False), (13, 110, True)]
+)
 def test_more_than_a_tenth_of_bad_images_is_refused(tmp_path, bad, good, is_refused):
     image = encode(np.full((3, 3, 3), 9, "uint8"), "png")
     images = {f"train/{'ab'[i % 2]}/{i}.png": image for i in range(good - 2)} | {
@@ -780,32 +815,56 @@ def pngs(count, first=0):
 def sources(tmp_path_factory, source):
     """{kind: (directory, {split: [(image, class)]})} of a foreign TFDS set, ImageNet's tars and class folders."""
     directory = tmp_path_factory.mktemp("sources")
-    found = {"class folders": (source, {
-        split: [(image, name.split("/")[1]) for name, image in of_split(split).items()] for split in ("train", "val")})}
+    found = {
+        "class folders": (
+            source,
+            {
+                split: [(image, name.split("/")[1]) for name, image in of_split(split).items()]
+                for split in ("train", "val")
+            },
+        )
+    }
 
-    features = tfds.features.FeaturesDict({
-        "id": tfds.features.Scalar(np.int64), "image": tfds.features.Image(encoding_format="png"),
-        "label": tfds.features.ClassLabel(names=["x", "y", "z"])})
+    features = tfds.features.FeaturesDict(
+        {
+            "id": tfds.features.Scalar(np.int64),
+            "image": tfds.features.Image(encoding_format="png"),
+            "label": tfds.features.ClassLabel(names=["x", "y", "z"]),
+        }
+    )
     images = {"train": pngs(13), "test": pngs(4, 50)}
     for i, image in enumerate(images["train"] + images["test"]):
         (directory / f"{i}.png").write_bytes(image)  # TFDS takes a file's bytes as they are.
-    examples = {split: [(i, {"id": i, "image": str(directory / f"{i + 13 * (split == 'test')}.png"), "label": i % 3})
-                        for i in range(len(each))] for split, each in images.items()}
+    examples = {
+        split: [
+            (i, {"id": i, "image": str(directory / f"{i + 13 * (split == 'test')}.png"), "label": i % 3})
+            for i in range(len(each))
+        ]
+        for split, each in images.items()
+    }
     tfds.dataset_builders.store_as_tfds_dataset("toy", "1.0.0", features, examples, data_dir=directory / "tfds")
-    found["TFDS"] = directory / "tfds", {
-        split: [(image, "xyz"[i % 3]) for i, image in enumerate(each)] for split, each in images.items()}
+    found["TFDS"] = (
+        directory / "tfds",
+        {split: [(image, "xyz"[i % 3]) for i, image in enumerate(each)] for split, each in images.items()},
+    )
 
     labels = tfds.core.tfds_path("datasets/imagenet2012/validation_labels.txt").read_text().split()
-    classes = {wnid: [(f"{wnid}_{i}.JPEG", encode(smooth(70, 90, 3 * i + number))) for i in range(4)]
-               for number, wnid in enumerate(labels[:3])}
+    classes = {
+        wnid: [(f"{wnid}_{i}.JPEG", encode(smooth(70, 90, 3 * i + number))) for i in range(4)]
+        for number, wnid in enumerate(labels[:3])
+    }
     validation = [(f"ILSVRC2012_val_{i + 1:08d}.JPEG", encode(smooth(90, 70, i))) for i in (2, 0, 1)]
     train = [(f"{wnid}.tar", tar_of(members)) for wnid, members in classes.items()]
     write_images(
         directory / "tars", {"ILSVRC2012_img_train.tar": tar_of(train), "ILSVRC2012_img_val.tar": tar_of(validation)}
     )
-    found["ImageNet"] = directory / "tars", {
-        "train": [(image, wnid) for wnid, members in classes.items() for _, image in members],
-        "validation": [(image, labels[int(name[15:23]) - 1]) for name, image in validation]}
+    found["ImageNet"] = (
+        directory / "tars",
+        {
+            "train": [(image, wnid) for wnid, members in classes.items() for _, image in members],
+            "validation": [(image, labels[int(name[15:23]) - 1]) for name, image in validation],
+        },
+    )
     return found
 
 
@@ -845,10 +904,13 @@ def test_sources_of_every_kind_as_other_processes_get_them(sources, tmp_path, ki
 def test_names_in_tars_and_of_records_are_kept(sources, tmp_path):
     prepare_all(sources["ImageNet"][0], tmp_path / "tars")
     assert set(read_with_tfds(tmp_path / "tars", "validation")) == {
-        f"ILSVRC2012_img_val.tar, ILSVRC2012_val_{i:08d}.JPEG" for i in (1, 2, 3)}
+        f"ILSVRC2012_img_val.tar, ILSVRC2012_val_{i:08d}.JPEG" for i in (1, 2, 3)
+    }
     prepare_all(sources["TFDS"][0], tmp_path / "tfds")
-    assert all(name.startswith("toy-test.tfrecord-00000-of-00001, the record at byte ")
-               for name in read_with_tfds(tmp_path / "tfds", "test"))
+    assert all(
+        name.startswith("toy-test.tfrecord-00000-of-00001, the record at byte ")
+        for name in read_with_tfds(tmp_path / "tfds", "test")
+    )
 
 
 @pytest.mark.parametrize("byte", [b"\xff", b"\0"])
@@ -857,7 +919,7 @@ def test_a_damaged_record_of_a_foreign_set_is_a_bad_image(sources, tmp_path, byt
     [path] = (tmp_path / "tfds").rglob("*-train.tfrecord*")
     offset = int(discovery.find_dataset(str(tmp_path / "tfds")).splits["train"].offsets[5])
     content = path.read_bytes()
-    path.write_bytes(content[:offset] + byte * 60 + content[offset + 60:])
+    path.write_bytes(content[:offset] + byte * 60 + content[offset + 60 :])
     text = error_of(tmp_path / "tfds", tmp_path / "out")
     assert f"An image cannot be read: {path}, the record at byte {offset}: " in text and "--on_bad_image=skip" in text
     preparation, _ = prepare_all(tmp_path / "tfds", tmp_path / "out", on_bad_image="skip")
@@ -939,9 +1001,14 @@ def many(tmp_path_factory):
     """1,500 tiny images: two shards of the usual size; and what comes out where nothing is killed."""
     directory = tmp_path_factory.mktemp("many")
     rng = np.random.default_rng(0)
-    write_images(directory / "source", {
-        f"{split}/{'ab'[i % 2]}/{i}.png": encode(rng.integers(0, 256, (3, 4, 3), "uint8"), "png")
-        for split, count in (("train", 1500), ("val", 9)) for i in range(count)})
+    write_images(
+        directory / "source",
+        {
+            f"{split}/{'ab'[i % 2]}/{i}.png": encode(rng.integers(0, 256, (3, 4, 3), "uint8"), "png")
+            for split, count in (("train", 1500), ("val", 9))
+            for i in range(count)
+        },
+    )
     prepare.prepare(discovery.find_dataset(str(directory / "source")), directory / "whole")
     return directory
 
@@ -971,8 +1038,10 @@ def test_killed_while_the_workers_start_none_is_left(many, tmp_path):
     """What they are to do does not fit into the pipe to them: none of them is told everything before the end."""
     folder = pathlib.Path(tmp_path, *["long" * 50] * 10)
     images = dict(itertools.islice(tree(many / "source").items(), 300)) | {"train/c/0.png": b"", "val/c/0.png": b""}
-    write_images(folder, {f"{'val' if i % 9 == 0 else 'train'}/{'ab'[i % 2]}/{i}.png": image
-                          for i, image in enumerate(images.values())})
+    write_images(
+        folder,
+        {f"{'val' if i % 9 == 0 else 'train'}/{'ab'[i % 2]}/{i}.png": image for i, image in enumerate(images.values())},
+    )
     process = start(folder, tmp_path / "out", "--processes=2")
     wait_for(lambda: len(children_of(process.pid)) == 2, process)
     kill_and_see_the_workers_go(process, 30)

@@ -35,7 +35,7 @@ def coordinates(height, width, blue=128):
 
 def smooth(height, width, seed=0):
     """Returns a picture without fine detail, so that decoders and resizers can only differ by rounding."""
-    y, x = np.mgrid[0:1:height * 1j, 0:1:width * 1j]
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
     rng = np.random.default_rng(seed)
     waves = [np.sin(2 * np.pi * (a * x + b * y) + c) for a, b, c in rng.uniform(-3, 3, (3, 3))]
     return (127.5 + 110 * np.stack(waves, -1)).astype("uint8")
@@ -64,6 +64,7 @@ def png_header(height, width):
 
 def vast_png(side):
     """Returns a whole PNG of one bit a pixel: 3 bytes a pixel when decoded, hardly any in the file."""
+
     def chunk(name, data):
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
@@ -76,14 +77,14 @@ def vast_jpeg(side):
     """Returns a whole grey JPEG: each of its blocks is the six bits 00 1010, no change and the block's end."""
     image_bytes = encode(PIL.Image.new("L", (8, 8), 128), "jpeg")
     frame, scan = image_bytes.index(b"\xff\xc0"), image_bytes.index(b"\xff\xda")
-    header = image_bytes[:frame + 5] + struct.pack(">HH", side, side) + image_bytes[frame + 9:scan + 10]
+    header = image_bytes[: frame + 5] + struct.pack(">HH", side, side) + image_bytes[frame + 9 : scan + 10]
     return header + b"\x28\xa2\x8a" * (((side + 7) // 8) ** 2 // 4 + 1) + b"\xff\xd9"
 
 
 def jpeg_that_declares(height, width):
     image_bytes = bytearray(encode(smooth(16, 16), "jpeg"))
     frame = image_bytes.index(b"\xff\xc0")
-    image_bytes[frame + 5:frame + 9] = struct.pack(">HH", height, width)
+    image_bytes[frame + 5 : frame + 9] = struct.pack(">HH", height, width)
     return bytes(image_bytes)
 
 
@@ -122,11 +123,11 @@ def test_image_shape_of_jpeg_does_not_depend_on_the_colours(image):
 def test_image_shape_needs_only_the_header(call):
     assert call(preprocessing.image_shape, png_header(70, 9000)[:26]).tolist() == [70, 9000]
     jpeg = encode(smooth(70, 900), "jpeg")
-    assert call(preprocessing.image_shape, jpeg[:jpeg.index(b"\xff\xda") + 14]).tolist() == [70, 900]
+    assert call(preprocessing.image_shape, jpeg[: jpeg.index(b"\xff\xda") + 14]).tolist() == [70, 900]
 
 
 def cut(image_bytes, fraction=0.5):
-    return image_bytes[:int(len(image_bytes) * fraction)]
+    return image_bytes[: int(len(image_bytes) * fraction)]
 
 
 def zeroed(image_bytes):
@@ -221,8 +222,12 @@ for path in sys.argv[1:]:
     print(refuse(image_bytes), (peak() - before) // 1024, sep="|")
 """
     result = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "vast.png"), str(tmp_path / "vast.jpg")], capture_output=True,
-        text=True, timeout=120, cwd=pathlib.Path(preprocessing.__file__).parents[2])
+        [sys.executable, "-c", program, str(tmp_path / "vast.png"), str(tmp_path / "vast.jpg")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=pathlib.Path(preprocessing.__file__).parents[2],
+    )
     assert result.returncode == 0, result.stderr
     for line in result.stdout.splitlines():
         reason, megabytes = line.split("|")
@@ -259,8 +264,11 @@ READABLE = {
     "colour PNG with alpha": encode(PIL.Image.new("RGBA", (30, 20))),
     "JPEG with a tail": encode(smooth(30, 40), "jpeg") + bytes(50),
     "PNG with a tail": encode(smooth(30, 40)) + bytes(50),
-    **{f"{width} x {height} {kind}": encode(np.zeros((height, width, 3), "uint8"), kind)
-       for width, height in ((20_000, 10), (10, 20_000)) for kind in ("jpeg", "png")},
+    **{
+        f"{width} x {height} {kind}": encode(np.zeros((height, width, 3), "uint8"), kind)
+        for width, height in ((20_000, 10), (10, 20_000))
+        for kind in ("jpeg", "png")
+    },
 }
 
 
@@ -277,7 +285,7 @@ def test_why_unreadable_has_a_reason_whenever_reading_fails(kind):
     for number in range(60):
         image_bytes = bytearray(whole)
         start, length = rng.integers(len(whole)) // (1 + number % 4), rng.integers(1, 30)
-        image_bytes[start:start + length] = rng.bytes(rng.integers(0, 30))
+        image_bytes[start : start + length] = rng.bytes(rng.integers(0, 30))
         image_bytes = bytes(image_bytes)
         is_readable = True
         for function in (preprocessing.square, train_crop):
@@ -372,7 +380,7 @@ def test_square_of_a_decoded_image_is_its_square(resize):
 def test_center_crop_offset_rounds_down(size, start):
     image = coordinates(256, 256)
     crop = preprocessing.center_crop(tf.constant(image), size)
-    np.testing.assert_array_equal(crop, image[start:start + size, start:start + size])
+    np.testing.assert_array_equal(crop, image[start : start + size, start : start + size])
 
 
 def test_center_crop_227_is_rows_14_to_240():
@@ -385,7 +393,7 @@ def test_ten_crops_are_the_papers(call):
     image = coordinates(256, 256)
     crops = call(lambda i: preprocessing.ten_crops(i, 227), image)
     places = [(0, 0), (0, 29), (29, 0), (29, 29), (14, 14)]
-    plain = [image[y:y + 227, x:x + 227] for y, x in places]
+    plain = [image[y : y + 227, x : x + 227] for y, x in places]
     np.testing.assert_array_equal(crops, np.stack(plain + [np.fliplr(crop) for crop in plain]))
 
 
@@ -407,7 +415,7 @@ def train(call, image_bytes, draws, size=227, **options):
 def window(square, down, right, mirror, size=227):
     """Returns what the draws mean, in NumPy."""
     y, x = (int(draw * (256 - size + 1)) for draw in (down, right))
-    crop = square[y:y + size, x:x + size]
+    crop = square[y : y + size, x : x + size]
     return crop[:, ::-1] if mirror < 0.5 else crop
 
 
@@ -427,9 +435,11 @@ def test_train_image_same_draws_same_pixels(call, image_bytes, options):
 # Down, right, mirror: both ends, and what stands at another place when two are mistaken for each other.
 DRAWS = [(0, 0, 0), (0, 0.999999, 0.999999), (0.999999, 0, 0.49999997), (NEARLY_ONE, NEARLY_ONE, 0.5), (0.1, 0.6, 0.7)]
 RECORDS = {
-    "PNG": encode(noisy(256, 256)), "JPEG 4:4:4": encode(noisy(256, 256), "jpeg", subsampling=0),
+    "PNG": encode(noisy(256, 256)),
+    "JPEG 4:4:4": encode(noisy(256, 256), "jpeg", subsampling=0),
     "grey JPEG": encode(noisy(256, 256)[..., 0], "jpeg"),
-    "prepared": tf.io.encode_jpeg(noisy(256, 256), quality=90, chroma_downsampling=True).numpy()}
+    "prepared": tf.io.encode_jpeg(noisy(256, 256), quality=90, chroma_downsampling=True).numpy(),
+}
 
 
 @BOTH_WAYS
@@ -441,7 +451,7 @@ def test_train_image_of_256_pixels_is_the_window_that_the_draws_say(call, name, 
     # A JPEG with fewer pixels of chroma: at the window's own left and right edge, and nowhere else, they are not
     # blended with their neighbours outside (up to 44 grey levels in this noise).
     inside = slice(1, -1) if name == "prepared" else slice(None)
-    for is_square in (False, True)[:1 + (name != "PNG")]:
+    for is_square in (False, True)[: 1 + (name != "PNG")]:
         crops = train(call, RECORDS[name], DRAWS, size, is_square=is_square)
         np.testing.assert_array_equal(crops[:, :, inside], expected[:, :, inside])
 
@@ -464,7 +474,8 @@ def test_train_image_of_a_smooth_record_is_off_by_6_at_the_edge_columns_at_most(
 def test_train_image_of_a_record_decodes_only_the_window(call):
     damaged = cut(RECORDS["prepared"], 0.97)
     np.testing.assert_array_equal(
-        train(call, damaged, [(0, 0.5, 0)], is_square=True), train(call, RECORDS["prepared"], [(0, 0.5, 0)]))
+        train(call, damaged, [(0, 0.5, 0)], is_square=True), train(call, RECORDS["prepared"], [(0, 0.5, 0)])
+    )
     with pytest.raises(tf.errors.InvalidArgumentError):
         train(call, damaged, [(NEARLY_ONE, 0.5, 0)], is_square=True)
 
@@ -477,9 +488,10 @@ def crop_place(crop):
 
 def corners_of(image_bytes, draws, size, **options):
     """Returns the four corners of training crops, uint8 [n, 2, 2, 3]."""
+
     def corners(draws):
         image = preprocessing.train_image(image_bytes, draws, image_size=size, **options)
-        return image[::size - 1, ::size - 1]
+        return image[:: size - 1, :: size - 1]
 
     dataset = tf.data.Dataset.from_tensor_slices(np.float32(draws)).map(corners, num_parallel_calls=2)
     return np.array(list(dataset.as_numpy_iterator()))
@@ -488,8 +500,8 @@ def corners_of(image_bytes, draws, size, **options):
 @pytest.mark.parametrize("size", [227, 224, 67])
 def test_train_image_every_offset_has_its_equal_share_of_the_draws(size):
     draws, offsets = np.random.default_rng(0).random((600, 3)), 256 - size + 1
-    draws[:offsets, 0] = draws[offsets:2 * offsets, 1] = (np.arange(offsets) + 0.001) / offsets
-    draws[:offsets, 1] = draws[offsets:2 * offsets, 0] = (np.arange(offsets) + 0.999) / offsets
+    draws[:offsets, 0] = draws[offsets : 2 * offsets, 1] = (np.arange(offsets) + 0.001) / offsets
+    draws[:offsets, 1] = draws[offsets : 2 * offsets, 0] = (np.arange(offsets) + 0.999) / offsets
     places = [crop_place(crop) for crop in corners_of(encode(coordinates(256, 256)), draws, size)]
     y, x, mirrored = np.array(places).T
     np.testing.assert_array_equal(y, np.floor(draws[:, 0] * offsets))
@@ -522,10 +534,19 @@ def test_train_image_of_an_original_of_512_is_the_window_of_its_record(call, kin
     np.testing.assert_allclose(crops, [window(record, *draws) for draws in DRAWS], rtol=0, atol=2)
 
 
-@pytest.mark.parametrize(("height", "width", "kind", "resize"), [
-    (375, 500, "jpeg", "paper"), (375, 500, "png", "caffe"), (500, 333, "png", "paper"), (500, 333, "jpeg", "caffe"),
-    (900, 1400, "jpeg", "caffe"), (900, 1400, "png", "paper"), (2100, 2300, "jpeg", "paper"),
-    (120, 150, "jpeg", "paper")])
+@pytest.mark.parametrize(
+    ("height", "width", "kind", "resize"),
+    [
+        (375, 500, "jpeg", "paper"),
+        (375, 500, "png", "caffe"),
+        (500, 333, "png", "paper"),
+        (500, 333, "jpeg", "caffe"),
+        (900, 1400, "jpeg", "caffe"),
+        (900, 1400, "png", "paper"),
+        (2100, 2300, "jpeg", "paper"),
+        (120, 150, "jpeg", "paper"),
+    ],
+)
 def test_train_image_of_an_original_is_the_window_of_its_square(height, width, kind, resize):
     options = {"quality": 95} if kind == "jpeg" else {}
     image_bytes = encode(coordinates(height, width), kind, **options)
@@ -548,7 +569,7 @@ def test_train_image_of_a_png_is_antialiased_as_pillow_does(call, resize, height
         offsets = np.floor(np.array([down, right]) * 30)
         top, left = ((np.array([height, width]) - region) // 2 + offsets / 256 * region).round().astype(int)
         rows, columns = (region * 227 / 256).round().astype(int)
-        box = PIL.Image.fromarray(image[top:top + rows, left:left + columns])
+        box = PIL.Image.fromarray(image[top : top + rows, left : left + columns])
         assert box.size == (columns, rows)
         crop = np.asarray(box.resize((227, 227), PIL.Image.Resampling.BILINEAR)).astype(int)
         expected.append(crop[:, ::-1] if mirror < 0.5 else crop)
@@ -557,9 +578,21 @@ def test_train_image_of_a_png_is_antialiased_as_pillow_does(call, resize, height
 
 
 @BOTH_WAYS
-@pytest.mark.parametrize(("height", "width", "halved"), [
-    (255, 255, 1), (400, 400, 1), (511, 511, 1), (512, 512, 2), (1023, 1023, 2), (1024, 1024, 4), (1700, 1700, 4),
-    (2048, 2048, 8), (300, 1200, 1), (1200, 600, 2)])
+@pytest.mark.parametrize(
+    ("height", "width", "halved"),
+    [
+        (255, 255, 1),
+        (400, 400, 1),
+        (511, 511, 1),
+        (512, 512, 2),
+        (1023, 1023, 2),
+        (1024, 1024, 4),
+        (1700, 1700, 4),
+        (2048, 2048, 8),
+        (300, 1200, 1),
+        (1200, 600, 2),
+    ],
+)
 def test_train_image_of_a_large_jpeg_is_halved_while_both_sides_stay_large_enough(call, height, width, halved):
     image_bytes = encode(noisy(height, width)[..., 0], "jpeg")
     draft = PIL.Image.open(io.BytesIO(image_bytes))
@@ -595,8 +628,10 @@ def test_train_image_reads_every_kind(options):
 
 
 NORMALS = np.random.default_rng(0).standard_normal((20_000, 3)).astype("float32")
-PCA = {"of ImageNet": (architectures.IMAGENET_PCA_STDEVS, architectures.IMAGENET_PCA_VECTORS),
-       "of no symmetry": ((1.0, 20.0, 300.0), ((0.1, -0.2, 0.3), (0.4, 0.5, -0.6), (0.7, 0.8, 0.9)))}
+PCA = {
+    "of ImageNet": (architectures.IMAGENET_PCA_STDEVS, architectures.IMAGENET_PCA_VECTORS),
+    "of no symmetry": ((1.0, 20.0, 300.0), ((0.1, -0.2, 0.3), (0.4, 0.5, -0.6), (0.7, 0.8, 0.9))),
+}
 
 
 @BOTH_WAYS
@@ -605,8 +640,10 @@ def test_colour_noise_is_the_papers_formula(call, pca):
     stdevs, vectors = PCA[pca]
     noise = call(lambda n: augmentations.colour_noise(n, stdevs, vectors), NORMALS[:50])
     # Section 4.1: [p1 p2 p3] [a1 l1, a2 l2, a3 l3]^T, a = 0.1 * normal.
-    expected = [[sum(0.1 * float(n[k]) * stdevs[k] * vectors[colour][k] for k in range(3)) for colour in range(3)]
-                for n in NORMALS[:50]]
+    expected = [
+        [sum(0.1 * float(n[k]) * stdevs[k] * vectors[colour][k] for k in range(3)) for colour in range(3)]
+        for n in NORMALS[:50]
+    ]
     np.testing.assert_allclose(noise, expected, rtol=1e-5, atol=1e-5 * stdevs[2])
     assert noise.shape == (50, 3) and noise.dtype == np.float32
 
@@ -628,5 +665,6 @@ def test_colour_noise_has_a_tenth_of_the_stdevs_along_the_components():
     ).numpy()
     np.testing.assert_allclose((noise @ p).std(axis=0), 0.1 * stdevs, rtol=0.02, atol=0)
     np.testing.assert_allclose(
-        np.cov(noise.T), p @ np.diag((0.1 * stdevs) ** 2) @ p.T, rtol=0, atol=0.02 * (0.1 * stdevs[2]) ** 2)
+        np.cov(noise.T), p @ np.diag((0.1 * stdevs) ** 2) @ p.T, rtol=0, atol=0.02 * (0.1 * stdevs[2]) ** 2
+    )
     np.testing.assert_allclose(noise.mean(axis=0), 0, rtol=0, atol=0.3)

@@ -27,7 +27,7 @@ def test_what_is_no_regular_file_is_refused(tmp_path, target):
 
 def test_a_sparse_file_is_refused_before_it_is_read(tmp_path):
     with open(tmp_path / "x.jpg", "wb") as file:
-        file.truncate(3 * 2 ** 30)
+        file.truncate(3 * 2**30)
     with pytest.raises(OSError, match="3,221,225,472 bytes; at most 256,000,000 are read"):
         reading.read_file(str(tmp_path / "x.jpg"))
 
@@ -89,8 +89,9 @@ def test_fast_reads_stay_in_one_thread():
     assert threads == {threading.current_thread().name}
 
 
-@pytest.mark.parametrize(("milliseconds", "cpus", "count"), [
-    (0.01, 2, 1), (0.01, 64, 1), (1, 2, 1), (5, 2, 4), (5, 16, 13), (100, 4, 32)])
+@pytest.mark.parametrize(
+    ("milliseconds", "cpus", "count"), [(0.01, 2, 1), (0.01, 64, 1), (1, 2, 1), (5, 2, 4), (5, 16, 13), (100, 4, 32)]
+)
 def test_slower_reads_and_more_cpus_need_more_reads_that_wait(milliseconds, cpus, count, monkeypatch):
     monkeypatch.setattr(reading.processors, "available_cpus", lambda: cpus)
     monkeypatch.setattr(reading, "PARALLEL_BLOCKS", max(8, cpus))

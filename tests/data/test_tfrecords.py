@@ -35,8 +35,12 @@ def split(tmp_path):
     for number, content in enumerate(files):
         (tmp_path / f"{number}.bin").write_bytes(content + b"#")
     return tfrecords.Records(
-        tuple(str(tmp_path / f"{number}.bin") for number in range(3)), np.arange(26, dtype="int32") % 3,
-        np.array(offsets, "int64"), np.array(lengths, "int64"), LABELS)
+        tuple(str(tmp_path / f"{number}.bin") for number in range(3)),
+        np.arange(26, dtype="int32") % 3,
+        np.array(offsets, "int64"),
+        np.array(lengths, "int64"),
+        LABELS,
+    )
 
 
 def read(split, indices, block_size, function, *others):
@@ -54,7 +58,8 @@ def test_examples_come_in_order_with_what_goes_along(split, block_size, order):
     indices = list(ORDERS[order])
     numbers, pairs = np.array(indices) * 100, np.random.default_rng(0).random((len(indices), 4), "float32")
     contents, labels, first, second = read(
-        split, indices, block_size, lambda image_bytes, label, a, b: (image_bytes, label, a + 1, b), numbers, pairs)
+        split, indices, block_size, lambda image_bytes, label, a, b: (image_bytes, label, a + 1, b), numbers, pairs
+    )
     assert contents == [CONTENTS[i] for i in indices] and labels == [LABELS[i] for i in indices]
     assert first == [100 * i + 1 for i in indices] and np.array_equal(second, pairs)
 
@@ -104,8 +109,9 @@ def test_describe_asks_for_the_name(split):
     assert named.describe(4) == f"{split.files[1]}, 1.bin@{split.offsets[4]}"
 
 
-@pytest.mark.parametrize("indices", [
-    np.array([20, 3, 3, 0]), np.arange(26)[::-5], np.array([], "int64"), slice(2, 9, 3)])
+@pytest.mark.parametrize(
+    "indices", [np.array([20, 3, 3, 0]), np.arange(26)[::-5], np.array([], "int64"), slice(2, 9, 3)]
+)
 def test_part_has_just_these_in_this_order(split, indices):
     part, chosen = split.subset(indices), np.arange(26)[indices]
     assert [part.image_bytes(i) for i in range(len(part))] == [CONTENTS[i] for i in chosen]
@@ -223,9 +229,21 @@ def test_read_prepared_names_a_file_that_was_cut_or_is_missing(prepared, change,
     assert f"{path} has {size + change:,} bytes instead of {size:,}" in text and "Prepare the data set again" in text
 
 
-@pytest.mark.parametrize("content", [
-    "", "{", "null", "[]", "7", '{"splits": {}}', '{"splits": []}', '{"splits": {"train": null}}',
-    '{"splits": {"train": {"files": [], "sizes": [1]}}}', b"\xff\xfe\xfa"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "null",
+        "[]",
+        "7",
+        '{"splits": {}}',
+        '{"splits": []}',
+        '{"splits": {"train": null}}',
+        '{"splits": {"train": {"files": [], "sizes": [1]}}}',
+        b"\xff\xfe\xfa",
+    ],
+)
 def test_read_prepared_with_a_damaged_preparation(prepared, content):
     content = content if isinstance(content, bytes) else content.encode()
     (prepared / "preparation.json").write_bytes(content)
@@ -250,13 +268,23 @@ def test_find_prepared_with_a_part_missing(prepared, key):
         discovery.find_dataset(str(prepared))
 
 
-@pytest.mark.parametrize("damage", {
-    "missing": None, "empty": lambda data: b"", "cut": lambda data: data[:-100], "cut short": lambda data: data[:40],
-    "half": lambda data: data[:len(data) // 2], "zeros": lambda data: bytes(len(data)),
-    "other": lambda data: b"<html>" * 99, "pickle": lambda data: pickle.dumps({"train/offsets": [1]}),
-    "flipped": lambda data: data[:3000] + bytes(byte ^ 255 for byte in data[3000:3010]) + data[3010:],
-    "npy": lambda data: npy(np.zeros(3)), "others inside": lambda data: npz(offsets=np.zeros(3)),
-}.items(), ids=lambda item: item[0])
+@pytest.mark.parametrize(
+    "damage",
+    {
+        "missing": None,
+        "empty": lambda data: b"",
+        "cut": lambda data: data[:-100],
+        "cut short": lambda data: data[:40],
+        "half": lambda data: data[: len(data) // 2],
+        "zeros": lambda data: bytes(len(data)),
+        "other": lambda data: b"<html>" * 99,
+        "pickle": lambda data: pickle.dumps({"train/offsets": [1]}),
+        "flipped": lambda data: data[:3000] + bytes(byte ^ 255 for byte in data[3000:3010]) + data[3010:],
+        "npy": lambda data: npy(np.zeros(3)),
+        "others inside": lambda data: npz(offsets=np.zeros(3)),
+    }.items(),
+    ids=lambda item: item[0],
+)
 def test_read_prepared_with_a_damaged_index(prepared, damage):
     path = prepared / "index.npz"
     if damage[1] is None:
@@ -349,8 +377,9 @@ def test_training_from_a_file_that_was_cut_afterwards_is_an_error(prepared):
 def foreign(tmp_path_factory):
     """A TFDS data set whose labels are inside the records."""
     directory = tmp_path_factory.mktemp("foreign")
-    features = tfds.features.FeaturesDict({
-        "image": tfds.features.Image(encoding_format="png"), "label": tfds.features.ClassLabel(names=["ant", "bee"])})
+    features = tfds.features.FeaturesDict(
+        {"image": tfds.features.Image(encoding_format="png"), "label": tfds.features.ClassLabel(names=["ant", "bee"])}
+    )
     examples = [(i, {"image": pixels(i)[:20, :20], "label": i % 2}) for i in range(15)]
     tfds.dataset_builders.store_as_tfds_dataset("foreign", "1.0.0", features, {"train": examples}, data_dir=directory)
     return directory / "foreign/1.0.0"
@@ -358,8 +387,12 @@ def foreign(tmp_path_factory):
 
 def test_a_foreign_set_is_read_in_order_with_what_goes_along(foreign):
     builder = tfds.builder_from_directory(foreign)
-    expected = [(example["image"], int(example["label"])) for example in tfds.as_numpy(builder.as_dataset(
-        split="train", decoders={"image": tfds.decode.SkipDecoding()}, shuffle_files=False))]
+    expected = [
+        (example["image"], int(example["label"]))
+        for example in tfds.as_numpy(
+            builder.as_dataset(split="train", decoders={"image": tfds.decode.SkipDecoding()}, shuffle_files=False)
+        )
+    ]
     split = tfds_datasets.read_split(builder, "train", *tfds_datasets.supervised_keys(builder))
     assert split.labels is None and len(split) == 15
     for block_size in (1, 4, 15):

@@ -11,8 +11,8 @@ from alexnet_tf.evaluation import error_report, metrics
 CONFUSION = np.array([[6, 4, 0, 0], [0, 5, 0, 0], [0, 2, 0, 0], [0, 0, 0, 0]])
 NAMES = ["cat", "dog", "fox", "wolf"]
 RESULT = metrics.Evaluation(
-    examples=17, loss=0.5, top1_error=6 / 17, top5_error=None, confusion=CONFUSION,
-    class_sizes=np.array([10, 5, 2, 0]))
+    examples=17, loss=0.5, top1_error=6 / 17, top5_error=None, confusion=CONFUSION, class_sizes=np.array([10, 5, 2, 0])
+)
 
 
 def test_class_errors_by_hand():
@@ -47,7 +47,8 @@ def test_as_dict_survives_json():
     assert report["never_predicted"] == ["fox"]
     assert report["most_confused"] == [
         {"label": "cat", "predicted": "dog", "images": 4, "share_of_label": pytest.approx(0.4)},
-        {"label": "fox", "predicted": "dog", "images": 2, "share_of_label": pytest.approx(1)}]
+        {"label": "fox", "predicted": "dog", "images": 2, "share_of_label": pytest.approx(1)},
+    ]
 
 
 def test_as_text_has_accuracy_beside_error_and_names_what_goes_wrong():

@@ -31,7 +31,7 @@ def squares(tmp_path_factory):
     """Class folders of PNG images of 256 x 256 pixels, which no resizing changes; one file's name is no UTF-8."""
     root = tmp_path_factory.mktemp("squares")
     for index in range(IMAGES):
-        folder = os.path.join(os.fsencode(root), b"train" if index < 9 else b"val", b"ab"[index % 2:][:1])
+        folder = os.path.join(os.fsencode(root), b"train" if index < 9 else b"val", b"ab"[index % 2 :][:1])
         os.makedirs(folder, exist_ok=True)
         rng = np.random.default_rng(index)
         pixels = np.clip(rng.normal(rng.uniform(0, 255, 3), 60, (256, 256, 3)), 0, 255).astype("uint8")
@@ -128,26 +128,61 @@ def test_write_features_of_any_layer_are_its_outputs_flattened(small_run, square
     expected = np.concatenate([np.asarray(each) for each in (outputs if len(parts) > 1 else [outputs])], axis=-1)
     assert len(images) == 4 and tuple(file["shape"]) == expected.shape[1:]
     np.testing.assert_allclose(
-        file["features"].reshape(4, *file["shape"]), expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+        file["features"].reshape(4, *file["shape"]), expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max()
+    )
     assert layer not in ("conv2_b", "fc7_a") or (file["features"] < 0).any()
 
 
-@pytest.mark.parametrize(("architecture", "meanings"), [
-    (SMALL, {"conv1": ["conv1_a_relu", "conv1_b_relu"], "fc7": ["fc7_a_relu", "fc7_b_relu"], "fc8": ["fc8"],
-             "fc7_dropout": ["fc7_a_dropout", "fc7_b_dropout"], "conv1_lrn": ["conv1_a_lrn", "conv1_b_lrn"],
-             "fc8_input": ["fc8_input"], "conv2_a": ["conv2_a"]}),
-    (TINY_GROUPS, {"conv1": ["conv1_relu"], "conv2": ["conv2_a_relu", "conv2_b_relu"], "conv2_lrn": ["conv2_lrn"],
-                   "conv2_pool": ["conv2_pool"], "fc8": ["fc8"]}),
-    (dataclasses.replace(TINY, stages=(dataclasses.replace(TINY.stages[0], ops=("lrn", "pool")), *TINY.stages[1:])),
-     {"conv1": ["conv1_a", "conv1_b"], "conv1_pool": ["conv1_a_pool", "conv1_b_pool"]}),
-    (dataclasses.replace(TINY_GROUPS, stages=(*TINY_GROUPS.stages[:1], dataclasses.replace(
-        TINY_GROUPS.stages[1], ops=("lrn", "relu", "pool")), *TINY_GROUPS.stages[2:])),
-     {"conv2": ["conv2_relu"], "conv2_a": ["conv2_a"]})], ids=["towers", "groups", "linear", "lrn first"])
+@pytest.mark.parametrize(
+    ("architecture", "meanings"),
+    [
+        (
+            SMALL,
+            {
+                "conv1": ["conv1_a_relu", "conv1_b_relu"],
+                "fc7": ["fc7_a_relu", "fc7_b_relu"],
+                "fc8": ["fc8"],
+                "fc7_dropout": ["fc7_a_dropout", "fc7_b_dropout"],
+                "conv1_lrn": ["conv1_a_lrn", "conv1_b_lrn"],
+                "fc8_input": ["fc8_input"],
+                "conv2_a": ["conv2_a"],
+            },
+        ),
+        (
+            TINY_GROUPS,
+            {
+                "conv1": ["conv1_relu"],
+                "conv2": ["conv2_a_relu", "conv2_b_relu"],
+                "conv2_lrn": ["conv2_lrn"],
+                "conv2_pool": ["conv2_pool"],
+                "fc8": ["fc8"],
+            },
+        ),
+        (
+            dataclasses.replace(
+                TINY, stages=(dataclasses.replace(TINY.stages[0], ops=("lrn", "pool")), *TINY.stages[1:])
+            ),
+            {"conv1": ["conv1_a", "conv1_b"], "conv1_pool": ["conv1_a_pool", "conv1_b_pool"]},
+        ),
+        (
+            dataclasses.replace(
+                TINY_GROUPS,
+                stages=(
+                    *TINY_GROUPS.stages[:1],
+                    dataclasses.replace(TINY_GROUPS.stages[1], ops=("lrn", "relu", "pool")),
+                    *TINY_GROUPS.stages[2:],
+                ),
+            ),
+            {"conv2": ["conv2_relu"], "conv2_a": ["conv2_a"]},
+        ),
+    ],
+    ids=["towers", "groups", "linear", "lrn first"],
+)
 def test_layers_of_a_stage_is_both_towers_after_its_relu(architecture, meanings):
     model = alexnet.build_model(architecture)
     known = features.layers_of(model, architecture)
     assert {name: list(known[name]) for name in meanings} == meanings
-    assert list(known)[:len(architecture.stages)] == [stage.name for stage in architecture.stages]
+    assert list(known)[: len(architecture.stages)] == [stage.name for stage in architecture.stages]
     assert {layer.name for layer in model.layers} - {"images"} <= set(known) and "images" not in known
 
 
@@ -260,7 +295,7 @@ def test_write_features_needs_the_memory_of_a_few_batches(small_run, tmp_path, m
 
 
 def blocks_of(matrix, rows):
-    return ((first, matrix[first:first + rows]) for first in range(0, len(matrix), rows))
+    return ((first, matrix[first : first + rows]) for first in range(0, len(matrix), rows))
 
 
 @pytest.mark.parametrize("rows", [1, 7, 100, 1000])
@@ -286,7 +321,7 @@ def test_nearest_of_equally_distant_rows_is_the_first():
 
 def test_nearest_tells_apart_what_differs_in_the_last_bits():
     matrix = np.full((5, 4), 1e4, "float32")
-    matrix[:, 0] += np.float32(2 ** -8) * np.array([3, 1, 4, 2, 5], "float32")
+    matrix[:, 0] += np.float32(2**-8) * np.array([3, 1, 4, 2, 5], "float32")
     places, distances = retrieval.nearest(blocks_of(matrix, 2), np.full((1, 4), 1e4, "float32"), 5)
     assert places.tolist() == [[1, 3, 0, 2, 4]]
     np.testing.assert_allclose(distances[0], np.arange(1, 6) / 256, rtol=1e-3, atol=0)
@@ -335,16 +370,20 @@ def test_find_similar_needs_the_run_that_made_the_file(small_run, colours, tmp_p
     assert retrieval.find_similar(tmp_path / "best.npz", [query], run_path=tmp_path / "moved")
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"features": None}, "has no array 'features'; it has names, labels"),
-    ({"features": np.zeros((100, 16), "float64")}, "'features' is no array of numbers or texts as"),
-    ({"features": np.zeros((100, 17), "float32")}, "holds 17 numbers an image; fc7 of .* gives 16"),
-    ({"features": np.full((100, 16), np.nan, "float32")}, "holds values that are not finite"),
-    ({"names": np.array(["a"] * 99)}, r"has 100 rows of 16 numbers, but the other arrays have .*'names': \(99,\)"),
-    ({"names": np.array([{}] * 100)}, "'names' is no array of numbers or texts"),
-    ({"layer": np.array("fc9")}, "small has no layer 'fc9'"),
-    ({"features": np.zeros((0, 16), "float32")}, "has 0 rows"),
-    ({"weights": np.array("0" * 64)}, "other weights")])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"features": None}, "has no array 'features'; it has names, labels"),
+        ({"features": np.zeros((100, 16), "float64")}, "'features' is no array of numbers or texts as"),
+        ({"features": np.zeros((100, 17), "float32")}, "holds 17 numbers an image; fc7 of .* gives 16"),
+        ({"features": np.full((100, 16), np.nan, "float32")}, "holds values that are not finite"),
+        ({"names": np.array(["a"] * 99)}, r"has 100 rows of 16 numbers, but the other arrays have .*'names': \(99,\)"),
+        ({"names": np.array([{}] * 100)}, "'names' is no array of numbers or texts"),
+        ({"layer": np.array("fc9")}, "small has no layer 'fc9'"),
+        ({"features": np.zeros((0, 16), "float32")}, "has 0 rows"),
+        ({"weights": np.array("0" * 64)}, "other weights"),
+    ],
+)
 def test_find_similar_refuses_a_file_that_was_changed(colour_features, colours, change, message):
     with np.load(colour_features) as file:
         np.savez(colour_features, **{name: array for name, array in (dict(file) | change).items() if array is not None})
@@ -372,7 +411,7 @@ def test_find_similar_draws_a_row_for_each_readable_query(small_run, squares, tm
             for column, file in enumerate([answer.file, *(each.file for each in answer.neighbours)]):
                 expected = np.asarray(PIL.Image.open(file)).mean((0, 1))  # Each has a colour of its own.
                 left = TILES[column] + 100
-                tile = drawn[325 * row + 150:325 * row + 200, left:left + 50].mean((0, 1))
+                tile = drawn[325 * row + 150 : 325 * row + 200, left : left + 50].mean((0, 1))
                 np.testing.assert_allclose(tile, expected, rtol=0, atol=12, err_msg=f"{row} {column}")
     assert sorted(os.listdir(tmp_path)) == ["f.npz", "g.jpg", "g.png"]
 
@@ -390,7 +429,7 @@ def test_find_similar_leaves_a_place_empty_for_an_image_that_is_gone(small_run, 
     assert said.count("Not shown: ") == 1 and "it is not there" in said and "--data_dir=DIR" in said
 
     def tile(name):
-        return picture(tmp_path / name)[70:280, TILES[column] + 10:TILES[column] + 220]
+        return picture(tmp_path / name)[70:280, TILES[column] + 10 : TILES[column] + 220]
 
     assert tile("there.png").std() > 20 and tile("gone.png").mean() > 230
 
@@ -426,9 +465,13 @@ def test_find_similar_finds_images_that_moved_and_images_in_records(small_run, s
     assert "does not hold the images that" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("grid", "count", "message"), [
-    ("g.gif", 1, "--grid must be a file that ends in .png or .jpg; got 'g.gif'"),
-    ("g.png", 58, "--grid draws at most 400 images; got 58 rows of 7")])
+@pytest.mark.parametrize(
+    ("grid", "count", "message"),
+    [
+        ("g.gif", 1, "--grid must be a file that ends in .png or .jpg; got 'g.gif'"),
+        ("g.png", 58, "--grid draws at most 400 images; got 58 rows of 7"),
+    ],
+)
 def test_find_similar_refuses_a_grid_before_it_begins(grid, count, message):
     with pytest.raises(errors.UserError, match=message):
         retrieval.find_similar("/nowhere.npz", ["a.png"] * count, grid=grid)

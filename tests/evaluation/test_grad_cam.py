@@ -31,6 +31,7 @@ def image():
 
 def numpy_tail(model, maps):
     """Computes the logits from the activations of conv2, both towers joined, float64 [height, width, channels]."""
+
     def dense(x, name):
         kernel, bias = (array.astype("float64") for array in model.get_layer(name).get_weights())
         return x @ kernel + bias
@@ -72,7 +73,9 @@ def test_look_is_the_papers_formula_on_finite_differences(model, image, class_in
 def test_look_has_the_towers_of_every_convolution_apart(model, image):
     maps = grad_cam.look(model, TINY, image).maps
     assert {stage: [each.shape for each in towers] for stage, towers in maps.items()} == {
-        "conv1": [(15, 15, 4)] * 2, "conv2": [(7, 7, 4)] * 2}
+        "conv1": [(15, 15, 4)] * 2,
+        "conv2": [(7, 7, 4)] * 2,
+    }
     for stage, towers in maps.items():
         assert min(each.min() for each in towers) >= 0  # After ReLU.
         for letter, each in zip("ab", towers):

@@ -42,7 +42,10 @@ def test_globs_files_and_standard_input_keep_their_order(photos):
     lines = io.StringIO(f"{photos}/b name.jpg\n\n{photos}/notes.txt\r\n")
     assert expand(photos / "*.png", "-", photos / "absent.jpg", lines=lines) == [
         *(str(photos / name) for name in sorted(os.listdir(photos)) if name.endswith(".png")),
-        f"{photos}/b name.jpg", f"{photos}/notes.txt", f"{photos}/absent.jpg"]
+        f"{photos}/b name.jpg",
+        f"{photos}/notes.txt",
+        f"{photos}/absent.jpg",
+    ]
     assert len(expand(photos / "**" / "*.jpg")) == 8
     with pytest.raises(errors.UserError, match="matches no file"):
         expand(photos / "*.tiff")
@@ -76,21 +79,20 @@ def predict(images):
 @pytest.mark.parametrize("ten_crop", [False, True])
 def test_classify_in_batches_equals_one_image_at_a_time(photos, batch_size, ten_crop):
     files = [*expand(photos), str(photos / "absent.jpg")]
-    results = list(classification.classify(
-        predict, files, image_size=64, resize="paper", ten_crop=ten_crop, batch_size=batch_size))
+    results = list(
+        classification.classify(predict, files, image_size=64, resize="paper", ten_crop=ten_crop, batch_size=batch_size)
+    )
     assert [each.file for each in results] == files
     for each in results:
         name = os.path.basename(each.file)
         if name in ("broken.jpg", "empty.png", "absent.jpg"):
             assert each.log_probabilities is None and each.error
             continue
-        crops = input_pipeline.evaluation_crops(
-            tf.constant(image_arguments.read(each.file)), 64, "paper", ten_crop)
+        crops = input_pipeline.evaluation_crops(tf.constant(image_arguments.read(each.file)), 64, "paper", ten_crop)
         np.testing.assert_allclose(each.log_probabilities, predict(crops[None])[0], rtol=1e-6, atol=0)
     errors_of = {os.path.basename(each.file): each.error for each in results if each.error}
     assert errors_of.pop("broken.jpg")
-    assert errors_of == {
-        "empty.png": "the file is empty", "absent.jpg": "No such file or directory"}
+    assert errors_of == {"empty.png": "the file is empty", "absent.jpg": "No such file or directory"}
 
 
 def test_classify_asks_for_few_paths_ahead():

@@ -11,14 +11,17 @@ from alexnet_tf import errors, runs
 from alexnet_tf.evaluation import learning_curves
 from tests.helpers.commands import call
 
-HEADER = ("epoch,step,learning_rate,train_loss,train_top1_error,val_loss,val_top1_error,val_top5_error,"
-          "images_per_second\n")
+HEADER = (
+    "epoch,step,learning_rate,train_loss,train_top1_error,val_loss,val_top1_error,val_top5_error,images_per_second\n"
+)
 
 
 def make_run(path, val_errors, rates=None):
     path.mkdir(parents=True)
-    rows = [f"{epoch},{10 * epoch},{rate},{2 / epoch},{error + 0.1},{1 / epoch},{error},,40.5\n"
-            for epoch, (error, rate) in enumerate(zip(val_errors, rates or [0.01] * 99), 1)]
+    rows = [
+        f"{epoch},{10 * epoch},{rate},{2 / epoch},{error + 0.1},{1 / epoch},{error},,40.5\n"
+        for epoch, (error, rate) in enumerate(zip(val_errors, rates or [0.01] * 99), 1)
+    ]
     (path / "history.csv").write_text(HEADER + "".join(rows))
     return path
 
@@ -55,8 +58,16 @@ def test_read_says_what_is_not_there(tmp_path, monkeypatch):
 def test_plot_of_several_runs_names_each_once(tmp_path):
     first, second = make_run(tmp_path / "1", [0.5, 0.4]), make_run(tmp_path / "2", [0.6, 0.3, 0.35])
     output = tmp_path / "curves.svg"
-    status, out, err = call("-m", "alexnet_tf", "plot", f"frozen={first}", f"frozen={second}", f"$x_^{{={first}",
-                            f"--output={output}", "--title=Two & <three>")
+    status, out, err = call(
+        "-m",
+        "alexnet_tf",
+        "plot",
+        f"frozen={first}",
+        f"frozen={second}",
+        f"$x_^{{={first}",
+        f"--output={output}",
+        "--title=Two & <three>",
+    )
     assert status == 0 and not err
     assert "frozen: 3 epochs, lowest validation error 0.3000 (accuracy 0.7000) after epoch 2" in out
     texts = svg_texts(output)
@@ -79,16 +90,24 @@ def test_plot_draws_the_values(tmp_path):
     learning_curves.draw([learning_curves.read(str(run))], str(output))
     root = xml.etree.ElementTree.parse(output).getroot()
     paths = root.iter("{http://www.w3.org/2000/svg}path")
-    lines = [re.findall(r"[ML] ([\d.]+) ([\d.]+)", each.get("d"))
-             for each in paths if "stroke-width: 2" in each.get("style", "")]
+    lines = [
+        re.findall(r"[ML] ([\d.]+) ([\d.]+)", each.get("d"))
+        for each in paths
+        if "stroke-width: 2" in each.get("style", "")
+    ]
     x, y = np.array(next(line for line in lines if len(line) == 3), float).T
     assert y[1] - y[0] == pytest.approx(y[2] - y[1], abs=0.01) and x[1] - x[0] == pytest.approx(x[2] - x[1], abs=0.01)
     assert y[0] < y[1] < y[2]  # Errors fall; SVG counts from the top.
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ([], "Give at least one run"), (["RUN", "--output=x.bmp"], "--output must be a file that ends in .png"),
-    (["/nowhere/at/all"], "is no run")])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Give at least one run"),
+        (["RUN", "--output=x.bmp"], "--output must be a file that ends in .png"),
+        (["/nowhere/at/all"], "is no run"),
+    ],
+)
 def test_plot_refuses(arguments, message):
     status, _, err = call("-m", "alexnet_tf", "plot", *arguments)
     assert status == 1 and message in err

@@ -36,7 +36,8 @@ def test_evaluate_equals_numpy_over_the_whole_split(batch_size):
     np.testing.assert_allclose(result.top1_error, (place > 0).mean(), rtol=0, atol=1e-12)
     np.testing.assert_allclose(result.top5_error, (place > 4).mean(), rtol=0, atol=1e-12)
     np.testing.assert_allclose(
-        result.loss, -numpy_log_softmax(logits)[np.arange(103), labels].mean(), rtol=1e-5, atol=0)
+        result.loss, -numpy_log_softmax(logits)[np.arange(103), labels].mean(), rtol=1e-5, atol=0
+    )
 
 
 def test_evaluate_perfect_and_hopeless():
@@ -141,8 +142,7 @@ def test_evaluate_with_a_predictor_counts_an_incomplete_batch(toy):
     probabilities = np.stack([numpy_probabilities(toy, example).mean(axis=0) for example in images])
     assert result.examples == 11
     np.testing.assert_allclose(result.top1_error, (probabilities.argmax(axis=1) != labels).mean(), rtol=0, atol=1e-12)
-    np.testing.assert_allclose(
-        result.loss, -np.log(probabilities[np.arange(11), labels]).mean(), rtol=1e-4, atol=0)
+    np.testing.assert_allclose(result.loss, -np.log(probabilities[np.arange(11), labels]).mean(), rtol=1e-4, atol=0)
 
 
 def test_load_model_computes_what_the_training_policy_does_from_smaller_weights(small_run, monkeypatch):

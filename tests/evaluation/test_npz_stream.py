@@ -13,8 +13,12 @@ from tests.helpers.files import zipped
 
 ARRAYS = {
     "features": np.random.default_rng(0).normal(size=(3000, 40)).astype("float32"),
-    "names": np.array([f"image {i} ü \udcff" for i in range(3000)]), "labels": np.arange(3000, dtype="int32"),
-    "layer": np.array("fc7"), "epoch": np.int64(8), "classes": np.array([], "<U1")}
+    "names": np.array([f"image {i} ü \udcff" for i in range(3000)]),
+    "labels": np.arange(3000, dtype="int32"),
+    "layer": np.array("fc7"),
+    "epoch": np.int64(8),
+    "classes": np.array([], "<U1"),
+}
 
 
 @pytest.fixture
@@ -51,7 +55,7 @@ def test_reader_blocks_are_the_rows_in_order(path, monkeypatch, block_bytes):
     with npz_stream.Reader(path) as file:
         blocks = list(file.blocks("features"))
         for first, block in blocks:
-            np.testing.assert_array_equal(block, ARRAYS["features"][first:first + len(block)])
+            np.testing.assert_array_equal(block, ARRAYS["features"][first : first + len(block)])
         assert sum(len(block) for _, block in blocks) == 3000
         assert all(block.nbytes <= max(block_bytes, 160) for _, block in blocks)
         assert file.values("names", [[2999, 0], [7, 7]]) == {i: ARRAYS["names"][i] for i in (0, 7, 2999)}
@@ -139,12 +143,12 @@ def test_reader_refuses_what_is_no_such_file_in_a_line_and_in_little_memory(tmp_
 def declaring(content, field, value):
     """A zip whose list of contents gives a member another size; `field` is its place in the entry."""
     start = content.index(b"PK\1\2")
-    return content[:start + field] + value.to_bytes(4, "little") + content[start + field + 4:]
+    return content[: start + field] + value.to_bytes(4, "little") + content[start + field + 4 :]
 
 
 def test_reader_refuses_a_size_beyond_the_end_of_the_file(tmp_path):
     vast = npz({"a": npy(floats("(250000000,)"), bytes(100))})
-    size = int.from_bytes(vast[vast.index(b"PK\1\2") + 24:][:4], "little") - 100 + 1_000_000_000
+    size = int.from_bytes(vast[vast.index(b"PK\1\2") + 24 :][:4], "little") - 100 + 1_000_000_000
     (tmp_path / "a.npz").write_bytes(declaring(declaring(vast, 20, size), 24, size))
     with (
         pytest.raises(npz_stream.ArrayFileError, match="truncated or damaged"),
@@ -165,7 +169,7 @@ def test_reader_finds_a_flipped_bit(path):
 
 @pytest.mark.parametrize("part", np.linspace(0, 0.999, 12).round(3))
 def test_reader_refuses_a_file_that_was_cut(path, part):
-    path.write_bytes(path.read_bytes()[:int(part * path.stat().st_size)])
+    path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
     with pytest.raises(npz_stream.ArrayFileError, match="damaged, or no .npz"):
         npz_stream.Reader(path)
 
@@ -178,13 +182,17 @@ def damaged(content, rng):
         for place in rng.integers(0, len(content), rng.integers(1, 4)):
             content[place] ^= 1 << rng.integers(8)
     elif kind == 2:  # In the list of contents and the headers, where a wrong value may look right.
-        marks = [place for mark in (b"PK", b"NUMPY", b"descr", b"shape") for place in range(len(content))
-                 if content.startswith(mark, place)]
+        marks = [
+            place
+            for mark in (b"PK", b"NUMPY", b"descr", b"shape")
+            for place in range(len(content))
+            if content.startswith(mark, place)
+        ]
         content[min(len(content) - 1, rng.choice(marks) + rng.integers(0, 60))] = rng.integers(256)
     elif kind == 3:
         del content[first:second]
     elif kind == 4:
-        content[first:first] = content[first:min(second, first + 64)]
+        content[first:first] = content[first : min(second, first + 64)]
     else:
         content[first:second] = bytes(second - first)
     return bytes(content)
@@ -194,14 +202,22 @@ def read_all(path):
     with npz_stream.Reader(path) as file:
         return {
             "features": np.concatenate([block for _, block in file.blocks("features")]),
-            "names": file.values("names", np.arange(5)), "labels": file.whole("labels", "i", 1), "layer":
-            file.text("layer"), "epoch": file.whole("epoch", "i", 0)}
+            "names": file.values("names", np.arange(5)),
+            "labels": file.whole("labels", "i", 1),
+            "layer": file.text("layer"),
+            "epoch": file.whole("epoch", "i", 0),
+        }
 
 
 def test_damaged_files_are_refused_or_read_right(tmp_path):
     rng, path, refused = np.random.default_rng(0), tmp_path / "a.npz", 0
-    arrays = {"features": rng.normal(size=(5, 4)).astype("float32"), "names": np.array(list("abcde")),
-              "labels": np.arange(5, dtype="int32"), "layer": np.array("fc7"), "epoch": np.int64(8)}
+    arrays = {
+        "features": rng.normal(size=(5, 4)).astype("float32"),
+        "names": np.array(list("abcde")),
+        "labels": np.arange(5, dtype="int32"),
+        "layer": np.array("fc7"),
+        "epoch": np.int64(8),
+    }
     with open(path, "wb") as file:
         npz_stream.write(file, arrays)
     whole, expected = path.read_bytes(), read_all(path)
@@ -213,8 +229,10 @@ def test_damaged_files_are_refused_or_read_right(tmp_path):
             refused += 1
             continue
         for name, value in expected.items():
-            np.testing.assert_array_equal(list(found[name].items()) if name == "names" else found[name],
-                                          list(value.items()) if name == "names" else value)
+            np.testing.assert_array_equal(
+                list(found[name].items()) if name == "names" else found[name],
+                list(value.items()) if name == "names" else value,
+            )
             assert getattr(found[name], "dtype", None) == getattr(value, "dtype", None)
     assert 200 < refused < 400
 

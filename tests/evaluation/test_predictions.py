@@ -47,7 +47,8 @@ def test_table_of_two_classes_has_two(tmp_path):
     table.add(np.log(np.array([[0.25, 0.75]], "float32")), np.array([0]))
     table.write(tmp_path / "p.csv", ["1.jpg"])
     assert (tmp_path / "p.csv").read_text() == (
-        "image,label,predicted,probability,class_2,probability_2\n1.jpg,a,b,0.750000,a,0.250000\n")
+        "image,label,predicted,probability,class_2,probability_2\n1.jpg,a,b,0.750000,a,0.250000\n"
+    )
 
 
 def test_write_file_writes_whole_or_not_at_all(tmp_path):

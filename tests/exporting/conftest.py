@@ -1,6 +1,5 @@
 """What the tests of exports share: a trained run that each test may change."""
 
-
 import pytest
 
 from alexnet_tf import architectures, processors, runs

@@ -27,8 +27,13 @@ def test_export_writes_and_compares_everything(run):
     assert "small, 5 classes, last checkpoint, after epoch 30; exported in float32." in said
     assert "Compared on 120 images of" in said and "(val)" in said
     assert [each.name for each in artifacts] == [
-        "Keras model", "SavedModel", "TFLite float32, LRN convolution", "TFLite float16, LRN convolution",
-        "TFLite dynamic, LRN convolution", "TFLite int8, LRN builtin"]
+        "Keras model",
+        "SavedModel",
+        "TFLite float32, LRN convolution",
+        "TFLite float16, LRN convolution",
+        "TFLite dynamic, LRN convolution",
+        "TFLite int8, LRN builtin",
+    ]
     keras_model, served, float32, _, dynamic, int8 = artifacts
     assert keras_model.agreement == served.agreement == float32.agreement == 1
     assert served.difference < 1e-5 and float32.difference < 1e-5 < dynamic.difference < 0.1
@@ -44,8 +49,8 @@ def test_export_writes_and_compares_everything(run):
 
 
 def test_compare_counts():
-    expected = np.array([[.7, .2, .1], [.1, .6, .3], [.2, .3, .5], [.4, .3, .3]], "float32")
-    got = np.array([[.6, .3, .1], [.1, .3, .6], [.2, .3, .5], [.3, .4, .3]], "float32")
+    expected = np.array([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.2, 0.3, 0.5], [0.4, 0.3, 0.3]], "float32")
+    got = np.array([[0.6, 0.3, 0.1], [0.1, 0.3, 0.6], [0.2, 0.3, 0.5], [0.3, 0.4, 0.3]], "float32")
     artifact = export_job.compare("x", None, got, expected, np.array([0, 2, 2, 2]), size_bytes=7)
     assert artifact.agreement == 0.5 and artifact.top1_error == 0.25 and artifact.size_bytes == 7
     assert artifact.difference == pytest.approx(0.3)
@@ -170,9 +175,10 @@ def test_what_was_finished_before_an_error_has_its_report(run, monkeypatch):
 
 
 def test_table_lines_up():
-    artifact = export_job.Artifact("a", None, 1_500_000, .995, 2e-6, None, {
-        1: 12.34, processors.available_cpus(): 5.0}, "2.4.0")
-    other = dataclasses.replace(artifact, name="a longer name", top1_error=.25)
+    artifact = export_job.Artifact(
+        "a", None, 1_500_000, 0.995, 2e-6, None, {1: 12.34, processors.available_cpus(): 5.0}, "2.4.0"
+    )
+    other = dataclasses.replace(artifact, name="a longer name", top1_error=0.25)
     lines = report.table([artifact, other]).splitlines()
     assert len({len(line) for line in lines}) == 1 and len({line.count("|") for line in lines}) == 1
     assert "| 1.5" in lines[2] and "99.50%" in lines[2] and "12.3" in lines[2]

@@ -36,7 +36,6 @@ from tests.helpers.saved_models import (
 LOADER = pathlib.Path(__file__).parents[1] / "helpers" / "serving_loader.py"
 
 
-
 def request(version, signature, value):
     """What to feed and to fetch for a signature, as the server looks it up in the file."""
     definition = meta_graph(version).signature_def[signature]
@@ -54,7 +53,7 @@ def photograph(orientation, byte_order):
     """A photograph as a telephone stores it: its pixels, and an EXIF orientation that says how it was held."""
     file = io.BytesIO()
     PIL.Image.open(io.BytesIO(picture(orientation))).save(file, "jpeg", quality=95)
-    return with_segments(file.getvalue(), segment(0xe1, exif(orientation, byte_order)))
+    return with_segments(file.getvalue(), segment(0xE1, exif(orientation, byte_order)))
 
 
 def upright(image_bytes):
@@ -65,9 +64,14 @@ def upright(image_bytes):
 
 
 def example(**features):
-    return tf.train.Example(features=tf.train.Features(feature={
-        name.replace("__", "/"): tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-        for name, value in features.items()})).SerializeToString()
+    return tf.train.Example(
+        features=tf.train.Features(
+            feature={
+                name.replace("__", "/"): tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+                for name, value in features.items()
+            }
+        )
+    ).SerializeToString()
 
 
 ORIENTATIONS = [(orientation, byte_order) for byte_order in ("II", "MM") for orientation in range(1, 9)]
@@ -82,8 +86,10 @@ def trap_grouped(path):
     module = tf.Module()
     module.weights = [v.value for v in model.variables]
     run = tf.function(
-        lambda images: {"logits": model(images)}, autograph=False,
-        input_signature=[tf.TensorSpec([None, 8, 8, 4], tf.float32, name="images")])
+        lambda images: {"logits": model(images)},
+        autograph=False,
+        input_signature=[tf.TensorSpec([None, 8, 8, 4], tf.float32, name="images")],
+    )
     tf.saved_model.save(module, path, signatures={"images": run})
 
 
@@ -92,8 +98,10 @@ def trap_keras_in_module(path):
     module = tf.Module()
     module.model = make_model(SMALL)
     module.run = tf.function(
-        lambda images: {"logits": module.model(images)}, autograph=False,
-        input_signature=[tf.TensorSpec([None, 67, 67, 3], tf.float32, name="images")])
+        lambda images: {"logits": module.model(images)},
+        autograph=False,
+        input_signature=[tf.TensorSpec([None, 67, 67, 3], tf.float32, name="images")],
+    )
     tf.saved_model.save(module, path, signatures={"images": module.run})
 
 
@@ -108,40 +116,61 @@ def served(tmp_path_factory):
     models = {"small": make_model(SMALL), "split": make_model(SPLIT)}
     version = {name: publish(model, row, root / name) for (name, model), row in zip(models.items(), (SMALL, SPLIT))}
     version["limited"] = saved_model.publish(
-        alexnet.for_export(models["small"], "builtin"), SMALL, class_names=CLASSES, resize="paper",
-        directory=root / "limited", limits=signatures.ImageLimits(megapixels=2, megabytes=1))
+        alexnet.for_export(models["small"], "builtin"),
+        SMALL,
+        class_names=CLASSES,
+        resize="paper",
+        directory=root / "limited",
+        limits=signatures.ImageLimits(megapixels=2, megabytes=1),
+    )
     trap_grouped(str(root / "grouped"))
     trap_keras_in_module(str(root / "keras"))
     broken = ENCODED[0][:300] + bytes(200)
     named = {
-        "bytes": ("serving_default", ENCODED), "one": ("serving_default", ENCODED[:1]), "images": ("images", IMAGES),
-        "one image": ("images", IMAGES[:1]), "features": ("features", IMAGES),
+        "bytes": ("serving_default", ENCODED),
+        "one": ("serving_default", ENCODED[:1]),
+        "images": ("images", IMAGES),
+        "one image": ("images", IMAGES[:1]),
+        "features": ("features", IMAGES),
         "classify": ("classify", [example(image__encoded=each, image__format=b"x") for each in ENCODED]),
-        "not an image": ("serving_default", [ENCODED[0], b"not an image"]), "broken": ("serving_default", [broken]),
-        "none": ("serving_default", [b""]), "no example": ("classify", [example(image=ENCODED[0])]),
+        "not an image": ("serving_default", [ENCODED[0], b"not an image"]),
+        "broken": ("serving_default", [broken]),
+        "none": ("serving_default", [b""]),
+        "no example": ("classify", [example(image=ENCODED[0])]),
         "huge": ("serving_default", [black_png(10_100, 10_000)]),
         "huge jpeg": ("serving_default", [declare_jpeg(picture(0), 10_100, 10_000)]),
         "many scans": ("serving_default", [with_scans(PIL.Image.open(io.BytesIO(picture(0))), 1000)]),
         "rotated": ("serving_default", ROTATED),
         "rotated examples": ("classify", [example(image__encoded=each) for each in ROTATED]),
         "upright": ("serving_default", [upright(each) for each in ROTATED]),
-        "too high": ("images", np.zeros((2, 70, 67, 3), "float32")), "grey": ("images", IMAGES[..., :1]),
-        "too small": ("features", np.zeros((1, 60, 60, 3), "float32")), "no batch": ("images", IMAGES[0]),
-        "no images": ("images", IMAGES[:0]), "no bytes": ("serving_default", []),
+        "too high": ("images", np.zeros((2, 70, 67, 3), "float32")),
+        "grey": ("images", IMAGES[..., :1]),
+        "too small": ("features", np.zeros((1, 60, 60, 3), "float32")),
+        "no batch": ("images", IMAGES[0]),
+        "no images": ("images", IMAGES[:0]),
+        "no bytes": ("serving_default", []),
         "no features": ("features", IMAGES[:0]),
-        "after": ("serving_default", ENCODED)}
+        "after": ("serving_default", ENCODED),
+    }
     limited = {
         "too many pixels": ("serving_default", [black_png(1_500, 1_400)]),
         "pixels": ("serving_default", [black_png(1_500, 1_300)]),
-        "too long": ("serving_default", [ENCODED[0] + bytes(1_000_000)]), "one": ("serving_default", ENCODED[:1])}
+        "too long": ("serving_default", [ENCODED[0] + bytes(1_000_000)]),
+        "one": ("serving_default", ENCODED[:1]),
+    }
     some = {name: named[name] for name in ("bytes", "images", "features")}
     jobs = {"small": named, "split": some, "limited": limited}
-    answers = serve([
-        *((str(version[name]), [request(version[name], *each) for each in requests.values()])
-          for name, requests in jobs.items()),
-        (str(root / "grouped"), [request(root / "grouped", "images", np.zeros((1, 8, 8, 4), "float32"))]),
-        (str(root / "keras"), [request(root / "keras", "images", IMAGES)]),
-        (str(version["small"]), [each for _, each in warm_up_requests(version["small"])])])
+    answers = serve(
+        [
+            *(
+                (str(version[name]), [request(version[name], *each) for each in requests.values()])
+                for name, requests in jobs.items()
+            ),
+            (str(root / "grouped"), [request(root / "grouped", "images", np.zeros((1, 8, 8, 4), "float32"))]),
+            (str(root / "keras"), [request(root / "keras", "images", IMAGES)]),
+            (str(version["small"]), [each for _, each in warm_up_requests(version["small"])]),
+        ]
+    )
     keys = [(name, each) for name, requests in jobs.items() for each in requests] + [("grouped", 0), ("keras", 0)]
     keys += [("warm-up", name) for name, _ in warm_up_requests(version["small"])]
     return models, version, dict(zip(keys, answers, strict=True))
@@ -187,22 +216,31 @@ def test_a_batch_of_one_and_tf_examples_give_the_same(served):
     answers = served[2]
     np.testing.assert_allclose(answers["small", "one"][0][1], answers["small", "bytes"][0][1][:1], rtol=0, atol=1e-6)
     np.testing.assert_allclose(
-        answers["small", "one image"][0][0], answers["small", "images"][0][0][:1], rtol=0, atol=1e-5)
+        answers["small", "one image"][0][0], answers["small", "images"][0][0][:1], rtol=0, atol=1e-5
+    )
     for ours, theirs in zip(answers["small", "classify"][0], answers["small", "bytes"][0]):
         np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize(("name", "message"), [
-    ("not an image", "neither a JPEG nor a PNG image"), ("none", "neither a JPEG nor a PNG image"),
-    ("broken", "jpeg"), ("no example", "image/encoded"), ("huge", "the header declares"),
-    ("huge jpeg", "the header declares"), ("many scans", "the JPEG has] [1000] [scans; at most 32 are read"),
-    ("too high", "must have the shape [n, 67, 67, 3], n at least 1; got] [2 70 67 3]"),
-    ("grey", "must have the shape [n, 67, 67, 3], n at least 1; got] [3 67 67 1]"),
-    ("too small", "must have the shape [n, 67, 67, 3], n at least 1; got] [1 60 60 3]"),
-    ("no batch", "must have the shape [n, 67, 67, 3], n at least 1; got] [67 67 3]"),
-    ("no images", "must have the shape [n, 67, 67, 3], n at least 1; got] [0 67 67 3]"),
-    ("no features", "must have the shape [n, 67, 67, 3], n at least 1; got] [0 67 67 3]"),
-    ("no bytes", "at least one image must be given")])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("not an image", "neither a JPEG nor a PNG image"),
+        ("none", "neither a JPEG nor a PNG image"),
+        ("broken", "jpeg"),
+        ("no example", "image/encoded"),
+        ("huge", "the header declares"),
+        ("huge jpeg", "the header declares"),
+        ("many scans", "the JPEG has] [1000] [scans; at most 32 are read"),
+        ("too high", "must have the shape [n, 67, 67, 3], n at least 1; got] [2 70 67 3]"),
+        ("grey", "must have the shape [n, 67, 67, 3], n at least 1; got] [3 67 67 1]"),
+        ("too small", "must have the shape [n, 67, 67, 3], n at least 1; got] [1 60 60 3]"),
+        ("no batch", "must have the shape [n, 67, 67, 3], n at least 1; got] [67 67 3]"),
+        ("no images", "must have the shape [n, 67, 67, 3], n at least 1; got] [0 67 67 3]"),
+        ("no features", "must have the shape [n, 67, 67, 3], n at least 1; got] [0 67 67 3]"),
+        ("no bytes", "at least one image must be given"),
+    ],
+)
 def test_a_bad_request_fails_with_a_reason_and_the_next_is_answered(served, name, message):
     answers = served[2]
     got = answers["small", name][0]
@@ -233,8 +271,11 @@ def test_the_loader_sees_the_traps(served):
 
 def problems(version):
     """What a server on any machine would stumble over in a SavedModel; the functions of TensorFlow's saver apart."""
-    functions = [each for each in meta_graph(version).graph_def.library.function
-                 if not each.signature.name.startswith(("__inference__traced_save", "__inference__traced_restore"))]
+    functions = [
+        each
+        for each in meta_graph(version).graph_def.library.function
+        if not each.signature.name.startswith(("__inference__traced_save", "__inference__traced_restore"))
+    ]
     nodes = [node for function in functions for node in function.node_def]
     found = {"XLA" for function in functions if "_XlaMustCompile" in function.attr}
     found |= {f"device {node.device}" for node in nodes if node.device}
@@ -247,16 +288,21 @@ def test_the_file_is_the_contract(served):
     graph = meta_graph(version)
     assert list(graph.meta_info_def.tags) == ["serve"] and problems(version) == set()
     described = {
-        name: [{key: (tensor.dtype, [dim.size for dim in tensor.tensor_shape.dim]) for key, tensor in side.items()}
-               for side in (signature.inputs, signature.outputs)]
-        for name, signature in graph.signature_def.items() if name != "__saved_model_init_op"}
+        name: [
+            {key: (tensor.dtype, [dim.size for dim in tensor.tensor_shape.dim]) for key, tensor in side.items()}
+            for side in (signature.inputs, signature.outputs)
+        ]
+        for name, signature in graph.signature_def.items()
+        if name != "__saved_model_init_op"
+    }
     named = {"classes": (tf.string, [-1, 5]), "scores": (tf.float32, [-1, 5])}
     images = {"images": (tf.float32, [-1, 67, 67, 3])}
     assert described == {
         "serving_default": [{"image_bytes": (tf.string, [-1])}, named],
         "classify": [{"inputs": (tf.string, [-1])}, named],
         "images": [images, {"logits": (tf.float32, [-1, 5]), "probabilities": (tf.float32, [-1, 5])}],
-        "features": [images, {"fc7": (tf.float32, [-1, 16])}]}
+        "features": [images, {"fc7": (tf.float32, [-1, 16])}],
+    }
     labels = (version / "assets" / "classes.txt").read_bytes()
     assert labels == b"".join(name + b"\n" for name in signatures.encoded(CLASSES))
     assert {path.name for path in version.parent.iterdir()} == {"1", ".lock", "SERVING.md", "batching_parameters.txt"}
@@ -302,9 +348,15 @@ def warm_up_requests(version):
         definition = meta_graph(version).signature_def[each.model_spec.signature_name]
         [(key, tensor)] = each.inputs.items()
         value = tf.make_ndarray(tensor)
-        feeds.append((each.model_spec.signature_name, (
-            {definition.inputs[key].name: value.tolist() if value.dtype == object else value},
-            [output.name for output in definition.outputs.values()])))
+        feeds.append(
+            (
+                each.model_spec.signature_name,
+                (
+                    {definition.inputs[key].name: value.tolist() if value.dtype == object else value},
+                    [output.name for output in definition.outputs.values()],
+                ),
+            )
+        )
     return feeds
 
 
@@ -319,6 +371,7 @@ def test_warm_up_requests_run_in_the_server(served):
 @pytest.fixture
 def slow_writer(served, monkeypatch):
     """Has `publish` copy a version that was written before, file by file: a writer as good as any to look at."""
+
     def write(network, architecture, class_names, resize, limits, path):
         for source in sorted(each for each in served[1]["small"].rglob("*") if each.is_file()):
             target = path / source.relative_to(served[1]["small"])
@@ -345,7 +398,8 @@ def test_a_polling_server_never_sees_half_a_version(tmp_path):
     base.mkdir()
     model = make_model(SMALL)
     poller = subprocess.Popen(
-        [sys.executable, str(LOADER), str(base), str(stop)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        [sys.executable, str(LOADER), str(base), str(stop)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
     for number in range(6):
         publish(model, SMALL, base)
         deadline = time.monotonic() + 120

@@ -36,14 +36,16 @@ class Servicer(prediction_service_pb2_grpc.PredictionServiceServicer):
         try:
             return self.signatures[signature or "serving_default"](**inputs)
         except tf.errors.InvalidArgumentError as error:  # The server sends the text without Python's preface.
-            message = error.message[error.message.index("assertion failed"):]
+            message = error.message[error.message.index("assertion failed") :]
             raise tf.errors.InvalidArgumentError(None, None, message) from error
 
     def Predict(self, request, context):  # noqa: N802
         try:
             outputs = self.run(
-                request.model_spec.name, request.model_spec.signature_name,
-                {key: tf.constant(tf.make_ndarray(value)) for key, value in request.inputs.items()})
+                request.model_spec.name,
+                request.model_spec.signature_name,
+                {key: tf.constant(tf.make_ndarray(value)) for key, value in request.inputs.items()},
+            )
         except LookupError as error:
             context.abort(grpc.StatusCode.NOT_FOUND, str(error.args[0]))
         except tf.errors.InvalidArgumentError as error:
@@ -60,11 +62,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
         try:
             [key] = request["instances"][0]
             values = [each[key] for each in request["instances"]]
-            values = ([base64.b64decode(each["b64"], validate=True) for each in values] if isinstance(values[0], dict)
-                      else np.array(values, "float32"))
+            values = (
+                [base64.b64decode(each["b64"], validate=True) for each in values]
+                if isinstance(values[0], dict)
+                else np.array(values, "float32")
+            )
             outputs = self.server.servicer.run(model, request.get("signature_name"), {key: tf.constant(values)})
-            columns = {k: [v.decode() if isinstance(v, bytes) else v for v in row] if row else row
-                       for k, row in ((k, sum(v.numpy().tolist(), [])) for k, v in outputs.items())}
+            columns = {
+                k: [v.decode() if isinstance(v, bytes) else v for v in row] if row else row
+                for k, row in ((k, sum(v.numpy().tolist(), [])) for k, v in outputs.items())
+            }
             self.answer(200, {"predictions": [columns]})
         except LookupError as error:
             self.answer(404, {"error": str(error.args[0])})
@@ -234,10 +241,19 @@ def test_the_real_server(tmp_path):
     model, ports = make_model(SMALL), (free_port(), free_port())
     publish(model, SMALL, tmp_path / "alexnet", ["a", "b", "c", "d", "e"])
     with open(tmp_path / "log", "w") as log:
-        server = subprocess.Popen([
-            "tensorflow_model_server", f"--port={ports[0]}", f"--rest_api_port={ports[1]}", "--model_name=alexnet",
-            f"--model_base_path={tmp_path / 'alexnet'}", "--enable_batching",
-            f"--batching_parameters_file={tmp_path / 'alexnet' / 'batching_parameters.txt'}"], stdout=log, stderr=log)
+        server = subprocess.Popen(
+            [
+                "tensorflow_model_server",
+                f"--port={ports[0]}",
+                f"--rest_api_port={ports[1]}",
+                "--model_name=alexnet",
+                f"--model_base_path={tmp_path / 'alexnet'}",
+                "--enable_batching",
+                f"--batching_parameters_file={tmp_path / 'alexnet' / 'batching_parameters.txt'}",
+            ],
+            stdout=log,
+            stderr=log,
+        )
     try:
         [expected] = expected_scores(model, ENCODED[:1])
         for address in (f"localhost:{ports[0]}", f"http://localhost:{ports[1]}"):

@@ -19,8 +19,13 @@ from alexnet_tf.exporting import tflite, tflite_inspection, tflite_metadata
 from tests.helpers.networks import SMALL
 from tests.helpers.saved_models import SPLIT, make_model
 
-IMAGES = np.repeat(np.repeat(  # Squares of colour: noise looks like noise.
-    np.random.default_rng(0).integers(0, 256, (8, 4, 4, 3)), 17, axis=1), 17, axis=2)[:, :67, :67].astype("uint8")
+IMAGES = np.repeat(
+    np.repeat(  # Squares of colour: noise looks like noise.
+        np.random.default_rng(0).integers(0, 256, (8, 4, 4, 3)), 17, axis=1
+    ),
+    17,
+    axis=2,
+)[:, :67, :67].astype("uint8")
 OLD_PYTHON = os.environ.get("OLD_TFLITE_PYTHON")
 CLASSES = ("red", "yellow", "green", "blue", "gr\u00fcn \u00fc")
 OPERATORS = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
@@ -53,7 +58,9 @@ def files(tmp_path_factory):
 
 
 KEYS = [("small", q, lrn) for q in tflite.LRN_IMPLEMENTATIONS for lrn in ("builtin", "convolution")] + [
-    ("split", "float32", "builtin"), ("split", "float32", "convolution")]
+    ("split", "float32", "builtin"),
+    ("split", "float32", "convolution"),
+]
 
 
 @pytest.mark.parametrize("key", KEYS, ids="-".join)
@@ -173,16 +180,23 @@ def test_an_old_runtime_refuses_per_channel_dense_layers(files, tmp_path):
 
 
 def test_inspection_says_what_is_computed_in_floats(files):
-    builtin, int8 = (tflite_inspection.inspect(files[1]["small", quantization, "builtin"].read_bytes())
-                     for quantization in ("float32", "int8"))
+    builtin, int8 = (
+        tflite_inspection.inspect(files[1]["small", quantization, "builtin"].read_bytes())
+        for quantization in ("float32", "int8")
+    )
     assert int8.float_operators == ("LOCAL_RESPONSE_NORMALIZATION",) * 2 and len(builtin.float_operators) > 10
     assert int8.signatures == ("serving_default",) and int8.input_shape == (1, 67, 67, 3)
     assert "not all-integer: computes LOCAL_RESPONSE_NORMALIZATION in floats" in int8.describe()
 
 
 def test_int8_without_lrn_is_all_integer():
-    row = dataclasses.replace(SMALL, name="plain", stages=tuple(
-        dataclasses.replace(stage, ops=tuple(op for op in stage.ops if op != "lrn")) for stage in SMALL.stages))
+    row = dataclasses.replace(
+        SMALL,
+        name="plain",
+        stages=tuple(
+            dataclasses.replace(stage, ops=tuple(op for op in stage.ops if op != "lrn")) for stage in SMALL.stages
+        ),
+    )
     assert not tflite.has_lrn(row) and tflite.has_lrn(SMALL)
     content = tflite.convert(alexnet.for_export(make_model(row), "builtin"), "int8", CLASSES, IMAGES)
     assert tflite_inspection.inspect(content).float_operators == ()
@@ -190,9 +204,14 @@ def test_int8_without_lrn_is_all_integer():
 
 
 def test_int8_computes_same_map_lrn_in_floats(tmp_path):
-    row = dataclasses.replace(SMALL, name="same_map", stages=tuple(
-        dataclasses.replace(stage, ops=("relu", "lrn", "same_map_lrn", "pool")) if stage.name == "conv2" else stage
-        for stage in SMALL.stages))
+    row = dataclasses.replace(
+        SMALL,
+        name="same_map",
+        stages=tuple(
+            dataclasses.replace(stage, ops=("relu", "lrn", "same_map_lrn", "pool")) if stage.name == "conv2" else stage
+            for stage in SMALL.stages
+        ),
+    )
     model = make_model(row)
     path = tmp_path / "int8.tflite"
     path.write_bytes(tflite.convert(alexnet.for_export(model, "builtin"), "int8", CLASSES, IMAGES))
@@ -201,7 +220,7 @@ def test_int8_computes_same_map_lrn_in_floats(tmp_path):
     assert {"SQRT", "RSQRT", "AVERAGE_POOL_2D"} <= set(inspection.float_operators)
     assert "CONV_2D" not in inspection.float_operators and "FULLY_CONNECTED" not in inspection.float_operators
     assert fully_connected_version(path.read_bytes()) < 12
-    np.testing.assert_allclose(tflite.Runner(path, 1)(IMAGES), probabilities(model, IMAGES), rtol=0, atol=.25)
+    np.testing.assert_allclose(tflite.Runner(path, 1)(IMAGES), probabilities(model, IMAGES), rtol=0, atol=0.25)
 
 
 def test_a_batch_is_fixed_in_the_file_and_filled_up(files, tmp_path):
@@ -211,12 +230,12 @@ def test_a_batch_is_fixed_in_the_file_and_filled_up(files, tmp_path):
     inspection = tflite_inspection.inspect(path.read_bytes())
     assert inspection.input_shape == (3, 67, 67, 3) and "so the batch is 3" in inspection.describe()
     np.testing.assert_allclose(
-        tflite.Runner(path, 1)(IMAGES), probabilities(files[0]["small"], IMAGES), rtol=0, atol=1e-5)
+        tflite.Runner(path, 1)(IMAGES), probabilities(files[0]["small"], IMAGES), rtol=0, atol=1e-5
+    )
 
 
 def test_labels_that_are_no_line_of_utf8_are_mended():
-    file = tflite_metadata.add_metadata(
-        tflite.convert_maps(make_model(SMALL)), ("a", "b\nc", "\udcff", "gr\u00fcn"))
+    file = tflite_metadata.add_metadata(tflite.convert_maps(make_model(SMALL)), ("a", "b\nc", "\udcff", "gr\u00fcn"))
     with zipfile.ZipFile(io.BytesIO(file)) as archive:
         assert archive.read("labels.txt").decode().split("\n") == ["a", "b c", "\ufffd", "gr\u00fcn", ""]
 
@@ -256,7 +275,7 @@ def permuted(model):
     file = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(model)) as archive:
         names = archive.read(tflite_metadata.LABELS).splitlines(keepends=True)
-        file.write(model[:archive.infolist()[0].header_offset])
+        file.write(model[: archive.infolist()[0].header_offset])
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr(tflite_metadata.LABELS, b"".join(names[1:] + names[:1]))
     return file.getvalue()
@@ -267,7 +286,8 @@ def media_pipes_accuracy(model, data):
     import mediapipe
 
     options = mediapipe.tasks.vision.ImageClassifierOptions(
-        base_options=mediapipe.tasks.BaseOptions(model_asset_buffer=model), max_results=1)
+        base_options=mediapipe.tasks.BaseOptions(model_asset_buffer=model), max_results=1
+    )
     split = data.splits["val"]
     right = 0
     with mediapipe.tasks.vision.ImageClassifier.create_from_options(options) as classifier:
@@ -285,9 +305,12 @@ def test_media_pipe_names_what_a_trained_run_learned(small_run, colours, monkeyp
     data = discovery.find_dataset(str(colours))
     model = runs.load_model(small_run)[0]
     split = data.splits["train"]
-    images = np.concatenate([
-        input_pipeline.evaluation_crops(tf.constant(split.image_bytes(index)), 67, "paper").numpy()
-        for index in range(0, len(split), 5)])
+    images = np.concatenate(
+        [
+            input_pipeline.evaluation_crops(tf.constant(split.image_bytes(index)), 67, "paper").numpy()
+            for index in range(0, len(split), 5)
+        ]
+    )
     network = alexnet.for_export(model, tflite.LRN_IMPLEMENTATIONS[quantization])
     file = tflite.convert(network, quantization, small_run.class_names(), images)
     assert media_pipes_accuracy(file, data) > 0.7
@@ -304,6 +327,7 @@ def test_media_pipe_refuses_a_file_without_metadata(files):
     builder = flatbuffers.Builder(1024)
     builder.Finish(bare.Pack(builder), b"TFL3")
     options = mediapipe.tasks.vision.ImageClassifierOptions(
-        base_options=mediapipe.tasks.BaseOptions(model_asset_buffer=bytes(builder.Output())))
+        base_options=mediapipe.tasks.BaseOptions(model_asset_buffer=bytes(builder.Output()))
+    )
     with pytest.raises(Exception, match="NormalizationOptions"):
         mediapipe.tasks.vision.ImageClassifier.create_from_options(options)

@@ -13,14 +13,19 @@ from alexnet_tf.exporting import engines, export, report, verification
 def in_this_process(monkeypatch):
     """Engines run here, as a process of their own does not know SMALL."""
     monkeypatch.setattr(
-        verification, "_run_apart", lambda name, paths, pixels, expected: [
-            verification._run_here(name, path, pixels, expected) for path in paths])
+        verification,
+        "_run_apart",
+        lambda name, paths, pixels, expected: [verification._run_here(name, path, pixels, expected) for path in paths],
+    )
 
 
 def test_every_engine_that_is_installed_agrees_with_keras(run, in_this_process):
     said = []
-    export.export(run, export.ExportOptions(
-        formats=("saved_model", "tflite", "keras"), quantizations=("float32",)), log=lambda _: None)
+    export.export(
+        run,
+        export.ExportOptions(formats=("saved_model", "tflite", "keras"), quantizations=("float32",)),
+        log=lambda _: None,
+    )
     results = verification.verify(run, images=8, log=said.append)
     assert "Compared with Keras on 8 images of" in said[0]
     names = {each.engine.split(" ")[0].rstrip(",") for each in results}
@@ -39,13 +44,19 @@ def test_wrong_numbers_and_refusals_are_seen(run, in_this_process, monkeypatch):
     def refuse(path):
         raise RuntimeError("Didn't find op for builtin opcode 'X'\nmore")
 
-    monkeypatch.setattr(engines, "ENGINES", {
-        "wrong": engines.Engine(
-            "numpy", ("numpy",), ("tflite",), lambda _: lambda images: np.full((len(images), 5), .2)),
-        "refusing": engines.Engine("numpy", ("numpy",), ("tflite",), refuse),
-        "absent": engines.Engine("no_such_module", ("x",), ("tflite",), refuse)})
+    monkeypatch.setattr(
+        engines,
+        "ENGINES",
+        {
+            "wrong": engines.Engine(
+                "numpy", ("numpy",), ("tflite",), lambda _: lambda images: np.full((len(images), 5), 0.2)
+            ),
+            "refusing": engines.Engine("numpy", ("numpy",), ("tflite",), refuse),
+            "absent": engines.Engine("no_such_module", ("x",), ("tflite",), refuse),
+        },
+    )
     wrong, refusing = verification.verify(run, images=8, log=lambda _: None)
-    assert wrong.difference > .3 and wrong.agreement < 1
+    assert wrong.difference > 0.3 and wrong.agreement < 1
     assert refusing.refusal == "Didn't find op for builtin opcode 'X'" and refusing.difference is None
     assert "refused: Didn't find op" in report.markdown_table(verification.rows([wrong, refusing]))
 
@@ -61,8 +72,10 @@ def test_the_latest_version_is_verified(tmp_path):
     (tmp_path / "tflite" / "alexnet_int8.tflite").touch()
     (tmp_path / "web" / "network.tflite").touch()
     assert verification.find_artifacts(tmp_path) == [
-        ("saved_model", tmp_path / "saved_model" / "10"), ("tflite", tmp_path / "tflite" / "alexnet_int8.tflite"),
-        ("tflite", tmp_path / "web" / "network.tflite")]
+        ("saved_model", tmp_path / "saved_model" / "10"),
+        ("tflite", tmp_path / "tflite" / "alexnet_int8.tflite"),
+        ("tflite", tmp_path / "web" / "network.tflite"),
+    ]
 
 
 def test_nothing_exported_names_the_command(run):

@@ -23,7 +23,8 @@ LITERT_JS = os.environ.get("LITERT_JS")  # A node_modules folder with @litertjs/
 CHROME_FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync --window-size=1200,900 --use-fake-device-for-media-stream "
-    "--use-fake-ui-for-media-stream").split()
+    "--use-fake-ui-for-media-stream"
+).split()
 HAND_OVER = """
 const bytes = Uint8Array.from(atob(arguments[1]), (each) => each.charCodeAt(0));
 const transfer = new DataTransfer();
@@ -46,23 +47,25 @@ def packages(tmp_path):
 
 def export_page(run, litert_js):
     [_, artifact] = export.export(
-        run, export.ExportOptions(formats=("web",), litert_js=str(litert_js)), log=lambda _: None)
+        run, export.ExportOptions(formats=("web",), litert_js=str(litert_js)), log=lambda _: None
+    )
     return artifact, run.path / "export" / "web"
 
 
 def test_the_page_is_whole_and_knows_its_run(run, packages):
     artifact, page = export_page(run, packages)
-    assert artifact.name == "web page" and artifact.agreement > .9 and artifact.difference < .1
+    assert artifact.name == "web page" and artifact.agreement > 0.9 and artifact.difference < 0.1
     description = json.loads((page / "run.json").read_text())
     assert description["classes"] == run.class_names() and description["image_size"] == 67
     assert description["towers"] == [{"title": "Tower a", "filters": 4}, {"title": "Tower b", "filters": 4}]
-    assert description["epoch"] == 30 and 0 <= description["top1_error"] < .5
+    assert description["epoch"] == 30 and 0 <= description["top1_error"] < 0.5
     html = (page / "index.html").read_text()
     assert "{{" not in html and "http://" not in html.replace("http://www.w3.org", "")
     for address in ("litert/core/dist/index.js", "litert/wasm-utils/dist/index.js"):
         assert f'"./{address}"' in html and (page / address).is_file()
     assert (page / "litert/core/wasm/litert_wasm_internal.wasm").read_text() == (
-        "@litertjs/core wasm/litert_wasm_internal.wasm")
+        "@litertjs/core wasm/litert_wasm_internal.wasm"
+    )
 
 
 def test_the_first_layer_is_keras_own(run, packages):
@@ -160,12 +163,16 @@ def test_the_page_in_a_browser(run, serve, browser, tmp_path):
     model, _, _ = runs.load_model(run, precision="float32")
     # In float32, so that what differs from Keras is the page's doing.
     (page / "network.tflite").write_bytes(
-        tflite.convert(alexnet.for_export(model, "convolution"), "float32", run.class_names()))
+        tflite.convert(alexnet.for_export(model, "convolution"), "float32", run.class_names())
+    )
     address = serve(run)
     browser.get(address)
     wait_for(browser, "document.body.dataset.ready")
     photographs = [
-        picture(1, size=(300, 420)), picture(2, 1, tf.io.encode_png, (512, 301)), picture(3, size=(700, 611))]
+        picture(1, size=(300, 420)),
+        picture(2, 1, tf.io.encode_png, (512, 301)),
+        picture(3, size=(700, 611)),
+    ]
     for number, encoded in enumerate(photographs):
         path = tmp_path / f"{number}.img"
         path.write_bytes(encoded)

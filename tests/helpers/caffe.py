@@ -4,19 +4,39 @@ import struct
 
 # (out, in / group, height, width) of bvlc_alexnet's and bvlc_reference_caffenet's layers.
 CAFFE_SHAPES = {
-    "conv1": (96, 3, 11, 11), "conv2": (256, 48, 5, 5), "conv3": (384, 256, 3, 3), "conv4": (384, 192, 3, 3),
-    "conv5": (256, 192, 3, 3), "fc6": (4096, 9216), "fc7": (4096, 4096), "fc8": (1000, 4096)}
+    "conv1": (96, 3, 11, 11),
+    "conv2": (256, 48, 5, 5),
+    "conv3": (384, 256, 3, 3),
+    "conv4": (384, 192, 3, 3),
+    "conv5": (256, 192, 3, 3),
+    "fc6": (4096, 9216),
+    "fc7": (4096, 4096),
+    "fc8": (1000, 4096),
+}
 TORCHVISION_SHAPES = {
-    "features.0": (64, 3, 11, 11), "features.3": (192, 64, 5, 5), "features.6": (384, 192, 3, 3),
-    "features.8": (256, 384, 3, 3), "features.10": (256, 256, 3, 3), "classifier.1": (4096, 9216),
-    "classifier.4": (4096, 4096), "classifier.6": (1000, 4096)}
+    "features.0": (64, 3, 11, 11),
+    "features.3": (192, 64, 5, 5),
+    "features.6": (384, 192, 3, 3),
+    "features.8": (256, 384, 3, 3),
+    "features.10": (256, 256, 3, 3),
+    "classifier.1": (4096, 9216),
+    "classifier.4": (4096, 4096),
+    "classifier.6": (1000, 4096),
+}
 # What follows each weight layer: its type, then name; caffe and caffenet differ in nothing else.
 CAFFE_ORDER = {
     "caffe": "conv1 relu1 norm1 pool1 conv2 relu2 norm2 pool2",
-    "caffenet": "conv1 relu1 pool1 norm1 conv2 relu2 pool2 norm2"}
+    "caffenet": "conv1 relu1 pool1 norm1 conv2 relu2 pool2 norm2",
+}
 REST = " conv3 relu3 conv4 relu4 conv5 relu5 pool5 fc6 relu6 drop6 fc7 relu7 drop7 fc8"
 TYPES = {
-    "conv": "Convolution", "relu": "ReLU", "norm": "LRN", "pool": "Pooling", "fc": "InnerProduct", "drop": "Dropout"}
+    "conv": "Convolution",
+    "relu": "ReLU",
+    "norm": "LRN",
+    "pool": "Pooling",
+    "fc": "InnerProduct",
+    "drop": "Dropout",
+}
 
 
 def kind(name):
@@ -49,14 +69,22 @@ def blob(array, is_old):
 
 
 def lrn_field(alpha=1e-4, k=None):
-    parameters = number_field(1, 5) + b"\x15" + struct.pack("<f", alpha) + b"\x1d" + struct.pack("<f", .75)
+    parameters = number_field(1, 5) + b"\x15" + struct.pack("<f", alpha) + b"\x1d" + struct.pack("<f", 0.75)
     return parameters + (b"" if k is None else b"\x2d" + struct.pack("<f", k))
 
 
 def caffemodel_bytes(order, weights, is_old=False, lrn_parameters=None):
     """A .caffemodel of (name, type) in order, as a training leaves it: with its data and loss layers."""
-    numbers = {"Convolution": 4, "InnerProduct": 14, "ReLU": 18, "LRN": 15, "Pooling": 17, "Dropout": 6, "Data": 5,
-               "SoftmaxWithLoss": 21}
+    numbers = {
+        "Convolution": 4,
+        "InnerProduct": 14,
+        "ReLU": 18,
+        "LRN": 15,
+        "Pooling": 17,
+        "Dropout": 6,
+        "Data": 5,
+        "SoftmaxWithLoss": 21,
+    }
     parts = [field(1, "AlexNet")]
     layers = [("data", "Data"), *((each, kind(each)) for each in order.split()), ("loss", "SoftmaxWithLoss")]
     for name, type_name in layers:

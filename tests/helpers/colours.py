@@ -14,8 +14,12 @@ from alexnet_tf.training import run_setup
 from tests.helpers.networks import SMALL
 
 COLOURS = {
-    "red": (220, 30, 30), "yellow": (220, 220, 30), "green": (30, 160, 30), "blue": (30, 30, 220),
-    "gr\u00fcn \u00fc": (240, 240, 240)}
+    "red": (220, 30, 30),
+    "yellow": (220, 220, 30),
+    "green": (30, 160, 30),
+    "blue": (30, 30, 220),
+    "gr\u00fcn \u00fc": (240, 240, 240),
+}
 
 
 def write_images(root: pathlib.Path) -> pathlib.Path:
@@ -40,7 +44,8 @@ def fit_small(images: pathlib.Path, path: pathlib.Path) -> runs.RunDirectory:
         run_config = run_setup.make_run_config(TrainConfig(architecture="small", initialization="he"), data)
         model = alexnet.build_model(run_config.architecture, seed=1)
     [(images, labels)] = input_pipeline.evaluation_batches(
-        data.splits["train"], batch_size=100, image_size=67, resize="paper")
+        data.splits["train"], batch_size=100, image_size=67, resize="paper"
+    )
     model.compile(keras.optimizers.Adam(3e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     order = np.random.default_rng(0).permutation(100)
     model.fit(images.numpy()[order, 0], labels.numpy()[order], batch_size=20, epochs=30, shuffle=False, verbose=0)

@@ -34,7 +34,7 @@ def commands(text):
         match = START.search(line)
         if not match:
             continue
-        rest = re.split(r"\s{3,}|\s[|&;>]|\s#", line[match.end():])[0]
+        rest = re.split(r"\s{3,}|\s[|&;>]|\s#", line[match.end() :])[0]
         words = shlex.split(rest.replace("[", " ").replace("]", " "))
         found.append((match[1] or match[2], [re.sub(r"\|.*", "", word) for word in words]))
     return found

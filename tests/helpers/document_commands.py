@@ -52,8 +52,18 @@ WORDS = {"IMAGE...": "demo/val/rings/0001.jpg demo/val/dots/0002.jpg", "FOLDER":
 
 # Runs of several names are one run here.
 RUNS = (
-    "runs/paper-demo", "runs/paper-flowers", "runs/flowers-tuned", "runs/frozen-0", "runs/frozen-1", "runs/frozen-2",
-    "runs/f0", "runs/f1", "runs/t0", "runs/s0", "RUN2")
+    "runs/paper-demo",
+    "runs/paper-flowers",
+    "runs/flowers-tuned",
+    "runs/frozen-0",
+    "runs/frozen-1",
+    "runs/frozen-2",
+    "runs/f0",
+    "runs/f1",
+    "runs/t0",
+    "runs/s0",
+    "RUN2",
+)
 
 
 def prepare() -> None:
@@ -71,20 +81,29 @@ def prepare() -> None:
     rng = np.random.default_rng(0)
 
     def layers(shapes):
-        return {name: (rng.normal(0, 0.01, shape).astype("float32"), np.zeros(shape[0], "float32"))
-                for name, shape in shapes.items()}
+        return {
+            name: (rng.normal(0, 0.01, shape).astype("float32"), np.zeros(shape[0], "float32"))
+            for name, shape in shapes.items()
+        }
 
     weights = layers(caffe.CAFFE_SHAPES)
     pathlib.Path("bvlc_alexnet.caffemodel").write_bytes(
-        caffe.caffemodel_bytes(caffe.CAFFE_ORDER["caffe"] + caffe.REST, weights))
+        caffe.caffemodel_bytes(caffe.CAFFE_ORDER["caffe"] + caffe.REST, weights)
+    )
     np.save("bvlc_alexnet_conv1.npy", weights["conv1"][0].transpose(2, 3, 1, 0))
-    np.savez("torchvision.npz", **{
-        f"{name}.{part}": value for name, both in layers(caffe.TORCHVISION_SHAPES).items()
-        for part, value in zip(("weight", "bias"), both)})
+    np.savez(
+        "torchvision.npz",
+        **{
+            f"{name}.{part}": value
+            for name, both in layers(caffe.TORCHVISION_SHAPES).items()
+            for part, value in zip(("weight", "bias"), both)
+        },
+    )
     for command in (
-            "import_weights --source=torchvision.npz --architecture=torchvision --workdir=torchvision",
-            "export_weights --workdir=torchvision --format=torch --output=alexnet-owt-7be5be79.pth",
-            "train --data_dir=DIR --epochs=1 --workdir=RUN"):
+        "import_weights --source=torchvision.npz --architecture=torchvision --workdir=torchvision",
+        "export_weights --workdir=torchvision --format=torch --output=alexnet-owt-7be5be79.pth",
+        "train --data_dir=DIR --epochs=1 --workdir=RUN",
+    ):
         status, _, text = run(command.split())
         if status:
             sys.exit(f"{command}: {text}")
@@ -113,8 +132,13 @@ def run(words: list[str]) -> tuple[int, float, str]:
     start = time.perf_counter()
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "HOME": os.getcwd(), "XDG_CACHE_HOME": "", "BROWSER": "true"})
+            command,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "HOME": os.getcwd(), "XDG_CACHE_HOME": "", "BROWSER": "true"},
+        )
         if words[0] == "serve":
             status = visit(process, output)
         else:
@@ -142,8 +166,10 @@ def visit(process: subprocess.Popen, output) -> int:
 def main(*parts: str) -> None:
     """Runs the documents' commands, or those that contain one of the parts."""
     found = dict.fromkeys(
-        (name, *arguments) for path in command_lines.DOCUMENTS
-        for name, arguments in command_lines.commands(path.read_text(encoding="utf-8")))
+        (name, *arguments)
+        for path in command_lines.DOCUMENTS
+        for name, arguments in command_lines.commands(path.read_text(encoding="utf-8"))
+    )
     chosen = [each for each in found if not parts or any(part in shlex.join(each) for part in parts)]
     signal.signal(signal.SIGINT, signal.default_int_handler)  # Commands of a background job would ignore it.
     left_out, failed = [], 0
@@ -159,8 +185,10 @@ def main(*parts: str) -> None:
             words = typed(name, arguments, number)
             status, seconds, last = run(words)
             failed += bool(status)
-            print(f"{status or 'ok':>4}  {seconds:5.1f} s  {shlex.join(words)}" + (f"\n      {last}" if status else ""),
-                  flush=True)
+            print(
+                f"{status or 'ok':>4}  {seconds:5.1f} s  {shlex.join(words)}" + (f"\n      {last}" if status else ""),
+                flush=True,
+            )
         os.chdir(ROOT)
     for text, reason in left_out:
         print(f"not run: {text}: {reason}")

@@ -11,26 +11,22 @@ import PIL.ImageOps
 def exif(orientation, byte_order="II", kind=3, before=0, tag=0x0112):
     """Returns an EXIF segment's data: a TIFF header, a directory with some entries before the orientation's."""
     end = {"II": "<", "MM": ">"}[byte_order]
-    entries = [struct.pack(end + "HHII", 0x010e + number, 4, 1, 7) for number in range(before)]
+    entries = [struct.pack(end + "HHII", 0x010E + number, 4, 1, 7) for number in range(before)]
     value = struct.pack(end + "HH", orientation, 0) if kind == 3 else struct.pack(end + "I", orientation)
     entries.append(struct.pack(end + "HHI", tag, kind, 1) + value)
     return (
-        b"Exif\0\0"
-        + byte_order.encode()
-        + struct.pack(end + "HIH", 42, 8, len(entries))
-        + b"".join(entries)
-        + bytes(4)
+        b"Exif\0\0" + byte_order.encode() + struct.pack(end + "HIH", 42, 8, len(entries)) + b"".join(entries) + bytes(4)
     )
 
 
 def segment(marker, data):
-    return struct.pack(">BBH", 0xff, marker, len(data) + 2) + data
+    return struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data
 
 
 def with_segments(image_bytes, *segments, keep_jfif=True):
     """Returns a JPEG with segments put behind the JFIF segment, or in its place."""
     assert image_bytes[2:4] == b"\xff\xe0"
-    return image_bytes[:20 if keep_jfif else 2] + b"".join(segments) + image_bytes[20:]
+    return image_bytes[: 20 if keep_jfif else 2] + b"".join(segments) + image_bytes[20:]
 
 
 def upright(image_bytes):
@@ -52,7 +48,7 @@ def declare_jpeg(image_bytes, width, height):
     """Returns a JPEG whose frame header declares another size."""
     data = bytearray(image_bytes)
     frame = data.index(b"\xff\xc0")
-    data[frame + 5:frame + 9] = struct.pack(">HH", height, width)
+    data[frame + 5 : frame + 9] = struct.pack(">HH", height, width)
     return bytes(data)
 
 
@@ -69,6 +65,12 @@ def compressed_zeros(length, times):
 
 def black_png(width, height, *chunks):
     """Returns a whole grey PNG, with further chunks before its data, which is a thousandth of its pixels in bytes."""
-    return b"".join([
-        b"\x89PNG\r\n\x1a\n", chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)), *chunks,
-        chunk(b"IDAT", compressed_zeros(width + 1, height)), chunk(b"IEND", b"")])
+    return b"".join(
+        [
+            b"\x89PNG\r\n\x1a\n",
+            chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)),
+            *chunks,
+            chunk(b"IDAT", compressed_zeros(width + 1, height)),
+            chunk(b"IEND", b""),
+        ]
+    )

@@ -60,19 +60,19 @@ def photograph(width: int, height: int) -> PIL.Image.Image:
     return PIL.Image.fromarray(pixels).resize((width, height))
 
 
-def write_sparse(path: pathlib.Path, start: bytes = b"", size: int = 3 * 2 ** 30) -> None:
+def write_sparse(path: pathlib.Path, start: bytes = b"", size: int = 3 * 2**30) -> None:
     with open(path, "wb") as file:
         file.write(start)
         file.truncate(size)
 
 
-def write_bomb(path: pathlib.Path, member: str, start: bytes = b"", size: int = 2 ** 30) -> None:
+def write_bomb(path: pathlib.Path, member: str, start: bytes = b"", size: int = 2**30) -> None:
     """Writes a zip file whose member is a thousandth of its declared size."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         with archive.open(member, "w", force_zip64=True) as file:
             file.write(start)
-            for _ in range(size // 2 ** 20):
-                file.write(bytes(2 ** 20))
+            for _ in range(size // 2**20):
+                file.write(bytes(2**20))
 
 
 def write_h5(path: pathlib.Path) -> None:
@@ -100,20 +100,28 @@ def images(folder: pathlib.Path) -> dict[str, Callable[[pathlib.Path], object]]:
         "sparse-3-GiB.jpg": write_sparse,
         "100-scans.jpg": lambda path: path.write_bytes(encoded_images.with_scans(photograph(4000, 3000), 100)),
         "1000-scans.jpg": lambda path: path.write_bytes(encoded_images.with_scans(photograph(4000, 3000), 1000)),
-        "900-megapixels.jpg": lambda path: path.write_bytes(
-            encoded_images.declare_jpeg(photo, 30_000, 30_000)),
+        "900-megapixels.jpg": lambda path: path.write_bytes(encoded_images.declare_jpeg(photo, 30_000, 30_000)),
         "100000-segments.jpg": lambda path: path.write_bytes(
-            encoded_images.with_segments(photo, *[encoded_images.segment(0xfe, b"")] * 100_000)),
-        "truncated.jpg": lambda path: path.write_bytes(photo[:len(photo) // 2]),
+            encoded_images.with_segments(photo, *[encoded_images.segment(0xFE, b"")] * 100_000)
+        ),
+        "truncated.jpg": lambda path: path.write_bytes(photo[: len(photo) // 2]),
         "99.98-megapixels.png": lambda path: path.write_bytes(encoded_images.black_png(9_999, 9_999)),
         "102-megapixels.png": lambda path: path.write_bytes(encoded_images.black_png(10_100, 10_100)),
-        "1-GiB-text.png": lambda path: path.write_bytes(encoded_images.black_png(300, 300, encoded_images.chunk(
-            b"zTXt", b"Comment\0\0" + encoded_images.compressed_zeros(2 ** 20, 1024)))),
-        "16-bits.png": lambda path: path.write_bytes(encoded(PIL.Image.fromarray(
-            np.random.default_rng(0).integers(0, 4096, (3000, 4000)).astype("uint16")), "png")),
+        "1-GiB-text.png": lambda path: path.write_bytes(
+            encoded_images.black_png(
+                300, 300, encoded_images.chunk(b"zTXt", b"Comment\0\0" + encoded_images.compressed_zeros(2**20, 1024))
+            )
+        ),
+        "16-bits.png": lambda path: path.write_bytes(
+            encoded(
+                PIL.Image.fromarray(np.random.default_rng(0).integers(0, 4096, (3000, 4000)).astype("uint16")), "png"
+            )
+        ),
         "102-megapixels.tif": lambda path: path.write_bytes(
-            encoded(PIL.Image.new("L", (10_100, 10_100)), "tiff", compression="tiff_lzw")),
-        "a\n\x1b[31mname.jpg": lambda path: path.write_bytes(b"no image")}
+            encoded(PIL.Image.new("L", (10_100, 10_100)), "tiff", compression="tiff_lzw")
+        ),
+        "a\n\x1b[31mname.jpg": lambda path: path.write_bytes(b"no image"),
+    }
 
 
 def weights(folder: pathlib.Path) -> dict[str, Callable[[pathlib.Path], object]]:
@@ -129,11 +137,12 @@ def weights(folder: pathlib.Path) -> dict[str, Callable[[pathlib.Path], object]]
         "old-code.pth": lambda path: path.write_bytes(evil),
         "code.npy": lambda path: path.write_bytes(pickles.npy(evil)),
         "a-million-marks.pth": lambda path: path.write_bytes(pickles.torch_zip(b"\x80\x02" + b"(" * 1_000_000)),
-        "zip-bomb.npz": lambda path: write_bomb(path, "conv1.npy", npy_header(2 ** 28)),
+        "zip-bomb.npz": lambda path: write_bomb(path, "conv1.npy", npy_header(2**28)),
         "zip-bomb.pth": lambda path: write_bomb(path, "archive/data.pkl"),
         "4-TiB.weights.h5": write_h5,
         "random.onnx": lambda path: path.write_bytes(np.random.default_rng(0).bytes(10_000_000)),
-        "random.caffemodel": lambda path: path.write_bytes(np.random.default_rng(0).bytes(10_000_000))}
+        "random.caffemodel": lambda path: path.write_bytes(np.random.default_rng(0).bytes(10_000_000)),
+    }
 
 
 def run(*arguments: object) -> Outcome:
@@ -141,7 +150,8 @@ def run(*arguments: object) -> Outcome:
     with tempfile.TemporaryFile() as output:
         begin = time.monotonic()
         process = subprocess.Popen(
-            [sys.executable, "-c", COMMAND, *map(str, arguments)], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+            [sys.executable, "-c", COMMAND, *map(str, arguments)], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT
+        )
         peak = 0.0
         while process.poll() is None:
             peak = peak_mib(process.pid) or peak
@@ -173,8 +183,11 @@ def main(part: str = "") -> int:
             for name, write in ((name, write) for name, write in writers.items() if part in name):
                 write(folder / name)
                 size = (folder / name).lstat().st_size
-                arguments = ([f"--workdir={small}", folder / name] if command == "predict"
-                             else [f"--source={folder / name}", f"--workdir={folder / 'imported'}"])
+                arguments = (
+                    [f"--workdir={small}", folder / name]
+                    if command == "predict"
+                    else [f"--source={folder / name}", f"--workdir={folder / 'imported'}"]
+                )
                 end = run(command, *arguments)
                 line = end.output.replace(scratch, "").split("\n")[-1][:120].replace("|", "\\|").strip()
                 figures = f"{size:,} | {command} | {end.status} | {end.seconds:.1f} | {end.peak_mib:,.0f}"

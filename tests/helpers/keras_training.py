@@ -24,12 +24,14 @@ def fit(is_mirrored):
     strategy = tf.distribute.get_strategy()
     if is_mirrored:
         tf.config.set_logical_device_configuration(
-            tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+            tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+        )
         strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     with strategy.scope():
         model = plain(num_classes=5)
         model.compile(
-            keras.optimizers.SGD(0.01, momentum=0.9), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+            keras.optimizers.SGD(0.01, momentum=0.9), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        )
     before = [variable.numpy() for variable in model.trainable_variables]
     losses = model.fit(IMAGES, np.arange(8) % 5, batch_size=4, shuffle=False, verbose=0).history["loss"]
     return before, [variable.numpy() for variable in model.trainable_variables], losses

@@ -66,10 +66,14 @@ def milliseconds_a_step(directory: pathlib.Path, step_ms: float, input_ms: float
     data.splits["train"] = data.splits["train"].subset(np.resize(np.arange(4), steps))
     architectures.ARCHITECTURES["tiny"] = TINY
     config = TrainConfig(
-        architecture="tiny", recipe=recipes.Recipe(batch_size=1, epochs=1, schedule="cosine"), precision="float32")
-    with (mock.patch.object(trainer, "TrainStep", SleepingStep),
-          mock.patch.object(trainer._Trainer, "_make_dataset", make_dataset),
-          mock.patch.object(trainer.tensorboard.Log, "input_pictures", lambda *_: None), device):
+        architecture="tiny", recipe=recipes.Recipe(batch_size=1, epochs=1, schedule="cosine"), precision="float32"
+    )
+    with (
+        mock.patch.object(trainer, "TrainStep", SleepingStep),
+        mock.patch.object(trainer._Trainer, "_make_dataset", make_dataset),
+        mock.patch.object(trainer.tensorboard.Log, "input_pictures", lambda *_: None),
+        device,
+    ):
         trainer.train(config, data, directory / "run")
     gaps = [1000 * (after - before) for before, after in itertools.pairwise(starts[10:])]
     return float(np.median(gaps))

@@ -21,22 +21,35 @@ TINY = architectures.Architecture(
 
 # TINY with the fc7 that exports give away, and a little wider and surer, so that it learns to tell five colours apart.
 SMALL = dataclasses.replace(
-    TINY, name="small", dropout_rate=0.1, stages=(
-        *TINY.stages[:2], architectures.Stage("fc6", 32, towers=2, ops=("relu", "dropout")),
-        architectures.Stage("fc7", 16, towers=2, ops=("relu", "dropout")), TINY.stages[-1]))
+    TINY,
+    name="small",
+    dropout_rate=0.1,
+    stages=(
+        *TINY.stages[:2],
+        architectures.Stage("fc6", 32, towers=2, ops=("relu", "dropout")),
+        architectures.Stage("fc7", 16, towers=2, ops=("relu", "dropout")),
+        TINY.stages[-1],
+    ),
+)
 
 
 def narrow(architecture: architectures.Architecture) -> architectures.Architecture:
     """Returns an architecture with 16 filters in every stage and 10 classes: all it has, at a hundredth of the cost."""
     *stages, last = architecture.stages
-    return dataclasses.replace(architecture, stages=(
-        *(dataclasses.replace(stage, filters=16) for stage in stages), dataclasses.replace(last, filters=10)))
+    return dataclasses.replace(
+        architecture,
+        stages=(*(dataclasses.replace(stage, filters=16) for stage in stages), dataclasses.replace(last, filters=10)),
+    )
 
 
 def narrow_dense(row: architectures.Architecture, units: int) -> architectures.Architecture:
     """Returns an architecture with dense layers of so many units, which had nine tenths of the weights: fc6 and fc7."""
-    return dataclasses.replace(row, stages=tuple(
-        dataclasses.replace(stage, filters=units) if stage.name in ("fc6", "fc7") else stage for stage in row.stages))
+    return dataclasses.replace(
+        row,
+        stages=tuple(
+            dataclasses.replace(stage, filters=units) if stage.name in ("fc6", "fc7") else stage for stage in row.stages
+        ),
+    )
 
 
 def use_narrow_paper(units: int) -> None:

@@ -11,8 +11,8 @@ def lrn(x, k, alpha):
     """x / (k + alpha * sum over 5 channels of x^2)^.75."""
     padded = np.pad(x.astype("float64") ** 2, ((0, 0), (0, 0), (0, 0), (2, 2)))
     channels = x.shape[-1]
-    total = sum(padded[..., offset:offset + channels] for offset in range(5))
-    return (x / (k + alpha * total) ** .75).astype("float32")
+    total = sum(padded[..., offset : offset + channels] for offset in range(5))
+    return (x / (k + alpha * total) ** 0.75).astype("float32")
 
 
 def max_pool(x, size):
@@ -26,7 +26,13 @@ def max_pool(x, size):
 
 # The same small network as Caffe has it: groups in conv2 only, the window across them.
 TINY_GROUPS = dataclasses.replace(
-    TINY, name="tiny_groups", lrn_across_towers=True, stages=(
+    TINY,
+    name="tiny_groups",
+    lrn_across_towers=True,
+    stages=(
         dataclasses.replace(TINY.stages[0], towers=1),
         dataclasses.replace(TINY.stages[1], ops=("relu", "lrn", "same_map_lrn", "pool")),
-        dataclasses.replace(TINY.stages[2], towers=1), TINY.stages[3]))
+        dataclasses.replace(TINY.stages[2], towers=1),
+        TINY.stages[3],
+    ),
+)

@@ -15,18 +15,30 @@ from tests.helpers.networks import SMALL
 
 CLASSES = ("red", "gr\u00fcn \u00fc", "with, comma", "\udcff", "5")
 SPLIT = dataclasses.replace(  # Joined stages, as Caffe's rows, and dense layers as convolutions, as conv_fc.
-    SMALL, name="split", lrn_across_towers=True, stages=tuple(
-        dataclasses.replace(stage, towers=stage.towers if stage.name == "conv2" else 1, kernel_size={
-            "fc6": 3, "fc7": 1, "fc8": 1}.get(stage.name, stage.kernel_size)) for stage in SMALL.stages))
+    SMALL,
+    name="split",
+    lrn_across_towers=True,
+    stages=tuple(
+        dataclasses.replace(
+            stage,
+            towers=stage.towers if stage.name == "conv2" else 1,
+            kernel_size={"fc6": 3, "fc7": 1, "fc8": 1}.get(stage.name, stage.kernel_size),
+        )
+        for stage in SMALL.stages
+    ),
+)
 
 
 def make_model(row, seed=3):
     """A network whose answers differ from image to image, so that errors show."""
     model = alexnet.build_model(row, seed=seed)
     rng = np.random.default_rng(seed)
-    model.set_weights([
-        w if w.dtype.kind == "i" else rng.normal(0, .6 * np.prod(w.shape[:-1]) ** -.5, w.shape)
-        for w in model.get_weights()])
+    model.set_weights(
+        [
+            w if w.dtype.kind == "i" else rng.normal(0, 0.6 * np.prod(w.shape[:-1]) ** -0.5, w.shape)
+            for w in model.get_weights()
+        ]
+    )
     return model
 
 
@@ -49,6 +61,7 @@ ENCODED = [picture(1), picture(2, 1, tf.io.encode_png), picture(3, 1), picture(4
 
 
 def expected_scores(model, encoded_images):
-    crops = np.concatenate([
-        input_pipeline.evaluation_crops(tf.constant(each), 67, "paper").numpy() for each in encoded_images])
+    crops = np.concatenate(
+        [input_pipeline.evaluation_crops(tf.constant(each), 67, "paper").numpy() for each in encoded_images]
+    )
     return np.exp(metrics.make_predictor(model)(crops[:, None]).numpy())

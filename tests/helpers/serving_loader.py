@@ -30,8 +30,15 @@ def library():
     folder = pathlib.Path(importlib.util.find_spec("tensorflow").origin).parent
     ctypes.CDLL(str(folder / "libtensorflow_framework.so.2"), ctypes.RTLD_GLOBAL)
     tf = ctypes.CDLL(str(folder / "libtensorflow_cc.so.2"), ctypes.RTLD_GLOBAL)
-    for name in ("TF_NewStatus", "TF_NewGraph", "TF_NewSessionOptions", "TF_LoadSessionFromSavedModel",
-                 "TF_AllocateTensor", "TF_TensorData", "TF_GraphOperationByName"):
+    for name in (
+        "TF_NewStatus",
+        "TF_NewGraph",
+        "TF_NewSessionOptions",
+        "TF_LoadSessionFromSavedModel",
+        "TF_AllocateTensor",
+        "TF_TensorData",
+        "TF_GraphOperationByName",
+    ):
         getattr(tf, name).restype = ctypes.c_void_p
     for name in ("TF_Message", "TF_StringGetDataPointer"):
         getattr(tf, name).restype = ctypes.c_void_p
@@ -49,9 +56,18 @@ class Loader:
         self.status = ctypes.c_void_p(self.tf.TF_NewStatus())
         self.graph = ctypes.c_void_p(self.tf.TF_NewGraph())
         tags = (ctypes.c_char_p * 1)(b"serve")
-        self.session = ctypes.c_void_p(self.tf.TF_LoadSessionFromSavedModel(
-            ctypes.c_void_p(self.tf.TF_NewSessionOptions()), None, directory.encode(), tags, 1, self.graph, None,
-            self.status))
+        self.session = ctypes.c_void_p(
+            self.tf.TF_LoadSessionFromSavedModel(
+                ctypes.c_void_p(self.tf.TF_NewSessionOptions()),
+                None,
+                directory.encode(),
+                tags,
+                1,
+                self.graph,
+                None,
+                self.status,
+            )
+        )
         self._check()
 
     def _check(self):
@@ -66,7 +82,8 @@ class Loader:
         outputs = (Output * len(fetches))(*map(self._output, fetches))
         results = (ctypes.c_void_p * len(fetches))()
         self.tf.TF_SessionRun(
-            self.session, None, inputs, values, len(feeds), outputs, results, len(fetches), None, 0, None, self.status)
+            self.session, None, inputs, values, len(feeds), outputs, results, len(fetches), None, 0, None, self.status
+        )
         for value, tensor in zip(feeds.values(), values):
             self._delete(value, ctypes.c_void_p(tensor))
         self._check()
@@ -115,8 +132,10 @@ class Loader:
             content = ctypes.string_at(data, count * kind.itemsize) if count else b""
             return np.frombuffer(content, kind, count).reshape(shape)
         places = [ctypes.c_void_p(data + 24 * index) for index in range(count)]
-        strings = [ctypes.string_at(self.tf.TF_StringGetDataPointer(place), self.tf.TF_StringGetSize(place))
-                   for place in places]
+        strings = [
+            ctypes.string_at(self.tf.TF_StringGetDataPointer(place), self.tf.TF_StringGetSize(place))
+            for place in places
+        ]
         return np.array(strings, object).reshape(shape)
 
 

@@ -25,7 +25,7 @@ def main(directory, image, requests=10_000):
     """Sends good and bad requests in turn; returns the resident memory in bytes after each tenth."""
     loader = Loader(directory)
     good = pathlib.Path(image).read_bytes()
-    bad = [b"not an image", good[:len(good) // 2], b"", good[:100] + bytes(200)]
+    bad = [b"not an image", good[: len(good) // 2], b"", good[:100] + bytes(200)]
     signature = "serving_default_image_bytes:0", "StatefulPartitionedCall_3:0", "StatefulPartitionedCall_3:1"
     sizes, refused, start = [], 0, time.monotonic()
     for number in range(requests):
@@ -38,8 +38,11 @@ def main(directory, image, requests=10_000):
             assert is_bad, number
         if (number + 1) % (requests // 10) == 0:
             sizes.append(resident_bytes())
-            print(f"{number + 1:,} requests, {refused:,} refused, {sizes[-1] / 1e6:.1f} MB, "
-                  f"{time.monotonic() - start:.0f} s", flush=True)
+            print(
+                f"{number + 1:,} requests, {refused:,} refused, {sizes[-1] / 1e6:.1f} MB, "
+                f"{time.monotonic() - start:.0f} s",
+                flush=True,
+            )
     print(f"growth after the first tenth: {(np.array(sizes[1:]).max() - sizes[0]) / 1e6:.1f} MB")
     return sizes
 

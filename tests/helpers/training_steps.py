@@ -10,20 +10,30 @@ from alexnet_tf.training import distribution, train_step
 
 # Every published architecture with few filters and five classes: all their operations, in a hundredth of the time.
 NARROW = {
-    name: dataclasses.replace(architecture, stages=tuple(
-        dataclasses.replace(stage, filters=5 if stage is architecture.stages[-1] else 8)
-        for stage in architecture.stages))
-    for name, architecture in architectures.ARCHITECTURES.items()}
+    name: dataclasses.replace(
+        architecture,
+        stages=tuple(
+            dataclasses.replace(stage, filters=5 if stage is architecture.stages[-1] else 8)
+            for stage in architecture.stages
+        ),
+    )
+    for name, architecture in architectures.ARCHITECTURES.items()
+}
 
 
 def make_step(
-        architecture, strategy="auto", devices=(), *, precision="float32", jit=False, frozen=(), batch_size=8,
-        **recipe):
+    architecture, strategy="auto", devices=(), *, precision="float32", jit=False, frozen=(), batch_size=8, **recipe
+):
     """Returns the step of a network that starts as `he` does, at a rate of .01."""
     return train_step.TrainStep(
         architectures.with_initialization(architecture, "he"),
         recipes.Recipe(batch_size=batch_size, **({"learning_rate": 0.01} | recipe)),
-        distribution.make_placement(strategy, devices), seed=1, precision=precision, jit=jit, frozen=frozen)
+        distribution.make_placement(strategy, devices),
+        seed=1,
+        precision=precision,
+        jit=jit,
+        frozen=frozen,
+    )
 
 
 def make_batches(architecture, count, batch_size=8, has_noise=False):

@@ -69,8 +69,13 @@ def work(job):
         end(state, step)
 
     is_complete = trainer.train(
-        make_config(job.get("seed", 3), job.get("batch_size", 8)), discovery.find_dataset(job["data"]), job["workdir"],
-        placement=placement, checkpoint_minutes=0, on_step_end=end_when_saved)
+        make_config(job.get("seed", 3), job.get("batch_size", 8)),
+        discovery.find_dataset(job["data"]),
+        job["workdir"],
+        placement=placement,
+        checkpoint_minutes=0,
+        on_step_end=end_when_saved,
+    )
     return 0 if is_complete else 1
 
 

@@ -21,8 +21,7 @@ TWO = ("CPU:0", "CPU:1")
 def two_gpus(monkeypatch):
     """Has TensorFlow say that there are two GPUs; nothing can be placed on them."""
     real = tf.config.list_physical_devices
-    monkeypatch.setattr(
-        tf.config, "list_physical_devices", lambda kind: ["a", "b"] if kind == "GPU" else real(kind))
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a", "b"] if kind == "GPU" else real(kind))
 
 
 def test_auto_on_one_cpu_is_tensorflows_default_and_a_named_device_is_that_one():
@@ -57,15 +56,19 @@ def test_split_takes_the_devices_in_the_order_named():
     assert placement.towers == ("CPU:1", "CPU:0") and placement.num_replicas == 1
 
 
-@pytest.mark.parametrize(("strategy", "devices", "message"), [
-    ("split", [], "two devices, one for each tower; got no GPU.*--devices=CPU:0,CPU:1"),
-    ("split", ["CPU:0"], "two devices, one for each tower; got CPU:0"),
-    ("split", ["CPU:0", "CPU:1", "CPU:2"], "two devices, one for each tower; got CPU:0, CPU:1, CPU:2"),
-    ("auto", ["CPU:0", "CPU:0"], "names a device twice: CPU:0,CPU:0"),
-    ("auto", ["gpu"], "names such as GPU:0 or CPU:0; got 'gpu'"),
-    ("mirrored", ["GPU:0"], "got 'GPU:0'. This machine has no GPU and CPU:0, CPU:1"),
-    ("auto", ["CPU:7"], "CPU:7 cannot be made any more"),
-    ("multi_worker", ["CPU:0"], "takes all GPUs of each machine.*CUDA_VISIBLE_DEVICES")])
+@pytest.mark.parametrize(
+    ("strategy", "devices", "message"),
+    [
+        ("split", [], "two devices, one for each tower; got no GPU.*--devices=CPU:0,CPU:1"),
+        ("split", ["CPU:0"], "two devices, one for each tower; got CPU:0"),
+        ("split", ["CPU:0", "CPU:1", "CPU:2"], "two devices, one for each tower; got CPU:0, CPU:1, CPU:2"),
+        ("auto", ["CPU:0", "CPU:0"], "names a device twice: CPU:0,CPU:0"),
+        ("auto", ["gpu"], "names such as GPU:0 or CPU:0; got 'gpu'"),
+        ("mirrored", ["GPU:0"], "got 'GPU:0'. This machine has no GPU and CPU:0, CPU:1"),
+        ("auto", ["CPU:7"], "CPU:7 cannot be made any more"),
+        ("multi_worker", ["CPU:0"], "takes all GPUs of each machine.*CUDA_VISIBLE_DEVICES"),
+    ],
+)
 def test_devices_that_cannot_be_used_are_refused(strategy, devices, message):
     tf.constant(0)  # TensorFlow has begun.
     with pytest.raises(errors.UserError, match=message):
@@ -80,17 +83,21 @@ def test_an_unknown_gpu_is_told_which_there_are(two_gpus):
 CLUSTER = {"worker": ["a:1", "b:1"]}
 
 
-@pytest.mark.parametrize(("stated", "message"), [
-    (None, "It lacks 'TF_CONFIG'"),
-    ("{", "cannot be used: Expecting"),
-    ("[]", "cannot be used: list indices"),
-    ({"cluster": CLUSTER}, "It lacks 'task'"),
-    ({"task": {"type": "worker", "index": 0}}, "It lacks 'cluster'"),
-    ({"cluster": CLUSTER, "task": {"type": "chief", "index": 0}}, "It lacks 'chief'"),
-    ({"cluster": CLUSTER, "task": {"type": "worker", "index": 2}}, "cannot be used: list index out of range"),
-    ({"cluster": CLUSTER, "task": {"type": "worker", "index": -1}}, "cannot be used: there is no worker -1"),
-    ({"cluster": CLUSTER, "task": {"type": "worker", "index": "one"}}, "cannot be used: invalid literal"),
-    ({"cluster": CLUSTER | {"ps": ["c:1"]}, "task": {"type": "worker", "index": 0}}, "only chief and worker")])
+@pytest.mark.parametrize(
+    ("stated", "message"),
+    [
+        (None, "It lacks 'TF_CONFIG'"),
+        ("{", "cannot be used: Expecting"),
+        ("[]", "cannot be used: list indices"),
+        ({"cluster": CLUSTER}, "It lacks 'task'"),
+        ({"task": {"type": "worker", "index": 0}}, "It lacks 'cluster'"),
+        ({"cluster": CLUSTER, "task": {"type": "chief", "index": 0}}, "It lacks 'chief'"),
+        ({"cluster": CLUSTER, "task": {"type": "worker", "index": 2}}, "cannot be used: list index out of range"),
+        ({"cluster": CLUSTER, "task": {"type": "worker", "index": -1}}, "cannot be used: there is no worker -1"),
+        ({"cluster": CLUSTER, "task": {"type": "worker", "index": "one"}}, "cannot be used: invalid literal"),
+        ({"cluster": CLUSTER | {"ps": ["c:1"]}, "task": {"type": "worker", "index": 0}}, "only chief and worker"),
+    ],
+)
 def test_a_tf_config_that_says_nothing_usable_is_refused(monkeypatch, stated, message):
     monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", None)  # Nobody waits for workers.
     monkeypatch.delenv("TF_CONFIG", raising=False)
@@ -102,9 +109,15 @@ def test_a_tf_config_that_says_nothing_usable_is_refused(monkeypatch, stated, me
         distribution.make_placement("multi_worker")
 
 
-@pytest.mark.parametrize(("cluster", "kind", "index", "worker", "num_workers"), [
-    (CLUSTER, "worker", 0, 0, 2), (CLUSTER, "worker", 1, 1, 2),
-    (CLUSTER | {"chief": ["c:1"]}, "chief", 0, 0, 3), (CLUSTER | {"chief": ["c:1"]}, "worker", 1, 2, 3)])
+@pytest.mark.parametrize(
+    ("cluster", "kind", "index", "worker", "num_workers"),
+    [
+        (CLUSTER, "worker", 0, 0, 2),
+        (CLUSTER, "worker", 1, 1, 2),
+        (CLUSTER | {"chief": ["c:1"]}, "chief", 0, 0, 3),
+        (CLUSTER | {"chief": ["c:1"]}, "worker", 1, 2, 3),
+    ],
+)
 def test_a_tf_config_says_which_worker_this_is(monkeypatch, cluster, kind, index, worker, num_workers):
     monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", lambda: None)
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": {"type": kind, "index": index}}))
@@ -112,13 +125,21 @@ def test_a_tf_config_says_which_worker_this_is(monkeypatch, cluster, kind, index
     assert (placement.worker, placement.num_workers) == (worker, num_workers)
 
 
-@pytest.mark.parametrize(("nodes", "per_node", "rank", "hosts"), [
-    ("gpu[1-2]", "1(x2)", 1, ("gpu1:12345", "gpu2:12345")),
-    ("gpu07,login3", "2,1", 2, ("gpu07:12345", "gpu07:12346", "login3:12345"))])
+@pytest.mark.parametrize(
+    ("nodes", "per_node", "rank", "hosts"),
+    [
+        ("gpu[1-2]", "1(x2)", 1, ("gpu1:12345", "gpu2:12345")),
+        ("gpu07,login3", "2,1", 2, ("gpu07:12345", "gpu07:12346", "login3:12345")),
+    ],
+)
 def test_slurm_names_the_cluster(monkeypatch, nodes, per_node, rank, hosts):
     monkeypatch.delenv("TF_CONFIG", raising=False)
-    for name, value in (("PROCID", rank), ("STEP_NUM_TASKS", len(hosts)), ("STEP_NODELIST", nodes),
-                        ("STEP_TASKS_PER_NODE", per_node)):
+    for name, value in (
+        ("PROCID", rank),
+        ("STEP_NUM_TASKS", len(hosts)),
+        ("STEP_NODELIST", nodes),
+        ("STEP_TASKS_PER_NODE", per_node),
+    ):
         monkeypatch.setenv(f"SLURM_{name}", str(value))
     try:
         assert cluster.from_environment() == cluster.Cluster(hosts, rank)
@@ -127,8 +148,10 @@ def test_slurm_names_the_cluster(monkeypatch, nodes, per_node, rank, hosts):
 
 
 def test_a_wait_for_workers_that_takes_too_long_ends_and_names_them():
-    code = ("import time; from alexnet_tf.training import cluster\n"
-            "with cluster.watched(cluster.Cluster(('127.0.0.1:1', '127.0.0.1:2'), 0), 1): time.sleep(60)")
+    code = (
+        "import time; from alexnet_tf.training import cluster\n"
+        "with cluster.watched(cluster.Cluster(('127.0.0.1:1', '127.0.0.1:2'), 0), 1): time.sleep(60)"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == -9
     assert "did not meet within --worker_timeout=1 seconds: no answer from worker 2 (127.0.0.1:2)" in result.stderr
@@ -160,7 +183,8 @@ def test_summary_of_the_split_tells_each_towers_bytes():
             variables.append(keras.Variable(np.zeros(count, "float32")))
     assert distribution.make_placement("split", TWO).summary(variables, 8) == (
         "Devices: CPU:0 (tower a and fc8) keeps 12 MB of weights and momentum, CPU:1 (tower b) keeps 6 MB of weights "
-        "and momentum")
+        "and momentum"
+    )
 
 
 def test_summary_of_mirrored_counts_every_copy_and_gives_the_linear_rule_as_advice():
@@ -183,9 +207,28 @@ def test_summary_says_on_a_gpu_whether_tf32_is_on(two_gpus):
         tf.config.experimental.enable_tensor_float_32_execution(before)
 
 
-@pytest.mark.parametrize(("batch_size", "num_gpus", "count"), [
-    (128, 1, 1), (128, 2, 2), (128, 3, 2), (128, 8, 2), (256, 3, 2), (256, 5, 4), (256, 6, 4), (256, 7, 4), (256, 8, 4),
-    (384, 6, 6), (320, 5, 5), (448, 7, 7), (384, 7, 6), (64, 2, 1), (100, 3, 1), (127, 8, 1), (128, 0, 1)])
+@pytest.mark.parametrize(
+    ("batch_size", "num_gpus", "count"),
+    [
+        (128, 1, 1),
+        (128, 2, 2),
+        (128, 3, 2),
+        (128, 8, 2),
+        (256, 3, 2),
+        (256, 5, 4),
+        (256, 6, 4),
+        (256, 7, 4),
+        (256, 8, 4),
+        (384, 6, 6),
+        (320, 5, 5),
+        (448, 7, 7),
+        (384, 7, 6),
+        (64, 2, 1),
+        (100, 3, 1),
+        (127, 8, 1),
+        (128, 0, 1),
+    ],
+)
 def test_as_many_gpus_as_a_batch_keeps_busy(batch_size, num_gpus, count):
     assert distribution.num_replicas_for(batch_size, num_gpus) == count
 
@@ -228,8 +271,11 @@ def test_total_of_one_process_is_its_own():
 
 def test_workers_with_unequal_gpus_are_refused():
     def names(*gpus):
-        return [f"/job:worker/replica:0/task:{task}/device:{device}" for task, count in enumerate(gpus)
-                for device in ("CPU:0", *(f"GPU:{index}" for index in range(count)))]
+        return [
+            f"/job:worker/replica:0/task:{task}/device:{device}"
+            for task, count in enumerate(gpus)
+            for device in ("CPU:0", *(f"GPU:{index}" for index in range(count)))
+        ]
 
     distribution.check_equal_gpus(names(0, 0))
     distribution.check_equal_gpus(names(2, 2, 2))

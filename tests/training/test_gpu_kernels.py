@@ -34,9 +34,12 @@ def gpu_kernels(op):
 def has_gpu_kernel(node) -> bool:
     """Returns whether a kernel for a GPU, or for every device, takes the types of an operation."""
     return any(
-        all(constraint.name in node.attr and node.attr[constraint.name].type in constraint.allowed_values.list.type
-            for constraint in kernel.constraint)
-        for kernel in gpu_kernels(node.op))
+        all(
+            constraint.name in node.attr and node.attr[constraint.name].type in constraint.allowed_values.list.type
+            for constraint in kernel.constraint
+        )
+        for kernel in gpu_kernels(node.op)
+    )
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])

@@ -1,6 +1,5 @@
 """Tests of `optimization`: the paper's update and the sources' schedules against written-out numbers."""
 
-
 import keras
 import numpy as np
 import pytest

@@ -29,16 +29,27 @@ def test_rate_factor_of_caffe_falls_every_20_of_90_epochs():
 def test_rate_factor_of_cosine_and_plateau():
     cosine = recipes.Recipe(schedule="cosine")
     assert [factor_of(cosine, p) for p in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
-    assert [factor_of(architectures.PAPER.recipe, 0.7, d) for d in range(4)] == pytest.approx([1, .1, .01, .001])
+    assert [factor_of(architectures.PAPER.recipe, 0.7, d) for d in range(4)] == pytest.approx([1, 0.1, 0.01, 0.001])
 
 
 def test_plateau_divides_three_times_and_then_ends():
     plateau, patience, seen = schedules.Plateau(), 2, []
-    for error in [.9, .8, .8, .81, .7, .7, .7, .7, .7, .7, .7]:
+    for error in [0.9, 0.8, 0.8, 0.81, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7]:
         over = plateau.update(error, patience)
         seen.append((plateau.divisions, over))
-    assert seen == [(0, False), (0, False), (0, False), (1, False), (1, False), (1, False), (2, False), (2, False),
-                    (3, False), (3, False), (4, True)]
+    assert seen == [
+        (0, False),
+        (0, False),
+        (0, False),
+        (1, False),
+        (1, False),
+        (1, False),
+        (2, False),
+        (2, False),
+        (3, False),
+        (3, False),
+        (4, True),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +68,8 @@ def test_rates_rise_over_the_warm_up_and_follow_the_schedule():
     rates = [schedules.rates(recipe, step, 8) for step in (0, 1, 3, 4, 6)]
     cosine = [0.5 * (1 + math.cos(math.pi * step / 8)) for step in (0, 1, 3, 4, 6)]
     assert [each.kernels for each in rates] == pytest.approx(
-        [0.2 * factor * share for factor, share in zip(cosine, (.25, .5, 1, 1, 1), strict=True)], rel=1e-12)
+        [0.2 * factor * share for factor, share in zip(cosine, (0.25, 0.5, 1, 1, 1), strict=True)], rel=1e-12
+    )
     assert {(each.bias_multiplier, each.conv1_multiplier) for each in rates} == {(2.0, 1.0)}
 
 
@@ -65,7 +77,7 @@ def test_rates_of_the_author_keep_the_biases_rate_and_freeze_conv1():
     epochs = [schedules.rates(architectures.ORIGINAL2012.recipe, epoch, 91) for epoch in range(91)]
     biases = [each.kernels * each.bias_multiplier for each in epochs]
     assert biases == pytest.approx([0.02] * 91, rel=1e-9)  # Twice the first rate throughout.
-    assert [epochs[epoch].conv1_multiplier for epoch in (66, 67, 71, 72, 90)] == [1, .1, .1, 0, 0]
+    assert [epochs[epoch].conv1_multiplier for epoch in (66, 67, 71, 72, 90)] == [1, 0.1, 0.1, 0, 0]
 
 
 def test_epochs_are_alike_until_the_colour_noise_ends():

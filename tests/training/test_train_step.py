@@ -20,15 +20,21 @@ from tests.helpers.training_steps import NARROW, assert_same, make_batches, make
 TWO = ("CPU:0", "CPU:1")
 
 # Two towers through all that the paper has, with stages that see their own tower and stages that see both.
-TOWERS = dataclasses.replace(TINY, name="towers", stages=(
-    architectures.Stage("conv1", 8, 11, strides=4, towers=2, ops=("relu", "lrn", "pool")),
-    architectures.Stage("conv2", 8, 5, padding=(2, 2), towers=2, input_towers="own", ops=("relu", "lrn", "pool")),
-    architectures.Stage("conv3", 8, 3, padding=(1, 1), towers=2, ops=("relu",)),
-    architectures.Stage("conv4", 8, 3, padding=(1, 1), towers=2, input_towers="own", ops=("relu",)),
-    architectures.Stage("fc6", 8, towers=2, ops=("relu", "dropout")),
-    architectures.Stage("fc7", 8, towers=2, ops=("relu", "dropout")),
-    architectures.Stage("fc8", 5, ops=())))
+TOWERS = dataclasses.replace(
+    TINY,
+    name="towers",
+    stages=(
+        architectures.Stage("conv1", 8, 11, strides=4, towers=2, ops=("relu", "lrn", "pool")),
+        architectures.Stage("conv2", 8, 5, padding=(2, 2), towers=2, input_towers="own", ops=("relu", "lrn", "pool")),
+        architectures.Stage("conv3", 8, 3, padding=(1, 1), towers=2, ops=("relu",)),
+        architectures.Stage("conv4", 8, 3, padding=(1, 1), towers=2, input_towers="own", ops=("relu",)),
+        architectures.Stage("fc6", 8, towers=2, ops=("relu", "dropout")),
+        architectures.Stage("fc7", 8, towers=2, ops=("relu", "dropout")),
+        architectures.Stage("fc8", 5, ops=()),
+    ),
+)
 QUIET = dataclasses.replace(TINY, dropout_rate=0.0)
+
 
 def device(name):
     return name[-5:]
@@ -53,7 +59,9 @@ def count_kinds(graphs):
     """Returns how many operations of a kind ran on each device; oneDNN's names are made TensorFlow's."""
     kinds = collections.Counter(
         (re.sub("^_Mkl(Native)?(Fused)?|WithBias$|^_Fused", "", node.op), device(node.device))
-        for graph in graphs for node in graph.node)
+        for graph in graphs
+        for node in graph.node
+    )
     return {kind: (kinds[kind, "CPU:0"], kinds[kind, "CPU:1"]) for kind, _ in kinds}
 
 
@@ -126,15 +134,22 @@ def test_split_sends_activations_where_the_architecture_says_so_and_nothing_else
     a, b, maps = "CPU:0", "CPU:1", (8, 3, 3, 4)
     assert tensors == {
         (a, "activation", "normalize", (8, 67, 67, 3)),  # The second tower sees the images.
-        (a, "activation", "conv2_a_pool", maps), (b, "activation", "conv2_b_pool", maps),  # Into conv3.
-        (a, "activation", "conv4_a_relu", maps), (b, "activation", "conv4_b_relu", maps),  # Into fc6.
-        (a, "activation", "fc6_a_dropout", (8, 4)), (b, "activation", "fc6_b_dropout", (8, 4)),  # Into fc7.
+        (a, "activation", "conv2_a_pool", maps),
+        (b, "activation", "conv2_b_pool", maps),  # Into conv3.
+        (a, "activation", "conv4_a_relu", maps),
+        (b, "activation", "conv4_b_relu", maps),  # Into fc6.
+        (a, "activation", "fc6_a_dropout", (8, 4)),
+        (b, "activation", "fc6_b_dropout", (8, 4)),  # Into fc7.
         (b, "activation", "fc7_b_dropout", (8, 4)),  # Into fc8.
         # Back from each of these, the other tower's half.
-        (a, "gradient", "conv3_a_input", maps), (b, "gradient", "conv3_b_input", maps),
-        (a, "gradient", "fc6_a_input", maps), (b, "gradient", "fc6_b_input", maps),
-        (a, "gradient", "fc7_a_input", (8, 4)), (b, "gradient", "fc7_b_input", (8, 4)),
-        (a, "gradient", "fc8_input", (8, 4))}
+        (a, "gradient", "conv3_a_input", maps),
+        (b, "gradient", "conv3_b_input", maps),
+        (a, "gradient", "fc6_a_input", maps),
+        (b, "gradient", "fc6_b_input", maps),
+        (a, "gradient", "fc7_a_input", (8, 4)),
+        (b, "gradient", "fc7_b_input", (8, 4)),
+        (a, "gradient", "fc8_input", (8, 4)),
+    }
     # All else is one number: tower b's share of the gradient's norm, and back the factor from it and the rates.
     scalars = {(source, name) for source, name, shape in crossed if shape == ()}
     assert sum(source == b for source, _ in scalars) == 2 * 6
@@ -158,9 +173,15 @@ def test_split_is_the_same_network_as_without():
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-8)
 
 
-@pytest.mark.parametrize(("precision", "frozen"), [
-    ("float32", ()), ("mixed_bfloat16", ()), ("mixed_float16", ()),
-    ("float32", ("conv1_a", "conv1_b", "conv2_a", "conv2_b"))])
+@pytest.mark.parametrize(
+    ("precision", "frozen"),
+    [
+        ("float32", ()),
+        ("mixed_bfloat16", ()),
+        ("mixed_float16", ()),
+        ("float32", ("conv1_a", "conv1_b", "conv2_a", "conv2_b")),
+    ],
+)
 def test_ten_steps_of_the_split_with_dropout_are_those_of_one_device(precision, frozen):
     arguments = {"precision": precision, "frozen": frozen, "clip_norm": 0.5}
     step = make_step(TOWERS, **arguments)
@@ -177,8 +198,9 @@ def test_ten_steps_of_the_split_with_dropout_are_those_of_one_device(precision, 
 def test_split_refuses_what_it_cannot_do():
     with pytest.raises(errors.UserError, match="--jit does not go with --strategy=split"):
         make_step(TOWERS, "split", TWO, jit=True)
-    one = dataclasses.replace(TOWERS, stages=(
-        *TOWERS.stages[:4], dataclasses.replace(TOWERS.stages[4], towers=1), *TOWERS.stages[5:]))
+    one = dataclasses.replace(
+        TOWERS, stages=(*TOWERS.stages[:4], dataclasses.replace(TOWERS.stages[4], towers=1), *TOWERS.stages[5:])
+    )
     with pytest.raises(
         errors.UserError, match="towers does not have two towers in every stage from conv1 to fc7.*These can: paper"
     ):
@@ -240,9 +262,13 @@ WAYS = [(precision, jit) for precision in ("float32", "mixed_bfloat16", "mixed_f
 
 
 # Each row in one way, in turn, and a small one in all: all of the 78 take five minutes.
-@pytest.mark.parametrize(("name", "precision", "jit"), [
-    *((name, *WAYS[number % len(WAYS)]) for number, name in enumerate(architectures.ARCHITECTURES)),
-    *(("tiny", *way) for way in WAYS)])
+@pytest.mark.parametrize(
+    ("name", "precision", "jit"),
+    [
+        *((name, *WAYS[number % len(WAYS)]) for number, name in enumerate(architectures.ARCHITECTURES)),
+        *(("tiny", *way) for way in WAYS),
+    ],
+)
 def test_every_row_trains_in_every_precision_compiled_or_not(name, precision, jit):
     row = dataclasses.replace(NARROW.get(name, TINY), dropout_rate=0.0)  # XLA draws other numbers from the same seed.
     [batch] = make_batches(row, 1, batch_size=2)(0, 1)

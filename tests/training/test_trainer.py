@@ -26,7 +26,7 @@ from tests.helpers.stopping import signal_after
 
 def test_chance_loss_is_the_entropy_of_the_classes():
     split = datasets.ImageFiles(("a", "b", "c", "d"), np.array([0, 0, 0, 1], "int32"))
-    assert run_setup.chance_loss(split, 2) == pytest.approx(-(.75 * math.log(.75) + .25 * math.log(.25)))
+    assert run_setup.chance_loss(split, 2) == pytest.approx(-(0.75 * math.log(0.75) + 0.25 * math.log(0.25)))
     even = datasets.ImageFiles(("a",) * 1000, np.arange(1000, dtype="int32"))
     assert run_setup.chance_loss(even, 1000) == pytest.approx(6.9078, abs=1e-4)
 
@@ -50,8 +50,7 @@ def _tiny_row(monkeypatch):
 
 def tiny_config(precision="float32", **recipe):
     defaults = {"batch_size": 8, "epochs": 2, "schedule": "cosine", "learning_rate": 0.01}
-    return TrainConfig(
-        architecture="tiny", recipe=recipes.Recipe(**(defaults | recipe)), seed=3, precision=precision)
+    return TrainConfig(architecture="tiny", recipe=recipes.Recipe(**(defaults | recipe)), seed=3, precision=precision)
 
 
 def final_arrays(path):
@@ -102,8 +101,17 @@ def test_train_resumed_in_mid_epoch_ends_with_the_same_bits(data, whole, tmp_pat
 
 def test_train_history_has_the_stated_columns(finished):
     [row] = history(finished, dropped=())
-    assert list(row) == ["epoch", "step", "learning_rate", "train_loss", "train_top1_error", "val_loss",
-                         "val_top1_error", "val_top5_error", "images_per_second"]
+    assert list(row) == [
+        "epoch",
+        "step",
+        "learning_rate",
+        "train_loss",
+        "train_top1_error",
+        "val_loss",
+        "val_top1_error",
+        "val_top5_error",
+        "images_per_second",
+    ]
     assert row["val_top5_error"] == "" and row["step"] == "5"  # Five classes: top-5 says nothing.
 
 
@@ -118,10 +126,14 @@ def test_train_on_a_complete_run_does_nothing_and_more_epochs_go_on(data, tmp_pa
     assert [row["epoch"] for row in history(tmp_path / "run")] == ["1", "2"]
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"seed": 4}, "seed: 3 in the run, 4 now"),
-    ({"architecture": "paper"}, "architecture: 'tiny' in the run, 'paper' now"),
-    ({"recipe": recipes.Recipe(batch_size=4)}, "recipe.batch_size: 8 in the run, 4 now")])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 4}, "seed: 3 in the run, 4 now"),
+        ({"architecture": "paper"}, "architecture: 'tiny' in the run, 'paper' now"),
+        ({"recipe": recipes.Recipe(batch_size=4)}, "recipe.batch_size: 8 in the run, 4 now"),
+    ],
+)
 def test_train_refuses_another_run(data, finished, change, message):
     with pytest.raises(errors.RunError, match=message):
         trainer.train(dataclasses.replace(tiny_config(epochs=1), **change), data, finished)
@@ -161,7 +173,8 @@ def spoiled(data, split, places, tmp_path):
 @pytest.mark.parametrize("is_first", [False, True])
 def test_train_names_an_image_that_cannot_be_read(folders, tmp_path, is_first):
     batch = input_pipeline.batch_indices(
-        folders.splits["train"], tiny_config().recipe, seed=3, epoch=0, step=0 if is_first else 3)
+        folders.splits["train"], tiny_config().recipe, seed=3, epoch=0, step=0 if is_first else 3
+    )
     bad_data, [bad] = spoiled(folders, "train", batch[:1], tmp_path)
     with pytest.raises(
         errors.DataError, match=rf"cannot be read: {bad}: .*\nRemove or replace it.*--on_bad_image=skip"
@@ -198,7 +211,8 @@ def test_train_that_skips_resumes_with_the_same_bits(folders, tmp_path):
     trainer.train(tiny_config(), bad_data, tmp_path / "whole", on_bad_image="skip")
     for steps in 2, 2:  # Between the two images, and after both.
         assert not trainer.train(
-            tiny_config(), bad_data, tmp_path / "parts", on_bad_image="skip", on_step_end=signal_after(steps))
+            tiny_config(), bad_data, tmp_path / "parts", on_bad_image="skip", on_step_end=signal_after(steps)
+        )
     trainer.train(tiny_config(), bad_data, tmp_path / "parts", on_bad_image="skip")
     assert_same_run(tmp_path / "parts", tmp_path / "whole")
 
@@ -215,8 +229,11 @@ def test_train_skips_in_the_validation_too_and_says_so_once(folders, tmp_path, c
 
 def test_train_uses_the_statistics_of_prepared_data(folders, tmp_path):
     statistics = tfrecords.Statistics(
-        (1.0, 2.0, 3.0), np.arange(256 * 256 * 3, dtype="float32").reshape(256, 256, 3), (4.0, 5.0, 6.0),
-        ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)))
+        (1.0, 2.0, 3.0),
+        np.arange(256 * 256 * 3, dtype="float32").reshape(256, 256, 3),
+        (4.0, 5.0, 6.0),
+        ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
+    )
     prepared = dataclasses.replace(folders, statistics=statistics)
     run_config = run_setup.make_run_config(tiny_config(), prepared)
     assert run_config.mean == (1.0, 2.0, 3.0)
@@ -268,8 +285,10 @@ def test_make_run_config_is_json_and_rebuilds_the_row(data):
 
 def test_train_names_the_step_of_a_loss_that_is_not_finite(data, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        train_step.TrainStep, "__call__",
-        lambda self, batch, is_stop: train_step.StepResult(tf.constant([math.nan, 0, 0])))
+        train_step.TrainStep,
+        "__call__",
+        lambda self, batch, is_stop: train_step.StepResult(tf.constant([math.nan, 0, 0])),
+    )
     with pytest.raises(
         reporter.TrainingError, match=r"The loss is nan at step 1 \(epoch 1\): the run has diverged. Start"
     ):
@@ -311,7 +330,8 @@ def test_train_reads_a_result_when_the_next_step_has_begun_and_saves_when_none_r
 
 
 def test_train_stopped_by_a_signal_without_a_callback_stops_and_resumes_with_the_same_bits(
-    data, whole, tmp_path, monkeypatch):
+    data, whole, tmp_path, monkeypatch
+):
     step, left = train_step.TrainStep.__call__, iter(range(2, -1, -1))
 
     def signalled(self, *args, **kwargs):
@@ -400,7 +420,8 @@ def test_train_sets_the_rates_of_the_schedule(data, tmp_path, monkeypatch, sched
     trainer.train(dataclasses.replace(tiny_config(), recipe=recipe), data, tmp_path / "run", on_step_end=watch)
     expected = {  # (kernels, biases over kernels, conv1 over the others) in the first step of each of the four epochs.
         "steps": [(1e-3, 2, 1), (1e-3, 2, 1), (1e-4, 20, 1), (1e-4, 20, 0)],
-        "cosine": [(1e-3, 2, 1), (8.5355e-4, 2, 1), (5e-4, 2, 1), (1.46447e-4, 2, 1)]}[schedule]
+        "cosine": [(1e-3, 2, 1), (8.5355e-4, 2, 1), (5e-4, 2, 1), (1.46447e-4, 2, 1)],
+    }[schedule]
     np.testing.assert_allclose(seen[::5], expected, rtol=1e-4)
 
 
@@ -416,7 +437,8 @@ def assert_same_arrays(got, expected, **tolerance):
 # Each precision, and each number of devices: the two do not meet in what a checkpoint holds.
 @pytest.mark.parametrize(
     ("strategy", "names", "precision"),
-    [("split", TWO, "float32"), ("mirrored", TWO, "mixed_bfloat16"), ("auto", (), "mixed_float16")])
+    [("split", TWO, "float32"), ("mirrored", TWO, "mixed_bfloat16"), ("auto", (), "mixed_float16")],
+)
 def test_train_resumes_with_the_same_bits_on_any_devices_in_any_precision(data, tmp_path, strategy, names, precision):
     run = tiny_config(precision, clip_norm=0.5)
     placement = distribution.make_placement(strategy, names)
@@ -454,8 +476,12 @@ def test_a_run_on_two_devices_is_evaluated_and_exported_like_any_other(data, tmp
     [row] = history(tmp_path / "run")
     assert found.loss == pytest.approx(float(row["val_loss"]), rel=1e-5)
     saved_model.publish(
-        model, run.read_config().architecture, class_names=data.class_names, resize="paper",
-        directory=tmp_path / "served")
+        model,
+        run.read_config().architecture,
+        class_names=data.class_names,
+        resize="paper",
+        directory=tmp_path / "served",
+    )
     [graph] = (tmp_path / "served").glob("**/saved_model.pb")
     assert b"CPU:1" not in graph.read_bytes()
 
@@ -479,17 +505,22 @@ def test_train_with_balanced_classes_weighs_each_class_alike_and_resumes_with_th
         run_setup.balanced_class_weights(records, folders.class_names)
 
 
-@pytest.mark.parametrize(("labels", "caveat"), [
-    ([0, 1] * 10, "of 20 images only: one image more or less is 0.050"),
-    ([0, 1] * 30, "without any image of 1 of the 3 classes"),
-    ([0, 1, 2] * 20, "")])
+@pytest.mark.parametrize(
+    ("labels", "caveat"),
+    [
+        ([0, 1] * 10, "of 20 images only: one image more or less is 0.050"),
+        ([0, 1] * 30, "without any image of 1 of the 3 classes"),
+        ([0, 1, 2] * 20, ""),
+    ],
+)
 def test_a_validation_split_that_says_little_is_named(labels, caveat):
     split = datasets.ImageFiles(("a",) * len(labels), np.array(labels, "int32"))
     assert run_setup.validation_caveat(split, 3) == caveat
 
 
 @pytest.mark.parametrize(
-    ("num_images", "epochs", "expected"), [(72 * 64, 1, 10), (2934, 30, 100), (18 * 64, 1, 2), (8, 1, 1)])
+    ("num_images", "epochs", "expected"), [(72 * 64, 1, 10), (2934, 30, 100), (18 * 64, 1, 2), (8, 1, 1)]
+)
 def test_a_short_run_has_a_short_warm_up(num_images, epochs, expected):
     recipe = recipes.adapt(recipes.Recipe(), "he", num_images, {"epochs": epochs})
     assert recipe.warmup_steps == expected
@@ -546,5 +577,16 @@ def test_the_next_step_begins_before_the_result_of_the_last_one_is_read(data, tm
     monkeypatch.setattr(trainer.tensorboard.Log, "input_pictures", lambda *_: None)
     trainer.train(tiny_config(batch_size=10, epochs=1), data, tmp_path / "run")
     assert events == [
-        ("input", 0), ("start", 0), ("input", 1), ("start", 1), ("read", 0), ("input", 2), ("start", 2), ("read", 1),
-        ("input", 3), ("start", 3), ("read", 2), ("read", 3)]
+        ("input", 0),
+        ("start", 0),
+        ("input", 1),
+        ("start", 1),
+        ("read", 0),
+        ("input", 2),
+        ("start", 2),
+        ("read", 1),
+        ("input", 3),
+        ("start", 3),
+        ("read", 2),
+        ("read", 3),
+    ]

@@ -42,8 +42,15 @@ def three(tmp_path_factory):
 def tiny_config(source=None, *, initialization="he", freeze=(), reinitialize=(), precision="float32", **recipe):
     defaults = {"batch_size": 8, "epochs": 2, "schedule": "cosine", "learning_rate": 0.01, "clip_norm": 1.0}
     return TrainConfig(
-        architecture="tiny", recipe=recipes.Recipe(**(defaults | recipe)), seed=3, precision=precision,
-        initialization=initialization, init_from=source and str(source), freeze=freeze, reinitialize=reinitialize)
+        architecture="tiny",
+        recipe=recipes.Recipe(**(defaults | recipe)),
+        seed=3,
+        precision=precision,
+        initialization=initialization,
+        init_from=source and str(source),
+        freeze=freeze,
+        reinitialize=reinitialize,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +81,10 @@ def same(a, b):
 
 def start(train_config, data, path, monkeypatch):
     """Begins a run and kills it before its first step; returns the arrays of its first checkpoint."""
+
     def killed(*arguments, **options):
         raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
         patch.setattr(reporter.Reporter, "begin_epoch", killed)
         with pytest.raises(KeyboardInterrupt):
@@ -136,7 +145,8 @@ def test_frozen_weights_do_not_move_by_a_bit_and_the_others_do(source, three, tm
     momentum = {name.removesuffix("_momentum").rpartition("/")[2] for name in after if name.endswith("_momentum")}
     assert momentum == {"fc6_a_kernel", "fc6_a_bias", "fc6_b_kernel", "fc6_b_bias", "fc8_kernel", "fc8_bias"}
     assert {name for name in after if "/kernel" in name or "/bias" in name} == {
-        name for name in before if "/kernel" in name or "/bias" in name}
+        name for name in before if "/kernel" in name or "/bias" in name
+    }
 
 
 def test_a_tower_can_be_frozen_alone_and_a_middle_layer_too(source, five, tmp_path):
@@ -223,8 +233,8 @@ def test_new_weights_of_the_first_layer_fit_a_source_whose_pixels_are_not_divide
     run.write_config(run_config, five.class_names)
     run.write_checkpoint(7, {variable.path: variable.numpy() for variable in model.variables}, {"epoch": 1})
     first = start(tiny_config(run, reinitialize=CONV), five, tmp_path / "run", monkeypatch)
-    assert np.std(first["conv1_a/kernel"]) == pytest.approx((2 / 363) ** .5 / 58, rel=.1)
-    assert np.std(first["conv2_a/kernel"]) == pytest.approx((2 / 100) ** .5 * 2 ** .75, rel=.1)
+    assert np.std(first["conv1_a/kernel"]) == pytest.approx((2 / 363) ** 0.5 / 58, rel=0.1)
+    assert np.std(first["conv2_a/kernel"]) == pytest.approx((2 / 100) ** 0.5 * 2**0.75, rel=0.1)
 
 
 def test_a_run_of_imported_weights_is_a_source(five, three, tmp_path, monkeypatch):
@@ -233,12 +243,14 @@ def test_a_run_of_imported_weights_is_a_source(five, three, tmp_path, monkeypatc
     model = alexnet.build_model(row, seed=1)
     run = runs.RunDirectory(tmp_path / "imported")
     run.write_checkpoint(0, {v.path: v.numpy() for v in model.variables}, {"epoch": 0})
-    run.write_config(conversion.make_run_config(
-        row, [1.0, 2.0, 3.0], row.scale, list("abcde"), ImportedFile("x", "0")), list("abcde"))
+    run.write_config(
+        conversion.make_run_config(row, [1.0, 2.0, 3.0], row.scale, list("abcde"), ImportedFile("x", "0")),
+        list("abcde"),
+    )
     trainer.train(tiny_config(run, freeze=LAYERS[:-1]), three, tmp_path / "run")
     tuned, _, _ = runs.load_model(runs.RunDirectory(tmp_path / "run"))
     normalize = tuned.get_layer("normalize")
-    assert normalize.scale.tolist() == [.5, .25, .125] and normalize.mean.tolist() == [1, 2, 3]
+    assert normalize.scale.tolist() == [0.5, 0.25, 0.125] and normalize.mean.tolist() == [1, 2, 3]
     for name in LAYERS[:-1]:
         np.testing.assert_array_equal(tuned.get_layer(name).kernel, model.get_layer(name).kernel)
 
@@ -255,22 +267,28 @@ def executed(graph):
 
 
 # Two towers of convolutions, conv1 with LRN, both with pools; fc6 in two towers; fc8. Forward, 4 and 3 products.
-@pytest.mark.parametrize(("freeze", "filters", "inputs", "fused", "pools", "products"), [
-    ((), 4, 2, 4, 4, 3 + 2 + 4),
-    (("conv1_a", "conv1_b"), 2, 0, 0, 2, 3 + 2 + 4),
-    (("conv1_a",), 3, 1, 2, 3, 3 + 2 + 4),
-    (("fc6_a", "fc6_b"), 4, 2, 4, 4, 3 + 2 + 2),
-    (CONV, 0, 0, 0, 0, 3 + 2 + 2),
-    (LAYERS[:-1], 0, 0, 0, 0, 3 + 1)])
+@pytest.mark.parametrize(
+    ("freeze", "filters", "inputs", "fused", "pools", "products"),
+    [
+        ((), 4, 2, 4, 4, 3 + 2 + 4),
+        (("conv1_a", "conv1_b"), 2, 0, 0, 2, 3 + 2 + 4),
+        (("conv1_a",), 3, 1, 2, 3, 3 + 2 + 4),
+        (("fc6_a", "fc6_b"), 4, 2, 4, 4, 3 + 2 + 2),
+        (CONV, 0, 0, 0, 0, 3 + 2 + 2),
+        (LAYERS[:-1], 0, 0, 0, 0, 3 + 1),
+    ],
+)
 def test_nothing_is_computed_backwards_below_the_lowest_layer_that_learns(
-        source, five, tmp_path, freeze, filters, inputs, fused, pools, products):
+    source, five, tmp_path, freeze, filters, inputs, fused, pools, products
+):
     train_config = tiny_config(source, freeze=freeze)
     run_config = run_setup.make_run_config(
         train_config, five, transfer_learning.find_source(str(source), tmp_path / "run")
     )
     step = train_step.TrainStep(run_config.architecture, train_config.recipe, frozen=freeze)
     graph = step._step.get_concrete_function(
-        (tf.TensorSpec([8, 67, 67, 3], tf.uint8), tf.TensorSpec([8], tf.int32)), tf.constant(0.0)).graph
+        (tf.TensorSpec([8, 67, 67, 3], tf.uint8), tf.TensorSpec([8], tf.int32)), tf.constant(0.0)
+    ).graph
     counts = collections.Counter(operation.type for operation in executed(graph))
     assert counts["Conv2DBackpropFilter"] == filters and counts["Conv2DBackpropInput"] == inputs
     assert counts["Conv2D"] == 4
@@ -319,13 +337,17 @@ def test_a_run_multiplies_the_rate_of_its_new_layers_alone(source, three, tmp_pa
 PAPER_LAYERS = architectures.PAPER.layer_names
 
 
-@pytest.mark.parametrize(("flags", "frozen", "new"), [
-    ({}, [], []),
-    ({"freeze": ["conv2", "conv1_b"]}, ["conv1_b", "conv2_a", "conv2_b"], []),
-    ({"freeze_until": "conv5"}, PAPER_LAYERS[:10], []),
-    ({"freeze_until": "fc7"}, PAPER_LAYERS[:14], []),
-    ({"reinitialize": ["fc8", "fc7_a"]}, [], ["fc7_a", "fc8"]),
-    ({"freeze_until": "conv5", "reinitialize": ["fc6", "fc7"]}, PAPER_LAYERS[:10], PAPER_LAYERS[10:14])])
+@pytest.mark.parametrize(
+    ("flags", "frozen", "new"),
+    [
+        ({}, [], []),
+        ({"freeze": ["conv2", "conv1_b"]}, ["conv1_b", "conv2_a", "conv2_b"], []),
+        ({"freeze_until": "conv5"}, PAPER_LAYERS[:10], []),
+        ({"freeze_until": "fc7"}, PAPER_LAYERS[:14], []),
+        ({"reinitialize": ["fc8", "fc7_a"]}, [], ["fc7_a", "fc8"]),
+        ({"freeze_until": "conv5", "reinitialize": ["fc6", "fc7"]}, PAPER_LAYERS[:10], PAPER_LAYERS[10:14]),
+    ],
+)
 def test_choose_layers(flags, frozen, new):
     assert transfer_learning.choose_layers(architectures.PAPER, **flags) == (tuple(frozen), tuple(new))
 
@@ -373,9 +395,13 @@ def test_a_last_layer_that_must_be_replaced_cannot_be_frozen(source, three, five
     trainer.train(tiny_config(source, freeze=("fc8",), epochs=1), five, tmp_path / "run")
 
 
-@pytest.mark.parametrize(("given", "message"), [
-    ({"architecture": "caffe"}, "--architecture=caffe differs from that of --init_from=.*source, which is tiny"),
-    ({"mean": "image"}, "--mean=image differs from that of --init_from=.*with a mean colour")])
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"architecture": "caffe"}, "--architecture=caffe differs from that of --init_from=.*source, which is tiny"),
+        ({"mean": "image"}, "--mean=image differs from that of --init_from=.*with a mean colour"),
+    ],
+)
 def test_check_flags_with_a_source(source, tmp_path, given, message):
     found = transfer_learning.find_source(str(source), tmp_path / "run")
     with pytest.raises(transfer_learning.TransferError, match=message):
@@ -408,8 +434,12 @@ def test_find_source_says_what_is_wrong(tmp_path, source):
 
 
 def test_a_run_says_what_comes_from_where(source, five, three, tmp_path, monkeypatch, capsys):
-    start(tiny_config(source, freeze=("conv1_a", "conv1_b", "conv2_b"), new_layer_learning_rate_multiplier=10.0), three,
-          tmp_path / "run", monkeypatch)
+    start(
+        tiny_config(source, freeze=("conv1_a", "conv1_b", "conv2_b"), new_layer_learning_rate_multiplier=10.0),
+        three,
+        tmp_path / "run",
+        monkeypatch,
+    )
     out = capsys.readouterr().out
     # conv1: 2 x (363 x 4 + 4); conv2: 2 x (100 x 4 + 4); fc6: 2 x (72 x 4 + 4); fc8: 8 x 3 + 3.
     assert (
@@ -449,8 +479,15 @@ def test_fine_tune_is_a_tenth_of_the_rate_and_ten_times_that_for_new_layers():
     assert recipes.fine_tune(architectures.CAFFE.recipe, 3000, {"learning_rate": 0.1}).learning_rate == 0.1
 
 
-@pytest.mark.parametrize(("frozen", "expected"), [
-    ((), "conv1"), (("conv1_a",), "conv1"), (("conv1_a", "conv1_b"), "conv2"), (("conv2_a", "conv2_b"), "conv1"),
-    ([f"conv{number}_{tower}" for number in range(1, 6) for tower in "ab"], "fc6")])
+@pytest.mark.parametrize(
+    ("frozen", "expected"),
+    [
+        ((), "conv1"),
+        (("conv1_a",), "conv1"),
+        (("conv1_a", "conv1_b"), "conv2"),
+        (("conv2_a", "conv2_b"), "conv1"),
+        ([f"conv{number}_{tower}" for number in range(1, 6) for tower in "ab"], "fc6"),
+    ],
+)
 def test_no_gradient_goes_below_the_lowest_stage_that_learns(frozen, expected):
     assert transfer_learning.first_learning_stage(architectures.ARCHITECTURES["paper"], frozen) == expected

@@ -22,6 +22,7 @@ STEPS = worker.STEPS
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """Forty training and ten validation images, whose red says which image it is."""
+
     def paint(pixels, label, number):
         pixels[..., 0] = 6 * (8 * label + number)
 
@@ -46,10 +47,16 @@ class Job:
         hosts = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
         for each in sockets:
             each.close()
-        jobs = [{
-            "TF_CONFIG": json.dumps({"cluster": {"worker": hosts}, "task": {"type": "worker", "index": index}}),
-            "data": str(self.data), "workdir": str(self.path / "run"), "record": str(self.record(index)),
-            "out": str(self.path / f"{index}.out")} for index in range(2)]
+        jobs = [
+            {
+                "TF_CONFIG": json.dumps({"cluster": {"worker": hosts}, "task": {"type": "worker", "index": index}}),
+                "data": str(self.data),
+                "workdir": str(self.path / "run"),
+                "record": str(self.record(index)),
+                "out": str(self.path / f"{index}.out"),
+            }
+            for index in range(2)
+        ]
         for job, change in zip(jobs, changes):
             job.update(change)
         for job in jobs:
@@ -74,7 +81,8 @@ class Job:
 @pytest.fixture(scope="module")
 def nursery():
     with subprocess.Popen(
-            [sys.executable, worker.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        [sys.executable, worker.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         yield process
 
 

@@ -10,8 +10,10 @@ import pytest
 from alexnet_tf.weights import caffemodel, containers, prototxt
 from tests.helpers.caffe import blob, caffemodel_bytes, field, lrn_field, number_field, varint
 
-WEIGHTS = {"conv1": (np.arange(48, dtype="float32").reshape(4, 3, 2, 2), np.arange(4, dtype="float32")),
-           "fc6": (np.arange(8, dtype="float32").reshape(2, 4), np.array([5, 6], "float32"))}
+WEIGHTS = {
+    "conv1": (np.arange(48, dtype="float32").reshape(4, 3, 2, 2), np.arange(4, dtype="float32")),
+    "fc6": (np.arange(8, dtype="float32").reshape(2, 4), np.array([5, 6], "float32")),
+}
 
 
 @pytest.mark.parametrize("is_old", [False, True])
@@ -22,7 +24,12 @@ def test_read_caffemodel_reads_both_encodings(is_old):
     for name, arrays in WEIGHTS.items():
         assert all(np.array_equal(a, b) for a, b in zip(by_name[name].blobs, arrays, strict=True))
     assert prototxt.layer_signature(layers) == [
-        "conv1", "ReLU", "LRN(local_size=5, alpha=0.0001, beta=0.75, norm_region=0, k=1)", "Pooling", "fc6"]
+        "conv1",
+        "ReLU",
+        "LRN(local_size=5, alpha=0.0001, beta=0.75, norm_region=0, k=1)",
+        "Pooling",
+        "fc6",
+    ]
 
 
 def test_read_caffemodel_reads_lrns_own_constants():
@@ -53,8 +60,15 @@ def test_lengths_of_every_size_are_read(values, is_old):
 def test_floats_in_several_pieces_are_one_array():
     floats = np.array([1, 1, 0], "<f4").tobytes()
     pieces = field(7, field(1, varint(3))) + field(5, floats[:8]) + field(5, floats[8:])
-    [layer] = caffemodel.read_caffemodel(field(100, field(1, "fc8") + field(2, "InnerProduct") + field(7, blob(
-        np.ones((1, 3), "float32"), False)) + field(7, pieces)))
+    [layer] = caffemodel.read_caffemodel(
+        field(
+            100,
+            field(1, "fc8")
+            + field(2, "InnerProduct")
+            + field(7, blob(np.ones((1, 3), "float32"), False))
+            + field(7, pieces),
+        )
+    )
     assert layer.blobs[1].tolist() == [1, 1, 0]
 
 
@@ -68,21 +82,29 @@ def dims(*sizes):
 
 DATA = field(5, bytes(16))
 HOSTILE = {
-    "nothing": b"", "no layers": field(1, "net"), "text": b'name: "AlexNet"\nlayer {', "a page": b"<html>404</html>",
-    "zeros": bytes(1000), "hdf5": b"\x89HDF\r\n\x1a\n" + bytes(900),
+    "nothing": b"",
+    "no layers": field(1, "net"),
+    "text": b'name: "AlexNet"\nlayer {',
+    "a page": b"<html>404</html>",
+    "zeros": bytes(1000),
+    "hdf5": b"\x89HDF\r\n\x1a\n" + bytes(900),
     "4 GB of layers": varint(100 << 3 | 2) + varint(0xFFFFFFF0) + bytes(900),
     "4 GB of floats": layer_with(dims(1 << 30) + varint(5 << 3 | 2) + varint(4 << 30) + bytes(900)),
     "4 GB shape": layer_with(dims(1 << 30) + DATA),
     "an overflowing shape": layer_with(dims(1 << 62, 4, 1 << 62) + DATA),
-    "a negative shape": layer_with(dims(-4, -1) + DATA), "a shape of a million": layer_with(dims(*[1] * 300) + DATA),
+    "a negative shape": layer_with(dims(-4, -1) + DATA),
+    "a shape of a million": layer_with(dims(*[1] * 300) + DATA),
     "old, 4 GB": layer_with(b"".join(number_field(i, n) for i, n in enumerate((1 << 15, 1 << 15, 1, 1), 1)) + DATA),
-    "no values": layer_with(dims(4)), "odd bytes": layer_with(dims(4) + field(5, bytes(15))),
-    "a million empty layers": field(100, b"") * 1_000_000, "a million empty blobs": layer_with(b"") * 500_000,
+    "no values": layer_with(dims(4)),
+    "odd bytes": layer_with(dims(4) + field(5, bytes(15))),
+    "a million empty layers": field(100, b"") * 1_000_000,
+    "a million empty blobs": layer_with(b"") * 500_000,
     "a million sizes": layer_with(field(7, field(1, bytes(1_000_000)))),
     "values of no blob": field(5, bytes(1_000_000)),
     "a number of eleven bytes": b"\x08" + b"\x80" * 10 + b"\x01",
     "a number that goes on for ever": b"\x08" + b"\xff" * 1_000_000,
-    "groups in groups": (b"\x0b" * 500), "a field of no type": b"\x07" * 20,
+    "groups in groups": (b"\x0b" * 500),
+    "a field of no type": b"\x07" * 20,
 }
 
 
@@ -101,11 +123,11 @@ def test_hostile_caffemodels_end_in_an_error_within_little_memory(name):
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("part", [.05, .2, .4, .6, .8, .95, .999])
+@pytest.mark.parametrize("part", [0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 0.999])
 def test_a_truncated_caffemodel_is_refused(part):
     content = caffemodel_bytes("conv1 relu1 fc6", WEIGHTS)
     with pytest.raises(containers.WeightFileError):
-        caffemodel.read_caffemodel(content[:int(len(content.removesuffix(b"loss")) * part)])
+        caffemodel.read_caffemodel(content[: int(len(content.removesuffix(b"loss")) * part)])
 
 
 def test_every_single_flipped_byte_ends_in_an_error_or_in_layers():
@@ -120,8 +142,10 @@ def test_every_single_flipped_byte_ends_in_an_error_or_in_layers():
 
 
 def test_write_caffemodel_is_read_back():
-    layers = [caffemodel.Layer("conv1", "Convolution", ("data",), ("conv1",), {}, WEIGHTS["conv1"]),
-              caffemodel.Layer("norm1", "LRN", parameters={"lrn_param": {"local_size": 3, "alpha": .5, "beta": .25}})]
+    layers = [
+        caffemodel.Layer("conv1", "Convolution", ("data",), ("conv1",), {}, WEIGHTS["conv1"]),
+        caffemodel.Layer("norm1", "LRN", parameters={"lrn_param": {"local_size": 3, "alpha": 0.5, "beta": 0.25}}),
+    ]
     file = io.BytesIO()
     caffemodel.write_caffemodel(file, "net", layers)
     read = caffemodel.read_caffemodel(file.getvalue())
@@ -135,6 +159,7 @@ def test_mean_round_trip_and_its_own_bytes():
     caffemodel.write_mean(file, mean)
     assert np.array_equal(caffemodel.read_mean(file.getvalue()), mean)
     assert file.getvalue() == number_field(1, 1) + number_field(2, 3) + number_field(3, 4) + number_field(4, 5) + field(
-        5, mean.tobytes())
+        5, mean.tobytes()
+    )
     with pytest.raises(containers.WeightFileError, match="not a .binaryproto"):
         caffemodel.read_mean(file.getvalue()[:-5])

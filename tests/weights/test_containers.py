@@ -48,13 +48,22 @@ def header(value, length=None):
     return struct.pack("<Q", len(text) if length is None else length) + text
 
 
-@pytest.mark.parametrize("content", [
-    b"", b"x", bytes(1000), header({}, 4 << 30),
-    header({"a": {"dtype": "F32", "shape": [1 << 30], "data_offsets": [0, 4 << 30]}}),
-    header({"a": {"dtype": "F32", "shape": [1 << 62, 4], "data_offsets": [0, 4]}}) + b"abcd",
-    header({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}) + b"abcd",
-    header({"a": {"dtype": "I32", "shape": [1], "data_offsets": [0, 4]}}) + b"abcd",
-    header({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}) + b"abcd", header([1, 2]), header("x")])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"x",
+        bytes(1000),
+        header({}, 4 << 30),
+        header({"a": {"dtype": "F32", "shape": [1 << 30], "data_offsets": [0, 4 << 30]}}),
+        header({"a": {"dtype": "F32", "shape": [1 << 62, 4], "data_offsets": [0, 4]}}) + b"abcd",
+        header({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}) + b"abcd",
+        header({"a": {"dtype": "I32", "shape": [1], "data_offsets": [0, 4]}}) + b"abcd",
+        header({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}) + b"abcd",
+        header([1, 2]),
+        header("x"),
+    ],
+)
 def test_hostile_safetensors_end_in_an_error_within_a_megabyte(content):
     tracemalloc.start()
     try:
@@ -110,8 +119,9 @@ def integers(group):
     group["0"] = np.ones(4, "int32")
 
 
-@pytest.mark.parametrize("fill", [
-    a_compressed_one, a_huge_one_never_written, a_file_outside, a_link_outside, a_virtual_one, integers])
+@pytest.mark.parametrize(
+    "fill", [a_compressed_one, a_huge_one_never_written, a_file_outside, a_link_outside, a_virtual_one, integers]
+)
 def test_read_keras_refuses_what_is_not_plainly_in_the_file(fill):
     content = h5(fill)
     assert len(content) < 20_000
@@ -124,12 +134,20 @@ def test_read_keras_refuses_what_is_not_plainly_in_the_file(fill):
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("content", [
-    b"\x89HDF\r\n\x1a\n" + bytes(100), h5(plain)[:1000], bytes(100), b"<html>", zipped({}),
-    zipped({"model.weights.h5": h5(plain)}),
-    zipped({"model.weights.h5": h5(plain), "config.json": "[" * 5000}),
-    zipped({"model.weights.h5": h5(plain), "config.json": "{}"}),
-    zipped({"model.weights.h5": bytes(1 << 24), "config.json": "{}"}, zipfile.ZIP_DEFLATED)])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x89HDF\r\n\x1a\n" + bytes(100),
+        h5(plain)[:1000],
+        bytes(100),
+        b"<html>",
+        zipped({}),
+        zipped({"model.weights.h5": h5(plain)}),
+        zipped({"model.weights.h5": h5(plain), "config.json": "[" * 5000}),
+        zipped({"model.weights.h5": h5(plain), "config.json": "{}"}),
+        zipped({"model.weights.h5": bytes(1 << 24), "config.json": "{}"}, zipfile.ZIP_DEFLATED),
+    ],
+)
 def test_read_keras_refuses_damaged_files(content):
     with pytest.raises(containers.WeightFileError):
         containers.read_keras(content)
@@ -149,11 +167,14 @@ def test_every_single_flipped_byte_ends_in_an_error_or_in_arrays():
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 244408911\n"
 
 
-@pytest.mark.parametrize(("content", "expected"), [
-    (POINTER, r"\(\d+ bytes\) is a pointer of Git LFS.*git lfs pull"),
-    (b"<!DOCTYPE html><html><title>Virus scan warning</title></html>", "is a web page that was saved instead"),
-    (b"\n<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "is a web page that was saved instead"),
-])
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (POINTER, r"\(\d+ bytes\) is a pointer of Git LFS.*git lfs pull"),
+        (b"<!DOCTYPE html><html><title>Virus scan warning</title></html>", "is a web page that was saved instead"),
+        (b"\n<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "is a web page that was saved instead"),
+    ],
+)
 @pytest.mark.parametrize("ending", [".pth", ".npy", ".caffemodel", ".keras"])
 def test_what_a_failed_download_leaves_is_named(tmp_path, content, expected, ending):
     path = tmp_path / f"weights{ending}"

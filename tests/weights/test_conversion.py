@@ -29,15 +29,25 @@ def narrow(shapes):
     """The shapes with dense layers of WIDTH units and CLASSES classes."""
     *convolutions, fc6, fc7, fc8 = shapes
     return {name: shapes[name] for name in convolutions} | {
-        fc6: (WIDTH, 9216), fc7: (WIDTH, WIDTH), fc8: (CLASSES, WIDTH)}
+        fc6: (WIDTH, 9216),
+        fc7: (WIDTH, WIDTH),
+        fc8: (CLASSES, WIDTH),
+    }
 
 
 @pytest.fixture
 def narrow_rows(monkeypatch):
     """Every row with dense layers of WIDTH units: all of the convolutions, in a twentieth of the time."""
-    rows = {name: dataclasses.replace(row, stages=tuple(
-        dataclasses.replace(stage, filters=WIDTH) if stage.name in ("fc6", "fc7") else stage for stage in row.stages))
-        for name, row in architectures.ARCHITECTURES.items()}
+    rows = {
+        name: dataclasses.replace(
+            row,
+            stages=tuple(
+                dataclasses.replace(stage, filters=WIDTH) if stage.name in ("fc6", "fc7") else stage
+                for stage in row.stages
+            ),
+        )
+        for name, row in architectures.ARCHITECTURES.items()
+    }
     monkeypatch.setattr(architectures, "ARCHITECTURES", rows)
     return rows
 
@@ -48,31 +58,46 @@ def class_file(tmp_path):
     path.write_text("".join(f"kind {number}\n" for number in range(CLASSES)))
     return path
 
-CONV = {"conv1": (96, 11, 4, 0, 1), "conv2": (256, 5, 1, 2, 2), "conv3": (384, 3, 1, 1, 1), "conv4": (384, 3, 1, 1, 2),
-        "conv5": (256, 3, 1, 1, 2)}
+
+CONV = {
+    "conv1": (96, 11, 4, 0, 1),
+    "conv2": (256, 5, 1, 2, 2),
+    "conv3": (384, 3, 1, 1, 1),
+    "conv4": (384, 3, 1, 1, 2),
+    "conv5": (256, 3, 1, 1, 2),
+}
 
 
 def random_weights(shapes, seed):
     """Kernels that keep the signal's size, so that LRN changes it much, and biases of its size."""
     numbers = np.random.default_rng(seed).standard_normal(1_000_003, "float32")  # Repeated: millions take seconds.
-    return {name: (np.resize(np.roll(numbers, 997 * index), shape) * np.float32((2 / np.prod(shape[1:])) ** .5),
-                   numbers[1000 * index:][:shape[0]] * 5) for index, (name, shape) in enumerate(shapes.items())}
+    return {
+        name: (
+            np.resize(np.roll(numbers, 997 * index), shape) * np.float32((2 / np.prod(shape[1:])) ** 0.5),
+            numbers[1000 * index :][: shape[0]] * 5,
+        )
+        for index, (name, shape) in enumerate(shapes.items())
+    }
 
 
 def deploy(order, width=WIDTH, classes=CLASSES):
     """Caffe's deploy.prototxt, from its own files."""
     units = {"fc6": width, "fc7": width, "fc8": classes}
-    text = ('name: "x"\nlayer { name: "data" type: "Input" top: "data" input_param { shape { '
-            'dim: 1 dim: 3 dim: 227 dim: 227 } } }\n')
+    text = (
+        'name: "x"\nlayer { name: "data" type: "Input" top: "data" input_param { shape { '
+        "dim: 1 dim: 3 dim: 227 dim: 227 } } }\n"
+    )
     last = "data"
     for name in order.split():
         top = last if kind(name) in ("ReLU", "Dropout") else name
         parameters = {
             "Convolution": lambda name=name: "convolution_param {{ {} }}".format(
-                "num_output: {} kernel_size: {} stride: {} pad: {} group: {}".format(*CONV[name])),
+                "num_output: {} kernel_size: {} stride: {} pad: {} group: {}".format(*CONV[name])
+            ),
             "InnerProduct": lambda name=name: f"inner_product_param {{ num_output: {units[name]} }}",
             "LRN": lambda: "lrn_param { local_size: 5 alpha: 0.0001 beta: 0.75 }",
-            "Pooling": lambda: "pooling_param { pool: MAX kernel_size: 3 stride: 2 }"}.get(kind(name), str)()
+            "Pooling": lambda: "pooling_param { pool: MAX kernel_size: 3 stride: 2 }",
+        }.get(kind(name), str)()
         text += f'layer {{ name: "{name}" type: "{kind(name)}" bottom: "{last}" top: "{top}" {parameters} }}\n'
         last = top
     return text
@@ -157,8 +182,11 @@ def test_the_comparison_sees_single_faults(narrow_rows, class_file, tmp_path):
     for fault in (wrong_fc6, wrong_colours, wrong_groups):
         faulty = opencv_logits(deploy(order), caffemodel_bytes(order, fault(weights)), images, CAFFE_MEAN)
         assert difference(logits, faulty) > 1e-2, fault
-    for constants in ("local_size: 5 alpha: 0.0005 beta: 0.75", "local_size: 3 alpha: 0.0001 beta: 0.75",
-                      "local_size: 5 alpha: 0.0001 beta: 0.5"):
+    for constants in (
+        "local_size: 5 alpha: 0.0005 beta: 0.75",
+        "local_size: 3 alpha: 0.0001 beta: 0.75",
+        "local_size: 5 alpha: 0.0001 beta: 0.5",
+    ):
         other = deploy(order).replace("local_size: 5 alpha: 0.0001 beta: 0.75", constants)
         assert other != deploy(order)
         assert difference(logits, opencv_logits(other, content, images, CAFFE_MEAN)) > 1e-2, constants
@@ -170,8 +198,13 @@ def test_imported_caffemodel_of_full_size_computes_what_opencv_computes(tmp_path
     model, run_config, _ = runs.load_model(run)
     images = make_images(227, 1)
     assert "60,965,224 parameters" in lines[0] and run_config.train.recipe.resize == "caffe"
-    assert difference(model(images).numpy(), opencv_logits(
-        deploy_of("caffe", width=4096, classes=1000), content, images, CAFFE_MEAN)) < 1e-4
+    assert (
+        difference(
+            model(images).numpy(),
+            opencv_logits(deploy_of("caffe", width=4096, classes=1000), content, images, CAFFE_MEAN),
+        )
+        < 1e-4
+    )
     assert run.class_names()[281] == "n02123045 tabby" and run_config.data.classes[281] == "n02123045"
 
 
@@ -203,6 +236,7 @@ def test_imported_mean_image_is_subtracted_at_its_place(narrow_rows, class_file,
 
 def npy(weights):
     """bvlc_alexnet.npy of Caffe's weights, as caffe-tensorflow transposes them; pickled as NumPy does."""
+
     def keras(name, kernel):
         if name == "fc6":
             return kernel.reshape(-1, 256, 6, 6).transpose(2, 3, 1, 0).reshape(9216, -1)
@@ -228,7 +262,7 @@ def test_imported_npy_computes_what_opencv_computes(narrow_rows, class_file, tmp
 
 def torchvision_logits(weights, images):
     """torchvision's network in NumPy: x / 255, minus the mean, by the deviation; zeros of 2; no LRN."""
-    x = ((images / 255 - (.485, .456, .406)) / (.229, .224, .225)).transpose(0, 3, 1, 2)
+    x = ((images / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)).transpose(0, 3, 1, 2)
     for name, stride, padding in (("0", 4, 2), ("3", 1, 2), ("6", 1, 1), ("8", 1, 1), ("10", 1, 1)):
         kernel, bias = weights[f"features.{name}"]
         x = np.pad(x, ((0, 0), (0, 0), (padding,) * 2, (padding,) * 2))
@@ -248,8 +282,9 @@ def torchvision_logits(weights, images):
 
 
 def state_dict(weights):
-    return {f"{name}.{each}": array
-            for name, arrays in weights.items() for each, array in zip(("weight", "bias"), arrays)}
+    return {
+        f"{name}.{each}": array for name, arrays in weights.items() for each, array in zip(("weight", "bias"), arrays)
+    }
 
 
 @pytest.mark.parametrize("file_name", ["a.pth", "a.safetensors"])
@@ -271,8 +306,9 @@ def torchvision_module(torch):
     module.eval()
 
     def logits(images):
-        x = (torch.tensor(images, dtype=torch.float32) / 255 - torch.tensor([.485, .456, .406])) / torch.tensor(
-            [.229, .224, .225])
+        x = (torch.tensor(images, dtype=torch.float32) / 255 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor(
+            [0.229, 0.224, 0.225]
+        )
         with torch.no_grad():
             return module(x.permute(0, 3, 1, 2)).numpy()
 
@@ -291,8 +327,13 @@ def test_torchvision_weights_go_to_pytorch_and_back(is_zip, narrow_rows, class_f
     images = make_images(224)
     computed = runs.load_model(run)[0](images).numpy()
     assert difference(computed, logits(images)) < 1e-4
-    for file_format, load in (("torch", torch.load), ("safetensors", lambda path, **_: {
-            name: torch.tensor(array) for name, array in safetensors.numpy.load_file(path).items()})):
+    for file_format, load in (
+        ("torch", torch.load),
+        (
+            "safetensors",
+            lambda path, **_: {name: torch.tensor(array) for name, array in safetensors.numpy.load_file(path).items()},
+        ),
+    ):
         output = tmp_path / file_format
         conversion.export_run(run.path, file_format, output)
         module.load_state_dict({name: torch.zeros_like(value) for name, value in module.state_dict().items()})
@@ -303,16 +344,21 @@ def test_torchvision_weights_go_to_pytorch_and_back(is_zip, narrow_rows, class_f
 def make_run(path, row, *, seed=0, initialization="row"):
     """A run as training leaves it, with random weights and biases."""
     classes = [f"kind {number}" for number in range(CLASSES)]
-    run, train_config = runs.RunDirectory(path), TrainConfig(
-        architecture=row, recipe=architectures.ARCHITECTURES[row].recipe, initialization=initialization)
+    run, train_config = (
+        runs.RunDirectory(path),
+        TrainConfig(architecture=row, recipe=architectures.ARCHITECTURES[row].recipe, initialization=initialization),
+    )
     run_config = RunConfig(
-        train=train_config, image_size=architectures.ARCHITECTURES[row].image_size,
-        mean=architectures.ARCHITECTURES[row].mean, data=RunData(tuple(classes)))
+        train=train_config,
+        image_size=architectures.ARCHITECTURES[row].image_size,
+        mean=architectures.ARCHITECTURES[row].mean,
+        data=RunData(tuple(classes)),
+    )
     rng, arrays = np.random.default_rng(seed), {}
     model = alexnet.build_model(run_config.architecture)
     for variable in model.variables:
         shape = tuple(variable.shape)
-        scale = 5 if len(shape) == 1 else (2 / np.prod(shape[:-1])) ** .5
+        scale = 5 if len(shape) == 1 else (2 / np.prod(shape[:-1])) ** 0.5
         arrays[variable.path] = (rng.standard_normal(shape, "float32") * np.float32(scale)) if shape else np.int64(0)
         variable.assign(arrays[variable.path])
     run.write_checkpoint(3, arrays, {"epoch": 1})
@@ -320,9 +366,15 @@ def make_run(path, row, *, seed=0, initialization="row"):
     return run, model, arrays
 
 
-FITS = {"paper": ["caffemodel"], "caffe": ["caffemodel", "npy"], "caffenet": ["caffemodel", "npy"],
-        "ungrouped": ["caffemodel"], "tf1_class": ["caffemodel"], "conv_fc": ["caffemodel"],
-        "torchvision": ["caffemodel", "torch", "safetensors"]}
+FITS = {
+    "paper": ["caffemodel"],
+    "caffe": ["caffemodel", "npy"],
+    "caffenet": ["caffemodel", "npy"],
+    "ungrouped": ["caffemodel"],
+    "tf1_class": ["caffemodel"],
+    "conv_fc": ["caffemodel"],
+    "torchvision": ["caffemodel", "torch", "safetensors"],
+}
 ENDING = {"caffemodel": "caffemodel", "npy": "npy", "torch": "pth", "safetensors": "safetensors"}
 
 
@@ -344,16 +396,29 @@ def test_export_then_import_is_the_identity_bit_for_bit(row, file_format, narrow
     assert before.mean == after.mean and before.train.recipe.resize == after.train.recipe.resize
 
 
-@pytest.mark.parametrize(("row", "initialization"), [
-    ("caffe", "row"), ("caffenet", "row"), ("paper", "row"), ("paper", "he"), ("ungrouped", "row"),
-    ("tf1_class", "row"), ("conv_fc", "row"), ("torchvision", "row")])
+@pytest.mark.parametrize(
+    ("row", "initialization"),
+    [
+        ("caffe", "row"),
+        ("caffenet", "row"),
+        ("paper", "row"),
+        ("paper", "he"),
+        ("ungrouped", "row"),
+        ("tf1_class", "row"),
+        ("conv_fc", "row"),
+        ("torchvision", "row"),
+    ],
+)
 def test_exported_caffemodel_computes_the_same_in_opencv(row, initialization, narrow_rows, tmp_path):
     run, model, _ = make_run(tmp_path / "run", row, initialization=initialization)
     conversion.export_run(run.path, "caffemodel", tmp_path / "a.caffemodel")
     images = make_images(architectures.ARCHITECTURES[row].image_size)
     logits = opencv_logits(
-        (tmp_path / "a.prototxt").read_text(), (tmp_path / "a.caffemodel").read_bytes(), images,
-        architectures.ARCHITECTURES[row].mean)
+        (tmp_path / "a.prototxt").read_text(),
+        (tmp_path / "a.caffemodel").read_bytes(),
+        images,
+        architectures.ARCHITECTURES[row].mean,
+    )
     assert difference(logits, model(images).numpy()) < 1e-4
 
 
@@ -385,7 +450,8 @@ def test_export_to_npy_multiplies_the_inputs_scale_into_conv1_and_says_so(narrow
 @pytest.mark.parametrize("ending", ["keras", "weights.h5"])
 def test_imported_keras_file_is_the_model_that_wrote_it(ending, narrow_rows, class_file, tmp_path):
     architecture = architectures.with_num_classes(
-        architectures.with_initialization(architectures.ARCHITECTURES["paper"], "he"), CLASSES)
+        architectures.with_initialization(architectures.ARCHITECTURES["paper"], "he"), CLASSES
+    )
     model = alexnet.build_model(architecture, mean=(1, 2, 3), seed=4)
     path = tmp_path / f"a.{ending}"
     (model.save if ending == "keras" else model.save_weights)(path)
@@ -393,8 +459,12 @@ def test_imported_keras_file_is_the_model_that_wrote_it(ending, narrow_rows, cla
         with pytest.raises(containers.WeightFileError, match="It fits paper, original2012, .* alike. Choose one"):
             conversion.import_run(path, tmp_path / "run", classes=class_file)
     conversion.import_run(
-        path, tmp_path / "run", classes=class_file, architecture=None if ending == "keras" else "paper",
-        mean=None if ending == "keras" else "3,2,1")
+        path,
+        tmp_path / "run",
+        classes=class_file,
+        architecture=None if ending == "keras" else "paper",
+        mean=None if ending == "keras" else "3,2,1",
+    )
     again, run_config, _ = runs.load_model(runs.RunDirectory(tmp_path / "run"))
     for before, after in zip(model.trainable_variables, again.trainable_variables, strict=True):
         assert np.array_equal(before, after)
@@ -406,6 +476,7 @@ def test_imported_keras_file_is_the_model_that_wrote_it(ending, narrow_rows, cla
 
 def test_commands_as_a_user_types_them(narrow_rows, tmp_path):
     """A file from elsewhere becomes a run that predicts, is evaluated, and goes back to the same bytes."""
+
     def call(*arguments):
         return commands.call("-m", "alexnet_tf", *arguments)
 
@@ -421,7 +492,8 @@ def test_commands_as_a_user_types_them(narrow_rows, tmp_path):
     status, out, err = call("import_weights", f"--source={tmp_path / 'a.pth'}", f"--workdir={run}")
     assert status == 1 and "It has 3 classes. Name them: --classes=FILE" in err and "Traceback" not in err
     status, out, err = call(
-        "import_weights", f"--source={tmp_path / 'a.pth'}", f"--workdir={run}", f"--classes={tmp_path / 'names.txt'}")
+        "import_weights", f"--source={tmp_path / 'a.pth'}", f"--workdir={run}", f"--classes={tmp_path / 'names.txt'}"
+    )
     assert status == 0, err
     assert "Network: torchvision (by its names and shapes), 2,914,611 parameters" in out
     assert "minus R, G, B = 123.675, 116.280, 103.530, then times 0.017125, 0.017507, 0.017429" in out
@@ -460,20 +532,22 @@ def test_import_says_what_is_wrong_and_leaves_nothing(narrow_rows, class_file, t
     good = caffemodel_bytes(CAFFE_ORDER["caffe"] + REST, random_weights(narrow(CAFFE_SHAPES), 0))
     conv1_alone = caffemodel_bytes("conv1 relu1", {"conv1": (np.ones((96, 3, 11, 11)), np.ones(96))})
     for name, content, arguments, message in (
-            ("a.caffemodel", good[:-1000], {}, "a.caffemodel: It is not a .caffemodel: truncated"),
-            ("a.txt", good, {}, "Its name ends in none of .caffemodel, .npy"),
-            ("a.onnx", good, {}, "It is not a .onnx file"),
-            ("a.npy", good, {}, "It is not a .npy file"), ("a.pth", good, {}, "It is not a file of torch.save"),
-            ("a.keras", good, {}, "It is not a Keras weight file"),
-            ("a.safetensors", good, {}, "not a readable .safetensors"),
-            ("a.caffemodel", good, {"classes": tmp_path / "a.npy"}, "is not UTF-8 text|has .* lines"),
-            ("a.caffemodel", good, {"classes": None}, "It has 7 classes"),
-            ("a.caffemodel", good, {"mean": "1,2"}, "--mean=1,2 is not a mean"),
-            ("a.caffemodel", good, {"mean": "grey"}, "--mean=grey is neither"),
-            ("a.caffemodel", good, {"mean": "nan,1,2"}, "is not a mean"),
-            ("a.caffemodel", good, {"mean": str(tmp_path / "none.npy")}, "none.npy cannot be read"),
-            ("a.caffemodel", good, {"architecture": "torchvision"}, "(?s)does not fit torchvision.*shapes: conv1"),
-            ("a.caffemodel", conv1_alone, {}, r"missing: conv2\[0\]")):
+        ("a.caffemodel", good[:-1000], {}, "a.caffemodel: It is not a .caffemodel: truncated"),
+        ("a.txt", good, {}, "Its name ends in none of .caffemodel, .npy"),
+        ("a.onnx", good, {}, "It is not a .onnx file"),
+        ("a.npy", good, {}, "It is not a .npy file"),
+        ("a.pth", good, {}, "It is not a file of torch.save"),
+        ("a.keras", good, {}, "It is not a Keras weight file"),
+        ("a.safetensors", good, {}, "not a readable .safetensors"),
+        ("a.caffemodel", good, {"classes": tmp_path / "a.npy"}, "is not UTF-8 text|has .* lines"),
+        ("a.caffemodel", good, {"classes": None}, "It has 7 classes"),
+        ("a.caffemodel", good, {"mean": "1,2"}, "--mean=1,2 is not a mean"),
+        ("a.caffemodel", good, {"mean": "grey"}, "--mean=grey is neither"),
+        ("a.caffemodel", good, {"mean": "nan,1,2"}, "is not a mean"),
+        ("a.caffemodel", good, {"mean": str(tmp_path / "none.npy")}, "none.npy cannot be read"),
+        ("a.caffemodel", good, {"architecture": "torchvision"}, "(?s)does not fit torchvision.*shapes: conv1"),
+        ("a.caffemodel", conv1_alone, {}, r"missing: conv2\[0\]"),
+    ):
         with pytest.raises(errors.UserError, match=message):
             imported(tmp_path, name, content, **({"classes": class_file} | arguments))
         assert not (tmp_path / f"run of {name}").exists()

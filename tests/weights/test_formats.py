@@ -27,14 +27,25 @@ def state_dict(count=None):
 
 
 @pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "old"])
-@pytest.mark.parametrize("wrap", [
-    lambda weights, optimizer: {"state_dict": weights, "optimizer": optimizer, "epoch": 90, "arch": "alexnet",
-                                "best": None},
-    lambda weights, optimizer: {"epoch": 3, "model": weights, "optimizer": optimizer},
-    lambda weights, optimizer: {f"module.{name}": each for name, each in weights.items()},
-    lambda weights, optimizer: {name.replace("features.", "features.module."): each for name, each in weights.items()},
-    lambda weights, optimizer: {f"model._orig_mod.{name}": each for name, each in weights.items()},
-], ids=["imagenet example", "model", "DataParallel", "features in parallel", "compiled"])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda weights, optimizer: {
+            "state_dict": weights,
+            "optimizer": optimizer,
+            "epoch": 90,
+            "arch": "alexnet",
+            "best": None,
+        },
+        lambda weights, optimizer: {"epoch": 3, "model": weights, "optimizer": optimizer},
+        lambda weights, optimizer: {f"module.{name}": each for name, each in weights.items()},
+        lambda weights, optimizer: {
+            name.replace("features.", "features.module."): each for name, each in weights.items()
+        },
+        lambda weights, optimizer: {f"model._orig_mod.{name}": each for name, each in weights.items()},
+    ],
+    ids=["imagenet example", "model", "DataParallel", "features in parallel", "compiled"],
+)
 def test_checkpoints_of_training_programs_are_read(wrap, is_zip):
     torch = pytest.importorskip("torch")
     expected = state_dict()
@@ -73,7 +84,8 @@ def test_partial_import_keeps_the_files_layers_and_initialises_the_others(classe
     if classes:
         (tmp_path / "classes.txt").write_text("a\nb\nc\n")
     lines = conversion.import_run(
-        tmp_path / "features.npz", tmp_path / "run", partial=True, classes=classes and tmp_path / "classes.txt")
+        tmp_path / "features.npz", tmp_path / "run", partial=True, classes=classes and tmp_path / "classes.txt"
+    )
     assert "initialised at random: fc6/kernel, fc6/bias" in lines[-1] and "conv" not in lines[-1]
     model, run_config, _ = runs.load_model(runs.RunDirectory(tmp_path / "run"))
     assert run_config.train.architecture == "torchvision" and model.output_shape == (None, classes or 1000)
@@ -130,12 +142,22 @@ def pair(*shape):
     return arrays
 
 
-@pytest.mark.parametrize(("file_format", "content", "message"), [
-    ("npy", npy(np.zeros((2, 2), "float32")), "one array and no dictionary of layers"),
-    ("npy", npy(pair(9, 9, 3, 5)), "without their layer's name. Save a dictionary"),
-    ("npz", npz(conv1=np.array({"a": np.zeros(2)}, object)), "conv1.npy holds objects, not an array"),
-    *(("safetensors", safetensors.numpy.save({"a": np.zeros(2)}, {"mean": mean}), "'mean' in its metadata is not three")
-      for mean in ("1 2", "red green blue", "1 2 nan"))])
+@pytest.mark.parametrize(
+    ("file_format", "content", "message"),
+    [
+        ("npy", npy(np.zeros((2, 2), "float32")), "one array and no dictionary of layers"),
+        ("npy", npy(pair(9, 9, 3, 5)), "without their layer's name. Save a dictionary"),
+        ("npz", npz(conv1=np.array({"a": np.zeros(2)}, object)), "conv1.npy holds objects, not an array"),
+        *(
+            (
+                "safetensors",
+                safetensors.numpy.save({"a": np.zeros(2)}, {"mean": mean}),
+                "'mean' in its metadata is not three",
+            )
+            for mean in ("1 2", "red green blue", "1 2 nan")
+        ),
+    ],
+)
 def test_files_that_hold_something_else_say_what(file_format, content, message):
     with pytest.raises(containers.WeightFileError, match=message):
         formats.FORMATS[file_format].read(content)

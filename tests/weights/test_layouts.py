@@ -16,8 +16,12 @@ README = pathlib.Path(__file__).parents[2] / "alexnet_tf" / "weights" / "README.
 def narrow(row):
     """The row with dense layers of 8 units and 3 classes."""
     row = architectures.with_num_classes(row, 3)
-    return dataclasses.replace(row, stages=tuple(
-        dataclasses.replace(stage, filters=8) if stage.name in ("fc6", "fc7") else stage for stage in row.stages))
+    return dataclasses.replace(
+        row,
+        stages=tuple(
+            dataclasses.replace(stage, filters=8) if stage.name in ("fc6", "fc7") else stage for stage in row.stages
+        ),
+    )
 
 
 @pytest.mark.parametrize("name", architectures.ARCHITECTURES)
@@ -46,9 +50,15 @@ def test_to_file_then_from_file_is_the_identity(name):
         assert again.keys() == arrays.keys() and all(np.array_equal(again[path], arrays[path]) for path in arrays)
 
 
-@pytest.mark.parametrize(("name", "file_format", "shapes"), [
-    ("caffe", "caffemodel", CAFFE_SHAPES), ("paper", "caffemodel", CAFFE_SHAPES),
-    ("torchvision", "torch", TORCHVISION_SHAPES), ("torchvision", "safetensors", TORCHVISION_SHAPES)])
+@pytest.mark.parametrize(
+    ("name", "file_format", "shapes"),
+    [
+        ("caffe", "caffemodel", CAFFE_SHAPES),
+        ("paper", "caffemodel", CAFFE_SHAPES),
+        ("torchvision", "torch", TORCHVISION_SHAPES),
+        ("torchvision", "safetensors", TORCHVISION_SHAPES),
+    ],
+)
 def test_file_shapes_are_the_sources(name, file_format, shapes):
     layout = formats.FORMATS[file_format].layout
     kernel, bias = ("{}[0]", "{}[1]") if file_format == "caffemodel" else ("{}.weight", "{}.bias")
@@ -71,7 +81,13 @@ def test_fc6_reads_channel_row_column_in_caffe_and_row_column_channel_here():
     kernel = np.arange(8 * 9216, dtype="float32").reshape(8, 9216)
     converted = from_caffe("caffe", fc6=kernel)["fc6/kernel"]
     for channel, row, column, unit in (
-            (0, 0, 0, 0), (1, 0, 0, 0), (0, 1, 0, 3), (0, 0, 1, 7), (255, 5, 4, 2), (130, 2, 5, 6)):
+        (0, 0, 0, 0),
+        (1, 0, 0, 0),
+        (0, 1, 0, 3),
+        (0, 0, 1, 7),
+        (255, 5, 4, 2),
+        (130, 2, 5, 6),
+    ):
         assert converted[row * 1536 + column * 256 + channel, unit] == kernel[unit, channel * 36 + row * 6 + column]
 
 
@@ -98,8 +114,10 @@ def test_the_first_group_is_tower_a():
 
 def entries_of(name, file_format="caffemodel", seed=0):
     row = architectures.ARCHITECTURES[name]
-    return {key: np.broadcast_to(np.float32(seed), shape)
-            for key, shape in layouts.file_shapes(row, formats.FORMATS[file_format].layout).items()}
+    return {
+        key: np.broadcast_to(np.float32(seed), shape)
+        for key, shape in layouts.file_shapes(row, formats.FORMATS[file_format].layout).items()
+    }
 
 
 def layers_of(order, **arguments):
@@ -150,7 +168,8 @@ def test_check_finite_counts_what_is_not():
 
 def test_refusals_name_row_format_and_reason():
     assert layouts.unsupported_reason(architectures.PAPER, "torch") == (
-        "paper cannot be written as torch: its readers compute torchvision and nothing else")
+        "paper cannot be written as torch: its readers compute torchvision and nothing else"
+    )
     assert "conv1 has 0 zeros before" in layouts.unsupported_reason(architectures.OWT, "caffemodel")
     assert layouts.unsupported_reason(architectures.PAPER, "caffemodel") is None
 
@@ -160,7 +179,7 @@ def test_readmes_matrix_is_what_the_code_says():
     tables = [line for line in section.splitlines() if line.startswith("|")]
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in tables]
     header = next(cells for cells in lines if cells[1:] == [f"`{name}`" for name in formats.WRITTEN])
-    said = {cells[0].strip("`"): cells[1:] for cells in lines[lines.index(header) + 2:] if len(cells) == len(header)}
+    said = {cells[0].strip("`"): cells[1:] for cells in lines[lines.index(header) + 2 :] if len(cells) == len(header)}
     for name, row in architectures.ARCHITECTURES.items():
         fits = [not layouts.unsupported_reason(row, file_format) for file_format in formats.WRITTEN]
         assert [cell.startswith("yes") for cell in said[name]] == fits, name

@@ -12,8 +12,10 @@ import pytest
 from alexnet_tf.weights import containers, pickled_arrays
 from tests.helpers.pickles import Evil, npy, torch_zip
 
-LAYERS = {"conv1": [np.arange(24, dtype="float32").reshape(2, 3, 4), np.ones(4, "float32")],
-          "fc6": [np.asfortranarray(np.arange(6.).reshape(2, 3)), np.zeros(3, ">f4")]}
+LAYERS = {
+    "conv1": [np.arange(24, dtype="float32").reshape(2, 3, 4), np.ones(4, "float32")],
+    "fc6": [np.asfortranarray(np.arange(6.0).reshape(2, 3)), np.zeros(3, ">f4")],
+}
 
 
 def tensor_pickle(shape=(2, 3), strides=(3, 1), offset=0, count=6, key="0", storage=b"torch\nFloatStorage\n"):
@@ -22,8 +24,16 @@ def tensor_pickle(shape=(2, 3), strides=(3, 1), offset=0, count=6, key="0", stor
     text = lambda value: b"X" + struct.pack("<I", len(value)) + value.encode()  # noqa: E731
     sizes = lambda values: b"(" + b"".join(map(number, values)) + b"t"  # noqa: E731
     pid = b"(" + text("storage") + b"c" + storage + text(key) + text("cpu") + number(count) + b"tQ"
-    return (b"\x80\x02}(" + text("w") + b"ctorch._utils\n_rebuild_tensor_v2\n(" + pid + number(offset) + sizes(shape)
-            + sizes(strides) + b"\x89}tRu.")
+    return (
+        b"\x80\x02}("
+        + text("w")
+        + b"ctorch._utils\n_rebuild_tensor_v2\n("
+        + pid
+        + number(offset)
+        + sizes(shape)
+        + sizes(strides)
+        + b"\x89}tRu."
+    )
 
 
 @pytest.mark.parametrize("protocol", [1, 2, 3, 4])
@@ -49,9 +59,20 @@ def test_read_npy_reads_numpys_own_file_and_its_inverse():
 def python2_array(dtype, byte_order, shape, content):
     """What Python 2 writes for an array under protocol 2: its str is bytes."""
     minus_one = b"J\xff\xff\xff\xff"
-    return (b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\0\x85U\x01b\x87R(K\x01" + shape
-            + b"cnumpy\ndtype\nU" + bytes([len(dtype)]) + dtype + b"K\0K\x01\x87R(K\x03U\x01" + byte_order + b"NNN"
-            + minus_one * 2 + b"K\0tb\x89" + content + b"tb")
+    return (
+        b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\0\x85U\x01b\x87R(K\x01"
+        + shape
+        + b"cnumpy\ndtype\nU"
+        + bytes([len(dtype)])
+        + dtype
+        + b"K\0K\x01\x87R(K\x03U\x01"
+        + byte_order
+        + b"NNN"
+        + minus_one * 2
+        + b"K\0tb\x89"
+        + content
+        + b"tb"
+    )
 
 
 def test_read_npy_reads_what_python_2_wrote():
@@ -67,8 +88,8 @@ def test_read_npy_reads_caffe_tensorflows_dictionaries_and_plain_arrays():
     entries = pickled_arrays.read_npy(npy(np.array({"fc8": layer}, dtype=object)))
     assert set(entries) == {"fc8[0]", "fc8[1]"}
     file = io.BytesIO()
-    np.save(file, np.asfortranarray(np.arange(6.).reshape(2, 3)))
-    assert np.array_equal(pickled_arrays.read_npy(file.getvalue()), np.arange(6.).reshape(2, 3))
+    np.save(file, np.asfortranarray(np.arange(6.0).reshape(2, 3)))
+    assert np.array_equal(pickled_arrays.read_npy(file.getvalue()), np.arange(6.0).reshape(2, 3))
 
 
 @pytest.mark.parametrize("protocol", [1, 2, 4, 5])
@@ -82,9 +103,18 @@ def test_no_code_of_a_pickle_is_run(protocol, tmp_path):
     assert (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("wanted", [
-    b"builtins\neval", b"builtins\ngetattr", b"os\nsystem", b"numpy\nload", b"numpy.core.multiarray\nscalar",
-    b"torch.storage\n_load_from_bytes", b"torch._utils\n_rebuild_qtensor"])
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        b"builtins\neval",
+        b"builtins\ngetattr",
+        b"os\nsystem",
+        b"numpy\nload",
+        b"numpy.core.multiarray\nscalar",
+        b"torch.storage\n_load_from_bytes",
+        b"torch._utils\n_rebuild_qtensor",
+    ],
+)
 def test_other_names_are_refused(wanted):
     with pytest.raises(containers.WeightFileError, match="asks for .* Nothing was run"):
         pickled_arrays.read_torch(torch_zip(b"\x80\x02c" + wanted + b"\n(X\x01\0\0\0atR."))
@@ -102,15 +132,22 @@ HOSTILE_PICKLES = {
     "a memo of 4 GB": b"\x80\x02Nr" + FOUR_GB + b".",
     "a huge array": b"\x80\x02" + python2_array(b"f4", b"<", HUGE_SHAPE, b"U\x04abcd") + b".",
     "a huge reconstruction": (
-        b"\x80\x02cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nJ\xff\xff\xff\x7f\x85U\x01b\x87R."),
+        b"\x80\x02cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nJ\xff\xff\xff\x7f\x85U\x01b\x87R."
+    ),
     "tuples as a key": b"\x80\x02}(" + NESTED + b"K\x01u.",
     "tuples as a shape": b"\x80\x02" + python2_array(b"f4", b"<", NESTED, b"U\x04abcd") + b".",
     "attributes of a function": b"\x80\x02ctorch._utils\n_rebuild_tensor\n}X\x01\0\0\0aK\x01sb.",
     "a million dictionaries": b"\x80\x02" + b"}" * 1_000_000,
     "a million marks": b"\x80\x02" + b"(" * 1_000_000,
-    "nothing": b"", "only a stop": b".", "a mark without an end": b"\x80\x02(((((", "no pickle": b"\xff" * 100,
-    "a number": b"\x80\x02K\x01.", "a list": b"\x80\x02].", "a dictionary of numbers": b"\x80\x02}X\x01\0\0\0aK\x01s.",
-    "an object of a class": pickle.dumps(io.BytesIO), "text of protocol 0": pickle.dumps({"a": 1.5}, 0),
+    "nothing": b"",
+    "only a stop": b".",
+    "a mark without an end": b"\x80\x02(((((",
+    "no pickle": b"\xff" * 100,
+    "a number": b"\x80\x02K\x01.",
+    "a list": b"\x80\x02].",
+    "a dictionary of numbers": b"\x80\x02}X\x01\0\0\0aK\x01s.",
+    "an object of a class": pickle.dumps(io.BytesIO),
+    "text of protocol 0": pickle.dumps({"a": 1.5}, 0),
 }
 
 
@@ -138,16 +175,25 @@ def test_a_pickle_of_floats_is_read_where_hostile_ones_are_not():
     assert np.array_equal(pickled_arrays.read_torch(content)["w"], np.arange(6).reshape(2, 3))
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({"count": 1 << 30}, "declared as .* 4,294,967,296 bytes, and has 24"), ({"count": 5}, "declared as"),
-    ({"count": -6}, "no possible shape"), ({"shape": (2, 4)}, "does not lie inside"),
-    ({"offset": 1}, "does not lie inside"),
-    ({"offset": -1}, "does not lie inside"), ({"strides": (0, 0)}, "does not lie inside"),
-    ({"shape": (1 << 40, 1)}, "does not lie inside"), ({"shape": (-2, 3)}, "does not lie inside"),
-    ({"strides": (-3, 1)}, "does not lie inside"), ({"strides": (1,)}, "does not lie inside"),
-    ({"shape": (1 << 30, 1 << 30), "strides": (0, 0)}, "does not lie inside"),
-    ({"key": "../x"}, "holds no archive/data/../x"),
-    ({"storage": b"torch\nIntStorage\n"}, "asks for torch.IntStorage")])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"count": 1 << 30}, "declared as .* 4,294,967,296 bytes, and has 24"),
+        ({"count": 5}, "declared as"),
+        ({"count": -6}, "no possible shape"),
+        ({"shape": (2, 4)}, "does not lie inside"),
+        ({"offset": 1}, "does not lie inside"),
+        ({"offset": -1}, "does not lie inside"),
+        ({"strides": (0, 0)}, "does not lie inside"),
+        ({"shape": (1 << 40, 1)}, "does not lie inside"),
+        ({"shape": (-2, 3)}, "does not lie inside"),
+        ({"strides": (-3, 1)}, "does not lie inside"),
+        ({"strides": (1,)}, "does not lie inside"),
+        ({"shape": (1 << 30, 1 << 30), "strides": (0, 0)}, "does not lie inside"),
+        ({"key": "../x"}, "holds no archive/data/../x"),
+        ({"storage": b"torch\nIntStorage\n"}, "asks for torch.IntStorage"),
+    ],
+)
 def test_read_torch_refuses_absurd_tensors(arguments, message):
     content = torch_zip(tensor_pickle(**arguments), {"0": np.arange(6, dtype="<f4").tobytes()})
     said, peak = refuse(pickled_arrays.read_torch, content)
@@ -167,12 +213,16 @@ def test_read_torch_reads_other_strides_and_half_and_double():
 
 
 def test_read_torch_refuses_a_compressed_member_before_it_is_unpacked():
-    said, peak = refuse(pickled_arrays.read_torch, torch_zip(
-        tensor_pickle(shape=(1 << 25,), strides=(1,), count=1 << 25), {"0": bytes(1 << 27)}, zipfile.ZIP_DEFLATED))
+    said, peak = refuse(
+        pickled_arrays.read_torch,
+        torch_zip(
+            tensor_pickle(shape=(1 << 25,), strides=(1,), count=1 << 25), {"0": bytes(1 << 27)}, zipfile.ZIP_DEFLATED
+        ),
+    )
     assert "is compressed" in said and peak < 1 << 20
 
 
-@pytest.mark.parametrize("part", [.1, .3, .5, .7, .9, .99])
+@pytest.mark.parametrize("part", [0.1, 0.3, 0.5, 0.7, 0.9, 0.99])
 def test_truncated_files_are_refused(part):
     written = io.BytesIO()
     pickled_arrays.write_torch(written, {"a.weight": np.ones((20, 30), "float32"), "a.bias": np.ones(20, "float32")})
@@ -180,7 +230,7 @@ def test_truncated_files_are_refused(part):
     np.save(saved, LAYERS)
     for read, content in ((pickled_arrays.read_torch, written.getvalue()), (pickled_arrays.read_npy, saved.getvalue())):
         read(content)
-        refuse(read, content[:int(len(content) * part)])
+        refuse(read, content[: int(len(content) * part)])
 
 
 def test_read_torch_and_read_npy_say_what_a_foreign_file_is_not():
@@ -192,10 +242,14 @@ def test_read_torch_and_read_npy_say_what_a_foreign_file_is_not():
         assert "not a .npy file" in refuse(pickled_arrays.read_npy, content)[0]
 
 
-@pytest.mark.parametrize("header", [
-    {"descr": "<f4", "fortran_order": False, "shape": (1 << 30, 1 << 9)},
-    {"descr": "<i4", "fortran_order": False, "shape": (1,)},
-    {"descr": "<f4", "fortran_order": False, "shape": (-1,)}])
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"descr": "<f4", "fortran_order": False, "shape": (1 << 30, 1 << 9)},
+        {"descr": "<i4", "fortran_order": False, "shape": (1,)},
+        {"descr": "<f4", "fortran_order": False, "shape": (-1,)},
+    ],
+)
 def test_read_npy_refuses_absurd_headers(header):
     file = io.BytesIO()
     np.lib.format.write_array_header_1_0(file, header)

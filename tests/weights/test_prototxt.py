@@ -23,12 +23,15 @@ def test_net_of_paper_has_its_lrn_inside_the_towers():
     layers = prototxt.to_caffe_layers(architectures.PAPER)
     stage1 = [(layer.type, layer.bottom, layer.top) for layer in layers[2:7]]
     assert stage1 == [
-        ("Slice", ("conv1",), ("conv1_a", "conv1_b")), ("LRN", ("conv1_a",), ("norm1_a",)),
-        ("LRN", ("conv1_b",), ("norm1_b",)), ("Concat", ("norm1_a", "norm1_b"), ("norm1",)),
-        ("Power", ("norm1",), ("norm1",))]
+        ("Slice", ("conv1",), ("conv1_a", "conv1_b")),
+        ("LRN", ("conv1_a",), ("norm1_a",)),
+        ("LRN", ("conv1_b",), ("norm1_b",)),
+        ("Concat", ("norm1_a", "norm1_b"), ("norm1",)),
+        ("Power", ("norm1",), ("norm1",)),
+    ]
     # The paper's x / (2 + 1e-4 S)^.75 in Caffe's terms, which divides alpha by 5, with k = 1.
     assert layers[3].parameters["lrn_param"] == {"local_size": 5, "alpha": pytest.approx(2.5e-4), "beta": 0.75}
-    assert layers[6].parameters["power_param"] == {"scale": pytest.approx(2 ** -.75)}
+    assert layers[6].parameters["power_param"] == {"scale": pytest.approx(2**-0.75)}
 
 
 def test_refusal_names_the_zeros_that_caffe_cannot_pad():

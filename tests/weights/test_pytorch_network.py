@@ -43,7 +43,8 @@ def test_logits_are_ours_at_full_width():
 
 
 def test_dense_towers_that_see_their_own_are_refused():
-    architecture = dataclasses.replace(TINY, stages=(
-        *TINY.stages[:-1], architectures.Stage("fc7", 8, towers=2, input_towers="own"), TINY.stages[-1]))
+    architecture = dataclasses.replace(
+        TINY, stages=(*TINY.stages[:-1], architectures.Stage("fc7", 8, towers=2, input_towers="own"), TINY.stages[-1])
+    )
     with pytest.raises(errors.UserError, match="fc7 of tiny: PyTorch has no dense layer in groups"):
         pytorch_network.build_network(architecture)
