@@ -2,7 +2,7 @@
 
 import sys
 
-from alexnet_tf import cli
+from alexnet_tf.commands import cli
 
 if __name__ == "__main__":
     sys.exit(cli.run_command("train", sys.argv[1:]))

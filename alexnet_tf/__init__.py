@@ -13,16 +13,16 @@ import os
 import sys
 from typing import Any
 
-from alexnet_tf import keras_objects
+from alexnet_tf.network import keras_objects
 
 __version__ = "1.0.0"
 
 __all__ = ["ARCHITECTURES", "Run", "UserError", "build_model", "load_run"]
 
 _HOMES = {
-    "ARCHITECTURES": "architectures",
+    "ARCHITECTURES": "network.architectures",
     "Run": "api",
-    "UserError": "errors",
+    "UserError": "support.errors",
     "build_model": "api",
     "load_run": "api",
 }

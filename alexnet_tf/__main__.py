@@ -3,11 +3,11 @@
 import ast
 import difflib
 import pathlib
-import pkgutil
 import sys
 
 import alexnet_tf
-from alexnet_tf import cli, commands
+from alexnet_tf import commands
+from alexnet_tf.commands import cli
 
 
 def main(arguments: list[str]) -> int:
@@ -17,22 +17,21 @@ def main(arguments: list[str]) -> int:
         The exit status: the command's, 0 after the list, and 2 where there is no such command.
     """
     name = arguments[0] if arguments else "--help"
-    names = [module.name for module in pkgutil.iter_modules(commands.__path__)]
-    if name in names:
+    if name in commands.NAMES:
         return cli.run_command(name, arguments[1:])
-    return cli.report_mistakes(lambda: _show(name, names))
+    return cli.report_mistakes(lambda: _show(name))
 
 
-def _show(name: str, names: list[str]) -> int:
+def _show(name: str) -> int:
     if name == "--version":
         print(f"alexnet_tf {alexnet_tf.__version__}")
     elif name in ("help", "--help", "-h"):
-        width = max(map(len, names))
+        width = max(map(len, commands.NAMES))
         print("Usage: python -m alexnet_tf COMMAND [--flag=value] ...\n")
-        print("\n".join(f"  {each:{width}}  {_describe(each)}" for each in names))
+        print("\n".join(f"  {each:{width}}  {_describe(each)}" for each in commands.NAMES))
         print("\nStart with: python -m alexnet_tf train\nExamples and flags: python -m alexnet_tf train --help")
     else:
-        close = difflib.get_close_matches(name, names, 1)
+        close = difflib.get_close_matches(name, commands.NAMES, 1)
         hint = f" Did you mean {close[0]}?" if close else ""
         print(
             f"\nError: There is no command {name!r}.{hint}\nAll commands: python -m alexnet_tf --help", file=sys.stderr

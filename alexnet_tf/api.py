@@ -14,10 +14,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import alexnet, architectures, checkpoints, errors, runs
 from alexnet_tf.data import input_pipeline, preprocessing
 from alexnet_tf.evaluation import image_arguments, metrics
-from alexnet_tf.run_config import RunConfig
+from alexnet_tf.network import alexnet, architectures
+from alexnet_tf.runs import checkpoints
+from alexnet_tf.runs.config import RunConfig
+from alexnet_tf.runs.directory import RunDirectory, load_model
+from alexnet_tf.support import errors
 
 # What `keras.applications` has under other names, or leaves to its callers.
 _OTHER_NAMES = {
@@ -78,7 +81,7 @@ def build_model(
     size = image_size if isinstance(image_size, int) or image_size is None else (image_size[0], image_size[1])
     if weights is not None:
         return _from_run(
-            runs.RunDirectory(weights),
+            RunDirectory(weights),
             architecture,
             num_classes,
             include_top=include_top,
@@ -107,7 +110,7 @@ def _find(name: str) -> architectures.Architecture:
 
 
 def _from_run(
-    run: runs.RunDirectory,
+    run: RunDirectory,
     architecture: str | architectures.Architecture,
     num_classes: int | None,
     *,
@@ -144,10 +147,10 @@ class Run:
 
     def __init__(self, path: str | os.PathLike[str], checkpoint: str = "last", precision: str | None = None) -> None:
         """Loads a run: see `load_run`."""
-        directory = runs.RunDirectory(path)
+        directory = RunDirectory(path)
         self.model: alexnet.AlexNet
         self.config: RunConfig
-        self.model, self.config, _ = runs.load_model(directory, checkpoint, precision)
+        self.model, self.config, _ = load_model(directory, checkpoint, precision)
         self.class_names = directory.class_names()
         self._predictor = metrics.make_predictor(self.model)
 

@@ -34,7 +34,7 @@ def pytest_configure(config):
         return
     import tensorflow as tf
 
-    from alexnet_tf import cli
+    from alexnet_tf.commands import cli
 
     cli.show_log()
     tf.config.set_logical_device_configuration(

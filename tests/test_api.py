@@ -14,7 +14,7 @@ import tensorflow as tf
 from ai_edge_litert import interpreter
 
 import alexnet_tf
-from alexnet_tf import alexnet, architectures
+from alexnet_tf.network import alexnet, architectures
 from tests.helpers import keras_training
 from tests.helpers.keras_training import IMAGES, plain
 from tests.helpers.networks import SMALL, TINY

@@ -1,17 +1,17 @@
 """Every command and every flag that a message of the package names is one that the program takes, when it is pasted."""
 
 import ast
-import pkgutil
 import re
 
 import pytest
 from absl import flags
 
-from alexnet_tf import cli, commands
+from alexnet_tf import commands
+from alexnet_tf.commands import cli
 from tests.helpers.command_lines import START, parse
 from tests.helpers.commands import ROOT
 
-COMMANDS = [module.name for module in pkgutil.iter_modules(commands.__path__)]
+COMMANDS = commands.NAMES
 TREES = {
     path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8"))
     for path in sorted((ROOT / "alexnet_tf").rglob("*.py"))

@@ -3,7 +3,7 @@
 import importlib.util
 from dataclasses import dataclass
 
-from alexnet_tf import errors, shell
+from alexnet_tf.support import errors, shell
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import architectures, errors, processors, recipes, timing
 from alexnet_tf.benchmarks import rounds, worker_process
 from alexnet_tf.data import datasets, input_pipeline, preprocessing, reading, tfrecords
+from alexnet_tf.network import architectures, recipes
+from alexnet_tf.support import errors, processors, timing
 
 # Encoded images of the bare decode, in memory.
 _SAMPLE = 2048

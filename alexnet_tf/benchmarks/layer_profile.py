@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
-from alexnet_tf import architectures, devices, timing
 from alexnet_tf.benchmarks import rounds
+from alexnet_tf.network import architectures
+from alexnet_tf.support import devices, timing
 
 # Side of the square matrices whose product gives the peak: too large to be bound by memory, or by a GPU's launches.
 PEAK_SIZE, GPU_PEAK_SIZE = 2048, 8192

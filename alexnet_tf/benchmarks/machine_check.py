@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_tf import architectures, errors, processors, shell, xla
 from alexnet_tf.benchmarks import rounds, worker_process
+from alexnet_tf.network import architectures, xla
+from alexnet_tf.support import errors, processors, shell
 
 # Largest difference of the logits from float32 on the CPU that is rounding, as a fraction of the largest logit.
 _TOLERANCES = {"float32": 1e-4, "mixed_bfloat16": 0.05, "mixed_float16": 0.01}
@@ -145,7 +146,7 @@ def make_devices_workload() -> worker_process.Workload:
     import psutil
     import tensorflow as tf
 
-    from alexnet_tf import devices
+    from alexnet_tf.support import devices
 
     build, cpu, memory = tf.sysconfig.get_build_info(), cpuinfo.get_cpu_info(), psutil.virtual_memory()
     features = sorted(set(cpu.get("flags", ())) & {"avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd"})
@@ -176,8 +177,9 @@ def make_precision_workload(
     """Returns "check": shortest duration in seconds -> `PrecisionCheck`."""
     import tensorflow as tf
 
-    from alexnet_tf import alexnet, devices
     from alexnet_tf.benchmarks import layer_profile, model_throughput
+    from alexnet_tf.network import alexnet
+    from alexnet_tf.support import devices
 
     architecture = architectures.with_initialization(architecture, "he")  # Logits of a size that can be compared.
 

@@ -24,10 +24,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import alexnet, architectures, processors
 from alexnet_tf.benchmarks import baselines, layer_profile, rounds, worker_process
-from alexnet_tf.devices import describe_gpus, gpus, set_numerics, share_memory
 from alexnet_tf.evaluation import metrics
+from alexnet_tf.network import alexnet, architectures
+from alexnet_tf.support import processors
+from alexnet_tf.support.devices import describe_gpus, gpus, set_numerics, share_memory
 from alexnet_tf.training import distribution, train_step
 
 # A baseline's case is pruned below this fraction of the best rate of its precision in the warm-up.

@@ -5,9 +5,10 @@ import pathlib
 
 import openvino
 
-from alexnet_tf import architectures, processors
 from alexnet_tf.benchmarks import rounds, worker_process
 from alexnet_tf.exporting import engines
+from alexnet_tf.network import architectures
+from alexnet_tf.support import processors
 
 # Precisions by the values of OpenVINO's INFERENCE_PRECISION_HINT.
 PRECISIONS = {"f32": "float32", "bf16": "bfloat16"}

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import psutil
 
-from alexnet_tf import architectures, errors, processors
+from alexnet_tf.network import architectures
+from alexnet_tf.support import errors, processors
 
 
 def peak_host_memory(call: Callable[[], object]) -> tuple[Any, int]:

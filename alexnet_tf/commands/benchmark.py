@@ -17,8 +17,10 @@ from typing import Any
 
 from absl import flags
 
-from alexnet_tf import architectures, cli, errors
 from alexnet_tf.benchmarks import baselines
+from alexnet_tf.commands import cli
+from alexnet_tf.network import architectures
+from alexnet_tf.support import errors
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "input: images, as for train; a small synthetic data set by default.")
 _ORIGINALS = flags.DEFINE_string(
@@ -83,8 +85,8 @@ def main(arguments: list[str]) -> None:
 
 
 def _model(is_training: bool) -> str:
-    from alexnet_tf import devices
     from alexnet_tf.benchmarks import model_throughput, report
+    from alexnet_tf.support import devices
 
     result = model_throughput.measure(
         architectures.ARCHITECTURES[_ARCHITECTURE.value],
@@ -102,9 +104,9 @@ def _model(is_training: bool) -> str:
 
 
 def _input(_: bool) -> str:
-    from alexnet_tf import devices
     from alexnet_tf.benchmarks import input_throughput, report
     from alexnet_tf.data import discovery
+    from alexnet_tf.support import devices
 
     devices.share_memory()
     data = discovery.find_dataset(_DATA_DIR.value) if _DATA_DIR.value else discovery.synthetic_dataset()

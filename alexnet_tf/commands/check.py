@@ -8,8 +8,9 @@ Takes about a minute. Paste the output into an issue. Next: python -m alexnet_tf
 from absl import flags
 
 import alexnet_tf
-from alexnet_tf import architectures, cli
 from alexnet_tf.benchmarks import machine_check
+from alexnet_tf.commands import cli
+from alexnet_tf.network import architectures
 
 _ARCHITECTURE = flags.DEFINE_enum(
     "architecture",

@@ -14,7 +14,9 @@ import json
 
 from absl import flags
 
-from alexnet_tf import cli, errors, runs, shell
+from alexnet_tf.commands import cli
+from alexnet_tf.runs.directory import RunDirectory, load_model
+from alexnet_tf.support import errors, shell
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.", required=True)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Images to evaluate on; by default those of the run.")
@@ -36,15 +38,15 @@ def main(arguments: list[str]) -> None:
     """Prints the errors and the loss."""
     cli.check_no_arguments(arguments)
     cli.check_directory("data_dir", _DATA_DIR.value)
-    run = runs.RunDirectory(_WORKDIR.value)
+    run = RunDirectory(_WORKDIR.value)
     run.existing_config()
     cli.import_tensorflow()
-    from alexnet_tf import devices
     from alexnet_tf.data import discovery, input_pipeline
     from alexnet_tf.evaluation import error_report, metrics, predictions
+    from alexnet_tf.support import devices
 
     precision = devices.chosen_precision(_PRECISION.value)
-    model, run_config, state = runs.load_model(run, _CHECKPOINT.value, precision)
+    model, run_config, state = load_model(run, _CHECKPOINT.value, precision)
     data = discovery.load_run_dataset(run_config.data, _DATA_DIR.value, _DATASET.value)
     name = _SPLIT.value or data.validation
     if name not in data.splits:

@@ -9,8 +9,10 @@ Next: RUN/export/saved_model/SERVING.md says how to serve it; python -m alexnet_
 
 from absl import flags
 
-from alexnet_tf import cli, runs, shell
+from alexnet_tf.commands import cli
 from alexnet_tf.exporting import formats, options
+from alexnet_tf.runs.directory import RunDirectory
+from alexnet_tf.support import shell
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.", required=True)
 _FORMATS = flags.DEFINE_list(
@@ -84,7 +86,7 @@ def main(arguments: list[str]) -> None:
         litert_js=_LITERT_JS.value,
     )
     options.check_choices("formats", chosen.formats, formats.FORMATS)
-    runs.RunDirectory(_WORKDIR.value).existing_config()
+    RunDirectory(_WORKDIR.value).existing_config()
     cli.import_tensorflow()
     from alexnet_tf.exporting import export, report
 

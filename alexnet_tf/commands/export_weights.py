@@ -8,7 +8,8 @@ Next: load the file there, or import it again: python -m alexnet_tf import_weigh
 
 from absl import flags
 
-from alexnet_tf import cli, runs
+from alexnet_tf.commands import cli
+from alexnet_tf.runs.directory import RunDirectory
 from alexnet_tf.weights import formats
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.", required=True)
@@ -27,9 +28,9 @@ _CHECKPOINT = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "Which c
 def main(arguments: list[str]) -> None:
     """Writes the file."""
     cli.check_no_arguments(arguments)
-    runs.RunDirectory(_WORKDIR.value).existing_config()
+    RunDirectory(_WORKDIR.value).existing_config()
     cli.import_tensorflow()
-    from alexnet_tf import devices
+    from alexnet_tf.support import devices
     from alexnet_tf.weights import conversion
 
     devices.share_memory()

@@ -14,7 +14,8 @@ import sys
 
 from absl import flags
 
-from alexnet_tf import cli, runs
+from alexnet_tf.commands import cli
+from alexnet_tf.runs.directory import RunDirectory
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "The .npz file.", required=True)
@@ -34,10 +35,10 @@ _BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Images per step.", lower_
 def main(arguments: list[str]) -> None:
     """Writes the features of the images given, or of a split."""
     cli.check_directory("data_dir", _DATA_DIR.value)
-    runs.RunDirectory(_WORKDIR.value).existing_config()
+    RunDirectory(_WORKDIR.value).existing_config()
     cli.import_tensorflow()
-    from alexnet_tf import devices
     from alexnet_tf.evaluation import features, image_arguments
+    from alexnet_tf.support import devices
 
     features.write_features(
         _WORKDIR.value,

@@ -10,7 +10,9 @@ import pathlib
 
 from absl import flags
 
-from alexnet_tf import architectures, cli, errors, shell
+from alexnet_tf.commands import cli
+from alexnet_tf.network import architectures
+from alexnet_tf.support import errors, shell
 
 _SOURCE = flags.DEFINE_string(
     "source",
@@ -51,7 +53,7 @@ def main(arguments: list[str]) -> None:
     if not pathlib.Path(_SOURCE.value).expanduser().exists():
         raise errors.UserError(f"--source={_SOURCE.value} does not exist.")
     cli.import_tensorflow()
-    from alexnet_tf import devices
+    from alexnet_tf.support import devices
     from alexnet_tf.weights import conversion
 
     devices.share_memory()

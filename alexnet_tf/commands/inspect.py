@@ -8,7 +8,10 @@ Next: python -m alexnet_tf train --architecture=caffe --data_dir=DIR
 
 from absl import flags
 
-from alexnet_tf import architectures, cli, errors, model_summary, runs
+from alexnet_tf.commands import cli
+from alexnet_tf.network import architectures, model_summary
+from alexnet_tf.runs.directory import RunDirectory
+from alexnet_tf.support import errors
 
 _ARCHITECTURE = flags.DEFINE_enum(
     "architecture",
@@ -30,13 +33,13 @@ def main(arguments: list[str]) -> None:
     if _WORKDIR.value and _ARCHITECTURE.value:
         raise errors.UserError("--workdir has an architecture of its own. Give either --workdir or --architecture.")
     if _WORKDIR.value:
-        architecture = runs.RunDirectory(_WORKDIR.value).existing_config().architecture
+        architecture = RunDirectory(_WORKDIR.value).existing_config().architecture
     else:
         architecture = architectures.ARCHITECTURES[_ARCHITECTURE.value or "paper"]
     if _NUM_CLASSES.value:
         architecture = architectures.with_num_classes(architecture, _NUM_CLASSES.value)
     if _DIAGRAM.value:
-        from alexnet_tf import diagram
+        from alexnet_tf.network import diagram
 
         diagram.draw_diagram(architecture, _DIAGRAM.value)
         cli.show(f"Drawn: {_DIAGRAM.value}\n")

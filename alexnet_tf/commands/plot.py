@@ -12,7 +12,9 @@ import pathlib
 
 from absl import flags
 
-from alexnet_tf import cli, errors, plotting, runs, shell
+from alexnet_tf.commands import cli
+from alexnet_tf.runs.directory import RunDirectory
+from alexnet_tf.support import errors, plotting, shell
 
 _OUTPUT = flags.DEFINE_string(
     "output", None, "The picture; by default learning_curves.png, in RUN/pictures where there is one run."
@@ -30,7 +32,7 @@ def main(arguments: list[str]) -> None:
     plotting.check_ending("output", output)
     curves = [learning_curves.read(each) for each in arguments]
     if not _OUTPUT.value and len(arguments) == 1 and pathlib.Path(arguments[0]).expanduser().is_dir():
-        output = str(runs.RunDirectory(arguments[0]).path / "pictures" / output)
+        output = str(RunDirectory(arguments[0]).path / "pictures" / output)
     learning_curves.draw(curves, output, _TITLE.value)
     for curve in curves:
         error = curve.columns["val_top1_error"]

@@ -19,7 +19,9 @@ from collections.abc import Callable, Iterable, Iterator
 
 from absl import flags
 
-from alexnet_tf import cli, errors, runs, shell
+from alexnet_tf.commands import cli
+from alexnet_tf.runs.directory import RunDirectory, load_model
+from alexnet_tf.support import errors, shell
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.")
 _SERVER = flags.DEFINE_string("server", None, "A TF Serving server to ask instead: HOST:PORT, or http://HOST:PORT.")
@@ -51,7 +53,7 @@ def main(arguments: list[str]) -> int:
     if _JSON.value + _CSV.value + bool(_OUTPUT.value) > 1:
         raise errors.UserError("Give one of --json, --csv and --output.")
     if _WORKDIR.value:
-        runs.RunDirectory(_WORKDIR.value).existing_config()
+        RunDirectory(_WORKDIR.value).existing_config()
     cli.import_tensorflow()
     from alexnet_tf.data import png_depth
     from alexnet_tf.evaluation import image_arguments, predictions
@@ -120,11 +122,11 @@ def _ask_server(paths: Iterable[str], on_read: _OnRead) -> Iterator[_Result]:
 
 def _classify(paths: Iterable[str], on_read: _OnRead) -> Iterator[_Result]:
     """Yields what the network of --workdir says about each image."""
-    from alexnet_tf import devices
     from alexnet_tf.evaluation import classification, metrics, predictions
+    from alexnet_tf.support import devices
 
-    run = runs.RunDirectory(_WORKDIR.value or "")
-    model, run_config, _ = runs.load_model(run, _CHECKPOINT.value, devices.chosen_precision(_PRECISION.value))
+    run = RunDirectory(_WORKDIR.value or "")
+    model, run_config, _ = load_model(run, _CHECKPOINT.value, devices.chosen_precision(_PRECISION.value))
     class_names = run.class_names()
     for each in classification.classify(
         metrics.make_predictor(model),

@@ -12,7 +12,8 @@ import functools
 
 from absl import flags
 
-from alexnet_tf import cli, image_limit, processors, shell
+from alexnet_tf.commands import cli
+from alexnet_tf.support import image_limit, processors, shell
 
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Images: class folders, a TFDS directory, or ImageNet's tar files.", required=True
@@ -47,8 +48,8 @@ def main(arguments: list[str]) -> None:
     cli.check_no_arguments(arguments)
     cli.check_directory("data_dir", _DATA_DIR.value)
     cli.import_tensorflow()
-    from alexnet_tf import devices
     from alexnet_tf.data import discovery, prepare
+    from alexnet_tf.support import devices
 
     devices.share_memory()
     data = discovery.find_dataset(

@@ -12,7 +12,8 @@ Next: python -m alexnet_tf train --data_dir=DIR
 
 from absl import flags
 
-from alexnet_tf import cli, errors, shell
+from alexnet_tf.commands import cli
+from alexnet_tf.support import errors, shell
 
 _NAMES = ("figure1", "lrn", "ablations", "figure3", "figure4", "table")
 
@@ -51,8 +52,8 @@ def main(arguments: list[str]) -> None:
     if not _QUICK.value:
         cli.check_directory("data_dir", _DATA_DIR.value)
     cli.import_tensorflow()
-    from alexnet_tf import devices
     from alexnet_tf.experiments import catalogue
+    from alexnet_tf.support import devices
 
     output = _OUTPUT.value or f"runs/reproduce-{name}"
     precision = devices.chosen_precision(_PRECISION.value)

@@ -12,7 +12,7 @@ import webbrowser
 
 from absl import flags
 
-from alexnet_tf import cli
+from alexnet_tf.commands import cli
 from alexnet_tf.exporting import web_server
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.", required=True)

@@ -14,7 +14,8 @@ import pathlib
 
 from absl import flags
 
-from alexnet_tf import cli, errors, shell
+from alexnet_tf.commands import cli
+from alexnet_tf.support import errors, shell
 
 _FEATURES = flags.DEFINE_string("features", None, "The .npz file that `features` wrote.", required=True)
 _TOP = flags.DEFINE_integer("top", 6, "How many images to find for each.", lower_bound=1)

@@ -13,7 +13,10 @@ flag sets is the architecture's recipe. Next: python -m alexnet_tf evaluate --wo
 
 from absl import flags
 
-from alexnet_tf import architectures, cli, errors, recipes, runs
+from alexnet_tf.commands import cli
+from alexnet_tf.network import architectures, recipes
+from alexnet_tf.runs.directory import RunDirectory, default_path
+from alexnet_tf.support import errors
 from alexnet_tf.training import configure
 
 _DATA_DIR = flags.DEFINE_string(
@@ -173,8 +176,8 @@ def main(arguments: list[str]) -> int:
             options={flag.name: flag.value for flag in _DATA_OPTIONS},
         )
     )
-    path = _WORKDIR.value or runs.default_path(_ARCHITECTURE.value or "paper", data.name, _INIT_FROM.value)
-    data = discovery.as_in_run(data, runs.RunDirectory(path).read_config())
+    path = _WORKDIR.value or default_path(_ARCHITECTURE.value or "paper", data.name, _INIT_FROM.value)
+    data = discovery.as_in_run(data, RunDirectory(path).read_config())
     cli.show(data.summary())
     train_config = configure.make_train_config(options, data, path, is_demo=is_demo)
     is_complete = trainer.train(

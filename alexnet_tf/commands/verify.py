@@ -10,7 +10,8 @@ Next: python -m alexnet_tf predict --server=HOST:PORT IMAGE...
 
 from absl import flags
 
-from alexnet_tf import cli, runs
+from alexnet_tf.commands import cli
+from alexnet_tf.runs.directory import RunDirectory
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.", required=True)
 _IMAGES = flags.DEFINE_integer("images", 50, "How many images to compare on, at most.", lower_bound=1)
@@ -24,7 +25,7 @@ def main(arguments: list[str]) -> None:
     """Verifies and prints the table."""
     cli.check_no_arguments(arguments)
     cli.check_directory("data_dir", _DATA_DIR.value)
-    runs.RunDirectory(_WORKDIR.value).existing_config()
+    RunDirectory(_WORKDIR.value).existing_config()
     cli.import_tensorflow()
     from alexnet_tf.exporting import report, verification
 

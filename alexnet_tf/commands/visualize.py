@@ -15,7 +15,9 @@ import sys
 
 from absl import flags
 
-from alexnet_tf import cli, errors, runs, shell
+from alexnet_tf.commands import cli
+from alexnet_tf.runs.directory import RunDirectory, load_model
+from alexnet_tf.support import errors, shell
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for the pictures; by default RUN/pictures.")
@@ -26,7 +28,7 @@ cli.define_image_limit()
 
 def main(arguments: list[str]) -> int:
     """Draws a page for each image, and returns 1 if none could be read."""
-    run = runs.RunDirectory(_WORKDIR.value)
+    run = RunDirectory(_WORKDIR.value)
     run.existing_config()
     if not arguments:
         line = shell.command_line("visualize", "IMAGE...", workdir=_WORKDIR.value)
@@ -42,7 +44,7 @@ def main(arguments: list[str]) -> int:
     from alexnet_tf.evaluation import grad_cam, image_arguments, view_pictures
 
     paths = list(image_arguments.expand(arguments, sys.stdin))
-    model, run_config, _ = runs.load_model(run, _CHECKPOINT.value, "float32")
+    model, run_config, _ = load_model(run, _CHECKPOINT.value, "float32")
     folder, used, unreadable = pathlib.Path(_OUTPUT.value or run.path / "pictures").expanduser(), set(), 0
     for path in paths:
         try:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from alexnet_tf import architectures
+from alexnet_tf.network import architectures
 
 # Uniform numbers that each augmentation gets for an image.
 DRAWS_PER_AUGMENTATION = 4

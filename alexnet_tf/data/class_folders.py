@@ -13,8 +13,8 @@ import shlex
 import unicodedata
 from collections.abc import Callable, Collection, Sequence
 
-from alexnet_tf import errors, shell
 from alexnet_tf.data import datasets, file_names, folder_scan, label_tables
+from alexnet_tf.support import errors, shell
 
 # Names of the split that errors are measured on, in order of preference.
 VALIDATION_NAMES = ("val", "valid", "validation", "test")

@@ -12,8 +12,8 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from alexnet_tf import errors, shell
 from alexnet_tf.data import image_headers, reading, tfrecords
+from alexnet_tf.support import errors, shell
 
 # Files whose sizes are looked up in one go by a thread.
 _FILES_A_TASK = 2000

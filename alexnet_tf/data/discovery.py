@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from alexnet_tf import errors, shell
 from alexnet_tf.data import (
     class_folders,
     datasets,
@@ -27,7 +26,8 @@ from alexnet_tf.data import (
     tfds_datasets,
     tfrecords,
 )
-from alexnet_tf.run_config import RunConfig, RunData
+from alexnet_tf.runs.config import RunConfig, RunData
+from alexnet_tf.support import errors, shell
 
 # Names of the data set of `synthetic_dataset`: today's, and that of older versions.
 SYNTHETIC = ("demo", "drawn")

@@ -8,8 +8,8 @@ import os
 import re
 import shlex
 
-from alexnet_tf import shell
 from alexnet_tf.data import datasets, folder_scan
+from alexnet_tf.support import shell
 
 # A name, then a number: cat.0, Abyssinian_12, golden retriever (3).
 _NAME = r"(.*[^-._ ()0-9])[-._ ]*[(]?[0-9]+[)]?"

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from alexnet_tf import errors, shell
 from alexnet_tf.data import datasets, other_formats, reading
+from alexnet_tf.support import errors, shell
 
 # Read by training itself; their content is not looked at here.
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".jfif", ".jpe")

@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from alexnet_tf import architectures
 from alexnet_tf.data import tfrecords
+from alexnet_tf.network import architectures
 
 
 @dataclasses.dataclass

@@ -9,8 +9,8 @@ import re
 
 import numpy as np
 
-from alexnet_tf import errors
 from alexnet_tf.data import datasets, folder_scan, imagenet_tars
+from alexnet_tf.support import errors
 
 _ROOTS = (".", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC")
 

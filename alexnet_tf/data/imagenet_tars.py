@@ -15,8 +15,8 @@ from collections.abc import Iterator
 import numpy as np
 import tqdm
 
-from alexnet_tf import errors
 from alexnet_tf.data import tfrecords
+from alexnet_tf.support import errors
 
 TRAIN, VALIDATION = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 

@@ -12,8 +12,9 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from alexnet_tf import errors, processors, recipes
 from alexnet_tf.data import augmentations, datasets, preprocessing, reading, tfrecords
+from alexnet_tf.network import recipes
+from alexnet_tf.support import errors, processors
 
 
 def make_train_dataset(

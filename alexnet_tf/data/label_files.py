@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from alexnet_tf import errors
 from alexnet_tf.data import class_folders, datasets, folder_scan, label_tables
+from alexnet_tf.support import errors
 
 # Names of the file, without ending, that is looked for; and of those for one split each.
 _NAMES = ("labels", "train_labels", "trainlabels", "train", "training", "annotations", "metadata")

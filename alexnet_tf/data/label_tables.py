@@ -13,8 +13,8 @@ from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
-from alexnet_tf import errors
 from alexnet_tf.data import datasets, folder_scan
+from alexnet_tf.support import errors
 
 ENDINGS = (".csv", ".tsv", ".txt", ".jsonl")
 

@@ -10,8 +10,8 @@ import re
 import PIL.Image
 import PIL.ImageOps
 
-from alexnet_tf import shell
 from alexnet_tf.data import image_headers
+from alexnet_tf.support import shell
 
 # How files begin.
 _BEGINNINGS = (

@@ -20,8 +20,8 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import errors, processors
 from alexnet_tf.data import class_folders, datasets
+from alexnet_tf.support import errors, processors
 
 _CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 

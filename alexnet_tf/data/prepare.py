@@ -20,8 +20,9 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 import tqdm
 
-from alexnet_tf import architectures, atomic_files, errors
 from alexnet_tf.data import class_folders, datasets, image_statistics, prepare_images, shards, tfrecords
+from alexnet_tf.network import architectures
+from alexnet_tf.support import atomic_files, errors
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import errors, processors
 from alexnet_tf.data import datasets, image_headers, image_statistics, other_formats, preprocessing
+from alexnet_tf.support import errors, processors
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from alexnet_tf import architectures
 from alexnet_tf.data import augmentations, image_headers, other_formats
 from alexnet_tf.data.image_headers import (
     DCT_METHOD,
@@ -24,6 +23,7 @@ from alexnet_tf.data.image_headers import (
     turn_upright,
     upright_shape,
 )
+from alexnet_tf.network import architectures
 
 __all__ = [
     "DAMAGED",

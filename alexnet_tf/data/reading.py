@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import image_limit, processors
+from alexnet_tf.support import image_limit, processors
 
 # Examples in a block, and blocks that are read at a time.
 BLOCK_SIZE = 32

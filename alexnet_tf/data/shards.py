@@ -10,8 +10,8 @@ import google_crc32c
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import atomic_files
 from alexnet_tf.data import image_statistics, prepare_images
+from alexnet_tf.support import atomic_files
 
 # What is kept of each image: where its bytes are in the file, its label, and the CRC-32C of its bytes.
 ARRAYS = {"offsets": "int64", "lengths": "int64", "labels": "int32", "checksums": "uint32"}

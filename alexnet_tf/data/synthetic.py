@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from alexnet_tf import processors
+from alexnet_tf.support import processors
 
 _LOGGER = logging.getLogger(__name__)
 

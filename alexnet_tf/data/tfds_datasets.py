@@ -15,8 +15,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import architectures, errors
 from alexnet_tf.data import class_folders, datasets, reading, tfrecords
+from alexnet_tf.network import architectures
+from alexnet_tf.support import errors
 
 # The images stay as they are encoded. `tfds convert_format` needs Apache Beam, and does not convert from ArrayRecord.
 _CONVERT = """\

@@ -17,8 +17,10 @@ import google_crc32c
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import architectures, checkpoints, errors
 from alexnet_tf.data import image_headers, reading
+from alexnet_tf.network import architectures
+from alexnet_tf.runs import checkpoints
+from alexnet_tf.support import errors
 
 # What `prepare` adds to TFDS's files: what was done, for a person and for us; and where each image lies.
 PREPARATION, INDEX = "preparation.json", "index.npz"

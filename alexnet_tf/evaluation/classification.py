@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import processors
 from alexnet_tf.data import input_pipeline, preprocessing
 from alexnet_tf.evaluation import image_arguments
+from alexnet_tf.support import processors
 
 # Tracing a graph takes as long as decoding this many images without one.
 _TRACING_IMAGES = 16

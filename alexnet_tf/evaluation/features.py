@@ -31,10 +31,12 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from alexnet_tf import architectures, atomic_files, errors, runs
 from alexnet_tf.data import datasets, discovery, input_pipeline
 from alexnet_tf.evaluation import npz_stream
-from alexnet_tf.run_config import RunData
+from alexnet_tf.network import architectures
+from alexnet_tf.runs.config import RunData
+from alexnet_tf.runs.directory import RunDirectory, load_model
+from alexnet_tf.support import atomic_files, errors
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -135,8 +137,8 @@ def write_features(
     output = pathlib.Path(output).expanduser()
     if output.suffix != ".npz":
         raise errors.UserError(f"--output must be a file that ends in .npz; got {str(output)!r}.")
-    run = runs.RunDirectory(path)
-    model, run_config, state = runs.load_model(run, request.checkpoint, request.precision)
+    run = RunDirectory(path)
+    model, run_config, state = load_model(run, request.checkpoint, request.precision)
     architecture = run_config.architecture
     extract, layers, shape = make_extractor(model, architecture, request.layer)
     split, source = _find_images(run_config.data, request)

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import architectures
 from alexnet_tf.evaluation import features
+from alexnet_tf.network import architectures
 
 
 @dataclasses.dataclass(frozen=True)

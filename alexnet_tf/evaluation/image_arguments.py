@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import errors
 from alexnet_tf.data import folder_scan, input_pipeline, other_formats, preprocessing, reading
+from alexnet_tf.support import errors
 
 
 class UnreadableImage(ValueError):

@@ -6,7 +6,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from alexnet_tf import errors, plotting, runs
+from alexnet_tf.runs.directory import HISTORY, RunDirectory
+from alexnet_tf.support import errors, plotting
 
 _COLUMNS = ("epoch", "learning_rate", "train_loss", "train_top1_error", "val_loss", "val_top1_error")
 
@@ -40,15 +41,15 @@ def read(argument: str) -> Curve:
     name, separator, path = argument.partition("=")
     if not separator or pathlib.Path(argument).expanduser().is_dir():
         name, path = pathlib.Path(argument).expanduser().resolve().name, argument
-    run = runs.RunDirectory(path)
-    history = run.path / runs.HISTORY
+    run = RunDirectory(path)
+    history = run.path / HISTORY
     try:
         with open(history, encoding="utf-8", newline="") as file:
             lines = list(csv.DictReader(file))
         columns = {column: [float(line[column]) for line in lines] for column in _COLUMNS}
     except FileNotFoundError as error:
         run.existing_config()  # Says so if there is no run at all.
-        raise errors.RunError(f"{run} has no {runs.HISTORY} yet: it is written at the end of each epoch.") from error
+        raise errors.RunError(f"{run} has no {HISTORY} yet: it is written at the end of each epoch.") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise errors.RunError(
             f"{history} cannot be read: it should have the columns {', '.join(_COLUMNS)}, with a number in each line "

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import errors
+from alexnet_tf.support import errors
 
 
 @dataclasses.dataclass(frozen=True)

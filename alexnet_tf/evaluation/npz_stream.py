@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from alexnet_tf import errors
+from alexnet_tf.support import errors
 
 # Bytes and rows that are read at a time, unless a single row is larger.
 BLOCK_BYTES, _BLOCK_ROWS = 1 << 22, 1 << 13

@@ -11,7 +11,7 @@ from typing import TextIO
 
 import numpy as np
 
-from alexnet_tf import atomic_files
+from alexnet_tf.support import atomic_files
 
 # The paper's top five.
 TOP = 5

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import errors, plotting, runs, shell
 from alexnet_tf.data import datasets, discovery, input_pipeline, preprocessing
 from alexnet_tf.evaluation import features, npz_stream
+from alexnet_tf.runs.directory import RunDirectory, load_model
+from alexnet_tf.support import errors, plotting, shell
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -160,7 +161,7 @@ def _check_members(file):
 
 def _query_features(file, run_path, queries, problems):
     """Returns (float32 [n, width] of the readable queries, how images become square), by the run that made the file."""
-    run, which, layer = runs.RunDirectory(run_path or file.text("workdir")), file.text("checkpoint"), file.text("layer")
+    run, which, layer = RunDirectory(run_path or file.text("workdir")), file.text("checkpoint"), file.text("layer")
     if not run_path and run.read_config() is None:
         raise errors.RunError(
             f"The run that made {file.path} is no longer in {run}. Give its directory: --workdir=RUN."
@@ -169,7 +170,7 @@ def _query_features(file, run_path, queries, problems):
     precision = file.text("precision") if "precision" in file.names() else "float32"
     if precision not in _PRECISIONS:
         raise npz_stream.ArrayFileError(f"{file.path}: 'precision' is {precision[:40]!r}, which is not known.")
-    model, run_config, state = runs.load_model(run, which, precision)
+    model, run_config, state = load_model(run, which, precision)
     if features.digest_weights(model) != file.text("weights"):
         files = () if file.text("data_dir") else ("IMAGE...",)
         again = shell.command_line(

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_tf import plotting
 from alexnet_tf.evaluation import grad_cam
+from alexnet_tf.support import plotting
 
 # Maps in a row, those of both towers together; classes below the image.
 _MAPS, _CLASSES = 10, 5

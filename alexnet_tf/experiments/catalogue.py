@@ -5,7 +5,6 @@ import pathlib
 import time
 from collections.abc import Callable, Iterator
 
-from alexnet_tf import errors
 from alexnet_tf.data import discovery
 from alexnet_tf.experiments import (
     cifar_data,
@@ -18,6 +17,7 @@ from alexnet_tf.experiments import (
     report,
     trained_runs,
 )
+from alexnet_tf.support import errors
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import errors
 from alexnet_tf.data import datasets, preprocessing
+from alexnet_tf.support import errors
 
 IMAGE_SIZE = 32
 

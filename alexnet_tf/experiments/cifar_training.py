@@ -13,11 +13,14 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import checkpoints, errors, recipes, runs
-from alexnet_tf.architectures import Architecture
 from alexnet_tf.data import augmentations
 from alexnet_tf.evaluation import metrics
 from alexnet_tf.experiments import cifar_data
+from alexnet_tf.network import recipes
+from alexnet_tf.network.architectures import Architecture
+from alexnet_tf.runs import checkpoints
+from alexnet_tf.runs.directory import RunDirectory
+from alexnet_tf.support import errors
 from alexnet_tf.training import schedules
 from alexnet_tf.training.train_step import TrainStep
 
@@ -158,7 +161,7 @@ def run_trial(
     Raises:
         errors.RunError: If the directory holds a trial with other settings.
     """
-    run = runs.RunDirectory(pathlib.Path(directory) / trial.name)
+    run = RunDirectory(pathlib.Path(directory) / trial.name)
     curve = read_curve(trial, directory)
     if _is_over(curve, epochs, stop_below):
         return curve
@@ -201,7 +204,7 @@ def read_curve(trial: Trial, directory: str | pathlib.Path) -> Curve:
     Raises:
         errors.RunError: If the directory holds a trial with other settings.
     """
-    run = runs.RunDirectory(pathlib.Path(directory) / trial.name)
+    run = RunDirectory(pathlib.Path(directory) / trial.name)
     checkpoint = run.read_checkpoint(is_wanted=lambda name: False)
     if checkpoint is None:
         return Curve()

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from alexnet_tf import architectures, cifar_architectures, plotting
-from alexnet_tf.architectures import LRN, Architecture, Init, Pool, Stage
 from alexnet_tf.experiments import cifar_data, cifar_training, report
-from alexnet_tf.recipes import Recipe
+from alexnet_tf.network import architectures, cifar_architectures
+from alexnet_tf.network.architectures import LRN, Architecture, Init, Pool, Stage
+from alexnet_tf.network.recipes import Recipe
+from alexnet_tf.support import plotting
 
 
 @dataclasses.dataclass(frozen=True)

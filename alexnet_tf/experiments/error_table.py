@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from alexnet_tf import plotting
 from alexnet_tf.data import input_pipeline
 from alexnet_tf.evaluation import metrics
 from alexnet_tf.experiments import report
 from alexnet_tf.experiments.trained_runs import TrainedRun
+from alexnet_tf.support import plotting
 
 # Published errors on ILSVRC-2012's validation images: (network, crops, top-1 error, top-5 error).
 PUBLISHED = (

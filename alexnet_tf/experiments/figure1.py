@@ -9,9 +9,9 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 
-from alexnet_tf import architectures, cifar_architectures
-from alexnet_tf.architectures import Architecture, Init
 from alexnet_tf.experiments import cifar_data, cifar_training
+from alexnet_tf.network import architectures, cifar_architectures
+from alexnet_tf.network.architectures import Architecture, Init
 
 ACTIVATIONS = ("relu", "tanh")
 

@@ -3,9 +3,9 @@
 import itertools
 import statistics
 
-from alexnet_tf import plotting
 from alexnet_tf.experiments import report
 from alexnet_tf.experiments.figure1 import ACTIVATIONS, STARTS, THRESHOLD, Budget, Network
+from alexnet_tf.support import plotting
 
 _CLAIM = "a network with ReLU reaches 25 % training error six times faster than its twin with tanh"
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_tf import errors, plotting, runs
 from alexnet_tf.experiments import report
+from alexnet_tf.runs.directory import RunDirectory, load_model
+from alexnet_tf.support import errors, plotting
 from alexnet_tf.weights import containers, pickled_arrays
 
 _CLAIM = "conv1's kernels specialise: largely colour-agnostic on one GPU, largely colour-specific on the other"
@@ -69,7 +70,7 @@ def read_kernels(path: str) -> np.ndarray:
 
 def load_kernels(workdir: str) -> np.ndarray:
     """Returns conv1's kernels of a run or an import, as `kernels_of` does."""
-    return kernels_of(runs.load_model(runs.RunDirectory(workdir))[0])
+    return kernels_of(load_model(RunDirectory(workdir))[0])
 
 
 def kernels_of(model: Any) -> np.ndarray:

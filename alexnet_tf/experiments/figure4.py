@@ -8,12 +8,12 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import plotting
 from alexnet_tf.data import input_pipeline, preprocessing
 from alexnet_tf.evaluation import features, metrics, retrieval
 from alexnet_tf.experiments import report
 from alexnet_tf.experiments.trained_runs import TrainedRun
-from alexnet_tf.shell import printable
+from alexnet_tf.support import plotting
+from alexnet_tf.support.shell import printable
 
 _IMAGES, _QUERIES, _NEIGHBOURS = 8, 5, 6
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_tf import atomic_files, plotting, processors
+from alexnet_tf.support import atomic_files, plotting, processors
 
 # What can be said of a claim.
 REPRODUCED, SAME_DIRECTION, NOT_SEEN = "reproduced", "same direction", "not seen at this budget"

@@ -6,8 +6,10 @@ import pathlib
 import keras
 import numpy as np
 
-from alexnet_tf import alexnet, architectures, errors, recipes, runs
 from alexnet_tf.data import datasets, discovery
+from alexnet_tf.network import alexnet, architectures, recipes
+from alexnet_tf.runs.directory import RunDirectory, load_model
+from alexnet_tf.support import errors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +49,7 @@ def load(workdir: str, data_dir: str | None = None, checkpoint: str = "last") ->
     Raises:
         errors.UserError: If there is no run, or its network does not know a class of the images.
     """
-    model, config, _ = runs.load_model(runs.RunDirectory(workdir), checkpoint)
+    model, config, _ = load_model(RunDirectory(workdir), checkpoint)
     data = discovery.load_run_dataset(config.data, data_dir, any_classes=True)
     class_names = tuple(config.data.classes)
     if unknown := sorted(set(data.class_names) - set(class_names)):

@@ -15,11 +15,12 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import errors, runs
 from alexnet_tf.evaluation import metrics
 from alexnet_tf.exporting import formats, python_latency, report, sample_images
 from alexnet_tf.exporting.export_job import Artifact, ExportError, ExportJob
 from alexnet_tf.exporting.options import ExportOptions, check_choices
+from alexnet_tf.runs.directory import RunDirectory, load_model
+from alexnet_tf.support import errors
 
 
 def export(path: str | os.PathLike[str], options: ExportOptions, log: Callable[[str], None] = print) -> list[Artifact]:
@@ -62,8 +63,8 @@ def _prepare(
     path: str | os.PathLike[str], options: ExportOptions, log: Callable[[str], None]
 ) -> tuple[ExportJob, list[str]]:
     """Loads the run and the images, and prints what they are; returns the job and the report's notes."""
-    run = runs.RunDirectory(path)
-    model, run_config, state = runs.load_model(run, options.checkpoint, precision="float32")
+    run = RunDirectory(path)
+    model, run_config, state = load_model(run, options.checkpoint, precision="float32")
     class_names = tuple(run.class_names())
     precision = run_config.train.precision
     log(

@@ -8,10 +8,11 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-from alexnet_tf import errors, runs
 from alexnet_tf.exporting.options import ExportOptions
 from alexnet_tf.exporting.sample_images import SampleImages
-from alexnet_tf.run_config import RunConfig
+from alexnet_tf.runs.config import RunConfig
+from alexnet_tf.runs.directory import RunDirectory
+from alexnet_tf.support import errors
 
 # From images uint8 [n, size, size, 3] to probabilities float32 [n, classes].
 Predictor = Callable[[np.ndarray], np.ndarray]
@@ -65,7 +66,7 @@ class ExportJob:
         report: Called with each line for the screen.
     """
 
-    run: runs.RunDirectory
+    run: RunDirectory
     run_config: RunConfig
     model: keras.Model
     epoch: int

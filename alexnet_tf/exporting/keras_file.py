@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import keras
 import numpy as np
 
-from alexnet_tf import alexnet, atomic_files
 from alexnet_tf.exporting.export_job import Artifact, ExportError, ExportJob, Predictor
+from alexnet_tf.network import alexnet
+from alexnet_tf.support import atomic_files
 
 
 def write(job: ExportJob) -> Iterator[Artifact]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from alexnet_tf import processors, timing
+from alexnet_tf.support import processors, timing
 
 # Of one image, one at a time; the median counts.
 _TIMED_CALLS = 20

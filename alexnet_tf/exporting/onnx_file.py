@@ -15,9 +15,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import alexnet, atomic_files, processors
 from alexnet_tf.exporting import latency, quiet
 from alexnet_tf.exporting.export_job import Artifact, ExportError, ExportJob, Predictor
+from alexnet_tf.network import alexnet
+from alexnet_tf.support import atomic_files, processors
 
 if TYPE_CHECKING:
     import onnx

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterable
 
-from alexnet_tf import errors
+from alexnet_tf.support import errors
 
 # How a .tflite file stores its weights, and which implementation of LRN is faster with it: measured at full width on
 # two cores. XNNPACK, which runs everything else, has no LRN: the built-in op cuts the graph in pieces. As a convolution

@@ -6,8 +6,8 @@ computed. Importing this module loads no TensorFlow, so that those processes can
 
 import multiprocessing
 
-from alexnet_tf import processors
 from alexnet_tf.exporting import latency, quiet
+from alexnet_tf.support import processors
 
 KERAS_MODEL, SAVED_MODEL = "Keras model", "SavedModel"
 
@@ -39,10 +39,10 @@ def _measure_here(path: str, checkpoint: str, version: str | None, count: int) -
 
         tf.config.threading.set_intra_op_parallelism_threads(count)
         tf.config.threading.set_inter_op_parallelism_threads(count)
-        from alexnet_tf import runs
         from alexnet_tf.exporting import saved_model
+        from alexnet_tf.runs.directory import RunDirectory, load_model
 
-        model, run_config, _ = runs.load_model(runs.RunDirectory(path), checkpoint, precision="float32")
+        model, run_config, _ = load_model(RunDirectory(path), checkpoint, precision="float32")
     image = tf.zeros([1, run_config.image_size, run_config.image_size, 3])
     forward = tf.function(lambda images: model(images, training=False), autograph=False)
     times = {KERAS_MODEL: latency.milliseconds(lambda: forward(image))}

@@ -5,9 +5,9 @@ import json
 import pathlib
 from collections.abc import Sequence
 
-from alexnet_tf import atomic_files
 from alexnet_tf.exporting import latency
 from alexnet_tf.exporting.export_job import Artifact
+from alexnet_tf.support import atomic_files
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:

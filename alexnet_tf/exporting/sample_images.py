@@ -7,9 +7,9 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import errors
 from alexnet_tf.data import datasets, discovery, input_pipeline, synthetic
-from alexnet_tf.run_config import RunConfig
+from alexnet_tf.runs.config import RunConfig
+from alexnet_tf.support import errors
 
 # Images that the artifacts are compared on, and training images that int8 ranges are found on: at most so many.
 COMPARED, CALIBRATED = 500, 200

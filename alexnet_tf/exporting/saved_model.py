@@ -16,10 +16,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import alexnet, architectures, atomic_files, runs
 from alexnet_tf.exporting import serving_files, signatures
 from alexnet_tf.exporting.export_job import Artifact, ExportError, ExportJob, Predictor
 from alexnet_tf.exporting.signatures import ImageLimits
+from alexnet_tf.network import alexnet, architectures
+from alexnet_tf.runs.directory import RunDirectory
+from alexnet_tf.support import atomic_files
 
 
 def write(job: ExportJob) -> Iterator[Artifact]:
@@ -87,7 +89,7 @@ def publish(
         RunError: If another export is writing there.
     """
     directory = pathlib.Path(directory)
-    with runs.RunDirectory(directory).locked("export"):
+    with RunDirectory(directory).locked("export"):
         for left in directory.glob(".*.tmp"):  # By a process that was killed.
             shutil.rmtree(left)
         # Not a number, so that a server that looks now does not take it for a version.

@@ -12,9 +12,9 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 
-from alexnet_tf import errors
 from alexnet_tf.data import preprocessing
 from alexnet_tf.evaluation import image_arguments
+from alexnet_tf.support import errors
 
 
 class ServingError(errors.UserError):

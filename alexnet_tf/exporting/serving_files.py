@@ -5,9 +5,10 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import architectures, atomic_files, processors
 from alexnet_tf.data import image_headers, synthetic
 from alexnet_tf.exporting.signatures import EXAMPLE_KEY, TOP, ImageLimits
+from alexnet_tf.network import architectures
+from alexnet_tf.support import atomic_files, processors
 
 # The name that the server knows the network by.
 MODEL_NAME = "alexnet"

@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
-from alexnet_tf import architectures
 from alexnet_tf.data import input_pipeline, preprocessing
 from alexnet_tf.exporting.options import MAX_MEGABYTES, MAX_MEGAPIXELS
+from alexnet_tf.network import architectures
 
 # How many classes `serving_default` and `classify` name.
 TOP = 5

@@ -12,10 +12,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import alexnet, architectures, atomic_files, processors
 from alexnet_tf.exporting import latency, quiet, tflite_inspection, tflite_metadata
 from alexnet_tf.exporting.export_job import Artifact, ExportError, ExportJob
 from alexnet_tf.exporting.options import LRN_IMPLEMENTATIONS
+from alexnet_tf.network import alexnet, architectures
+from alexnet_tf.support import atomic_files, processors
 
 # What same-map LRN consists of. In integers its square roots need a runtime of 2025 and are slow, so that an int8 file
 # computes these in floats.

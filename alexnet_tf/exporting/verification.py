@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from alexnet_tf import atomic_files, errors, processors, shell
 from alexnet_tf.exporting import engines, formats, latency
+from alexnet_tf.support import atomic_files, errors, processors, shell
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,11 +115,11 @@ def _reference(
     """Returns (images uint8 [n, size, size, 3], Keras' probabilities on them, what they are)."""
     import tensorflow as tf
 
-    from alexnet_tf import runs
     from alexnet_tf.evaluation import metrics
     from alexnet_tf.exporting import sample_images
+    from alexnet_tf.runs.directory import RunDirectory, load_model
 
-    model, run_config, _ = runs.load_model(runs.RunDirectory(path), checkpoint, precision="float32")
+    model, run_config, _ = load_model(RunDirectory(path), checkpoint, precision="float32")
     data, _ = sample_images.find_images(run_config, data_dir, dataset)
     images = sample_images.comparison_images(data, run_config, limit)
     predict = metrics.make_predictor(model)

@@ -18,9 +18,10 @@ from collections.abc import Iterator
 
 import keras
 
-from alexnet_tf import alexnet, atomic_files
 from alexnet_tf.exporting import tflite, tflite_inspection
 from alexnet_tf.exporting.export_job import Artifact, ExportError, ExportJob
+from alexnet_tf.network import alexnet
+from alexnet_tf.support import atomic_files
 
 # Two packages of npm, Apache-2.0: https://www.npmjs.com/package/@litertjs/core
 LITERT_JS = {"@litertjs/core": "2.5.3", "@litertjs/wasm-utils": "2.5.3"}

@@ -5,7 +5,7 @@ import http.server
 import os
 import pathlib
 
-from alexnet_tf import errors, shell
+from alexnet_tf.support import errors, shell
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from alexnet_tf import errors, shell
+from alexnet_tf.support import errors, shell
 
 _HELP = """\
 --strategy=multi_worker needs TF_CONFIG, which names all workers and this one; the first writes the run. {why} \

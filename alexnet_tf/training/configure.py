@@ -10,8 +10,9 @@ import logging
 import typing
 from collections.abc import Mapping
 
-from alexnet_tf import architectures, recipes, runs
-from alexnet_tf.run_config import TrainConfig
+from alexnet_tf.network import architectures, recipes
+from alexnet_tf.runs.config import TrainConfig
+from alexnet_tf.runs.directory import RunDirectory
 from alexnet_tf.training import transfer_learning
 
 if typing.TYPE_CHECKING:
@@ -96,7 +97,7 @@ def make_train_config(
     if initialization == "auto":
         initialization = architecture.initialization if is_large and not source else "he"
     changes = dict(options.recipe_changes) | ({"resize": data.resize} if data.resize else {})
-    if begun := runs.RunDirectory(workdir).read_config():
+    if begun := RunDirectory(workdir).read_config():
         changes = {name: getattr(begun.train.recipe, name) for name in recipes.LENGTH_DEPENDENT_FIELDS} | changes
     if source:
         recipe = recipes.fine_tune(architecture.recipe, num_images, {"resize": source.resize, **changes})

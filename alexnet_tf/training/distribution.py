@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from alexnet_tf import errors
-from alexnet_tf.devices import gpus, numerics, share_memory, unusable_gpu
+from alexnet_tf.support import errors
+from alexnet_tf.support.devices import gpus, numerics, share_memory, unusable_gpu
 from alexnet_tf.training import cluster
 
 __all__ = ["STRATEGIES", "Placement", "make_placement", "num_replicas_for", "several_devices"]

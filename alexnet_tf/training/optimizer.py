@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from alexnet_tf import xla
+from alexnet_tf.network import xla
 
 # A weight of more elements gains more by a fused update than the second or so of compiling it costs at the start.
 _WORTH_COMPILING = 100_000

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 
 import tqdm
 
-from alexnet_tf import errors, shell
-from alexnet_tf.run_config import RunConfig
-from alexnet_tf.runs import RunDirectory
+from alexnet_tf.runs.config import RunConfig
+from alexnet_tf.runs.directory import RunDirectory
+from alexnet_tf.support import errors, shell
 from alexnet_tf.training import schedules, tensorboard, transfer_learning
 from alexnet_tf.training.state import TrainState
 from alexnet_tf.training.train_step import TrainStep

@@ -9,10 +9,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import architectures, shell
 from alexnet_tf.data import datasets, input_pipeline, preprocessing
-from alexnet_tf.run_config import MEAN_IMAGE, ColourPCA, PretrainedRun, RunConfig, RunData, TrainConfig
-from alexnet_tf.runs import RunDirectory
+from alexnet_tf.network import architectures
+from alexnet_tf.runs.config import MEAN_IMAGE, ColourPCA, PretrainedRun, RunConfig, RunData, TrainConfig
+from alexnet_tf.runs.directory import RunDirectory
+from alexnet_tf.support import shell
 from alexnet_tf.training import distribution, transfer_learning
 from alexnet_tf.training.reporter import TrainingError
 

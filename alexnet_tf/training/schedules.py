@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from alexnet_tf import recipes
+from alexnet_tf.network import recipes
 
 
 @dataclasses.dataclass

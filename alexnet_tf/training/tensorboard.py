@@ -15,7 +15,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import atomic_files, plotting, runs, shell
+from alexnet_tf.runs.directory import RunDirectory
+from alexnet_tf.support import atomic_files, plotting, shell
 
 PICTURES = "pictures"
 
@@ -39,7 +40,7 @@ class Log:
         steps_per_epoch: Steps in an epoch.
     """
 
-    def __init__(self, run: runs.RunDirectory, class_names: Sequence[str], steps_per_epoch: int = _POINTS):
+    def __init__(self, run: RunDirectory, class_names: Sequence[str], steps_per_epoch: int = _POINTS):
         self.directory, self.class_names = run.path, list(class_names)
         self._steps = max(1, steps_per_epoch // _POINTS)
         self._losses: list[float] = []

@@ -8,8 +8,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import alexnet, architectures, errors, recipes
 from alexnet_tf.data import augmentations
+from alexnet_tf.network import alexnet, architectures, recipes
+from alexnet_tf.support import errors
 from alexnet_tf.training import distribution, optimizer, schedules, transfer_learning
 
 
@@ -120,14 +121,9 @@ class TrainStep:
                 self._optimizer = keras.optimizers.LossScaleOptimizer(self.sgd, name="loss_scale")
             self._optimizer.build(self.model.trainable_variables)
         if jit:
-            self.differentiate = tf.function(
-                self.differentiate,  # type: ignore[method-assign]
-                jit_compile=True,
-                autograph=False,
-            )
-        self._step = tf.function(  # type: ignore[method-assign]
-            self._step, reduce_retracing=True, autograph=False
-        )
+            compiled = tf.function(self.differentiate, jit_compile=True, autograph=False)
+            self.differentiate = compiled  # type: ignore[method-assign]
+        self._step = tf.function(self._step, reduce_retracing=True, autograph=False)  # type: ignore[method-assign]
 
     @property
     def variables(self) -> list[keras.Variable]:

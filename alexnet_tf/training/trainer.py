@@ -17,10 +17,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import checkpoints, devices, runs, xla
 from alexnet_tf.data import datasets, input_pipeline
 from alexnet_tf.evaluation import metrics
-from alexnet_tf.run_config import MEAN_IMAGE, RunConfig, TrainConfig
+from alexnet_tf.network import xla
+from alexnet_tf.runs import checkpoints
+from alexnet_tf.runs.config import MEAN_IMAGE, RunConfig, TrainConfig
+from alexnet_tf.runs.directory import RunDirectory
+from alexnet_tf.support import devices
 from alexnet_tf.training import distribution, run_setup, schedules, tensorboard, transfer_learning
 from alexnet_tf.training.checkpoint_writer import CheckpointWriter
 from alexnet_tf.training.reporter import Reporter, TrainingError
@@ -74,7 +77,7 @@ def train(
     placement = (placement or distribution.make_placement()).for_batch_size(train_config.recipe.batch_size)
     keras.utils.set_random_seed(train_config.seed)
     devices.set_numerics(tf32=True, deterministic=train_config.deterministic)
-    run = runs.RunDirectory(path)
+    run = RunDirectory(path)
     is_chief = placement.worker == 0
     with (
         StopSignal() as stop,
@@ -129,7 +132,7 @@ class _Trainer:
 
     def __init__(
         self,
-        run: runs.RunDirectory,
+        run: RunDirectory,
         run_config: RunConfig,
         data: datasets.DataSet,
         step: TrainStep,

@@ -14,8 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_tf import architectures, checkpoints, errors, runs, shell
-from alexnet_tf.run_config import MEAN_IMAGE, PretrainedRun, RunConfig
+from alexnet_tf.network import architectures
+from alexnet_tf.runs import checkpoints
+from alexnet_tf.runs.config import MEAN_IMAGE, PretrainedRun, RunConfig
+from alexnet_tf.runs.directory import CONFIG, RunDirectory
+from alexnet_tf.support import errors, shell
 
 
 class TransferError(errors.UserError):
@@ -42,11 +45,11 @@ def find_source(init_from: str | None, path: str | os.PathLike) -> PretrainedRun
     if init_from is None:
         return None
     init_from = str(pathlib.PurePath(init_from))  # A completed name ends in a slash.
-    run = runs.RunDirectory(path)
+    run = RunDirectory(path)
     begun = run.read_config()
     if begun and begun.source and begun.source.path == init_from and run.steps():
         return begun.source
-    run = runs.RunDirectory(init_from)
+    run = RunDirectory(init_from)
     if run.path.is_file():
         raise TransferError(
             f"--init_from={init_from} is a file; a run's directory is needed. Make one of a weight file:\n"
@@ -55,7 +58,7 @@ def find_source(init_from: str | None, path: str | os.PathLike) -> PretrainedRun
     run_config, steps = run.read_config(), run.steps()
     if run_config is None or not steps:
         raise TransferError(
-            f"--init_from={init_from} has no {'checkpoint' if run_config else runs.CONFIG}; the directory of a run "
+            f"--init_from={init_from} has no {'checkpoint' if run_config else CONFIG}; the directory of a run "
             "that train.py trained or import_weights made is needed."
         )
     return PretrainedRun(
@@ -221,7 +224,7 @@ def load_weights(network: Any, run_config: RunConfig) -> None:
     source, architecture, new = _source_of(run_config), run_config.architecture, new_layers(run_config)
     layers = [network.get_layer(name) for name in architecture.layer_names]
     paths = {variable.path for layer in layers for variable in layer.weights}
-    arrays, _ = runs.RunDirectory(source.path).existing_checkpoint(is_wanted=paths.__contains__)
+    arrays, _ = RunDirectory(source.path).existing_checkpoint(is_wanted=paths.__contains__)
     checkpoints.restore([v for layer in layers if layer.name not in new for v in layer.weights], arrays)
     for layer in layers:
         if layer.name in new:
@@ -251,7 +254,7 @@ def _input_factor(architecture, name, initialization):
 
 def read_mean_image(source: PretrainedRun) -> np.ndarray:
     """Returns the source's mean image."""
-    run = runs.RunDirectory(source.path)
+    run = RunDirectory(source.path)
     return np.asarray(run.read_mean(run.existing_config()))
 
 

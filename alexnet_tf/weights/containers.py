@@ -20,7 +20,7 @@ import ml_dtypes  # noqa: F401  (NumPy then knows bfloat16.)
 import numpy as np
 import numpy.typing  # noqa: F401
 
-from alexnet_tf import errors
+from alexnet_tf.support import errors
 
 # No AlexNet is larger: 62,378,344 values of 8 bytes are 0.5 GB.
 MAX_BYTES = 1 << 30

@@ -11,11 +11,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from alexnet_tf import architectures, atomic_files, errors, runs
-from alexnet_tf.run_config import MEAN_IMAGE, ImportedFile, RunConfig, RunData, TrainConfig, class_names_in
+from alexnet_tf.network import architectures
+from alexnet_tf.runs.config import MEAN_IMAGE, ImportedFile, RunConfig, RunData, TrainConfig, class_names_in
+from alexnet_tf.runs.directory import RunDirectory
+from alexnet_tf.support import atomic_files, errors
 from alexnet_tf.weights import caffemodel, containers, formats, layouts, pickled_arrays
 
-_CLASSES = pathlib.Path(__file__).parents[1] / "imagenet_classes.txt"
+_CLASSES = pathlib.Path(__file__).with_name("imagenet_classes.txt")
 
 # What `Recipe.resize` does, in words.
 _RESIZED = {"caffe": "warped to 256 x 256", "paper": "with the shorter side scaled to 256"}
@@ -123,7 +125,7 @@ def import_run(
         WeightFileError: If the file cannot be read, or fits no architecture.
         errors.RunError: If the directory holds a run already, or cannot be written.
     """
-    run = runs.RunDirectory(path)
+    run = RunDirectory(path)
     if run.read_config() is not None or run.steps():
         raise errors.RunError(f"{run} holds a run already. Give another --workdir.")
     content = containers.read_bytes(source)
@@ -198,7 +200,7 @@ def _has_last_layer(architecture, layout, entries) -> bool:
 
 def _initial_arrays(architecture, names) -> dict[str, np.ndarray]:
     """Returns some variables of a network at the start of its training."""
-    from alexnet_tf import alexnet  # TensorFlow takes seconds, and most imports do without.
+    from alexnet_tf.network import alexnet  # TensorFlow takes seconds, and most imports do without.
 
     model = alexnet.build_model(architecture)
     return {variable.path: variable.numpy() for variable in model.variables if variable.path in set(names)}
@@ -239,7 +241,7 @@ def export_run(
         WeightFileError: If the format cannot hold the architecture.
         errors.RunError: If there is no run or checkpoint, or the output cannot be written.
     """
-    run = runs.RunDirectory(path)
+    run = RunDirectory(path)
     run_config = run.existing_config()
     architecture = run_config.architecture
     reason = layouts.unsupported_reason(architecture, file_format)
@@ -272,7 +274,7 @@ def export_run(
     return [*(f"Written: {file}" for file in files), *lines]
 
 
-def _write_class_names(run: runs.RunDirectory, path: pathlib.Path) -> pathlib.Path:
+def _write_class_names(run: RunDirectory, path: pathlib.Path) -> pathlib.Path:
     """Writes a run's class names, one a line in the order of the logits, as `--classes` reads them."""
     content = "".join(f"{name}\n" for name in run.class_names()).encode("utf-8", "surrogateescape")
     atomic_files.atomic_write(path, lambda file: file.write(content))

@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from alexnet_tf import architectures, atomic_files
+from alexnet_tf.network import architectures
+from alexnet_tf.support import atomic_files
 from alexnet_tf.weights import caffemodel, containers, onnx_graph, pickled_arrays, prototxt
 
 

@@ -6,7 +6,7 @@ names, all of them NumPy's: neither Caffe nor PyTorch is needed. How files are r
 
 import numpy as np
 
-from alexnet_tf import architectures
+from alexnet_tf.network import architectures
 from alexnet_tf.weights import caffemodel, containers, prototxt
 from alexnet_tf.weights.formats import FORMATS, Layout
 

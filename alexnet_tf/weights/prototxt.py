@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from alexnet_tf import architectures
+from alexnet_tf.network import architectures
 from alexnet_tf.weights import caffemodel
 
 

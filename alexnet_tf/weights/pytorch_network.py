@@ -5,7 +5,8 @@ import collections
 import torch
 from torch.nn import functional
 
-from alexnet_tf import architectures, errors
+from alexnet_tf.network import architectures
+from alexnet_tf.support import errors
 from alexnet_tf.weights import layouts
 
 _LAYOUT = layouts.Layout("{}.weight", "{}.bias", is_channels_first=True, is_bgr=False)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from alexnet_tf import errors
+from alexnet_tf.support import errors
 from alexnet_tf.weights import containers
 
 

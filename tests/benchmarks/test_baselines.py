@@ -4,8 +4,8 @@ import importlib.util
 
 import pytest
 
-from alexnet_tf import errors
 from alexnet_tf.benchmarks import baselines
+from alexnet_tf.support import errors
 
 
 def test_impossible_options_are_refused(monkeypatch):

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import errors, recipes
 from alexnet_tf.benchmarks import input_throughput, rounds
 from alexnet_tf.data import datasets, discovery, prepare
+from alexnet_tf.network import recipes
+from alexnet_tf.support import errors
 
 RECIPE = recipes.Recipe(batch_size=8)
 

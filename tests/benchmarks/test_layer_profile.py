@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import alexnet, architectures
 from alexnet_tf.benchmarks import layer_profile, model_throughput, worker_process
+from alexnet_tf.network import alexnet, architectures
 from tests.helpers.networks import TINY, narrow
 
 # Output positions times kernel, by hand from the paper's Section 3.5, in conv1 ... fc8; together 724.4 million.

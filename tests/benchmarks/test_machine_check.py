@@ -5,8 +5,9 @@ import signal
 
 import pytest
 
-from alexnet_tf import cli, xla
 from alexnet_tf.benchmarks import input_throughput, machine_check, rounds, worker_process
+from alexnet_tf.commands import cli
+from alexnet_tf.network import xla
 from tests.helpers.networks import TINY
 from tests.helpers.workloads import InThisProcess
 

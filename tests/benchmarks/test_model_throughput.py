@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import cli, errors, recipes
 from alexnet_tf.benchmarks import baselines, layer_profile, model_throughput, report, rounds, worker_process
+from alexnet_tf.commands import cli
+from alexnet_tf.network import recipes
+from alexnet_tf.support import errors
 from tests.helpers.networks import TINY
 from tests.helpers.workloads import InThisProcess
 

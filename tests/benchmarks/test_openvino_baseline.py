@@ -6,9 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from alexnet_tf import alexnet, architectures
 from alexnet_tf.benchmarks import model_throughput, worker_process
 from alexnet_tf.exporting import engines
+from alexnet_tf.network import alexnet, architectures
 from tests.helpers.networks import TINY
 
 openvino = pytest.importorskip("openvino")

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from alexnet_tf import alexnet, architectures, recipes
 from alexnet_tf.benchmarks import model_throughput, worker_process
+from alexnet_tf.network import alexnet, architectures, recipes
 from tests.helpers.networks import TINY, narrow
 
 torch = pytest.importorskip("torch")

@@ -10,8 +10,9 @@ import time
 import numpy as np
 import pytest
 
-from alexnet_tf import architectures, errors
 from alexnet_tf.benchmarks import worker_process
+from alexnet_tf.network import architectures
+from alexnet_tf.support import errors
 
 
 def make_workload(rate=2.0, fault=None):

@@ -3,7 +3,6 @@
 import ast
 import dataclasses
 import io
-import pkgutil
 import re
 import shlex
 import subprocess
@@ -13,11 +12,12 @@ import types
 import pytest
 
 import alexnet_tf
-from alexnet_tf import cli, commands, recipes
-from alexnet_tf.commands import train
+from alexnet_tf import commands
+from alexnet_tf.commands import cli, train
+from alexnet_tf.network import recipes
 from tests.helpers.commands import ROOT
 
-NAMES = [module.name for module in pkgutil.iter_modules(commands.__path__)]
+NAMES = commands.NAMES
 
 
 def help_of(name):

@@ -2,17 +2,19 @@
 
 import os
 import pathlib
-import pkgutil
 
 import numpy as np
 import pytest
 from absl import flags
 
-from alexnet_tf import atomic_files, cli, commands, errors, runs
+from alexnet_tf import commands
+from alexnet_tf.commands import cli
 from alexnet_tf.data import discovery, prepare
+from alexnet_tf.runs.directory import RunDirectory
+from alexnet_tf.support import atomic_files, errors
 from tests.helpers.commands import ROOT, call
 
-COMMANDS = [module.name for module in pkgutil.iter_modules(commands.__path__)]
+COMMANDS = commands.NAMES
 
 # Flags with a text that is no path; every other flag of texts is taken for one.
 NO_PATHS = {
@@ -97,7 +99,7 @@ def test_images_are_refused_too(tmp_path):
 def test_python_functions_refuse_them_too(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for function in (
-        runs.RunDirectory,
+        RunDirectory,
         discovery.find_dataset,
         lambda path: prepare.prepare(None, path),
         lambda path: atomic_files.write_array(path, np.zeros(3)),

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from alexnet_tf import cli
+from alexnet_tf.commands import cli
 from alexnet_tf.experiments import catalogue, cifar_data
 
 

@@ -19,9 +19,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import architectures, cli, processors, runs
+from alexnet_tf import commands as package_commands
 from alexnet_tf.benchmarks import input_throughput, rounds
+from alexnet_tf.commands import cli
 from alexnet_tf.data import synthetic
+from alexnet_tf.network import architectures
+from alexnet_tf.runs.directory import RunDirectory
+from alexnet_tf.support import processors
 from tests.helpers.commands import ROOT, call
 from tests.helpers.networks import narrow_dense, use_narrow_paper
 
@@ -34,7 +38,7 @@ FLAGS = ["--batch_size=8", "--epochs=2", "--seed=5", "--warmup_steps=2"]
 UNITS = 128
 NARROW_PAPER = f"""
 import sys
-from alexnet_tf import cli
+from alexnet_tf.commands import cli
 from tests.helpers import networks
 networks.use_narrow_paper({UNITS})
 sys.exit(cli.run_command("train", sys.argv[1:]))
@@ -89,7 +93,7 @@ def whole(pictures, tmp_path_factory):
 
 def digest(path):
     """SHA-256 of each array in a run's last checkpoint: weights, momentum, iterations."""
-    arrays, _ = runs.RunDirectory(path).read_checkpoint()
+    arrays, _ = RunDirectory(path).read_checkpoint()
     assert sum(array.nbytes for name, array in arrays.items() if name.startswith("sgd/")) > 1_000_000
     return {name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in sorted(arrays.items())}
 
@@ -114,9 +118,9 @@ def kill_while_writing(process, path):
 
 def kill_after_steps(process, path, steps=1):
     """Kills shortly after one more checkpoint, at a moment that nobody chose."""
-    last, deadline = max(runs.RunDirectory(path).steps(), default=0), time.monotonic() + 100
+    last, deadline = max(RunDirectory(path).steps(), default=0), time.monotonic() + 100
     while process.poll() is None and time.monotonic() < deadline:
-        if max(runs.RunDirectory(path).steps(), default=0) >= last + steps:
+        if max(RunDirectory(path).steps(), default=0) >= last + steps:
             time.sleep(float(np.random.default_rng().uniform(0, 0.3)))
             process.kill()
             return
@@ -124,8 +128,8 @@ def kill_after_steps(process, path, steps=1):
 
 
 def terminate_after_steps(process, path):
-    deadline, last = time.monotonic() + 100, max(runs.RunDirectory(path).steps(), default=0)
-    while max(runs.RunDirectory(path).steps(), default=0) == last and time.monotonic() < deadline:
+    deadline, last = time.monotonic() + 100, max(RunDirectory(path).steps(), default=0)
+    while max(RunDirectory(path).steps(), default=0) == last and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
 
@@ -227,7 +231,7 @@ def test_train_goes_on_from_the_weights_of_another_run(whole, pictures, tmp_path
         f"Weights: from {whole[0]} (last checkpoint, step 8); fc8 is new, at 5 times the rate; frozen: conv1, "
         "conv2, conv3, conv4, conv5, fc6, fc7 (258 of 3,530,626 parameters learn)"
     ) in out
-    before, after = (runs.RunDirectory(each).read_checkpoint()[0] for each in (whole[0], path))
+    before, after = (RunDirectory(each).read_checkpoint()[0] for each in (whole[0], path))
     weights = [name for name in before if name.endswith(("/kernel", "/bias"))]
     assert {name for name in weights if not np.array_equal(before[name], after[name])} == {"fc8/kernel", "fc8/bias"}
     status, _, err = call("train.py", f"--data_dir={pictures}", f"--init_from={whole[0]}", "--architecture=caffe")
@@ -308,7 +312,7 @@ def test_help_shows_the_flags(command):
 def test_the_door_lists_its_commands():
     status, out, _ = call_process("-m", "alexnet_tf")
     assert status == 0
-    names = {path.stem for path in (ROOT / "alexnet_tf" / "commands").glob("[a-z]*.py")}
+    names = {*package_commands.NAMES}
     assert all(f"\n  {name} " in out for name in names)
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import recipes
 from alexnet_tf.data import augmentations, discovery, input_pipeline
+from alexnet_tf.network import recipes
 
 IMAGE = tf.constant(np.random.default_rng(0).integers(0, 256, (6, 6, 3), "uint8"))
 

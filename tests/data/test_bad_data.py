@@ -10,7 +10,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from alexnet_tf import architectures
+from alexnet_tf.network import architectures
 from tests.helpers import commands
 from tests.helpers.encoded_images import declare_jpeg
 from tests.helpers.networks import narrow_dense

@@ -10,8 +10,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from alexnet_tf import errors, run_config
 from alexnet_tf.data import class_folders, discovery, prepare
+from alexnet_tf.runs import config
+from alexnet_tf.support import errors
 from tests.helpers.files import touch
 
 
@@ -126,16 +127,16 @@ def test_runs_of_older_versions_keep_their_split(tmp_path):
     )
     held_out = {10, 15, 43, 46, 51}
     assert {int(path[-8:-4]) for path in data.splits["validation"].paths} == held_out
-    old = run_config.RunData(classes=("a", "b"), name="x", directory=str(tmp_path))
+    old = config.RunData(classes=("a", "b"), name="x", directory=str(tmp_path))
     assert old.split_rule == "file_name"
     again = discovery.load_run_dataset(old)
     assert again.splits["validation"].paths == data.splits["validation"].paths
     new = find(tmp_path)
     assert new.splits["validation"].paths != data.splits["validation"].paths
-    old_run = run_config.RunConfig(run_config.TrainConfig(), old, 227, (0.0, 0.0, 0.0))
+    old_run = config.RunConfig(config.TrainConfig(), old, 227, (0.0, 0.0, 0.0))
     assert discovery.as_in_run(new, old_run).splits["validation"].paths == data.splits["validation"].paths
     assert discovery.as_in_run(new, None) is new
-    assert run_config.RunConfig.from_json(old_run.to_json()) == old_run
+    assert config.RunConfig.from_json(old_run.to_json()) == old_run
 
 
 def test_prepare_goes_on_with_the_split_that_it_began_with(tmp_path):
@@ -230,7 +231,7 @@ def test_a_class_whose_accents_macos_took_apart_is_the_same_in_every_split(tmp_p
 @pytest.mark.parametrize(("of_run", "there"), [(APART, COMPOSED), (COMPOSED, APART)])
 def test_a_run_knows_its_classes_with_accents_taken_apart(tmp_path, of_run, there):
     touch(tmp_path, *images("train", "val", classes=(there, "cafz"), count=2))
-    run_data = run_config.RunData(tuple(sorted([of_run, "cafz"])))
+    run_data = config.RunData(tuple(sorted([of_run, "cafz"])))
     data = discovery.load_run_dataset(run_data, str(tmp_path))
     assert data.class_names == run_data.classes
     for path, label in zip(data.splits["val"].paths, data.splits["val"].labels.tolist()):

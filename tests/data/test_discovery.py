@@ -11,9 +11,9 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from alexnet_tf import errors
 from alexnet_tf.data import class_folders, datasets, discovery, input_pipeline, synthetic, tfrecords
-from alexnet_tf.run_config import RunData
+from alexnet_tf.runs.config import RunData
+from alexnet_tf.support import errors
 from tests.helpers.files import touch
 
 

@@ -6,8 +6,8 @@ import subprocess
 import PIL.Image
 import pytest
 
-from alexnet_tf import errors
 from alexnet_tf.data import discovery
+from alexnet_tf.support import errors
 
 
 def write_images(directory, *names):

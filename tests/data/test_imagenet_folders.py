@@ -2,8 +2,8 @@
 
 import pytest
 
-from alexnet_tf import errors
 from alexnet_tf.data import discovery
+from alexnet_tf.support import errors
 
 # Classes of the first validation images, as everybody's scripts list them.
 WORDNET_IDS = {1: "n01751748", 2: "n09193705", 3: "n02105855", 4: "n04263257", 5: "n03125729", 6: "n01735189"}

@@ -15,9 +15,10 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from tensorflow_datasets.datasets.imagenet2012 import imagenet_common
 
-from alexnet_tf import errors, recipes
 from alexnet_tf.data import discovery, imagenet_tars, input_pipeline
-from alexnet_tf.run_config import RunData
+from alexnet_tf.network import recipes
+from alexnet_tf.runs.config import RunData
+from alexnet_tf.support import errors
 
 # Classes of the first validation images, in the order of their numbers.
 VALIDATION_IDS = tfds.core.tfds_path("datasets/imagenet2012/validation_labels.txt").read_text().split()[:8]

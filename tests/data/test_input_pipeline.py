@@ -5,8 +5,9 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from alexnet_tf import errors, recipes
 from alexnet_tf.data import augmentations, datasets, discovery, input_pipeline, preprocessing
+from alexnet_tf.network import recipes
+from alexnet_tf.support import errors
 
 EXAMPLES = 23
 PLAIN = recipes.Recipe(batch_size=5, colour_noise=False)

@@ -6,8 +6,9 @@ import pathlib
 import PIL.Image
 import pytest
 
-from alexnet_tf import errors, run_config
 from alexnet_tf.data import discovery
+from alexnet_tf.runs import config
+from alexnet_tf.support import errors
 
 CLASS_OF = {f"img_{i:02d}": ("cat", "dog", "owl")[i % 3] for i in range(30)}
 
@@ -112,7 +113,7 @@ def test_columns_that_are_asked_for(tmp_path):
     data = discovery.find_dataset(str(tmp_path), options=options)
     assert found(data) == CLASS_OF and data.options["label_column"] == "b"
     again = discovery.load_run_dataset(
-        run_config.RunData(
+        config.RunData(
             data.class_names, data.name, data.directory, split_rule=data.split_rule, options=dict(data.options)
         )
     )

@@ -6,8 +6,8 @@ import unicodedata
 import numpy as np
 import pytest
 
-from alexnet_tf import errors
 from alexnet_tf.data import discovery
+from alexnet_tf.support import errors
 from tests.helpers.files import touch
 
 

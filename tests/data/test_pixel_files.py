@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import errors
 from alexnet_tf.data import discovery, input_pipeline, prepare
+from alexnet_tf.support import errors
 
 RNG = np.random.default_rng(0)
 NAMES = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]

@@ -7,8 +7,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from alexnet_tf import architectures
 from alexnet_tf.data import discovery, png_depth
+from alexnet_tf.network import architectures
 from tests.helpers import commands
 from tests.helpers.networks import SMALL
 

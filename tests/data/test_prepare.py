@@ -22,7 +22,6 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from alexnet_tf import errors, recipes
 from alexnet_tf.data import (
     datasets,
     discovery,
@@ -33,6 +32,8 @@ from alexnet_tf.data import (
     preprocessing,
     tfrecords,
 )
+from alexnet_tf.network import recipes
+from alexnet_tf.support import errors
 from tests.helpers import commands
 
 ROOT = pathlib.Path(__file__).parents[2]

@@ -13,8 +13,8 @@ import PIL.Image
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import architectures
 from alexnet_tf.data import augmentations, preprocessing
+from alexnet_tf.network import architectures
 
 
 def encode(image, kind="png", **options):

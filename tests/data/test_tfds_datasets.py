@@ -9,8 +9,9 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from alexnet_tf import architectures, errors
 from alexnet_tf.data import discovery
+from alexnet_tf.network import architectures
+from alexnet_tf.support import errors
 from tests.helpers import commands
 from tests.helpers.files import images_of_greys
 from tests.helpers.networks import SMALL

@@ -16,8 +16,9 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from alexnet_tf import errors, recipes
 from alexnet_tf.data import discovery, input_pipeline, prepare, tfds_datasets, tfrecords
+from alexnet_tf.network import recipes
+from alexnet_tf.support import errors
 
 CONTENTS = [bytes([65 + i]) * (3 + i * 5 % 17) for i in range(26)]
 LABELS = np.arange(26, dtype="int32") * 7 % 11

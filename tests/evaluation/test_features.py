@@ -11,9 +11,11 @@ import PIL.Image
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import alexnet, architectures, errors, runs
 from alexnet_tf.data import discovery, input_pipeline, prepare, reading
 from alexnet_tf.evaluation import features, npz_stream, retrieval
+from alexnet_tf.network import alexnet, architectures
+from alexnet_tf.runs.directory import RunDirectory, load_model
+from alexnet_tf.support import errors
 from tests.helpers.networks import SMALL, TINY
 from tests.helpers.numpy_network import TINY_GROUPS, lrn, max_pool
 from tests.helpers.run_configs import with_precision
@@ -43,7 +45,7 @@ def squares(tmp_path_factory):
 def copy_of(small_run, path):
     """A run like `small_run`, to be changed."""
     arrays, state = small_run.read_checkpoint()
-    run = runs.RunDirectory(path)
+    run = RunDirectory(path)
     run.write_config(small_run.read_config(), small_run.class_names())
     run.write_checkpoint(150, arrays, state, best_step=150)
     return run
@@ -119,7 +121,7 @@ def test_write_features_of_fc7_are_numpys_after_relu_with_names_and_labels(small
 )
 def test_write_features_of_any_layer_are_its_outputs_flattened(small_run, squares, tmp_path, layer, parts):
     file, _ = write(small_run, tmp_path / "f.npz", layer=layer, data_dir=str(squares), split="val", batch_size=3)
-    model = runs.load_model(small_run, precision="float32")[0]
+    model = load_model(small_run, precision="float32")[0]
     images = np.stack(
         [np.asarray(PIL.Image.open(path))[94:161, 94:161] for path in sorted(squares.glob("val/*/*.png"))]
     )
@@ -347,7 +349,7 @@ def test_find_similar_finds_the_colour_and_the_image_itself(small_run, colours, 
 
 
 def test_find_similar_without_a_readable_query_needs_no_network(colour_features, monkeypatch):
-    monkeypatch.setattr(runs, "load_model", None)
+    monkeypatch.setattr(retrieval, "load_model", None)
     [answer] = retrieval.find_similar(colour_features, ["/nowhere.png"])
     assert answer.error == "No such file or directory"
 

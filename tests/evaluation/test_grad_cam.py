@@ -4,8 +4,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from alexnet_tf import alexnet, plotting
 from alexnet_tf.evaluation import grad_cam, view_pictures
+from alexnet_tf.network import alexnet
+from alexnet_tf.support import plotting
 from tests.helpers.networks import TINY
 from tests.helpers.numpy_network import max_pool
 

@@ -8,9 +8,9 @@ import PIL.Image
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import errors
 from alexnet_tf.data import input_pipeline
 from alexnet_tf.evaluation import classification, image_arguments
+from alexnet_tf.support import errors
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from alexnet_tf import errors, runs
 from alexnet_tf.evaluation import learning_curves
+from alexnet_tf.runs.directory import RunDirectory
+from alexnet_tf.support import errors
 from tests.helpers.commands import call
 
 HEADER = (
@@ -50,7 +51,7 @@ def test_read_refuses_a_damaged_history_by_name(tmp_path, content):
 def test_read_says_what_is_not_there(tmp_path, monkeypatch):
     with pytest.raises(errors.RunError, match="is no run"):
         learning_curves.read(str(tmp_path / "absent"))
-    monkeypatch.setattr(runs.RunDirectory, "existing_config", lambda run: None)
+    monkeypatch.setattr(RunDirectory, "existing_config", lambda run: None)
     with pytest.raises(errors.RunError, match=r"has no history\.csv yet"):
         learning_curves.read(str(tmp_path))
 

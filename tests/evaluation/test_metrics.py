@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import alexnet, architectures, layers, runs
 from alexnet_tf.evaluation import metrics
+from alexnet_tf.network import alexnet, architectures, layers
+from alexnet_tf.runs.directory import load_model
 from tests.helpers.networks import SMALL
 
 
@@ -147,9 +148,9 @@ def test_evaluate_with_a_predictor_counts_an_incomplete_batch(toy):
 
 def test_load_model_computes_what_the_training_policy_does_from_smaller_weights(small_run, monkeypatch):
     monkeypatch.setitem(architectures.ARCHITECTURES, "small", SMALL)
-    loaded, run_config, _ = runs.load_model(small_run, precision="mixed_bfloat16")
+    loaded, run_config, _ = load_model(small_run, precision="mixed_bfloat16")
     assert {v.dtype for v in loaded.trainable_variables} == {"bfloat16", "float32"}
-    exact, _, _ = runs.load_model(small_run, precision="float32")
+    exact, _, _ = load_model(small_run, precision="float32")
     mixed = alexnet.build_model(run_config.architecture, precision="mixed_bfloat16", lrn_implementation="xla")
     mixed.set_weights(exact.get_weights())
     images = np.random.default_rng(0).integers(0, 256, (3, 67, 67, 3)).astype("uint8")

@@ -5,8 +5,8 @@ import csv
 import numpy as np
 import pytest
 
-from alexnet_tf import errors
 from alexnet_tf.evaluation import predictions
+from alexnet_tf.support import errors
 
 NAMES = ["a", "b, with a comma", 'c "quoted"', "d", "e", "f", "花"]
 

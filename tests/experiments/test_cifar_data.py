@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from alexnet_tf import errors
 from alexnet_tf.data import discovery
 from alexnet_tf.experiments import cifar_data
+from alexnet_tf.support import errors
 from tests.helpers import files
 
 

@@ -3,11 +3,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from alexnet_tf import errors
-from alexnet_tf.architectures import Architecture, Init, Stage
 from alexnet_tf.experiments import cifar_data, cifar_training
 from alexnet_tf.experiments.cifar_training import Curve, Epoch, Trial
-from alexnet_tf.recipes import Recipe
+from alexnet_tf.network.architectures import Architecture, Init, Stage
+from alexnet_tf.network.recipes import Recipe
+from alexnet_tf.support import errors
 
 RECIPE = Recipe(batch_size=16, learning_rate=0.02, weight_decay=0.0, schedule="steps", colour_noise=False)
 SMALL = Architecture(

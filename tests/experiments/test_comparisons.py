@@ -2,9 +2,9 @@ import dataclasses
 
 import pytest
 
-from alexnet_tf import alexnet
 from alexnet_tf.experiments import comparisons, report
 from alexnet_tf.experiments.cifar_training import Curve, Epoch
+from alexnet_tf.network import alexnet
 
 
 def changed_fields(first, second):

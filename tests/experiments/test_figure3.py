@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from alexnet_tf import alexnet, errors
 from alexnet_tf.experiments import figure3, report
+from alexnet_tf.network import alexnet
+from alexnet_tf.support import errors
 from tests.helpers.networks import TINY
 
 

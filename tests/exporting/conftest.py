@@ -2,8 +2,10 @@
 
 import pytest
 
-from alexnet_tf import architectures, processors, runs
 from alexnet_tf.exporting import python_latency
+from alexnet_tf.network import architectures
+from alexnet_tf.runs.directory import RunDirectory
+from alexnet_tf.support import processors
 from tests.helpers.networks import SMALL
 
 
@@ -14,7 +16,7 @@ def run(small_run, tmp_path, monkeypatch):
     times = {name: dict.fromkeys((1, processors.available_cpus()), 1.0) for name in ("Keras model", "SavedModel")}
     monkeypatch.setattr(python_latency, "measure", lambda *_: times)
     arrays, state = small_run.read_checkpoint()
-    copy = runs.RunDirectory(tmp_path / "run")
+    copy = RunDirectory(tmp_path / "run")
     copy.write_checkpoint(150, arrays, state, best_step=150)
     copy.write_config(small_run.read_config(), small_run.class_names())
     return copy

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import errors, processors, runs
 from alexnet_tf.data import discovery
 from alexnet_tf.exporting import export, export_job, report, sample_images, tflite
-from alexnet_tf.run_config import MEAN_IMAGE
+from alexnet_tf.runs.config import MEAN_IMAGE
+from alexnet_tf.runs.directory import RunDirectory, load_model
+from alexnet_tf.support import errors, processors
 from tests.helpers.run_configs import with_precision
 from tests.helpers.saved_models import meta_graph
 
@@ -90,7 +91,7 @@ def test_export_keeps_the_mean_image(run):
     assert [each.difference < 1e-5 for each in artifacts] == [True] * 3
     images = tf.random.stateless_uniform([2, 67, 67, 3], (1, 2), 0, 255)
     logits = tf.saved_model.load(artifacts[1].path).signatures["images"](images)["logits"]
-    other, _, _ = runs.load_model(run)
+    other, _, _ = load_model(run)
     np.testing.assert_allclose(logits, other(images), rtol=0, atol=1e-4)
 
 
@@ -134,7 +135,7 @@ def test_mistakes_end_in_a_message(run, tmp_path):
     with pytest.raises(errors.UserError, match="--formats takes saved_model, tflite, .*; got nothing"):
         export_run(run, formats=())
     with pytest.raises(errors.RunError, match="is no run"):
-        export_run(runs.RunDirectory(tmp_path / "absent"))
+        export_run(RunDirectory(tmp_path / "absent"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(errors.DataError, match="empty"):
         export_run(run, data_dir=str(tmp_path / "empty"))

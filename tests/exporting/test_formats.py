@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import architectures, runs
 from alexnet_tf.exporting import export, export_job, formats, onnx_file
+from alexnet_tf.network import architectures
+from alexnet_tf.runs.directory import RunDirectory, load_model
 from alexnet_tf.weights import conversion
 from tests.helpers.networks import SMALL
 from tests.helpers.saved_models import CLASSES, SPLIT, make_model
@@ -39,7 +40,7 @@ def test_a_keras_file_loads_in_a_fresh_process(run, tmp_path):
     np.save(tmp_path / "images.npy", IMAGES)
     arguments = [artifact.path, str(tmp_path / "logits.npy"), str(tmp_path / "images.npy")]
     subprocess.run([sys.executable, "-c", LOAD, *arguments], cwd=ROOT, check=True, capture_output=True)
-    model, _, _ = runs.load_model(run, precision="float32")
+    model, _, _ = load_model(run, precision="float32")
     np.testing.assert_allclose(np.load(arguments[1]), model(IMAGES.astype("float32")), rtol=0, atol=1e-4)
     assert sorted(path.name for path in pathlib.Path(artifact.path).parent.iterdir()) == ["alexnet.keras"]
 
@@ -62,7 +63,7 @@ def test_an_onnx_file_computes_the_same_everywhere(architecture, tmp_path, monke
     # And back again: the same network as an imported run.
     monkeypatch.setitem(architectures.ARCHITECTURES, architecture.name, architecture)
     lines = conversion.import_run(path, tmp_path / "run")
-    again, run_config, _ = runs.load_model(runs.RunDirectory(tmp_path / "run"))
+    again, run_config, _ = load_model(RunDirectory(tmp_path / "run"))
     assert lines[0].startswith(f"Network: {architecture.name} (as the file states)")
     assert list(run_config.data.classes) == names
     assert run_config.scale == pytest.approx(architecture.scale)

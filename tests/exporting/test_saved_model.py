@@ -16,9 +16,11 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
-from alexnet_tf import alexnet, architectures, errors, runs
 from alexnet_tf.evaluation import metrics
 from alexnet_tf.exporting import saved_model, signatures
+from alexnet_tf.network import alexnet, architectures
+from alexnet_tf.runs.directory import RunDirectory
+from alexnet_tf.support import errors
 from tests.helpers import encoded_images
 from tests.helpers.encoded_images import black_png, declare_jpeg, exif, segment, with_scans, with_segments
 from tests.helpers.networks import SMALL, narrow_dense
@@ -427,7 +429,7 @@ def test_publish_on_a_full_disk_leaves_what_was_there(tmp_path):
 
 
 def test_publish_refuses_beside_another_export(tmp_path):
-    with runs.RunDirectory(tmp_path).locked("export"):
+    with RunDirectory(tmp_path).locked("export"):
         with pytest.raises(errors.RunError, match="in use by another export"):
             publish(make_model(SMALL), SMALL, tmp_path)
 

@@ -13,9 +13,10 @@ import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.compiled_model import CompiledModel
 
-from alexnet_tf import alexnet, architectures, runs
 from alexnet_tf.data import discovery, input_pipeline
 from alexnet_tf.exporting import tflite, tflite_inspection, tflite_metadata
+from alexnet_tf.network import alexnet, architectures
+from alexnet_tf.runs.directory import load_model
 from tests.helpers.networks import SMALL
 from tests.helpers.saved_models import SPLIT, make_model
 
@@ -303,7 +304,7 @@ def test_media_pipe_names_what_a_trained_run_learned(small_run, colours, monkeyp
     pytest.importorskip("mediapipe")
     monkeypatch.setitem(architectures.ARCHITECTURES, "small", SMALL)
     data = discovery.find_dataset(str(colours))
-    model = runs.load_model(small_run)[0]
+    model = load_model(small_run)[0]
     split = data.splits["train"]
     images = np.concatenate(
         [

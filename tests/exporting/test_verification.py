@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from alexnet_tf import errors
 from alexnet_tf.exporting import engines, export, report, verification
+from alexnet_tf.support import errors
 
 
 @pytest.fixture

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import alexnet, errors, runs
 from alexnet_tf.data import input_pipeline
 from alexnet_tf.exporting import export, export_job, tflite, web, web_server
+from alexnet_tf.network import alexnet
+from alexnet_tf.runs.directory import load_model
+from alexnet_tf.support import errors
 from tests.helpers.saved_models import picture
 
 CHROME = shutil.which("chromium") or shutil.which("google-chrome")
@@ -70,7 +72,7 @@ def test_the_page_is_whole_and_knows_its_run(run, packages):
 
 def test_the_first_layer_is_keras_own(run, packages):
     _, page = export_page(run, packages)
-    model, _, _ = runs.load_model(run, precision="float32")
+    model, _, _ = load_model(run, precision="float32")
     images = np.random.default_rng(0).integers(0, 256, (2, 67, 67, 3)).astype("uint8")
     normalized = model.get_layer("normalize")(images.astype("float32"))
     expected = [np.maximum(model.get_layer(f"conv1_{tower}")(normalized), 0) for tower in "ab"]
@@ -160,7 +162,7 @@ def requested_hosts(driver):
 
 def test_the_page_in_a_browser(run, serve, browser, tmp_path):
     _, page = export_page(run, LITERT_JS)
-    model, _, _ = runs.load_model(run, precision="float32")
+    model, _, _ = load_model(run, precision="float32")
     # In float32, so that what differs from Keras is the page's doing.
     (page / "network.tflite").write_bytes(
         tflite.convert(alexnet.for_export(model, "convolution"), "float32", run.class_names())

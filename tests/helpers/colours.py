@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import alexnet, architectures, runs
 from alexnet_tf.data import discovery, input_pipeline
-from alexnet_tf.run_config import TrainConfig
+from alexnet_tf.network import alexnet, architectures
+from alexnet_tf.runs.config import TrainConfig
+from alexnet_tf.runs.directory import RunDirectory
 from alexnet_tf.training import run_setup
 from tests.helpers.networks import SMALL
 
@@ -36,9 +37,9 @@ def write_images(root: pathlib.Path) -> pathlib.Path:
     return root
 
 
-def fit_small(images: pathlib.Path, path: pathlib.Path) -> runs.RunDirectory:
+def fit_small(images: pathlib.Path, path: pathlib.Path) -> RunDirectory:
     """Fits SMALL in seconds, and keeps it as training keeps a run."""
-    data, run = discovery.find_dataset(str(images)), runs.RunDirectory(path)
+    data, run = discovery.find_dataset(str(images)), RunDirectory(path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(architectures.ARCHITECTURES, "small", SMALL)
         run_config = run_setup.make_run_config(TrainConfig(architecture="small", initialization="he"), data)

@@ -4,7 +4,7 @@ import pathlib
 import re
 import shlex
 
-from alexnet_tf import cli
+from alexnet_tf.commands import cli
 
 ROOT = pathlib.Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("alexnet_tf/**/README.md")), *sorted(ROOT.glob(".github/*.md"))]

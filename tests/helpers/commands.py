@@ -7,7 +7,7 @@ import os
 import pathlib
 
 from alexnet_tf import __main__ as package
-from alexnet_tf import cli
+from alexnet_tf.commands import cli
 
 ROOT = pathlib.Path(__file__).parents[2]
 

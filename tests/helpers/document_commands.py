@@ -72,7 +72,7 @@ def prepare() -> None:
 
     for name in ("demo", "DIR", "flowers", "IMAGES"):
         synthetic.write_all(name, {"train": 20, "val": 13})
-    for line in (ROOT / "alexnet_tf/imagenet_classes.txt").read_text().splitlines():
+    for line in (ROOT / "alexnet_tf/weights/imagenet_classes.txt").read_text().splitlines():
         if re.match(r"n\d{8} ", line):
             folder = pathlib.Path("ImageNet", line.split()[0])
             folder.mkdir(parents=True)

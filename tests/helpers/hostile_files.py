@@ -33,7 +33,8 @@ SECONDS = 120
 # The command of the rest of the arguments, which also knows the small network.
 COMMAND = """
 import sys
-from alexnet_tf import __main__, architectures
+from alexnet_tf import __main__
+from alexnet_tf.network import architectures
 from tests.helpers.networks import SMALL
 architectures.ARCHITECTURES["small"] = SMALL
 sys.exit(__main__.main(sys.argv[1:]))

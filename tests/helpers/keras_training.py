@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 import alexnet_tf
-from alexnet_tf import architectures
+from alexnet_tf.network import architectures
 from tests.helpers.networks import SMALL
 
 IMAGES = np.random.default_rng(0).uniform(0, 255, (8, 67, 67, 3)).astype("float32")

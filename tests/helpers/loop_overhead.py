@@ -26,9 +26,9 @@ def milliseconds_a_step(directory: pathlib.Path, step_ms: float, input_ms: float
     import tensorflow as tf
     from tensorflow.python.data.experimental.ops import testing
 
-    from alexnet_tf import architectures, recipes
     from alexnet_tf.data import discovery
-    from alexnet_tf.run_config import TrainConfig
+    from alexnet_tf.network import architectures, recipes
+    from alexnet_tf.runs.config import TrainConfig
     from alexnet_tf.training import train_step, trainer
     from tests.helpers.files import write_folders
     from tests.helpers.networks import TINY

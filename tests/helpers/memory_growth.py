@@ -52,9 +52,9 @@ def tenths(call: Callable[[], object], interval: float = 0.02) -> list[float]:
 
 def train(directory: pathlib.Path, epochs: int = 20) -> Callable[[], object]:
     """Returns a training of a tiny network on 400 images, with everything that a run writes."""
-    from alexnet_tf import architectures, recipes
     from alexnet_tf.data import discovery
-    from alexnet_tf.run_config import TrainConfig
+    from alexnet_tf.network import architectures, recipes
+    from alexnet_tf.runs.config import TrainConfig
     from alexnet_tf.training import trainer
     from tests.helpers import files, networks
 

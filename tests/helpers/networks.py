@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from alexnet_tf import architectures, recipes
+from alexnet_tf.network import architectures, recipes
 
 # Two towers and every kind of step; 67 pixels give maps of 15, 7 (pool), 7 and 3 (pool).
 TINY = architectures.Architecture(

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from alexnet_tf.run_config import RunConfig
+from alexnet_tf.runs.config import RunConfig
 
 
 def with_precision(config: RunConfig, precision: str) -> RunConfig:

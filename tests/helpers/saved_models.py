@@ -7,10 +7,10 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from alexnet_tf import alexnet
 from alexnet_tf.data import input_pipeline
 from alexnet_tf.evaluation import metrics
 from alexnet_tf.exporting import saved_model
+from alexnet_tf.network import alexnet
 from tests.helpers.networks import SMALL
 
 CLASSES = ("red", "gr\u00fcn \u00fc", "with, comma", "\udcff", "5")

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import architectures, recipes
+from alexnet_tf.network import architectures, recipes
 from alexnet_tf.training import distribution, train_step
 
 # Every published architecture with few filters and five classes: all their operations, in a hundredth of the time.

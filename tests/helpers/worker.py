@@ -20,13 +20,14 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
-from alexnet_tf import cli  # noqa: E402
-from alexnet_tf.run_config import TrainConfig  # noqa: E402
+from alexnet_tf.commands import cli  # noqa: E402
+from alexnet_tf.runs.config import TrainConfig  # noqa: E402
 
 cli.import_tensorflow()
 
-from alexnet_tf import architectures, recipes, runs  # noqa: E402
 from alexnet_tf.data import discovery  # noqa: E402
+from alexnet_tf.network import architectures, recipes  # noqa: E402
+from alexnet_tf.runs.directory import RunDirectory  # noqa: E402
 from alexnet_tf.training import distribution, train_step, trainer  # noqa: E402
 from tests.helpers.networks import TINY  # noqa: E402
 from tests.helpers.stopping import signal_after  # noqa: E402
@@ -59,7 +60,7 @@ def work(job):
         return step(self, batch, is_stop)
 
     train_step.TrainStep.__call__ = recording_step
-    end, run = signal_after(steps, number), runs.RunDirectory(job["workdir"])
+    end, run = signal_after(steps, number), RunDirectory(job["workdir"])
 
     def end_when_saved(state, step):
         """Lets a test state which checkpoint a worker leaves that kills itself: a thread writes it."""

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import devices, errors, runs
+from alexnet_tf.runs.directory import RunDirectory
+from alexnet_tf.support import devices, errors
 from alexnet_tf.training import cluster, distribution, reporter, run_setup
 
 TWO = ("CPU:0", "CPU:1")
@@ -290,7 +291,7 @@ def test_a_worker_that_sees_no_checkpoint_of_the_chief_says_so(tmp_path, monkeyp
     # The chief's last is of step 10.
     placement = types.SimpleNamespace(worker=1, total=lambda value: np.float64(value + 11))
     with pytest.raises(reporter.TrainingError, match="worker 2, sees .* with no checkpoint, .* one of step 10"):
-        run_setup._wait_for_checkpoint(placement, runs.RunDirectory(tmp_path))
+        run_setup._wait_for_checkpoint(placement, RunDirectory(tmp_path))
 
 
 def test_a_lost_worker_is_told_in_words():

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.framework import kernels
 
-from alexnet_tf import architectures
+from alexnet_tf.network import architectures
 from tests.helpers.training_steps import NARROW, make_batches, make_step
 
 # What does not compute: arguments, control flow and calls of functions, which are walked themselves.

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from alexnet_tf import architectures, recipes
+from alexnet_tf.network import architectures, recipes
 from alexnet_tf.training import schedules
 
 

@@ -12,8 +12,9 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.eager import context
 
-from alexnet_tf import architectures, errors
 from alexnet_tf.benchmarks import worker_process
+from alexnet_tf.network import architectures
+from alexnet_tf.support import errors
 from tests.helpers.networks import TINY, narrow_dense
 from tests.helpers.training_steps import NARROW, assert_same, make_batches, make_step, train
 

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import architectures, devices, errors, recipes, runs
 from alexnet_tf.data import datasets, discovery, input_pipeline, tfrecords
 from alexnet_tf.evaluation import metrics
 from alexnet_tf.exporting import saved_model
-from alexnet_tf.run_config import TrainConfig
+from alexnet_tf.network import architectures, recipes
+from alexnet_tf.runs.config import TrainConfig
+from alexnet_tf.runs.directory import RunDirectory, load_model, shutil
+from alexnet_tf.support import devices, errors
 from alexnet_tf.training import configure, distribution, reporter, run_setup, schedules, train_step, trainer
 from tests.helpers.files import prepared_folders, write_folders
 from tests.helpers.networks import SMALL, TINY
@@ -54,7 +56,7 @@ def tiny_config(precision="float32", **recipe):
 
 
 def final_arrays(path):
-    return runs.RunDirectory(path).read_checkpoint()[0]
+    return RunDirectory(path).read_checkpoint()[0]
 
 
 def history(path, dropped=("images_per_second",)):
@@ -91,7 +93,7 @@ def assert_same_run(path, expected):
 
 def test_train_resumed_in_mid_epoch_ends_with_the_same_bits(data, whole, tmp_path):
     assert trainer.train(tiny_config(), data, tmp_path / "parts", on_step_end=signal_after(3)) is False
-    state = runs.RunDirectory(tmp_path / "parts").read_checkpoint()[1]
+    state = RunDirectory(tmp_path / "parts").read_checkpoint()[1]
     assert (state["epoch"], state["step"]) == (0, 3)
     # Two steps of the first epoch are left: stops in the second.
     trainer.train(tiny_config(), data, tmp_path / "parts", on_step_end=signal_after(4))
@@ -155,8 +157,7 @@ def test_train_that_diverges_names_the_step_and_keeps_the_checkpoint(data, tmp_p
     with pytest.raises(reporter.TrainingError, match=r"at step \d+.*: the run has diverged.*--learning_rate=3.3e\+05"):
         trainer.train(run, data, tmp_path / "run")
     assert all(
-        np.isfinite(array).all()
-        for array in (runs.RunDirectory(tmp_path / "run").read_checkpoint() or [{}])[0].values()
+        np.isfinite(array).all() for array in (RunDirectory(tmp_path / "run").read_checkpoint() or [{}])[0].values()
     )
 
 
@@ -244,7 +245,7 @@ def test_train_uses_the_statistics_of_prepared_data(folders, tmp_path):
 
     with_image = dataclasses.replace(tiny_config(epochs=1), mean="image")
     trainer.train(with_image, prepared, tmp_path / "run")
-    model, _, _ = runs.load_model(runs.RunDirectory(tmp_path / "run"))
+    model, _, _ = load_model(RunDirectory(tmp_path / "run"))
     np.testing.assert_array_equal(model.get_layer("normalize").mean, statistics.mean_image[94:161, 94:161])
     with pytest.raises(reporter.TrainingError, match="alexnet_tf prepare --data_dir="):
         trainer.train(with_image, folders, tmp_path / "other")
@@ -293,7 +294,7 @@ def test_train_names_the_step_of_a_loss_that_is_not_finite(data, tmp_path, monke
         reporter.TrainingError, match=r"The loss is nan at step 1 \(epoch 1\): the run has diverged. Start"
     ):
         trainer.train(tiny_config(), data, tmp_path / "run")
-    assert runs.RunDirectory(tmp_path / "run").steps() == []
+    assert RunDirectory(tmp_path / "run").steps() == []
 
 
 def test_train_reads_a_result_when_the_next_step_has_begun_and_saves_when_none_runs(data, tmp_path, monkeypatch):
@@ -341,7 +342,7 @@ def test_train_stopped_by_a_signal_without_a_callback_stops_and_resumes_with_the
 
     monkeypatch.setattr(train_step.TrainStep, "__call__", signalled)
     assert trainer.train(tiny_config(), data, tmp_path / "parts") is False
-    assert runs.RunDirectory(tmp_path / "parts").read_checkpoint()[1]["step"] == 3
+    assert RunDirectory(tmp_path / "parts").read_checkpoint()[1]["step"] == 3
     assert trainer.train(tiny_config(), data, tmp_path / "parts") is True
     assert_same_run(tmp_path / "parts", whole)
 
@@ -355,11 +356,11 @@ def test_train_that_gets_a_signal_before_the_first_step_does_none(data, tmp_path
 
     monkeypatch.setattr(trainer, "_make_step", signalled)
     assert trainer.train(tiny_config(), data, tmp_path / "run") is False
-    assert runs.RunDirectory(tmp_path / "run").steps() == []
+    assert RunDirectory(tmp_path / "run").steps() == []
 
 
 def test_train_on_a_disk_that_is_too_small_says_so_before_the_first_step(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(runs.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=50_000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=50_000))
     with pytest.raises(errors.RunError, match="0 MB free; the run needs .* MB: up to 3 checkpoints"):
         trainer.train(tiny_config(), data, tmp_path / "run")
     assert not (tmp_path / "run" / "config.json").exists()
@@ -369,7 +370,7 @@ def test_train_whose_checkpoint_cannot_be_written_fails(data, tmp_path, monkeypa
     def full(*args):
         raise errors.RunError("No space left on device")
 
-    monkeypatch.setattr(runs.RunDirectory, "write_checkpoint", full)
+    monkeypatch.setattr(RunDirectory, "write_checkpoint", full)
     with pytest.raises(errors.RunError, match="No space left"):
         trainer.train(tiny_config(), data, tmp_path / "run")
 
@@ -384,7 +385,7 @@ def test_train_stopped_in_the_validation_goes_on_there(data, whole, tmp_path, mo
     with monkeypatch.context() as patch:
         patch.setattr(metrics, "evaluate", stopping)
         assert trainer.train(tiny_config(), data, tmp_path / "parts") is False
-    state = runs.RunDirectory(tmp_path / "parts").read_checkpoint()[1]
+    state = RunDirectory(tmp_path / "parts").read_checkpoint()[1]
     assert (state["epoch"], state["step"]) == (0, 5)
     assert trainer.train(tiny_config(), data, tmp_path / "parts") is True
     assert_same_run(tmp_path / "parts", whole)
@@ -396,7 +397,7 @@ def test_train_with_auto_precision_resumes_with_the_runs(data, tmp_path, monkeyp
     trainer.train(run, data, tmp_path / "run")
     monkeypatch.setattr(devices, "default_precision", lambda devices: "float32")
     assert trainer.train(run, data, tmp_path / "run") is True
-    assert runs.RunDirectory(tmp_path / "run").read_config().train.precision == "mixed_bfloat16"
+    assert RunDirectory(tmp_path / "run").read_config().train.precision == "mixed_bfloat16"
 
 
 @pytest.mark.parametrize("schedule", ["steps", "cosine"])
@@ -468,8 +469,8 @@ def test_train_goes_on_from_a_checkpoint_of_any_other_placement(data, tmp_path, 
 def test_a_run_on_two_devices_is_evaluated_and_exported_like_any_other(data, tmp_path, monkeypatch):
     monkeypatch.setitem(architectures.ARCHITECTURES, "tiny", SMALL)  # An export has the outputs of fc7.
     trainer.train(tiny_config(epochs=1), data, tmp_path / "run", placement=distribution.make_placement("split", TWO))
-    run = runs.RunDirectory(tmp_path / "run")
-    model, _, _ = runs.load_model(run)
+    run = RunDirectory(tmp_path / "run")
+    model, _, _ = load_model(run)
     assert {variable.value.device[-5:] for variable in model.variables} == {"CPU:0"}
     batches = input_pipeline.evaluation_batches(data.splits["val"], batch_size=4, image_size=67, resize="paper")
     found = metrics.evaluate(metrics.make_predictor(model), batches, 5)

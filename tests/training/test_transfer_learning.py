@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import alexnet, architectures, errors, plotting, recipes, runs
-from alexnet_tf.run_config import MEAN_IMAGE, ImportedFile, TrainConfig
+from alexnet_tf.network import alexnet, architectures, recipes
+from alexnet_tf.runs.config import MEAN_IMAGE, ImportedFile, TrainConfig
+from alexnet_tf.runs.directory import RunDirectory, load_model
+from alexnet_tf.support import errors, plotting
 from alexnet_tf.training import optimizer, reporter, run_setup, train_step, trainer, transfer_learning
 from alexnet_tf.weights import conversion
 from tests.helpers.files import prepared_folders
@@ -64,7 +66,7 @@ def source(five, tmp_path_factory):
 
 
 def arrays_of(path, step=None):
-    run = runs.RunDirectory(path)
+    run = RunDirectory(path)
     if step is None:
         return run.read_checkpoint()[0]
     with np.load(run.path / "checkpoints" / f"{step:08d}.npz") as file:
@@ -180,14 +182,14 @@ def test_after_its_first_start_a_run_needs_its_source_no_more(source, three, tmp
     train_config = tiny_config(copy, freeze=CONV, epochs=1)
     for name in ("changed", "gone"):
         start(train_config, three, tmp_path / name, monkeypatch)
-    arrays, state = runs.RunDirectory(copy).read_checkpoint()
-    runs.RunDirectory(copy).write_checkpoint(99, {name: array * 0 for name, array in arrays.items()}, state)
+    arrays, state = RunDirectory(copy).read_checkpoint()
+    RunDirectory(copy).write_checkpoint(99, {name: array * 0 for name, array in arrays.items()}, state)
     assert trainer.train(train_config, three, tmp_path / "changed") is True
     shutil.rmtree(copy)
     assert trainer.train(train_config, three, tmp_path / "gone") is True
     for name in ("changed", "gone"):
         assert same(expected, arrays_of(tmp_path / name)) == set(expected), name
-    model, run_config, _ = runs.load_model(runs.RunDirectory(tmp_path / "gone"))
+    model, run_config, _ = load_model(RunDirectory(tmp_path / "gone"))
     assert model.output_shape == (None, 3) and run_config.source.path == str(copy)
 
 
@@ -203,7 +205,7 @@ def test_another_source_in_the_same_place_is_refused(source, three, tmp_path, mo
 
 def test_the_input_comes_with_the_weights(five, three, tmp_path, monkeypatch):
     """A source that was trained with a mean image and He's scale, in a run whose initialisation has another scale."""
-    run = runs.RunDirectory(tmp_path / "source")
+    run = RunDirectory(tmp_path / "source")
     config = tiny_config(resize="caffe")
     run_config = dataclasses.replace(run_setup.make_run_config(config, five), mean=MEAN_IMAGE)
     mean = np.random.default_rng(0).uniform(0, 255, (67, 67, 3)).astype("float32")
@@ -220,14 +222,14 @@ def test_the_input_comes_with_the_weights(five, three, tmp_path, monkeypatch):
         five,
         tmp_path / "run",
     )
-    tuned, _, _ = runs.load_model(runs.RunDirectory(tmp_path / "run"))
+    tuned, _, _ = load_model(RunDirectory(tmp_path / "run"))
     images = np.random.default_rng(1).integers(0, 256, (3, 67, 67, 3)).astype("uint8")
     assert np.ptp(tuned(images).numpy()) > 0
     np.testing.assert_allclose(tuned(images), model(images), rtol=0, atol=1e-6)  # LRN in another form.
 
 
 def test_new_weights_of_the_first_layer_fit_a_source_whose_pixels_are_not_divided(five, tmp_path, monkeypatch):
-    run = runs.RunDirectory(tmp_path / "source")
+    run = RunDirectory(tmp_path / "source")
     run_config = run_setup.make_run_config(tiny_config(initialization="row"), five)
     model = alexnet.build_model(run_config.architecture, seed=1)
     run.write_config(run_config, five.class_names)
@@ -241,14 +243,14 @@ def test_a_run_of_imported_weights_is_a_source(five, three, tmp_path, monkeypatc
     """Another scale and mean than the row's, as .caffemodel and .safetensors may bring them."""
     row = dataclasses.replace(TINY, scale=(0.5, 0.25, 0.125))
     model = alexnet.build_model(row, seed=1)
-    run = runs.RunDirectory(tmp_path / "imported")
+    run = RunDirectory(tmp_path / "imported")
     run.write_checkpoint(0, {v.path: v.numpy() for v in model.variables}, {"epoch": 0})
     run.write_config(
         conversion.make_run_config(row, [1.0, 2.0, 3.0], row.scale, list("abcde"), ImportedFile("x", "0")),
         list("abcde"),
     )
     trainer.train(tiny_config(run, freeze=LAYERS[:-1]), three, tmp_path / "run")
-    tuned, _, _ = runs.load_model(runs.RunDirectory(tmp_path / "run"))
+    tuned, _, _ = load_model(RunDirectory(tmp_path / "run"))
     normalize = tuned.get_layer("normalize")
     assert normalize.scale.tolist() == [0.5, 0.25, 0.125] and normalize.mean.tolist() == [1, 2, 3]
     for name in LAYERS[:-1]:
@@ -466,7 +468,7 @@ def test_runs_that_began_before_these_fields_go_on(five, source, tmp_path, capsy
 
 
 def test_frozen_kernels_are_in_the_picture(source, tmp_path):
-    model, _, _ = runs.load_model(runs.RunDirectory(source))
+    model, _, _ = load_model(RunDirectory(source))
     expected = plotting.kernels_picture(model)
     transfer_learning.freeze(model, CONV)
     np.testing.assert_array_equal(plotting.kernels_picture(model), expected)

@@ -10,8 +10,10 @@ import sys
 import numpy as np
 import pytest
 
-from alexnet_tf import architectures, errors, recipes, runs
 from alexnet_tf.data import discovery, input_pipeline
+from alexnet_tf.network import architectures, recipes
+from alexnet_tf.runs.directory import RunDirectory
+from alexnet_tf.support import errors
 from alexnet_tf.training import trainer
 from tests.helpers import worker
 from tests.helpers.files import write_folders
@@ -75,7 +77,7 @@ class Job:
         return [(step, [red // 6 for red in reds]) for step, *reds in lines]
 
     def checkpoint(self):
-        return runs.RunDirectory(self.path / "run").read_checkpoint()
+        return RunDirectory(self.path / "run").read_checkpoint()
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +105,7 @@ def whole(make_job):
 def test_two_workers_end_as_one_process_does_with_the_same_batch(whole, data, tmp_path, monkeypatch):
     monkeypatch.setitem(architectures.ARCHITECTURES, "quiet", worker.QUIET)
     assert trainer.train(worker.make_config(), discovery.find_dataset(str(data)), tmp_path / "run")
-    expected, state = runs.RunDirectory(tmp_path / "run").read_checkpoint()
+    expected, state = RunDirectory(tmp_path / "run").read_checkpoint()
     arrays, got_state = whole.checkpoint()
     assert arrays.keys() == expected.keys()
     for name, array in expected.items():

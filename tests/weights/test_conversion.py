@@ -14,9 +14,11 @@ import pytest
 import safetensors.numpy
 import tensorflow as tf
 
-from alexnet_tf import alexnet, architectures, errors, runs
 from alexnet_tf.data import discovery, synthetic
-from alexnet_tf.run_config import MEAN_IMAGE, RunConfig, RunData, TrainConfig
+from alexnet_tf.network import alexnet, architectures
+from alexnet_tf.runs.config import MEAN_IMAGE, RunConfig, RunData, TrainConfig
+from alexnet_tf.runs.directory import RunDirectory, load_model
+from alexnet_tf.support import errors
 from alexnet_tf.weights import containers, conversion, pickled_arrays
 from tests.helpers import commands
 from tests.helpers.caffe import CAFFE_ORDER, CAFFE_SHAPES, REST, TORCHVISION_SHAPES, blob, caffemodel_bytes, kind
@@ -134,7 +136,7 @@ def deploy_of(row, **widths):
 def imported(tmp_path, file_name, content, **arguments):
     """The run that is made of a file's content, and what was said."""
     (tmp_path / file_name).write_bytes(content)
-    run = runs.RunDirectory(tmp_path / f"run of {file_name}")
+    run = RunDirectory(tmp_path / f"run of {file_name}")
     return run, conversion.import_run(tmp_path / file_name, run.path, **arguments)
 
 
@@ -144,7 +146,7 @@ def test_imported_caffemodel_computes_what_opencv_computes(row, is_old, narrow_r
     weights = random_weights(narrow(CAFFE_SHAPES), 0)
     content = caffemodel_bytes(CAFFE_ORDER[row] + REST, weights, is_old)
     run, lines = imported(tmp_path, "a.caffemodel", content, classes=class_file)
-    model, run_config, _ = runs.load_model(run)
+    model, run_config, _ = load_model(run)
     images = make_images(227)
     logits = model(images).numpy()
     assert run_config.train.architecture == row and lines[0].startswith(
@@ -178,7 +180,7 @@ def test_the_comparison_sees_single_faults(narrow_rows, class_file, tmp_path):
     weights, order, images = random_weights(narrow(CAFFE_SHAPES), 0), CAFFE_ORDER["caffe"] + REST, make_images(227, 1)
     content = caffemodel_bytes(order, weights)
     run, _ = imported(tmp_path, "a.caffemodel", content, classes=class_file)
-    logits = runs.load_model(run)[0](images).numpy()
+    logits = load_model(run)[0](images).numpy()
     for fault in (wrong_fc6, wrong_colours, wrong_groups):
         faulty = opencv_logits(deploy(order), caffemodel_bytes(order, fault(weights)), images, CAFFE_MEAN)
         assert difference(logits, faulty) > 1e-2, fault
@@ -195,7 +197,7 @@ def test_the_comparison_sees_single_faults(narrow_rows, class_file, tmp_path):
 def test_imported_caffemodel_of_full_size_computes_what_opencv_computes(tmp_path):
     content = caffemodel_bytes(CAFFE_ORDER["caffe"] + REST, random_weights(CAFFE_SHAPES, 2))
     run, lines = imported(tmp_path, "a.caffemodel", content)
-    model, run_config, _ = runs.load_model(run)
+    model, run_config, _ = load_model(run)
     images = make_images(227, 1)
     assert "60,965,224 parameters" in lines[0] and run_config.train.recipe.resize == "caffe"
     assert (
@@ -226,12 +228,12 @@ def test_imported_mean_image_is_subtracted_at_its_place(narrow_rows, class_file,
             mean=str(tmp_path / name),
         )
         assert "minus a mean image" in lines[1]
-        assert difference(runs.load_model(run)[0](images).numpy(), expected) < 1e-4
+        assert difference(load_model(run)[0](images).numpy(), expected) < 1e-4
     run, _ = imported(
         tmp_path, "2.caffemodel", caffemodel_bytes(order, weights), classes=class_file, mean="104,117,123"
     )
     expected = opencv_logits(deploy(order), caffemodel_bytes(order, weights), images, (123, 117, 104))
-    assert difference(runs.load_model(run)[0](images).numpy(), expected) < 1e-4
+    assert difference(load_model(run)[0](images).numpy(), expected) < 1e-4
 
 
 def npy(weights):
@@ -254,10 +256,10 @@ def test_imported_npy_computes_what_opencv_computes(narrow_rows, class_file, tmp
     content = caffemodel_bytes(CAFFE_ORDER["caffe"] + REST, weights)
     assert "Network: caffe (assumed; it could be caffenet too" in lines[0]
     expected = opencv_logits(deploy_of("caffe"), content, images, CAFFE_MEAN)
-    assert difference(runs.load_model(run)[0](images).numpy(), expected) < 1e-4
+    assert difference(load_model(run)[0](images).numpy(), expected) < 1e-4
     run, lines = imported(tmp_path, "b.npy", npy(weights), classes=class_file, architecture="caffenet")
     expected = opencv_logits(deploy_of("caffenet"), content, images, CAFFE_MEAN)
-    assert difference(runs.load_model(run)[0](images).numpy(), expected) < 1e-4
+    assert difference(load_model(run)[0](images).numpy(), expected) < 1e-4
 
 
 def torchvision_logits(weights, images):
@@ -298,7 +300,7 @@ def test_imported_torchvision_weights_compute_what_numpy_computes(file_name, nar
     run, lines = imported(tmp_path, file_name, file.getvalue(), classes=class_file)
     images = make_images(224, 1)
     assert "Network: torchvision (by its names and shapes)" in lines[0]
-    assert difference(runs.load_model(run)[0](images).numpy(), torchvision_logits(weights, images)) < 1e-4
+    assert difference(load_model(run)[0](images).numpy(), torchvision_logits(weights, images)) < 1e-4
 
 
 def torchvision_module(torch):
@@ -325,7 +327,7 @@ def test_torchvision_weights_go_to_pytorch_and_back(is_zip, narrow_rows, class_f
     torch.save(module.state_dict(), file, _use_new_zipfile_serialization=is_zip)
     run, _ = imported(tmp_path, "a.pth", file.getvalue(), classes=class_file)
     images = make_images(224)
-    computed = runs.load_model(run)[0](images).numpy()
+    computed = load_model(run)[0](images).numpy()
     assert difference(computed, logits(images)) < 1e-4
     for file_format, load in (
         ("torch", torch.load),
@@ -345,7 +347,7 @@ def make_run(path, row, *, seed=0, initialization="row"):
     """A run as training leaves it, with random weights and biases."""
     classes = [f"kind {number}" for number in range(CLASSES)]
     run, train_config = (
-        runs.RunDirectory(path),
+        RunDirectory(path),
         TrainConfig(architecture=row, recipe=architectures.ARCHITECTURES[row].recipe, initialization=initialization),
     )
     run_config = RunConfig(
@@ -383,7 +385,7 @@ def test_export_then_import_is_the_identity_bit_for_bit(row, file_format, narrow
     run, _, arrays = make_run(tmp_path / "run", row)
     output = tmp_path / f"a.{ENDING[file_format]}"
     said = conversion.export_run(run.path, file_format, output)
-    again = runs.RunDirectory(tmp_path / "again")
+    again = RunDirectory(tmp_path / "again")
     chosen = "caffenet" if (row, file_format) == ("caffenet", "npy") else None  # .npy says only `caffe` or `caffenet`.
     conversion.import_run(output, again.path, classes=class_file, architecture=chosen)
     read, _ = again.read_checkpoint()
@@ -431,7 +433,7 @@ def test_export_of_a_run_with_a_mean_image_writes_it(narrow_rows, tmp_path):
     again = tmp_path / "again"
     classes = str(tmp_path / "a.classes.txt")
     conversion.import_run(tmp_path / "a.caffemodel", again, classes=classes, mean=str(tmp_path / "a.binaryproto"))
-    again = runs.RunDirectory(again)
+    again = RunDirectory(again)
     assert again.class_names() == run.class_names()
     assert np.array_equal(again.read_mean(again.read_config()), mean)
 
@@ -441,7 +443,7 @@ def test_export_to_npy_multiplies_the_inputs_scale_into_conv1_and_says_so(narrow
     lines = conversion.export_run(run.path, "npy", tmp_path / "a.npy")
     assert "conv1 was multiplied by it" in lines[-1]
     conversion.import_run(tmp_path / "a.npy", tmp_path / "again", classes=class_file)
-    again, _, _ = runs.load_model(runs.RunDirectory(tmp_path / "again"))
+    again, _, _ = load_model(RunDirectory(tmp_path / "again"))
     images = make_images(227, 1)
     assert difference(again(images).numpy(), model(images).numpy()) < 1e-5
 
@@ -465,7 +467,7 @@ def test_imported_keras_file_is_the_model_that_wrote_it(ending, narrow_rows, cla
         architecture=None if ending == "keras" else "paper",
         mean=None if ending == "keras" else "3,2,1",
     )
-    again, run_config, _ = runs.load_model(runs.RunDirectory(tmp_path / "run"))
+    again, run_config, _ = load_model(RunDirectory(tmp_path / "run"))
     for before, after in zip(model.trainable_variables, again.trainable_variables, strict=True):
         assert np.array_equal(before, after)
     assert run_config.mean == (1, 2, 3)

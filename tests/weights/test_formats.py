@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from alexnet_tf import architectures, runs
+from alexnet_tf.network import architectures
+from alexnet_tf.runs.directory import RunDirectory, load_model
 from alexnet_tf.weights import containers, conversion, formats, layouts
 from tests.helpers.networks import narrow_dense
 
@@ -87,7 +88,7 @@ def test_partial_import_keeps_the_files_layers_and_initialises_the_others(classe
         tmp_path / "features.npz", tmp_path / "run", partial=True, classes=classes and tmp_path / "classes.txt"
     )
     assert "initialised at random: fc6/kernel, fc6/bias" in lines[-1] and "conv" not in lines[-1]
-    model, run_config, _ = runs.load_model(runs.RunDirectory(tmp_path / "run"))
+    model, run_config, _ = load_model(RunDirectory(tmp_path / "run"))
     assert run_config.train.architecture == "torchvision" and model.output_shape == (None, classes or 1000)
     arrays = {each.path: each.numpy() for each in model.variables}
     np.testing.assert_array_equal(arrays["conv5/kernel"], weights["features.10.weight"].transpose(2, 3, 1, 0))
@@ -100,7 +101,7 @@ def test_partial_import_of_one_layers_kernel_and_bias(tmp_path):
     pair[:] = [kernel, bias]
     np.save(tmp_path / "conv1.npy", pair)
     conversion.import_run(tmp_path / "conv1.npy", tmp_path / "run", partial=True, architecture="caffe")
-    arrays, _ = runs.RunDirectory(tmp_path / "run").read_checkpoint()
+    arrays, _ = RunDirectory(tmp_path / "run").read_checkpoint()
     np.testing.assert_array_equal(arrays["conv1/kernel"], kernel[:, :, ::-1])
 
 

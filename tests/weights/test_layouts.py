@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from alexnet_tf import alexnet, architectures
+from alexnet_tf.network import alexnet, architectures
 from alexnet_tf.weights import caffemodel, containers, formats, layouts
 from tests.helpers.caffe import CAFFE_ORDER, CAFFE_SHAPES, REST, TORCHVISION_SHAPES, caffemodel_bytes, lrn_field
 

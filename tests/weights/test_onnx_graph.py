@@ -12,7 +12,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from alexnet_tf import architectures, runs
+from alexnet_tf.network import architectures
+from alexnet_tf.runs.directory import RunDirectory, load_model
 from alexnet_tf.weights import containers, conversion, formats, onnx_graph
 from tests.helpers.caffe import (
     CAFFE_ORDER,
@@ -60,7 +61,7 @@ def random_weights(shapes):
 
 def imported(tmp_path, content, classes=None, name="a.onnx", **arguments):
     (tmp_path / name).write_bytes(content)
-    run = runs.RunDirectory(tmp_path / f"run of {name}")
+    run = RunDirectory(tmp_path / f"run of {name}")
     return run, conversion.import_run(tmp_path / name, run.path, classes=classes, **arguments)
 
 
@@ -198,7 +199,7 @@ def test_torchvisions_network_computes_what_onnx_runtime_computes(class_file, tm
     normalized = (images / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     [expected] = session.run(["logits"], {"x": normalized.transpose(0, 3, 1, 2).astype("float32")})
-    network, _, _ = runs.load_model(run)
+    network, _, _ = load_model(run)
     np.testing.assert_allclose(network(images), expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from alexnet_tf import architectures
+from alexnet_tf.network import architectures
 from alexnet_tf.weights import prototxt
 from tests.helpers.caffe import CAFFE_ORDER, REST
 

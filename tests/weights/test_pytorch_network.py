@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from alexnet_tf import alexnet, architectures, errors
+from alexnet_tf.network import alexnet, architectures
+from alexnet_tf.support import errors
 from tests.helpers.networks import TINY, narrow
 
 torch = pytest.importorskip("torch")

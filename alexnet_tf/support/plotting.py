@@ -1,0 +1,296 @@
+"""Pictures in one style: the typeface, colours for colour-blind readers too, saving, kernels and confusion matrices.
+
+TensorFlow is not imported. Class names in any script are drawn where an installed font has their characters.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import logging
+import os
+import pathlib
+import typing
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from alexnet_tf.support import atomic_files, errors
+from alexnet_tf.support.shell import printable
+
+if typing.TYPE_CHECKING:
+    import keras
+
+# A confusion matrix with more classes than this is not legible.
+MAX_CONFUSION_CLASSES = 50
+
+# After Okabe and Ito, for colour-blind readers too: blue, orange, green, purple, light blue, brown, black.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#8C510A", "#000000")
+
+_TYPEFACE = "DejaVu Sans"  # Matplotlib brings it.
+
+_STYLE: Any = {
+    "axes.prop_cycle": f"cycler(color={list(COLOURS)})",
+    "axes.edgecolor": "#808080",
+    "axes.grid": False,
+    "axes.labelcolor": "#202020",
+    "axes.labelsize": 11,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 12,
+    "axes.titleweight": "bold",
+    "figure.facecolor": "white",
+    "figure.titlesize": 14,
+    "figure.titleweight": "bold",
+    "font.size": 11,
+    "grid.color": "#e0e0e0",
+    "grid.linewidth": 0.8,
+    "legend.fontsize": 11,
+    "legend.frameon": False,
+    "lines.linewidth": 2,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "alexnet_tf",
+    "text.color": "#202020",
+    "text.parse_math": False,
+    "xtick.color": "#404040",
+    "xtick.labelsize": 10,
+    "ytick.color": "#404040",
+    "ytick.labelsize": 10,
+}
+
+# What `save` writes, and the resolution of pixels in it.
+ENDINGS, DPI = (".png", ".svg", ".pdf", ".jpg"), 150
+
+# Joiners and variation selectors, which have no glyph of their own.
+_INVISIBLE = {"\u200d", "\ufe0e", "\ufe0f"}
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def style(texts: Iterable[str] = ()) -> Iterator[None]:
+    """Draws and saves in the project's style.
+
+    Args:
+        texts: What will be drawn that may hold characters of any script, such as class names.
+    """
+    import matplotlib
+
+    missing = frozenset("".join(texts)) - _INVISIBLE
+    family = [_TYPEFACE, *_further_fonts(frozenset(each for each in missing if ord(each) > 0x24F))]
+    with matplotlib.rc_context({**_STYLE, "font.family": family}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # Logged once, by `_further_fonts`.
+        yield
+
+
+@functools.cache
+def _further_fonts(characters: frozenset[str]) -> tuple[str, ...]:
+    """Returns installed fonts that have the characters which the typeface lacks, the one with the most of them first.
+
+    Characters that no font has are logged; as the result is cached, once.
+    """
+    from matplotlib import font_manager
+
+    left = {ord(each) for each in characters} - _code_points(font_manager.findfont(_TYPEFACE))
+    names: list[str] = []
+    fonts = {path: _code_points(path) & left for path in sorted(font_manager.findSystemFonts())} if left else {}
+    while left and fonts:
+        best = max(fonts, key=lambda path: (len(fonts[path] & left), "Regular" in path))
+        if not fonts[best] & left:
+            break
+        left -= fonts.pop(best)
+        font_manager.fontManager.addfont(best)
+        names.append(font_manager.fontManager.ttflist[-1].name)
+    if names:  # Of which few have a bold face, as Matplotlib would say for each picture.
+        logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
+    if left:
+        shown = "".join(map(chr, sorted(left)[:10]))
+        _LOGGER.warning(
+            f"No installed font has {shown}: pictures show boxes in their place. On Debian and Ubuntu: "
+            "apt install fonts-noto-cjk fonts-symbola"
+        )
+    return tuple(names)
+
+
+def _code_points(path: str) -> set[int]:
+    """Returns the characters that a font can draw; none where Matplotlib cannot read it, as coloured emoji."""
+    from matplotlib import ft2font
+
+    try:
+        font = ft2font.FT2Font(path)
+        font.set_size(12, 72)
+        return set(font.get_charmap())
+    except (RuntimeError, OSError, ValueError):
+        return set()
+
+
+def new_figure(width: float, height: float) -> Any:
+    """Returns an empty Matplotlib figure, its size in inches, that needs no display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def check_ending(flag: str, path: str | os.PathLike[str], endings: Sequence[str] = ENDINGS) -> None:
+    """Refuses a picture's file whose format is not known.
+
+    Raises:
+        UserError: If the path has another ending.
+    """
+    if pathlib.Path(path).suffix.lower() not in endings:
+        raise errors.UserError(
+            f"--{flag} must be a file that ends in {', '.join(endings[:-1])} or {endings[-1]}; got {str(path)!r}."
+        )
+
+
+def save(figure: Any, path: str | os.PathLike[str], dpi: int = DPI) -> None:
+    """Writes a figure in the format that the file's ending names, whole or not at all; call it inside `style`.
+
+    Raises:
+        RunError: If the file cannot be written.
+    """
+    path = pathlib.Path(path).expanduser()
+    kind = path.suffix[1:].lower()
+    metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)  # Equal figures give equal files.
+    content = io.BytesIO()
+    figure.savefig(content, format=kind, dpi=dpi, metadata=metadata)
+    atomic_files.atomic_write(path, lambda file: file.write(content.getvalue()))
+
+
+def pixels(figure: Any, dpi: int = DPI) -> np.ndarray:
+    """Returns a figure as uint8 [height, width, 3]; call it inside `style`."""
+    figure.set_dpi(dpi)
+    if engine := figure.get_layout_engine():  # What it finds is not final before axes have their fixed aspect.
+        engine.execute(figure)
+        for axes in figure.axes:
+            axes.apply_aspect()
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+
+
+def shortened(text: str, length: int) -> str:
+    """Returns a text of at most `length` characters, with an ellipsis in the middle where some were left out."""
+    text = printable(text, keep="")
+    if len(text) <= length:
+        return text
+    return f"{text[: (length - 1) // 2]}\u2026{text[len(text) - length // 2 :]}"
+
+
+def grid(images: np.ndarray, columns: int, border: int) -> np.ndarray:
+    """Lays images uint8 [n, height, width, 3] out in rows of `columns` on white, `border` pixels apart."""
+    rows = -(-len(images) // columns)
+    height, width = images.shape[1] + border, images.shape[2] + border
+    picture = np.full((rows * height + border, columns * width + border, 3), 255, "uint8")
+    for index, image in enumerate(images):
+        top, left = border + index // columns * height, border + index % columns * width
+        picture[top : top + images.shape[1], left : left + images.shape[2]] = image
+    return picture
+
+
+def first_kernels(model: keras.Model) -> np.ndarray:
+    """Returns the kernels of conv1, float32 [height, width, 3, n], those of tower a before those of tower b."""
+    return np.concatenate(
+        [
+            weight.numpy()
+            for weight in model.weights
+            if weight.path.startswith("conv1") and weight.path.endswith("kernel")
+        ],
+        axis=-1,
+    )
+
+
+def kernels_picture(model: keras.Model, columns: int = 16, zoom: int = 3) -> np.ndarray:
+    """Draws the kernels of conv1 as the paper's Figure 3: tower a (GPU 1) above, tower b (GPU 2) below.
+
+    Each kernel is scaled to the whole range by itself, around grey.
+
+    Returns:
+        uint8 [height, width, 3], RGB.
+    """
+    return kernels_image(first_kernels(model), columns, zoom)
+
+
+def kernels_image(kernels: np.ndarray, columns: int = 16, zoom: int = 3) -> np.ndarray:
+    """Draws kernels [height, width, 3, n] as `kernels_picture` does."""
+    kernels = np.moveaxis(kernels, -1, 0)
+    largest = np.abs(kernels).max(axis=(1, 2, 3), keepdims=True)
+    images = np.round(127.5 + 127.5 * kernels / np.maximum(largest, 1e-12)).astype("uint8")
+    return grid(images.repeat(zoom, axis=1).repeat(zoom, axis=2), columns, border=2)
+
+
+def kernels_page(
+    kernels: np.ndarray, start: np.ndarray | None, title: str, subtitle: str = "Kernels of conv1"
+) -> np.ndarray:
+    """Draws kernels with a title and, where their start is known, how they have changed since.
+
+    A short run hardly moves the kernels from their random start, so that they still look like noise; the change shows
+    what was learned.
+
+    Args:
+        kernels: float32 [height, width, 3, n].
+        start: The same before training, or None.
+        title: For the top.
+        subtitle: Stands above the kernels.
+
+    Returns:
+        uint8 [height, width, 3], RGB; the kernels are drawn without interpolation.
+    """
+    panels = {subtitle: kernels}
+    if start is not None and start.shape == kernels.shape and (start != kernels).any():
+        share = np.linalg.norm((kernels - start).astype("float64")) / np.linalg.norm(start)
+        panels[f"Change since the start: {share:.1%} of their norm"] = kernels - start
+    margin, head = 24, 84
+    images = [kernels_image(panel, zoom=4) for panel in panels.values()]
+    height, width = images[0].shape[:2]
+    total = (head + height + margin, margin + len(images) * (width + margin))
+    with style():
+        figure = new_figure(total[1] / 100, total[0] / 100)
+        figure.set_layout_engine("none")
+        figure.text(margin / total[1], 1 - 30 / total[0], title, fontsize=13, fontweight="bold")
+        for index, (name, image) in enumerate(zip(panels, images)):
+            left = margin + index * (width + margin)
+            figure.text(left / total[1], 1 - (head - 12) / total[0], name, fontsize=11)
+            figure.figimage(image, left, margin)
+        return pixels(figure, dpi=100)
+
+
+def confusion_picture(confusion: np.ndarray, class_names: Sequence[str], title: str = "") -> np.ndarray:
+    """Draws a confusion matrix, int [classes, classes], with each class's error, as uint8 [height, width, 3]."""
+    classes, names = len(class_names), [shortened(name, 24) for name in class_names]
+    sizes = confusion.sum(axis=1)
+    class_errors = 1 - np.diagonal(confusion) / np.maximum(sizes, 1)
+    side = max(3.2, (0.62 if classes <= 20 else 0.3) * classes)
+    with style(names):
+        figure = new_figure(side + 2.6, side + 2.2)
+        figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
+        axes = figure.add_subplot()
+        axes.imshow(confusion / np.maximum(sizes[:, None], 1), cmap="Blues", vmin=0, vmax=1)
+        axes.set_xticks(range(classes), names, rotation=90 if classes > 6 or max(map(len, names)) > 10 else 0)
+        axes.set_yticks(range(classes), names)
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("label")
+        axes.set_title(title, loc="left", pad=26)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        right: dict[str, Any] = {"ha": "left", "va": "center", "fontsize": 10 if classes <= 20 else 8}
+        axes.text(classes - 0.4, -0.5 - 0.14 * classes / side, "error", color="#404040", **right)
+        for label, error in enumerate(class_errors):
+            axes.text(classes - 0.4, label, f"{error:.2f}" if sizes[label] else "\u2013", color="#404040", **right)
+        if classes <= 20:
+            for (label, prediction), count in np.ndenumerate(confusion):
+                axes.text(
+                    prediction,
+                    label,
+                    f"{count:,}",
+                    ha="center",
+                    va="center",
+                    fontsize=11,
+                    color="white" if count > sizes[label] / 2 else "#202020" if count else "#b0b0b0",
+                )
+        return pixels(figure)

@@ -1,0 +1,927 @@
+"""Every row against its source: layers, shapes, parameters, who sees whom, and the numbers it computes.
+
+The tables are written out by hand from the sources. A forward pass written from them, in NumPy and plain TensorFlow
+operations on undivided tensors, must give what the model gives.
+"""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from alexnet_tf.network import alexnet, architectures
+from tests.helpers.networks import TINY
+from tests.helpers.numpy_network import TINY_GROUPS, lrn, max_pool
+
+COUNTS = {
+    "paper": 60_965_224,
+    "original2012": 60_965_224,
+    "caffe": 60_965_224,
+    "caffenet": 60_965_224,
+    "one_gpu": 59_798_312,
+    "ungrouped": 62_378_344,
+    "owt": 61_100_840,
+    "torchvision": 61_100_840,
+    "tf1_class": 62_376_968,
+    "fc2048": 28_868_968,
+    "conv_fc": 62_071_144,
+    "no_lrn": 60_965_224,
+    "non_overlap": 60_965_224,
+}
+
+IMAGE_SIZES = {
+    "paper": 227,
+    "original2012": 224,
+    "caffe": 227,
+    "caffenet": 227,
+    "one_gpu": 224,
+    "ungrouped": 227,
+    "owt": 224,
+    "torchvision": 224,
+    "tf1_class": 224,
+    "fc2048": 224,
+    "conv_fc": 227,
+    "no_lrn": 224,
+    "non_overlap": 224,
+}
+
+# Weight layers and pools in order: output shape, kernel and parameters (of each tower).
+TWO_TOWERS = """
+    conv1_a conv1_b            55 55 48      11x11x3x48       17,472
+    conv1_a_pool conv1_b_pool  27 27 48
+    conv2_a conv2_b            27 27 128     5x5x48x128      153,728
+    conv2_a_pool conv2_b_pool  13 13 128
+    conv3_a conv3_b            13 13 192     3x3x256x192     442,560
+    conv4_a conv4_b            13 13 192     3x3x192x192     331,968
+    conv5_a conv5_b            13 13 128     3x3x192x128     221,312
+    conv5_a_pool conv5_b_pool  6 6 128
+    fc6_a fc6_b                2048          9216x2048    18,876,416
+    fc7_a fc7_b                2048          4096x2048     8,390,656
+    fc8                        1000          4096x1000     4,097,000
+"""
+# bvlc_alexnet's norm2 reads both groups, so that its pool2 is one layer; caffenet pools before that.
+GROUPS = """
+    conv1                      55 55 96      11x11x3x96       34,944
+    conv1_pool                 27 27 96
+    conv2_a conv2_b            27 27 128     5x5x48x128      153,728
+    conv2_pool                 13 13 256
+    conv3                      13 13 384     3x3x256x384     885,120
+    conv4_a conv4_b            13 13 192     3x3x192x192     331,968
+    conv5_a conv5_b            13 13 128     3x3x192x128     221,312
+    conv5_a_pool conv5_b_pool  6 6 128
+    fc6                        4096          9216x4096    37,752,832
+    fc7                        4096          4096x4096    16,781,312
+    fc8                        1000          4096x1000     4,097,000
+"""
+ONE_GPU = """
+    conv1       55 55 48      11x11x3x48       17,472
+    conv1_pool  27 27 48
+    conv2       27 27 128     5x5x48x128      153,728
+    conv2_pool  13 13 128
+    conv3       13 13 192     3x3x128x192     221,376
+    conv4       13 13 192     3x3x192x192     331,968
+    conv5       13 13 256     3x3x192x256     442,624
+    conv5_pool  6 6 256
+    fc6         4096          9216x4096    37,752,832
+    fc7         4096          4096x4096    16,781,312
+    fc8         1000          4096x1000     4,097,000
+"""
+UNGROUPED = """
+    conv1       55 55 96      11x11x3x96       34,944
+    conv1_pool  27 27 96
+    conv2       27 27 256     5x5x96x256      614,656
+    conv2_pool  13 13 256
+    conv3       13 13 384     3x3x256x384     885,120
+    conv4       13 13 384     3x3x384x384   1,327,488
+    conv5       13 13 256     3x3x384x256     884,992
+    conv5_pool  6 6 256
+    fc6         4096          9216x4096    37,752,832
+    fc7         4096          4096x4096    16,781,312
+    fc8         1000          4096x1000     4,097,000
+"""
+ONE_WEIRD_TRICK = """
+    conv1       55 55 64      11x11x3x64       23,296
+    conv1_pool  27 27 64
+    conv2       27 27 192     5x5x64x192      307,392
+    conv2_pool  13 13 192
+    conv3       13 13 384     3x3x192x384     663,936
+    conv4       13 13 256     3x3x384x256     884,992
+    conv5       13 13 256     3x3x256x256     590,080
+    conv5_pool  6 6 256
+    fc6         4096          9216x4096    37,752,832
+    fc7         4096          4096x4096    16,781,312
+    fc8         1000          4096x1000     4,097,000
+"""
+TF1_CLASS = """
+    conv1       54 54 96      11x11x3x96       34,848
+    conv1_pool  27 27 96
+    conv2       27 27 256     5x5x96x256      614,400
+    conv2_pool  13 13 256
+    conv3       13 13 384     3x3x256x384     884,736
+    conv4       13 13 384     3x3x384x384   1,327,104
+    conv5       13 13 256     3x3x384x256     884,736
+    conv5_pool  6 6 256
+    fc6         4096          9216x4096    37,752,832
+    fc7         4096          4096x4096    16,781,312
+    fc8         1000          4096x1000     4,097,000
+"""
+FC2048 = """
+    conv1       55 55 96      11x11x3x96       34,944
+    conv1_pool  27 27 96
+    conv2       27 27 256     5x5x96x256      614,656
+    conv2_pool  13 13 256
+    conv3       13 13 384     3x3x256x384     885,120
+    conv4       13 13 384     3x3x384x384   1,327,488
+    conv5       13 13 256     3x3x384x256     884,992
+    conv5_pool  6 6 256
+    fc6         2048          9216x2048    18,876,416
+    fc7         2048          2048x2048     4,196,352
+    fc8         1000          2048x1000     2,049,000
+"""
+CONV_FC = """
+    conv1_a conv1_b            55 55 48      11x11x3x48       17,472
+    conv1_a_pool conv1_b_pool  27 27 48
+    conv2_a conv2_b            27 27 128     5x5x48x128      153,728
+    conv2_a_pool conv2_b_pool  13 13 128
+    conv3                      13 13 384     3x3x256x384     885,120
+    conv4                      13 13 384     3x3x384x384   1,327,488
+    conv5                      13 13 256     3x3x384x256     884,992
+    conv5_pool                 6 6 256
+    fc6                        1 1 4096      6x6x256x4096 37,752,832
+    fc7                        1 1 4096      1x1x4096x4096 16,781,312
+    fc8                        1 1 1000      1x1x4096x1000 4,097,000
+"""
+NON_OVERLAP = """
+    conv1_a conv1_b            55 55 48      11x11x3x48       17,472
+    conv1_a_pool conv1_b_pool  28 28 48
+    conv2_a conv2_b            26 26 128     5x5x48x128      153,728
+    conv2_a_pool conv2_b_pool  13 13 128
+    conv3_a conv3_b            13 13 192     3x3x256x192     442,560
+    conv4_a conv4_b            13 13 192     3x3x192x192     331,968
+    conv5_a conv5_b            11 11 128     3x3x192x128     221,312
+    conv5_a_pool conv5_b_pool  6 6 128
+    fc6_a fc6_b                2048          9216x2048    18,876,416
+    fc7_a fc7_b                2048          4096x2048     8,390,656
+    fc8                        1000          4096x1000     4,097,000
+"""
+LAYERS = {
+    "paper": TWO_TOWERS,
+    "original2012": TWO_TOWERS,
+    "caffe": GROUPS,
+    "caffenet": GROUPS.replace("conv2_pool                 13 13 256", "conv2_a_pool conv2_b_pool 13 13 128"),
+    "one_gpu": ONE_GPU,
+    "ungrouped": UNGROUPED,
+    "owt": ONE_WEIRD_TRICK,
+    "torchvision": ONE_WEIRD_TRICK,
+    "tf1_class": TF1_CLASS,
+    "fc2048": FC2048,
+    "conv_fc": CONV_FC,
+    "no_lrn": TWO_TOWERS,
+    "non_overlap": NON_OVERLAP,
+}
+
+
+def steps(conv1, conv2, conv5="relu pool", fc6="relu dropout", fc7="relu dropout", conv34="relu"):
+    """Returns what follows each weight layer, in order."""
+    return {
+        "conv1": conv1.split(),
+        "conv2": conv2.split(),
+        "conv3": conv34.split(),
+        "conv4": conv34.split(),
+        "conv5": conv5.split(),
+        "fc6": fc6.split(),
+        "fc7": fc7.split(),
+        "fc8": [],
+    }
+
+
+RUN_145 = steps("lrn pool relu", "relu lrn same_map_lrn pool", conv5="pool relu")
+STEPS = {
+    "paper": steps("relu lrn pool", "relu lrn pool"),
+    "original2012": RUN_145,
+    "caffe": steps("relu lrn pool", "relu lrn pool"),
+    "caffenet": steps("relu pool lrn", "relu pool lrn"),
+    "one_gpu": RUN_145,
+    "ungrouped": steps("relu lrn pool", "relu lrn pool"),
+    "owt": steps("lrn pool relu", "relu lrn pool", conv5="pool relu"),
+    "torchvision": steps("relu pool", "relu pool", conv5="relu pool dropout", fc7="relu"),
+    "tf1_class": steps("lrn pool", "lrn pool", conv5="pool", conv34=""),
+    "fc2048": steps("relu pool", "relu pool"),
+    "conv_fc": steps("relu pool", "relu pool"),
+    "no_lrn": steps("pool relu", "relu pool", conv5="pool relu"),
+    "non_overlap": RUN_145,
+}
+
+# k, effective alpha, and whether the window of 5 channels stays in a tower. beta is .75 everywhere.
+LRNS = {
+    "paper": (2, 1e-4, True),
+    "ungrouped": (2, 1e-4, True),
+    "original2012": (2, 2e-5, True),
+    "one_gpu": (2, 2e-5, True),
+    "owt": (2, 2e-5, True),
+    "non_overlap": (2, 2e-5, True),
+    "caffe": (1, 2e-5, False),
+    "caffenet": (1, 2e-5, False),
+    "tf1_class": (1, 1e-5, True),
+    "no_lrn": None,
+    "torchvision": None,
+    "fc2048": None,
+    "conv_fc": None,
+}
+
+# Zeros before and after the image.
+CONV1_PADDINGS = {
+    "paper": (0, 0),
+    "caffe": (0, 0),
+    "caffenet": (0, 0),
+    "ungrouped": (0, 0),
+    "conv_fc": (0, 0),
+    "tf1_class": (0, 0),
+    "original2012": (0, 3),
+    "one_gpu": (0, 3),
+    "owt": (0, 3),
+    "no_lrn": (0, 3),
+    "non_overlap": (0, 3),
+    "fc2048": (1, 2),
+    "torchvision": (2, 2),
+}
+
+GAUSSIANS = {
+    "paper": ".01 0  .01 1  .01 0  .01 1  .01 1  .01 1  .01 1  .01 0",
+    "original2012": ".01 0  .01 1  .03 0  .03 1  .03 1  .01 1  .01 1  .01 0",
+    "caffe": ".01 0  .01 .1  .01 0  .01 .1  .01 .1  .005 .1  .005 .1  .01 0",
+    "caffenet": ".01 0  .01 1  .01 0  .01 1  .01 1  .005 1  .005 1  .01 0",
+    "owt": ".01 0  .01 1  .03 0  .03 1  .03 1  .01 1  .01 1  .01 -7",
+}
+GAUSSIANS |= {
+    "ungrouped": GAUSSIANS["paper"],
+    "fc2048": GAUSSIANS["paper"],
+    "conv_fc": GAUSSIANS["paper"],
+    "one_gpu": GAUSSIANS["original2012"],
+    "no_lrn": GAUSSIANS["original2012"],
+    "non_overlap": GAUSSIANS["original2012"],
+}
+
+STAGES = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
+STEP_NAMES = {
+    "ReLU": "relu",
+    "MaxPooling2D": "pool",
+    "LocalResponseNormalization": "lrn",
+    "SameMapNormalization": "same_map_lrn",
+    "Dropout": "dropout",
+}
+
+
+def test_tables_have_every_row():
+    rows = set(architectures.ARCHITECTURES)
+    assert rows == set(COUNTS) == set(IMAGE_SIZES) == set(LAYERS) == set(STEPS) == set(LRNS) == set(CONV1_PADDINGS)
+    assert rows == set(GAUSSIANS) | {"torchvision", "tf1_class"}
+
+
+# The tests that take `model` run row after row: each full-size network is built once and let go.
+@pytest.fixture(scope="module", params=COUNTS)
+def model(request):
+    return alexnet.build_model(architectures.ARCHITECTURES[request.param])
+
+
+def table(row):
+    """Yields (name, shape, kernel shape or None, parameters) of the row's layers."""
+    for line in LAYERS[row].strip().splitlines():
+        words = line.replace(",", "").split()
+        names = [word for word in words if word[0] in "cf"]
+        shape = tuple(int(word) for word in words[len(names) :] if word.isdigit())
+        kernel, count = None, 0
+        if "x" in words[-2]:
+            kernel, count, shape = tuple(int(n) for n in words[-2].split("x")), int(words[-1]), shape[:-1]
+        for name in names:
+            yield name, shape, kernel, count
+
+
+def is_weighing(layer):
+    return isinstance(layer, keras.layers.Conv2D | keras.layers.Dense)
+
+
+def stage_of(layer):
+    return layer.name.split("_")[0]
+
+
+def weighing_layers(model):
+    return [layer for layer in model.layers if is_weighing(layer)]
+
+
+def test_build_model_has_the_sources_number_of_parameters(model):
+    assert sum(int(np.prod(v.shape)) for v in model.trainable_variables) == COUNTS[model.name]
+    assert sum(count for *_, count in table(model.name)) == COUNTS[model.name]
+
+
+def test_build_model_takes_the_sources_image_and_gives_1000_logits(model):
+    assert model.input_shape == (None, IMAGE_SIZES[model.name], IMAGE_SIZES[model.name], 3)
+    assert model.output_shape == (None, 1000)
+    assert model.output.dtype == "float32"
+
+
+def test_build_model_has_the_sources_layers_and_shapes(model):
+    layers = [layer for layer in model.layers if is_weighing(layer) or isinstance(layer, keras.layers.MaxPooling2D)]
+    expected = list(table(model.name))
+    order = {name: index for index, (name, *_) in enumerate(expected)}
+    assert {layer.name for layer in layers} == set(order)
+    for layer in layers:
+        name, shape, kernel, count = expected[order[layer.name]]
+        assert layer.output.shape == (None, *shape), name
+        assert sum(int(np.prod(v.shape)) for v in layer.trainable_variables) == count, name
+        if kernel:
+            assert layer.kernel.shape == kernel, name
+
+
+def test_layer_names_are_the_weight_layers_in_order(model):
+    expected = [name for name, _, kernel, _ in table(model.name) if kernel]
+    assert architectures.ARCHITECTURES[model.name].layer_names == expected
+    assert {layer.name for layer in weighing_layers(model)} == set(expected)
+
+
+def test_variables_are_named_by_their_layer(model):
+    paths = set()
+    for layer in weighing_layers(model):
+        paths |= {f"{layer.name}/kernel"}
+        if not (model.name == "tf1_class" and layer.name.startswith("conv")):
+            paths |= {f"{layer.name}/bias"}
+    assert {v.path for v in model.trainable_variables} == paths
+    assert {v.path for v in model.non_trainable_variables} == {
+        f"{layer.name}/iteration" for layer in model.layers if type(layer).__name__ == "Dropout"
+    }
+
+
+def test_stages_are_followed_by_the_sources_steps(model):
+    def following(operation):
+        """Returns the steps from a layer's output to the next weight layer, or to the end."""
+        readers = [node.operation for node in operation._outbound_nodes]
+        if not readers or is_weighing(readers[0]):
+            return []
+        step = STEP_NAMES.get(type(readers[0]).__name__)
+        return ([step] if step else []) + following(readers[0])
+
+    for layer in weighing_layers(model):
+        assert following(layer) == STEPS[model.name][stage_of(layer)], layer.name
+
+
+def test_steps_have_the_sources_constants(model):
+    for layer in model.layers:
+        step = STEP_NAMES.get(type(layer).__name__)
+        if step == "lrn":
+            k, alpha, _ = LRNS[model.name]
+            assert (layer.depth_radius, layer.bias, layer.alpha, layer.beta) == (2, k, alpha, 0.75)
+        elif step == "same_map_lrn":
+            # scale=.001 over 25 pixels.
+            assert (layer.radius, layer.bias, layer.alpha, layer.beta) == (2, 1, 4e-5, 0.75)
+        elif step == "dropout":
+            assert layer.rate == 0.5
+        elif step == "pool":
+            size = 2 if model.name == "non_overlap" else 3
+            assert (layer.pool_size, layer.strides) == ((size, size), (2, 2))
+
+
+def test_dropout_stands_where_the_source_has_it(model):
+    names = {layer.name for layer in model.layers if type(layer).__name__ == "Dropout"}
+    if model.name == "torchvision":
+        assert names == {"conv5_dropout", "fc6_dropout"}
+    elif "fc6_a" in LAYERS[model.name]:
+        assert names == {"fc6_a_dropout", "fc6_b_dropout", "fc7_a_dropout", "fc7_b_dropout"}
+    else:
+        assert names == {"fc6_dropout", "fc7_dropout"}
+
+
+def test_convolutions_have_biases_but_in_tf1_class(model):
+    for layer in weighing_layers(model):
+        assert layer.use_bias == (not (model.name == "tf1_class" and layer.name.startswith("conv")))
+
+
+def seen(layer):
+    """Returns the weight layers that a layer reads, with the half where it reads a half: {"conv1[0]"}."""
+
+    def sources(tensor):
+        operation, _, index = tensor._keras_history
+        if is_weighing(operation) or not operation._inbound_nodes[0].input_tensors:
+            return {operation.name}
+        names = set().union(*(sources(each) for each in operation._inbound_nodes[0].input_tensors))
+        return {f"{name}[{index}]" for name in names} if type(operation).__name__ == "Split" else names
+
+    return set().union(*(sources(tensor) for tensor in layer._inbound_nodes[0].input_tensors))
+
+
+def test_towers_see_what_the_source_says(model):
+    both = {stage: {f"{stage}_a", f"{stage}_b"} for stage in STAGES}
+    own_towers = {"conv2": "conv1", "conv4": "conv3", "conv5": "conv4"}
+    all_sees = {layer.name: seen(layer) for layer in weighing_layers(model)}
+    if model.name in ("paper", "original2012", "no_lrn", "non_overlap"):
+        expected = {}
+        for before, stage in zip(("images", *STAGES), STAGES):
+            for tower in "ab":
+                own = {f"{before}_{tower}"} if stage in own_towers else both.get(before, {"images"})
+                expected["fc8" if stage == "fc8" else f"{stage}_{tower}"] = own
+    elif model.name in ("caffe", "caffenet"):
+        # norm2 reads both groups. In caffe it comes before pool2, in caffenet after; conv2's own groups read a half.
+        expected = {
+            "conv1": {"images"},
+            "conv2_a": {"conv1[0]"},
+            "conv2_b": {"conv1[1]"},
+            "conv3": both["conv2"],
+            "conv4_a": {"conv3[0]"},
+            "conv4_b": {"conv3[1]"},
+            "conv5_a": {"conv4_a"},
+            "conv5_b": {"conv4_b"},
+            "fc6": both["conv5"],
+            "fc7": {"fc6"},
+            "fc8": {"fc7"},
+        }
+    elif model.name == "conv_fc":
+        expected = {
+            "conv1_a": {"images"},
+            "conv1_b": {"images"},
+            "conv2_a": {"conv1_a"},
+            "conv2_b": {"conv1_b"},
+            "conv3": both["conv2"],
+            "conv4": {"conv3"},
+            "conv5": {"conv4"},
+            "fc6": {"conv5"},
+            "fc7": {"fc6"},
+            "fc8": {"fc7"},
+        }
+    else:
+        expected = {stage: {before} for before, stage in zip(("images", *STAGES), STAGES)}
+    assert all_sees == expected
+
+
+def halves(x, two):
+    return np.split(x, 2, axis=-1) if two else [x]
+
+
+def same_map_lrn(x):
+    """x / (1 + .001 / 25 * sum over 5 x 5 pixels of x^2)^.75."""
+    height, width = x.shape[1:3]
+    padded = np.pad(x.astype("float64") ** 2, ((0, 0), (2, 2), (2, 2), (0, 0)))
+    total = sum(padded[:, y : y + height, x_ : x_ + width] for y in range(5) for x_ in range(5))
+    return (x / (1 + 0.001 / 25 * total) ** 0.75).astype("float32")
+
+
+def reference(row, weights, images, conv1_padding=None):
+    """Computes the row's network from the tables above.
+
+    Args:
+        row: Its name.
+        weights: {"conv1_a": [kernel, bias], ...}.
+        images: Float, [batch, size, size, 3].
+        conv1_padding: Zeros before and after instead of the row's.
+
+    Returns:
+        {name: output} of every weight layer, before what follows it.
+    """
+    if row == "torchvision":
+        x = (images / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
+    else:
+        x = images - (122.67891434, 116.66876762, 104.00698793)
+    x, outputs = x.astype("float32"), {}
+    paddings = {
+        "conv1": conv1_padding or CONV1_PADDINGS[row],
+        "conv2": (2, 2),
+        "conv3": (1, 1),
+        "conv4": (1, 1),
+        "conv5": (1, 1),
+        "fc6": (0, 0),
+        "fc7": (0, 0),
+        "fc8": (0, 0),
+    }
+    if row == "non_overlap":
+        paddings |= {"conv2": (1, 1), "conv5": (0, 0)}
+    for stage, following in STEPS[row].items():
+        names = sorted(name for name in weights if name.split("_")[0] == stage)
+        for number, name in enumerate(names):
+            kernel, *bias = weights[name]
+            if kernel.ndim == 2 and x.ndim == 4:
+                x = x.reshape(len(x), -1)
+            width = kernel.shape[-2]  # Half of the maps is this tower's own half.
+            own = x if width == x.shape[-1] else x[..., number * width : (number + 1) * width]
+            if kernel.ndim == 2:
+                y = own @ kernel
+            else:
+                before_after = paddings[stage]
+                own = np.pad(own, ((0, 0), before_after, before_after, (0, 0)))
+                y = tf.nn.conv2d(own, kernel, strides=4 if stage == "conv1" else 1, padding="VALID").numpy()
+            outputs[name] = y + bias[0] if bias else y
+        x = np.concatenate([outputs[name] for name in names], axis=-1)
+        for step in following:
+            if step == "relu":
+                x = np.maximum(x, 0)
+            elif step == "lrn":
+                k, alpha, inside = LRNS[row]
+                x = np.concatenate([lrn(half, k, alpha) for half in halves(x, inside and len(names) == 2)], axis=-1)
+            elif step == "same_map_lrn":
+                x = same_map_lrn(x)
+            elif step == "pool":
+                x = max_pool(x, 2 if row == "non_overlap" else 3)
+    return outputs
+
+
+def loud_images(row, count=1):
+    """Returns images with ten times the usual contrast, so that LRN changes much and not a hundredth."""
+    size = IMAGE_SIZES[row]
+    return np.random.default_rng(1).uniform(-1000, 1250, (count, size, size, 3)).astype("float32")
+
+
+def weights_of(model):
+    return {layer.name: [v.numpy() for v in layer.weights] for layer in weighing_layers(model)}
+
+
+def outputs_of(model, images):
+    inner = keras.Model(model.input, {layer.name: layer.output for layer in weighing_layers(model)})
+    return {name: value.numpy() for name, value in inner(images).items()}
+
+
+def difference(a, b):
+    """Returns the largest difference over the largest value."""
+    return np.abs(a - b).max() / np.abs(b).max()
+
+
+def test_build_model_computes_what_the_tables_say(model):
+    images = loud_images(model.name)
+    outputs = outputs_of(model, images)
+    expected = reference(model.name, weights_of(model), images)
+    assert set(outputs) == set(expected)
+    for name, value in expected.items():
+        assert np.abs(value).max() > 0
+        np.testing.assert_allclose(outputs[name], value, rtol=0, atol=5e-5 * np.abs(value).max(), err_msg=name)
+    np.testing.assert_allclose(
+        model(images), expected["fc8"].reshape(1, 1000), rtol=0, atol=5e-5 * np.abs(expected["fc8"]).max()
+    )
+
+
+@pytest.mark.parametrize("row", ["original2012", "fc2048", "torchvision"])
+def test_conv1_tests_can_tell_another_padding(row):
+    """Zeros are added after the mean is subtracted: a black border before it would show too."""
+    architecture = dataclasses.replace(
+        architectures.ARCHITECTURES[row], stages=architectures.ARCHITECTURES[row].stages[:1] + TINY.stages[-1:]
+    )
+    model = alexnet.build_model(architecture)
+    images = loud_images(row)
+    name = weighing_layers(model)[0].name
+    [kernel, bias] = model.get_layer(name).get_weights()
+    output = outputs_of(model, images)[name]
+
+    def conv1(padding, value=0):
+        mean, scale = np.asarray(architecture.mean), np.asarray(architecture.scale)
+        x = np.stack(
+            [
+                np.pad(
+                    (images[0, ..., c] - mean[c]) * scale[c],
+                    (padding, padding),
+                    constant_values=value and -mean[c] * scale[c],
+                )
+                for c in range(3)
+            ],
+            -1,
+        )
+        windows = np.lib.stride_tricks.sliding_window_view(x, (11, 11), axis=(0, 1))[::4, ::4]
+        return np.einsum("yxcij,ijco->yxo", windows, kernel.astype("float64"), optimize=True) + bias
+
+    padding = CONV1_PADDINGS[row]
+    assert difference(conv1(padding), output[0]) < 1e-5
+    for other in ((0, 3), (1, 2), (2, 2), (3, 0)):
+        if other == padding:
+            continue
+        expected = conv1(other)[:55, :55]
+        assert difference(expected, output[0, : expected.shape[0], : expected.shape[1]]) > 0.1, other
+    assert difference(conv1(padding, value=1), output[0]) > 1e-3
+
+
+def changed(model, name, columns=slice(None)):
+    """Returns every weight layer's output, once as it is and once with other kernels in one layer."""
+    images = loud_images(model.name)
+    before = outputs_of(model, images)
+    layer = model.get_layer(name)
+    kernel = layer.kernel.numpy()
+    other = kernel.copy()
+    other[..., columns] *= -1
+    layer.kernel.assign(other)
+    after = outputs_of(model, images)
+    layer.kernel.assign(kernel)
+    return {name for name in before if not np.array_equal(before[name], after[name])}
+
+
+@pytest.mark.parametrize("row", ["paper", "original2012"])
+def test_towers_meet_at_conv3_and_in_the_dense_layers_only(row):
+    model = alexnet.build_model(architectures.ARCHITECTURES[row])
+    after_conv3 = {f"{stage}_{tower}" for stage in ("conv4", "conv5", "fc6", "fc7") for tower in "ab"} | {"fc8"}
+    assert changed(model, "conv1_b") == {"conv1_b", "conv2_b", "conv3_a", "conv3_b"} | after_conv3
+    assert changed(model, "conv2_a") == {"conv2_a", "conv3_a", "conv3_b"} | after_conv3
+    dense = {"fc6_a", "fc6_b", "fc7_a", "fc7_b", "fc8"}
+    assert changed(model, "conv3_b") == {"conv3_b", "conv4_b", "conv5_b"} | dense
+    assert changed(model, "fc6_a") == {"fc6_a", "fc7_a", "fc7_b", "fc8"}
+
+
+def lrn_of_conv1(row):
+    """Returns a row's LRN of stage 1 as {name: output}, for its conv1 and for one with another tower b."""
+    architecture = architectures.ARCHITECTURES[row]
+    architecture = dataclasses.replace(architecture, stages=architecture.stages[:1] + TINY.stages[-1:])
+    model = alexnet.build_model(architecture)
+    layers = [layer for layer in model.layers if type(layer).__name__ == "LocalResponseNormalization"]
+    inner = keras.Model(model.input, [layer.output for layer in layers])
+    images = loud_images(row)
+    results = []
+    for factor in (1, 3):
+        for name in ("conv1", "conv1_b"):
+            if name in {layer.name for layer in model.layers}:
+                kernel = model.get_layer(name).kernel
+                towers = np.repeat([1, factor], 48) if name == "conv1" else factor
+                kernel.assign(kernel * np.asarray(towers, "float32"))
+        results.append(np.concatenate(keras.tree.flatten([value.numpy() for value in inner(images)]), axis=-1))
+    return [layer.name for layer in layers], *results
+
+
+def test_lrn_of_paper_stays_inside_the_tower():
+    names, before, after = lrn_of_conv1("paper")
+    assert names == ["conv1_a_lrn", "conv1_b_lrn"]
+    np.testing.assert_array_equal(before[..., :48], after[..., :48])
+    assert all(difference(after[..., c], before[..., c]) > 0.1 for c in range(48, 96))
+
+
+def test_lrn_of_caffe_crosses_the_towers():
+    names, before, after = lrn_of_conv1("caffe")
+    assert names == ["conv1_lrn"]
+    np.testing.assert_array_equal(before[..., :46], after[..., :46])
+    assert all(difference(after[..., c], before[..., c]) > 0.1 for c in (46, 47))
+
+
+def test_initial_weights_are_the_sources(model):
+    check = {"torchvision": assert_uniform, "tf1_class": assert_tf1_class}.get(model.name, assert_gaussians)
+    check(model)
+
+
+def assert_gaussians(model):
+    numbers = iter(GAUSSIANS[model.name].split())
+    expected = {stage: (float(std), float(next(numbers))) for stage, std in zip(STAGES, numbers)}
+    for layer in weighing_layers(model):
+        std, bias = expected[stage_of(layer)]
+        assert_gaussian(layer.kernel.numpy(), std, layer.name)
+        np.testing.assert_array_equal(layer.bias.numpy(), np.float32(bias))
+
+
+def assert_gaussian(values, std, name):
+    """Five standard errors; and not truncated at two standard deviations, as Keras' TruncatedNormal is."""
+    np.testing.assert_allclose(values.std(dtype="float64"), std, rtol=5 / np.sqrt(2 * values.size), err_msg=name)
+    np.testing.assert_allclose(values.mean(dtype="float64"), 0, atol=5 * std / np.sqrt(values.size), err_msg=name)
+    assert np.abs(values).max() > 2.5 * std, name
+
+
+def assert_uniform(model):
+    fan_ins = {
+        "conv1": 363,
+        "conv2": 1600,
+        "conv3": 1728,
+        "conv4": 3456,
+        "conv5": 2304,
+        "fc6": 9216,
+        "fc7": 4096,
+        "fc8": 4096,
+    }
+    for layer in weighing_layers(model):
+        limit = 1 / np.sqrt(fan_ins[layer.name])
+        for values, least in ((layer.kernel.numpy(), 0.999), (layer.bias.numpy(), 0.9)):
+            assert least * limit < np.abs(values).max() <= limit * (1 + 1e-6), layer.name
+            assert abs(values.mean()) < 5 * limit / np.sqrt(3 * values.size)
+            # Its 4th moment is 9/5 of the squared variance: five standard errors of the variance.
+            np.testing.assert_allclose(
+                values.var(dtype="float64"), limit**2 / 3, rtol=5 * np.sqrt(0.8 / values.size), err_msg=layer.name
+            )
+
+
+def assert_tf1_class(model):
+    for layer in weighing_layers(model):
+        kernel = layer.kernel.numpy()
+        if layer.name.startswith("conv"):
+            # tf.truncated_normal draws again beyond two standard deviations: .8796 of the standard deviation is left.
+            assert 0.199 < np.abs(kernel).max() <= 0.2
+            np.testing.assert_allclose(kernel.std(dtype="float64"), 0.08796, rtol=5 / np.sqrt(2 * kernel.size))
+        else:
+            assert_gaussian(kernel, 1, layer.name)
+            assert_gaussian(layer.bias.numpy(), 1, layer.name)
+
+
+def test_towers_start_from_different_weights(model):
+    for layer in weighing_layers(model):
+        if layer.name.endswith("_b"):
+            other = model.get_layer(layer.name[:-1] + "a")
+            a, b = (each.kernel.numpy().ravel()[:17_424] for each in (layer, other))
+            assert abs(np.corrcoef(a, b)[0, 1]) < 0.05
+
+
+def flat(model):
+    return np.concatenate([v.numpy().ravel() for v in model.trainable_variables if v.path.endswith("kernel")])
+
+
+def test_build_model_same_seed_same_weights():
+    np.testing.assert_array_equal(flat(alexnet.build_model(TINY, seed=3)), flat(alexnet.build_model(TINY, seed=3)))
+
+
+def test_build_model_other_seed_other_weights_everywhere():
+    a, b = flat(alexnet.build_model(TINY, seed=3)), flat(alexnet.build_model(TINY, seed=4))
+    assert (a == b).mean() < 0.01
+
+
+def test_build_model_seeds_share_no_kernel():
+    """A tower of one seed must not be the other tower of the next: ensembles would be half the same network."""
+    kernels = [
+        v.numpy().ravel()
+        for seed in range(3)
+        for v in alexnet.build_model(TINY, seed=seed).trainable_variables
+        if v.path.startswith("conv1") and v.path.endswith("kernel")
+    ]
+    for i, a in enumerate(kernels):
+        for b in kernels[:i]:
+            assert abs(np.corrcoef(a, b)[0, 1]) < 0.2
+
+
+def tiny_images(count=2):
+    return np.random.default_rng(0).uniform(0, 255, (count, 67, 67, 3)).astype("float32")
+
+
+# Keras 3.15 saves a TensorFlow variable with a call that NumPy 2 warns of.
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
+@pytest.mark.parametrize("architecture", [TINY, TINY_GROUPS], ids=lambda row: row.name)
+def test_build_model_survives_a_keras_file(architecture, tmp_path):
+    model = alexnet.build_model(architecture)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded(tiny_images()), model(tiny_images()))
+    assert [v.path for v in loaded.variables] == [v.path for v in model.variables]
+
+
+@pytest.mark.parametrize("architecture", [TINY, TINY_GROUPS], ids=lambda row: row.name)
+def test_build_model_survives_its_config(architecture):
+    model = alexnet.build_model(architecture)
+    copy = keras.Model.from_config(model.get_config())
+    copy.set_weights(model.get_weights())
+    np.testing.assert_array_equal(copy(tiny_images()), model(tiny_images()))
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("architecture", [TINY, TINY_GROUPS], ids=lambda row: row.name)
+def test_build_model_gives_float32_logits_under_mixed_precision(architecture, policy):
+    expected = alexnet.build_model(architecture)(tiny_images()).numpy()
+    keras.config.set_dtype_policy(policy)
+    model = alexnet.build_model(architecture)
+    logits = model(tiny_images())
+    assert logits.dtype == "float32"
+    assert {v.dtype for v in model.trainable_variables} == {"float32"}
+    assert weighing_layers(model)[0].compute_dtype == policy.removeprefix("mixed_")
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=0.03 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("architecture", [TINY, TINY_GROUPS], ids=lambda row: row.name)
+def test_for_export_keeps_weights_in_the_dtype_they_are_computed_in(architecture, policy):
+    model = alexnet.build_model(architecture, precision=policy, lrn_implementation="builtin")
+    copy = alexnet.for_export(model, "builtin")
+    dtypes = {v.path.split("/")[0]: v.dtype for v in copy.trainable_variables}
+    assert dtypes.pop("fc8") == "float32" and set(dtypes.values()) == {policy.removeprefix("mixed_")}
+    np.testing.assert_array_equal(copy(tiny_images()), model(tiny_images()))
+
+
+def test_build_model_dropout_is_active_in_training_only():
+    model = alexnet.build_model(TINY)
+    images = tiny_images()
+    np.testing.assert_array_equal(model(images), model(images, training=False))
+    first, second = model(images, training=True).numpy(), model(images, training=True).numpy()
+    assert (first != second).any()
+    assert {int(v.value) for v in model.non_trainable_variables} == {2}
+
+
+def test_build_model_takes_uint8_and_a_mean_image():
+    images = np.random.default_rng(0).integers(0, 256, (2, 67, 67, 3), "uint8")
+    mean = np.random.default_rng(1).uniform(0, 255, (67, 67, 3)).astype("float32")
+    with_image, with_zero = alexnet.build_model(TINY, mean=mean), alexnet.build_model(TINY, mean=np.zeros(3))
+    np.testing.assert_allclose(with_image(images), with_zero(images - mean), rtol=1e-5, atol=1e-6)
+    assert difference(with_image(images).numpy(), with_zero(images).numpy()) > 0.01
+
+
+# conv_fc without zeros inside, so that a map's position is exactly a crop's prediction: 16 pixels are one position.
+WINDOWS = dataclasses.replace(
+    TINY,
+    name="windows",
+    stages=(
+        TINY.stages[0],
+        dataclasses.replace(TINY.stages[1], padding=(0, 0), kernel_size=1),
+        dataclasses.replace(TINY.stages[2], kernel_size=3, towers=1),
+        dataclasses.replace(TINY.stages[3], kernel_size=1),
+    ),
+)
+
+
+def test_build_model_on_a_larger_image_gives_the_map_of_the_crops_predictions():
+    image = np.random.default_rng(0).uniform(0, 255, (1, 99, 99, 3)).astype("float32")
+    small, large = alexnet.build_model(WINDOWS), alexnet.build_model(WINDOWS, image_size=99)
+    assert small.output_shape == (None, 5)
+    logits = large(image).numpy()
+    assert logits.shape == (1, 3, 3, 5)
+    for row in range(3):
+        for column in range(3):
+            crop = image[:, 16 * row : 16 * row + 67, 16 * column : 16 * column + 67]
+            np.testing.assert_allclose(logits[:, row, column], small(crop), rtol=1e-4, atol=1e-6)
+
+
+def test_conv_fc_on_a_larger_image_applies_its_dense_layers_everywhere():
+    """Inside, conv2 to conv5 see the neighbouring pixels where a crop has zeros: the windows are those of pool5."""
+    model = alexnet.build_model(architectures.ARCHITECTURES["conv_fc"], image_size=259)
+    assert model.output_shape == (None, 2, 2, 1000)
+    inner = keras.Model(model.input, [model.get_layer("conv5_pool").output, model.output])
+    image = np.random.default_rng(1).uniform(-1000, 1250, (1, 259, 259, 3)).astype("float32")
+    pool5, logits = (value.numpy() for value in inner(image))
+    weights = weights_of(model)
+    for row in range(2):
+        for column in range(2):
+            x = pool5[:, row : row + 6, column : column + 6].reshape(1, -1)
+            for name in ("fc6", "fc7", "fc8"):
+                kernel, bias = weights[name]
+                x = x @ kernel.reshape(-1, kernel.shape[-1]) + bias
+                x = x if name == "fc8" else np.maximum(x, 0)
+            np.testing.assert_allclose(logits[:, row, column], x, rtol=0, atol=5e-5 * np.abs(x).max())
+
+
+@pytest.mark.parametrize(
+    ("kernel_size", "padding", "size"),
+    [(2, (0, 0), 6), (2, (0, 1), 7), (4, (1, 1), 6), (4, (1, 2), 7), (3, (1, 1), 7), (3, (0, 0), 5), (3, (0, 1), 6)],
+)
+def test_build_model_pads_even_kernels_as_the_stage_says(kernel_size, padding, size):
+    stage = dataclasses.replace(TINY.stages[1], kernel_size=kernel_size, padding=padding, ops=("relu",))
+    model = alexnet.build_model(dataclasses.replace(TINY, stages=(TINY.stages[0], stage, *TINY.stages[2:])))
+    assert model.get_layer("conv2_a").output.shape == (None, size, size, 4)
+
+
+@pytest.mark.parametrize(("name", "size"), [("paper", 224), ("paper", 256), ("torchvision", 227), ("conv_fc", 226)])
+def test_build_model_refuses_an_image_size(name, size):
+    row = architectures.ARCHITECTURES[name]
+    with pytest.raises(ValueError, match=f"{name} takes images of {row.image_size} pixels; got image_size={size}"):
+        alexnet.build_model(row, image_size=size)
+
+
+def test_build_model_refuses_an_unknown_distribution():
+    stages = (dataclasses.replace(TINY.stages[0], kernel=architectures.Init("cauchy", 1.0)), *TINY.stages[1:])
+    with pytest.raises(ValueError, match="distribution is not known: 'cauchy'"):
+        alexnet.build_model(dataclasses.replace(TINY, stages=stages))
+
+
+def test_build_model_has_the_classes_it_is_asked_for():
+    assert alexnet.build_model(architectures.with_num_classes(TINY, 7)).output_shape == (None, 7)
+
+
+def test_torchvision_row_equals_pytorch():
+    torch = pytest.importorskip("torch", reason="PyTorch is optional: pip install torch")
+    nn = torch.nn
+    peer = nn.Sequential(  # pytorch/vision, torchvision/models/alexnet.py, in evaluation mode.
+        nn.Conv2d(3, 64, 11, 4, 2),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(64, 192, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(192, 384, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(384, 256, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(256, 256, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2),
+        nn.AdaptiveAvgPool2d(6),
+        nn.Flatten(),
+        nn.Dropout(),
+        nn.Linear(9216, 4096),
+        nn.ReLU(),
+        nn.Dropout(),
+        nn.Linear(4096, 4096),
+        nn.ReLU(),
+        nn.Linear(4096, 1000),
+    ).eval()
+    model = alexnet.build_model(architectures.TORCHVISION, seed=1)
+    layers_of_peer = [layer for layer in peer if isinstance(layer, (nn.Conv2d, nn.Linear))]
+    for name, layer in zip(architectures.TORCHVISION.layer_names, layers_of_peer, strict=True):
+        kernel, bias = (weight.numpy() for weight in model.get_layer(name).weights)
+        if name == "fc6":  # Ours flattens rows, columns, channels; PyTorch channels, rows, columns.
+            kernel = kernel.reshape(6, 6, 256, 4096).transpose(2, 0, 1, 3).reshape(9216, 4096)
+        kernel = kernel.transpose(3, 2, 0, 1) if kernel.ndim == 4 else kernel.T
+        with torch.no_grad():
+            layer.weight.copy_(torch.tensor(kernel.copy()))
+            layer.bias.copy_(torch.tensor(bias))
+    images = np.random.default_rng(0).uniform(0, 255, (2, 224, 224, 3)).astype("float32")
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])  # Their transform, on [0, 1].
+    normalized = torch.tensor(((images / 255 - mean) / std).astype("float32").transpose(0, 3, 1, 2).copy())
+    with torch.no_grad():
+        expected = peer(normalized).numpy()
+    np.testing.assert_allclose(model(images).numpy(), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_build_model_without_initialisation_has_zero_kernels_and_the_same_configuration():
+    drawn, empty = (alexnet.build_model(TINY, initialize=initialize) for initialize in (True, False))
+    for variable in empty.variables:
+        if variable.path.endswith("kernel"):
+            assert not np.any(variable.numpy())
+    assert [layer.get_config() for layer in empty.layers] == [layer.get_config() for layer in drawn.layers]

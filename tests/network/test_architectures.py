@@ -1,0 +1,339 @@
+"""The rows against what their sources state: the numbers are written out here a second time, from the sources."""
+
+import dataclasses
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from alexnet_tf.network import architectures, recipes
+from alexnet_tf.runs.config import RunConfig
+
+# Kernel's standard deviation and bias, conv1 ... fc8, plain Gaussians throughout.
+PAPER = ((0.01, 0), (0.01, 1), (0.01, 0), (0.01, 1), (0.01, 1), (0.01, 1), (0.01, 1), (0.01, 0))
+LAYERS_145 = ((0.01, 0), (0.01, 1), (0.03, 0), (0.03, 1), (0.03, 1), (0.01, 1), (0.01, 1), (0.01, 0))
+BVLC_ALEXNET = ((0.01, 0), (0.01, 0.1), (0.01, 0), (0.01, 0.1), (0.01, 0.1), (0.005, 0.1), (0.005, 0.1), (0.01, 0))
+BVLC_CAFFENET = ((0.01, 0), (0.01, 1), (0.01, 0), (0.01, 1), (0.01, 1), (0.005, 1), (0.005, 1), (0.01, 0))
+LAYERS_1GPU = ((0.01, 0), (0.01, 1), (0.03, 0), (0.03, 1), (0.03, 1), (0.01, 1), (0.01, 1), (0.01, -7))
+
+GAUSSIANS = {
+    "paper": PAPER,
+    "ungrouped": PAPER,
+    "fc2048": PAPER,
+    "conv_fc": PAPER,
+    "original2012": LAYERS_145,
+    "one_gpu": LAYERS_145,
+    "no_lrn": LAYERS_145,
+    "non_overlap": LAYERS_145,
+    "caffe": BVLC_ALEXNET,
+    "caffenet": BVLC_CAFFENET,
+    "owt": LAYERS_1GPU,
+}
+STAGES = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
+
+# Batch size, rate, weight decay, schedule, biases' rate over the kernels', epochs, colour noise, resize, crop.
+PAPERS_RECIPE = (128, 0.01, 5e-4, "plateau", 1, 90, True, "paper", "window")
+RUN_145 = (128, 0.01, 5e-4, "steps", 2, 91, True, "paper", "window")
+CAFFES_SOLVER = (256, 0.01, 5e-4, "steps", 2, 90, False, "caffe", "window")
+RECIPES = {
+    "paper": PAPERS_RECIPE,
+    "ungrouped": PAPERS_RECIPE,
+    "fc2048": PAPERS_RECIPE,
+    "conv_fc": PAPERS_RECIPE,
+    "tf1_class": PAPERS_RECIPE,
+    "original2012": RUN_145,
+    "one_gpu": RUN_145,
+    "no_lrn": RUN_145,
+    "non_overlap": RUN_145,
+    "caffe": CAFFES_SOLVER,
+    "caffenet": CAFFES_SOLVER,
+    "owt": (128, 0.01, 5e-4, "steps", 2, 90, True, "paper", "window"),
+    "torchvision": (256, 0.01, 1e-4, "steps", 1, 90, False, "paper", "random_resized"),
+}
+
+# Epoch (of how many) and the kernels' rate from there on. Caffe's 450,000 iterations fall by 10 every 100,000.
+RATES_145 = (91, [(25, 0.001), (51, 1e-4), (79, 1e-5)])
+RATES_CAFFE = (450_000, [(100_000, 0.001), (200_000, 1e-4), (300_000, 1e-5), (400_000, 1e-6)])
+RATES = {
+    "original2012": RATES_145,
+    "one_gpu": RATES_145,
+    "no_lrn": RATES_145,
+    "non_overlap": RATES_145,
+    "caffe": RATES_CAFFE,
+    "caffenet": RATES_CAFFE,
+    "owt": (4, [(1, 0.001587401051968), (2, 0.000251984209979), (3, 0.00004)]),
+    "torchvision": (90, [(30, 0.001), (60, 1e-4)]),
+}
+
+
+def test_architectures_have_their_own_name_and_a_source():
+    for name, row in architectures.ARCHITECTURES.items():
+        assert row.name == name
+        assert row.source
+        assert tuple(stage.name for stage in row.stages) == STAGES
+        assert row.num_classes == 1000
+    assert len({row.source for row in architectures.ARCHITECTURES.values()}) == len(architectures.ARCHITECTURES)
+
+
+def test_architectures_all_have_numbers_here():
+    assert set(RECIPES) == set(architectures.ARCHITECTURES)
+    assert set(GAUSSIANS) | {"torchvision", "tf1_class"} == set(architectures.ARCHITECTURES)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_is_the_sources(name):
+    recipe = architectures.ARCHITECTURES[name].recipe
+    assert RECIPES[name] == (
+        recipe.batch_size,
+        recipe.learning_rate,
+        recipe.weight_decay,
+        recipe.schedule,
+        recipe.bias_learning_rate_multiplier,
+        recipe.epochs,
+        recipe.colour_noise,
+        recipe.resize,
+        recipe.crop,
+    )
+    assert recipe.momentum == 0.9 and recipe.augmentations == ("mirror",)
+    assert recipe.clip_norm == 0
+    assert recipe.warmup_steps == 0
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_steps_give_the_sources_rates(name):
+    recipe = architectures.ARCHITECTURES[name].recipe
+    if name not in RATES:
+        assert recipe.schedule == "plateau" and not recipe.steps
+        return
+    length, rates = RATES[name]
+    assert [(start * length, factor * recipe.learning_rate) for start, factor in recipe.steps] == [
+        pytest.approx(step, rel=1e-9) for step in rates
+    ]
+
+
+@pytest.mark.parametrize("name", ["original2012", "one_gpu", "no_lrn", "non_overlap"])
+def test_recipe_of_run_145_treats_biases_conv1_and_colour_as_its_log(name):
+    recipe = architectures.ARCHITECTURES[name].recipe
+    assert recipe.bias_steps == ()
+    assert [(start * 91, factor) for start, factor in recipe.conv1_steps] == [
+        pytest.approx((67, 0.1)),
+        pytest.approx((72, 0)),
+    ]
+    assert recipe.colour_noise_until * 91 == pytest.approx(67)
+
+
+@pytest.mark.parametrize("name", sorted(set(RECIPES) - {"original2012", "one_gpu", "no_lrn", "non_overlap"}))
+def test_recipe_of_the_others_never_freezes_and_keeps_the_colour_noise(name):
+    recipe = architectures.ARCHITECTURES[name].recipe
+    assert recipe.conv1_steps == ()
+    assert recipe.colour_noise_until == 1
+    # owt: the biases' rate falls by 10 at half the run, from .02 to .002.
+    assert recipe.bias_steps == (((0.5, 0.1),) if name == "owt" else None)
+
+
+def gaussians(architecture):
+    for stage in architecture.stages:
+        assert stage.kernel.distribution == "normal"
+        assert stage.bias.distribution == "constant"
+    return tuple((stage.kernel.value, stage.bias.value) for stage in architecture.stages)
+
+
+@pytest.mark.parametrize("name", GAUSSIANS)
+def test_initialisation_is_the_sources(name):
+    assert gaussians(architectures.ARCHITECTURES[name]) == GAUSSIANS[name]
+
+
+def test_initialisation_of_torchvision_is_pytorchs_default():
+    for stage in architectures.ARCHITECTURES["torchvision"].stages:
+        assert stage.kernel == stage.bias == architectures.Init("uniform_fan_in", 1.0)
+
+
+def test_initialisation_of_tf1_class_has_conv_without_biases_and_dense_of_std_1():
+    for stage in architectures.ARCHITECTURES["tf1_class"].stages:
+        if stage.name.startswith("conv"):
+            assert stage.kernel == architectures.Init("truncated_normal", 0.1)
+            assert stage.bias is None
+        else:
+            assert stage.kernel == stage.bias == architectures.Init("normal", 1.0)
+
+
+def test_normalisation_constants_are_the_sources():
+    for name, row in architectures.ARCHITECTURES.items():
+        if name == "torchvision":
+            assert row.mean == pytest.approx([255 * 0.485, 255 * 0.456, 255 * 0.406])
+            assert row.scale == pytest.approx([1 / (255 * 0.229), 1 / (255 * 0.224), 1 / (255 * 0.225)])
+        else:
+            assert row.mean == pytest.approx([122.67891, 116.66877, 104.00699], abs=1e-5)
+            assert row.scale == (1, 1, 1)
+        assert row.dropout_rate == 0.5
+
+
+def test_pca_vectors_are_orthonormal():
+    columns = list(zip(*architectures.IMAGENET_PCA_VECTORS))
+    for i, a in enumerate(columns):
+        for j, b in enumerate(columns):
+            assert sum(x * y for x, y in zip(a, b)) == pytest.approx(float(i == j), abs=1e-6)
+    # Variances of images in [0, 1], to compare with the constants that other ports print: .2175 .0188 .0045.
+    assert [(s / 255) ** 2 for s in architectures.IMAGENET_PCA_STDEVS] == pytest.approx(
+        [0.00598, 0.02116, 0.22807], abs=1e-5
+    )
+
+
+def test_initialization_names_are_the_choices_of_the_flag():
+    assert set(architectures.INITIALIZATION_NAMES) == {"row", "original2012", "caffe", "caffenet", "he"}
+
+
+@pytest.mark.parametrize("name", architectures.ARCHITECTURES)
+def test_with_initialization_row_changes_nothing(name):
+    row = architectures.ARCHITECTURES[name]
+    assert architectures.with_initialization(row, "row") == row
+
+
+@pytest.mark.parametrize(
+    ("initialization", "expected"), [("original2012", LAYERS_145), ("caffe", BVLC_ALEXNET), ("caffenet", BVLC_CAFFENET)]
+)
+@pytest.mark.parametrize("name", sorted(set(RECIPES) - {"tf1_class"}))
+def test_with_initialization_gives_the_sources_numbers_and_changes_nothing_else(name, initialization, expected):
+    row = architectures.ARCHITECTURES[name]
+    changed = architectures.with_initialization(row, initialization)
+    assert gaussians(changed) == expected
+    back = tuple(
+        dataclasses.replace(stage, kernel=old.kernel, bias=old.bias) for stage, old in zip(changed.stages, row.stages)
+    )
+    assert dataclasses.replace(changed, stages=back) == row
+
+
+@pytest.mark.parametrize("initialization", architectures.INITIALIZATION_NAMES)
+def test_with_initialization_adds_no_biases_where_the_row_has_none(initialization):
+    changed = architectures.with_initialization(architectures.ARCHITECTURES["tf1_class"], initialization)
+    assert [stage.bias is None for stage in changed.stages] == [True] * 5 + [False] * 3
+
+
+def test_with_initialization_he_keeps_the_signals_size():
+    row = architectures.with_initialization(architectures.ARCHITECTURES["paper"], "he")
+    # The square root of 2 for ReLU; after LRN with k = 2 also 2 ** .75 = 1.6818, which LRN divides by.
+    after_lrn = 2.378414230005442
+    assert [stage.kernel.value for stage in row.stages] == pytest.approx(
+        [2**0.5, after_lrn, after_lrn, 2**0.5, 2**0.5, 1, 1, 0.01]
+    )
+    assert [stage.kernel.distribution for stage in row.stages] == ["normal_fan_in"] * 7 + ["normal"]
+    assert {stage.bias for stage in row.stages} == {architectures.Init("constant", 0.0)}
+    assert row.scale == (1 / 58,) * 3
+
+
+def test_with_initialization_he_sees_the_rows_own_lrn_bias_and_scale():
+    caffe = architectures.with_initialization(architectures.ARCHITECTURES["caffe"], "he")
+    assert caffe.stages[1].kernel.value == pytest.approx(2**0.5)
+    torchvision = architectures.ARCHITECTURES["torchvision"]
+    assert architectures.with_initialization(torchvision, "he").scale == torchvision.scale
+
+
+def test_with_initialization_unknown_lists_the_known():
+    with pytest.raises(ValueError, match=r"must be one of \['row', 'he', .*'caffe'.*\]; got 'xavier'"):
+        architectures.with_initialization(architectures.PAPER, "xavier")
+
+
+def test_with_num_classes_changes_the_logits_only():
+    row = architectures.with_num_classes(architectures.PAPER, 17)
+    assert row.num_classes == row.stages[-1].filters == 17
+    assert row.stages[:-1] == architectures.PAPER.stages[:-1]
+    assert architectures.PAPER.num_classes == 1000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"filters": 97, "towers": 2}, "conv1: filters must be divisible by towers, .* got filters=97, towers=2"),
+        ({"filters": 96, "towers": 3}, "towers be 1 or 2; got filters=96, towers=3"),
+        ({"filters": 96, "towers": 0}, "towers be 1 or 2; got filters=96, towers=0"),
+        ({"filters": 96, "input_towers": "other"}, "conv1: input_towers must be 'both' or 'own'; got 'other'"),
+        ({"filters": 96, "ops": ("relu", "norm")}, r"conv1: ops may be relu, lrn, .*; got \['norm'\]"),
+    ],
+)
+def test_stage_refuses(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        architectures.Stage("conv1", **arguments)
+
+
+def test_adapt_changes_single_fields():
+    recipe = recipes.adapt(architectures.CAFFE.recipe, "row", 1_281_167, {"batch_size": 32, "epochs": 3})
+    assert recipe == dataclasses.replace(architectures.CAFFE.recipe, batch_size=32, epochs=3)
+
+
+def test_adapt_refuses_steps_where_the_source_has_none():
+    with pytest.raises(ValueError, match="schedule=steps needs an architecture whose source states steps"):
+        recipes.adapt(architectures.PAPER.recipe, "row", 1_281_167, {"schedule": "steps"})
+    assert (
+        recipes.adapt(architectures.CAFFE.recipe, "row", 1_281_167, {"schedule": "steps"}) == architectures.CAFFE.recipe
+    )
+
+
+def test_adapt_refuses_an_unknown_field():
+    with pytest.raises(TypeError, match="learning_rat"):
+        recipes.adapt(architectures.PAPER.recipe, "row", 1_281_167, {"learning_rat": 1})
+
+
+def test_architecture_of_follows_config_json():
+    row = RunConfig.from_json(
+        {
+            "architecture": "owt",
+            "initialization": "caffe",
+            "data": {"classes": ["cat", "dog", "owl"]},
+            "image_size": 224,
+            "mean": [1.0, 2.0, 3.0],
+        }
+    ).architecture
+    assert (row.name, row.num_classes) == ("owt", 3)
+    assert gaussians(row) == BVLC_ALEXNET
+
+
+def test_config_imports_no_tensorflow():
+    code = (
+        "import sys, alexnet_tf.network.architectures; print(sorted({m.split('.')[0] for m in sys.modules} & "
+        "{'tensorflow', 'keras', 'numpy', 'absl'}))"
+    )
+    root = pathlib.Path(architectures.__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("num_images", "batch_size", "epochs"),
+    [(2934, 64, 30), (50_000, 64, 30), (499_999, 64, 30), (640, 64, 135), (40, 10, 338), (3, 1, 450)],
+)
+def test_adapt_gives_small_data_enough_steps(num_images, batch_size, epochs):
+    recipe = recipes.adapt(architectures.PAPER.recipe, "he", num_images, {})
+    assert (recipe.batch_size, recipe.epochs, recipe.schedule) == (batch_size, epochs, "cosine")
+    assert (recipe.learning_rate, recipe.clip_norm) == (0.008, 5.0)
+    assert recipe.momentum == 0.9 and recipe.weight_decay == 5e-4 and recipe.colour_noise
+
+
+def test_adapt_keeps_the_rows_rate_with_its_own_initialization():
+    assert recipes.adapt(architectures.PAPER.recipe, "row", 2934, {}).learning_rate == 0.01
+    assert recipes.adapt(architectures.PAPER.recipe, "row", 2934, {}).clip_norm == 0
+
+
+@pytest.mark.parametrize("row", architectures.ARCHITECTURES.values(), ids=lambda row: row.name)
+def test_adapt_leaves_imagenet_alone(row):
+    assert recipes.adapt(row.recipe, row.initialization, 1_281_167, {}) == row.recipe
+
+
+def test_initialization_on_imagenet_is_the_rows_but_for_the_papers_text():
+    others = {
+        name: row.initialization for name, row in architectures.ARCHITECTURES.items() if row.initialization != "row"
+    }
+    assert others == {name: "original2012" for name in ("paper", "ungrouped", "fc2048", "conv_fc")}
+
+
+def test_adapt_keeps_what_flags_say_and_fits_the_rest_to_it():
+    recipe = recipes.adapt(
+        architectures.PAPER.recipe, "he", 2934, {"epochs": 200, "schedule": "plateau", "learning_rate": 0.1}
+    )
+    assert (recipe.epochs, recipe.schedule, recipe.learning_rate, recipe.patience) == (200, "plateau", 0.1, 25)
+    assert recipes.adapt(architectures.PAPER.recipe, "he", 2934, {"batch_size": 128}).epochs == 62
+
+
+def test_try_out_keeps_the_rows_own_resize_and_bias_rate():
+    recipe = recipes.demo(architectures.CAFFE.recipe, {"epochs": 9})
+    assert (recipe.resize, recipe.bias_learning_rate_multiplier, recipe.epochs) == ("caffe", 2.0, 9)

@@ -1,0 +1,93 @@
+"""Tests of `processors`: how many CPUs a process may use, and that helper processes take no GPU."""
+
+import concurrent.futures
+import multiprocessing
+import os
+import signal
+
+import pytest
+import tensorflow as tf
+
+from alexnet_tf.data import prepare_images
+from alexnet_tf.exporting import python_latency, verification
+from alexnet_tf.support import processors
+from tests.helpers import processes
+
+
+@pytest.fixture
+def affinity(monkeypatch):
+    """Returns the set of CPUs that the process may run on, five at first."""
+    cpus = set(range(5))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: cpus, raising=False)
+    processors.available_cpus.cache_clear()
+    yield cpus
+    processors.available_cpus.cache_clear()
+
+
+@pytest.mark.parametrize(("quota", "count"), [(None, 5), (2, 2), (64, 5)])
+def test_available_cpus_are_those_of_the_affinity_mask_and_the_containers_quota(affinity, monkeypatch, quota, count):
+    monkeypatch.setattr(processors, "cgroup_cpus", lambda: quota)
+    assert processors.available_cpus() == count
+
+
+def test_available_cpus_without_an_affinity_mask(affinity, monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    monkeypatch.setattr(processors, "cgroup_cpus", lambda: None)
+    assert processors.available_cpus() == 7
+
+
+@pytest.mark.parametrize(
+    ("files", "count"),
+    [
+        ({"cpu.max": "200000 100000"}, 2),
+        ({"cpu.max": "150000 100000"}, 2),
+        ({"cpu.max": "max 100000"}, None),
+        ({"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+        ({}, None),
+        ({"cpu.max": "?"}, None),
+    ],
+)
+def test_cgroup_cpus_of_both_versions(tmp_path, files, count):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert processors.cgroup_cpus(tmp_path) == count
+
+
+@pytest.fixture
+def gpus_are_visible(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+
+
+def test_a_helper_process_sees_the_gpus_unless_it_hides_them(gpus_are_visible):
+    spawn = multiprocessing.get_context("spawn")
+    for initializer, seen in (None, "0,1"), (processors.hide_gpus, "-1"):
+        with concurrent.futures.ProcessPoolExecutor(1, spawn, initializer) as pool:
+            assert pool.submit(processes.visible_gpus).result() == seen
+    assert processes.visible_gpus() == "0,1"
+
+
+def test_workers_of_prepare_see_no_gpu(gpus_are_visible, monkeypatch):
+    """In this process, because another one would import TensorFlow."""
+    for module, name in (
+        (processors, "end_with_parent"),
+        (signal, "signal"),
+        (tf.config.threading, "set_intra_op_parallelism_threads"),
+        (tf.config.threading, "set_inter_op_parallelism_threads"),
+    ):
+        monkeypatch.setattr(module, name, lambda *arguments: None)
+    prepare_images.set_up_process()
+    assert processes.visible_gpus() == "-1"
+
+
+def test_processes_that_measure_latency_see_no_gpu(gpus_are_visible, monkeypatch):
+    monkeypatch.setattr(python_latency.latency, "thread_counts", lambda: [1])
+    monkeypatch.setattr(python_latency, "_measure_here", processes.as_latency)
+    assert python_latency.measure("run", "last", None) == {"-1": {1: 0.0}}
+
+
+def test_processes_that_verify_see_no_gpu(gpus_are_visible, monkeypatch):
+    monkeypatch.setattr(concurrent.futures, "ProcessPoolExecutor", processes.PoolThatAsks)
+    assert verification._run_apart("engine", ["a file"], None, None) == ["-1"]
