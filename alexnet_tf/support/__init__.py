@@ -1,5 +1,7 @@
 """What does every wing stand on?
 
+settings      options as dataclasses: argument, flag, help and check in one field
+tables        what can be chosen by name, imported when used
 errors        mistakes that a user can correct
 atomic_files  files that appear whole or not at all
 shell         text for a terminal
