@@ -1,7 +1,7 @@
-"""Options as dataclasses: a field made by `setting` is at once the argument, the flag of a command, its help and its check.
+"""Options as dataclasses: a field made by `setting` is an argument, the flag of a command, its help and its check.
 
-A new option is one field. Commands define their flags from the fields (`commands.cli.define`); the library calls `check`
-where it receives the dataclass, so that Python and the command line refuse the same values.
+A new option is one field. Commands define their flags from the fields (`commands.cli.define`); the library calls
+`check` where it receives the dataclass, so that Python and the command line refuse the same values.
 """
 
 import dataclasses
