@@ -12,5 +12,4 @@ wire_format        protocol buffers, looked over before they are parsed
 onnx_pb2           ONNX's messages, generated from onnx.proto
 caffe_pb2          Caffe's messages, generated from caffe.proto
 prototxt           an architecture as Caffe's layers
-pytorch_network    an architecture as a PyTorch network, with the weights of this one
 """
