@@ -151,7 +151,7 @@ class RunDirectory:
         old = self.read_config()
         if old is None:
             return
-        differences = list(run_configs.differences(old.to_json(), run_config.to_json()))
+        differences = list(run_configs.differences(old, run_config))
         if old.data.fingerprint != run_config.data.fingerprint:
             differences.append(f"the images: {old.data.directory} in the run, {run_config.data.directory} now")
         if not differences:
