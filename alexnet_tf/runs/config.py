@@ -16,7 +16,7 @@ Colour = Annotated[
 ]
 
 # What config.json says in place of a mean colour where the mean is an image; also the name of its file.
-MEAN_IMAGE = "mean_image.npy"
+MEAN_IMAGE = "mean_image.npz"
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 

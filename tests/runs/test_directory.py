@@ -159,20 +159,18 @@ def test_write_config_round_trip_with_odd_class_names(run):
 
 
 def test_read_mean_is_the_image_that_was_written_or_an_error(run):
-    config = RunConfig(TrainConfig(), RunData(("a", "b")), 9, "mean_image.npy")
+    config = RunConfig(TrainConfig(), RunData(("a", "b")), 9, "mean_image.npz")
     mean, rng = np.random.default_rng(0).uniform(0, 255, (9, 9, 3)).astype("float32"), np.random.default_rng(1)
     run.path.mkdir()
-    np.save(run.path / "mean_image.npy", mean)  # As older versions wrote it.
-    np.testing.assert_array_equal(run.read_mean(config), mean)
     run.write_mean_image(mean)
     np.testing.assert_array_equal(run.read_mean(config), mean)
-    np.testing.assert_array_equal(np.load(run.path / "mean_image.npy"), mean)
-    content = (run.path / "mean_image.npy").read_bytes()
+    np.testing.assert_array_equal(np.load(run.path / "mean_image.npz")["mean_image"], mean)
+    content = (run.path / "mean_image.npz").read_bytes()
     for _ in range(500):
         damaged = bytearray(content)
         damaged[rng.integers(len(content))] ^= int(rng.integers(1, 256))
-        (run.path / "mean_image.npy").write_bytes(damaged)
-        with pytest.raises(errors.RunError, match="mean_image.npy cannot be read"):
+        (run.path / "mean_image.npz").write_bytes(damaged)
+        with pytest.raises(errors.RunError, match="mean_image.npz cannot be read"):
             run.read_mean(config)
 
 
@@ -226,7 +224,7 @@ HOSTILE = [
     {"image_size": 2**62},
     {"mean": [1, 2]},
     {"mean": "/etc/passwd"},
-    {"mean": "../mean_image.npy"},
+    {"mean": "../mean_image.npz"},
     {"mean": None},
     {"scale": [1]},
     {"train": {"recipe": 3}},
