@@ -12,7 +12,6 @@ import logging
 import os
 import signal
 import sys
-import tempfile
 import threading
 import types
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +21,7 @@ import absl.logging
 
 import alexnet_tf
 from alexnet_tf.commands import options
-from alexnet_tf.support import errors, image_limit, shell
+from alexnet_tf.support import errors, image_limit, quiet, shell
 
 _HELP = {"--help", "-help", "-h", "--helpshort", "--helpfull"}
 
@@ -132,7 +131,9 @@ def import_tensorflow() -> None:
     os.environ["KERAS_BACKEND"] = "tensorflow"
     is_quiet = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") != "0"
     if "tensorflow" not in sys.modules:
-        with _standard_error_hidden() if is_quiet else contextlib.nullcontext():
+        with contextlib.ExitStack() as stack:
+            if is_quiet:
+                stack.enter_context(_interrupts_end_at_once(stack.enter_context(quiet.standard_error_hidden())))
             import tensorflow
 
             tensorflow.config.list_physical_devices()  # Looks for a GPU, which logs a few lines more.
@@ -141,26 +142,6 @@ def import_tensorflow() -> None:
     keras.config.set_image_data_format("channels_last")
     keras.config.set_floatx("float32")
     absl.logging.set_verbosity(absl.logging.WARNING)  # TensorFlow logs each step of an export.
-
-
-@contextlib.contextmanager
-def _standard_error_hidden() -> Iterator[None]:
-    """Keeps what is written to file descriptor 2, by C++ too, and shows it only if an exception is raised."""
-    sys.stderr.flush()
-    standard_error = os.dup(2)
-    with tempfile.TemporaryFile() as kept, open(standard_error, "w", closefd=False) as screen:
-        os.dup2(kept.fileno(), 2)
-        try:
-            with _interrupts_end_at_once(screen):
-                yield
-        except BaseException:
-            os.dup2(standard_error, 2)
-            kept.seek(0)
-            os.write(2, kept.read())
-            raise
-        finally:
-            os.dup2(standard_error, 2)
-            os.close(standard_error)
 
 
 @contextlib.contextmanager

@@ -121,7 +121,7 @@ def parse(options: type, name: str, arguments: Sequence[str]) -> Any:
         raise errors.UserError(f"{message}\nSee: {shell.command_line(name, '--help')}") from error
     given: dict[str, Any] = {}
     for field in dataclasses.fields(options):
-        if "help" in field.metadata:
+        if field.metadata.get("help"):
             given[field.name] = _plain(values[field.name].value)
         elif "of" in field.metadata:
             changes = given[field.name] = {}
@@ -146,7 +146,7 @@ def define(options: type) -> flags.FlagValues:
     """Returns the flags of an options dataclass, not parsed yet."""
     values = flags.FlagValues()
     for field in dataclasses.fields(options):
-        if "help" in field.metadata:
+        if field.metadata.get("help"):
             _define_flag(values, options, field, field.default)
         elif "of" in field.metadata:
             for each in _settings(field.metadata["of"]):
@@ -155,7 +155,7 @@ def define(options: type) -> flags.FlagValues:
 
 
 def _settings(options: type) -> list[dataclasses.Field]:
-    return [field for field in dataclasses.fields(options) if "help" in field.metadata]
+    return [field for field in dataclasses.fields(options) if field.metadata.get("help")]
 
 
 def _define_flag(values: flags.FlagValues, options: type, field: dataclasses.Field, default: Any) -> None:

@@ -75,7 +75,7 @@ class Recipe:
         "nothing.",
         choices=CHOICES["augmentations"],
     )
-    resize: str = "paper"
+    resize: str = setting("paper", "", choices=CHOICES["resize"])
     new_layer_learning_rate_multiplier: float = setting(
         1.0, "Learning rate of newly initialised layers over that of the others.", lower=0
     )

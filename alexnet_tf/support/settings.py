@@ -28,7 +28,7 @@ def setting(
 
     Args:
         default: Its default; None leaves the choice to the function that takes it. `REQUIRED` has none.
-        help: What it does, with its unit: a sentence of `--help`.
+        help: What it does, with its unit: a sentence of `--help`. Without one the field is checked, but is not a flag.
         choices: The values that it may take; of a tuple, the values of its entries.
         lower: Smallest value of a number.
         upper: Largest value of a number.
@@ -61,7 +61,7 @@ def check(options: Any, prefix: str = "") -> None:
         value = getattr(options, field.name)
         if dataclasses.is_dataclass(value):
             check(value, prefix)
-        if "help" in field.metadata:
+        if "choices" in field.metadata:
             check_value(field, value, prefix)
 
 
@@ -83,5 +83,5 @@ def check_value(field: dataclasses.Field, value: Any, prefix: str = "") -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise errors.UserError(f"{name} must be a finite number; got {value!r}.")
     if (lower is not None and value < lower) or (upper is not None and value > upper):
-        limits = [f"at least {lower:g}"] * (lower is not None) + [f"at most {upper:g}"] * (upper is not None)
+        limits = [f"at {kind} {limit:g}" for kind, limit in (("least", lower), ("most", upper)) if limit is not None]
         raise errors.UserError(f"{name} must be {' and '.join(limits)}; got {value!r}.")

@@ -392,7 +392,7 @@ def test_pictures_and_logs_are_written(whole):
     path, _, _ = whole
     assert {"kernels.png", "confusion.png", "input.png", "kernels_start.npy"} == set(os.listdir(path / "pictures"))
     assert {"train", "validation"} == set(os.listdir(path / "tensorboard"))
-    assert json.loads((path / "config.json").read_text())["deterministic"] is True
+    assert json.loads((path / "config.json").read_text())["train"]["deterministic"] is True
 
 
 def test_predict_of_a_folder_is_csv_and_equals_evaluate(whole, pictures, tmp_path):
