@@ -6,6 +6,7 @@ Every part runs in a process of its own, so that a part which crashes TensorFlow
 import dataclasses
 import functools
 import importlib.metadata
+import os
 import platform
 from collections.abc import Iterator
 
@@ -55,17 +56,16 @@ def check(options: Options) -> Iterator[str]:
 
 def machine() -> str:
     """Returns what TensorFlow finds here, and what to do about a GPU that it cannot use."""
-    import psutil
     import tensorflow as tf
 
     from alexnet_tf.support import devices
 
-    build, memory, (cpu, features) = tf.sysconfig.get_build_info(), psutil.virtual_memory(), processors.processor()
+    build, (cpu, features) = tf.sysconfig.get_build_info(), processors.processor()
     cuda = f"CUDA {build['cuda_version']}, cuDNN {build['cudnn_version']}" if build["is_cuda_build"] else "CPUs"
     known = sorted(features & {"avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd"})
-    gigabytes = f"{memory.total / 2**30:.1f} GiB of memory, {memory.available / 2**30:.1f} free"
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     lines = [
-        f"{cpu}, {processors.available_cpus()} cores ({', '.join(known)}), {gigabytes}",
+        f"{cpu}, {processors.available_cpus()} cores ({', '.join(known)}), {memory:.1f} GiB of memory",
         f"TensorFlow built for {cuda}; {devices.driver() or 'no NVIDIA driver'}",
         *(devices.describe_gpus() or [devices.unusable_gpu() or "no GPU"]),
     ]

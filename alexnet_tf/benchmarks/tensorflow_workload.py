@@ -14,6 +14,7 @@ import tensorflow as tf
 from alexnet_tf.benchmarks import rounds
 from alexnet_tf.evaluation import metrics
 from alexnet_tf.network import alexnet, architectures
+from alexnet_tf.network.model import AlexNet
 from alexnet_tf.support import devices, processors, timing
 from alexnet_tf.training import distribution, train_step
 
@@ -119,7 +120,7 @@ def matmul_peak(precision: str) -> rounds.Trial:
 
 
 def profile(
-    model: keras.Model, architecture: architectures.Architecture, images: tf.Tensor, update: Callable | None = None
+    model: AlexNet, architecture: architectures.Architecture, images: tf.Tensor, update: Callable | None = None
 ) -> dict[str, float]:
     """Times each stage alone, and in training the optimizer's update.
 
@@ -154,18 +155,11 @@ def profile(
     return seconds
 
 
-def split_stages(
-    model: keras.Model, architecture: architectures.Architecture
-) -> dict[str, tuple[keras.Model, list, list]]:
+def split_stages(model: AlexNet, architecture: architectures.Architecture) -> dict[str, tuple[keras.Model, list, list]]:
     """Returns each stage as (model of the network's layers, the network's tensors at its start, those at its end)."""
-
-    def last(name):
-        return [layer for layer in model.layers if layer.name == name or layer.name.startswith(f"{name}_")][-1]
-
     parts, begin = {}, model.inputs
     for stage in architecture.stages:
-        are_joined = not last(stage.name).name.startswith(stage.layer_names)
-        end = [last(name).output for name in ([stage.name] if are_joined else stage.layer_names)]
+        end = [layer.output for layer in model.stage("_".join([stage.name, *stage.ops[-1:]])).layers]
         end = model.outputs if stage is architecture.stages[-1] else end
         parts[stage.name] = keras.Model(begin, end), begin, end
         begin = end
