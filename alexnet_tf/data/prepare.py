@@ -2,7 +2,7 @@
 
 The output is an ordinary TFDS data set, with two files of ours beside it: `preparation.json` says what was done, what
 was left out and what was measured; `index.npz` where each image lies. It is made in OUT.incomplete, shard by shard, and
-renamed to OUT at the end. What an image goes through is in `preprocessing`, how the output is read in `records`.
+renamed to OUT at the end. What an image goes through is in `preprocessing`, how the output is read in `tfrecords`.
 """
 
 import fcntl
@@ -65,7 +65,7 @@ def prepare(
         (preparation.json as a dict, whether there was anything to do).
 
     Raises:
-        datasets.DataError: If an image cannot be read, or the directory holds something else or cannot be written.
+        DataError: If an image cannot be read, or the directory holds something else or cannot be written.
     """
     errors.check_local_path(output_dir, "output_dir=")
     output = pathlib.Path(output_dir).expanduser().resolve()

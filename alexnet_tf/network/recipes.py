@@ -102,7 +102,7 @@ def adapt(recipe: Recipe, initialization: str, num_images: int, changes: dict) -
         changes: What flags say of the recipe's fields; they are kept, and the rest goes with them.
 
     Returns:
-        The recipe; from `LARGE` images on, the architecture's with the changes.
+        The recipe; from `LARGE_DATASET` images on, the architecture's with the changes.
 
     Raises:
         UserError: If "steps" is asked for where the source states no steps.

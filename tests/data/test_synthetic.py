@@ -1,4 +1,4 @@
-"""Tests of `drawing`: pictures are reproducible, and no linear classifier of thumbnails can tell them apart."""
+"""Tests of `synthetic`: pictures are reproducible, and no linear classifier of thumbnails can tell them apart."""
 
 import numpy as np
 import pytest
