@@ -33,15 +33,15 @@ class Speed:
     Attributes:
         name: The case.
         rounds: One rate a round; of a pruned case only the warm-up's.
-        median: Their median.
     """
 
     name: str
     rounds: tuple[float, ...]
-    median: float = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "median", statistics.median(self.rounds))
+    @property
+    def median(self) -> float:
+        """The median of the rounds."""
+        return statistics.median(self.rounds)
 
     def cells(self, form: str) -> list[str]:
         """Returns the median and the range in a number format, for a table."""
