@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.benchmarks import model_throughput, rounds
-from alexnet_tf.data import datasets, discovery, input_pipeline, preprocessing, tfrecords
+from alexnet_tf.data import datasets, discovery, input_pipeline, preprocessing, reading
 from alexnet_tf.network import architectures, recipes
 from alexnet_tf.support import errors, processors, report
 
@@ -83,11 +83,14 @@ class _Slow:
 
     def __getattr__(self, name):
         found = getattr(self._source, name)
-        return (
-            found
-            if name not in ("image_bytes", "_read")
-            else lambda index: (time.sleep(self._seconds), found(index))[1]
-        )
+        return self._delayed(found) if name in ("read", "_read", "image_bytes") else found
+
+    def _delayed(self, read):
+        def delayed(index):
+            time.sleep(self._seconds)
+            return read(index)
+
+        return delayed
 
     def __len__(self):
         return len(self._source)
@@ -149,7 +152,7 @@ def _baseline(split: datasets.ImageSource, image_size: int, batch_size: int) -> 
         return tf.image.random_flip_left_right(image)
 
     indices = tf.data.Dataset.from_tensor_slices((np.arange(len(split)),)).repeat().shuffle(len(split))
-    return _batched(split.examples(indices.batch(tfrecords.BLOCK_SIZE), augment), batch_size)
+    return _batched(split.examples(indices.batch(reading.BLOCK_SIZE), augment), batch_size)
 
 
 def _batched(examples: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
