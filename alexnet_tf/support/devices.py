@@ -95,7 +95,7 @@ def set_numerics(*, tf32: bool, deterministic: bool = False) -> None:
 
 
 def numerics() -> str | None:
-    """Returns a line about TF32 for a machine with a GPU, else None."""
+    """Returns a line about TF32 for a machine with a GPU, or None."""
     if not gpus():
         return None
     if tf.config.experimental.tensor_float_32_execution_enabled():

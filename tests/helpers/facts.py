@@ -152,7 +152,7 @@ class Facts:
         steps: What follows each weight layer, in order.
         lrn: k, effective alpha, and whether the window of 5 channels stays in a tower. beta is .75 everywhere.
         conv1_padding: Zeros before and after the image.
-        gaussians: Standard deviation of the kernel and bias, conv1 ... fc8; None where they are no Gaussians.
+        gaussians: Standard deviation of the kernel and bias, conv1 ... fc8; None where they are not Gaussians.
         recipe: Batch size, rate, weight decay, schedule, biases' rate over the kernels', epochs, colour noise, resize,
             crop.
         rates: Epochs or iterations, and (from which on, the kernels' rate); None where there are no steps.
