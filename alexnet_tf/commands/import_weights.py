@@ -13,11 +13,12 @@ from absl import flags
 from alexnet_tf.commands import cli
 from alexnet_tf.network import architectures
 from alexnet_tf.support import errors, shell
+from alexnet_tf.weights import formats
 
 _SOURCE = flags.DEFINE_string(
     "source",
     None,
-    "The file: .caffemodel, .npy, .npz, .pth, .pth.tar, .safetensors, .onnx, or this project's .weights.h5 or .keras.",
+    f"The file: {', '.join(formats.ENDINGS)}.",
     required=True,
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the new run.", required=True)
@@ -57,19 +58,14 @@ def main(arguments: list[str]) -> None:
     from alexnet_tf.weights import conversion
 
     devices.share_memory()
-    cli.show(
-        "\n".join(
-            conversion.import_run(
-                _SOURCE.value,
-                _WORKDIR.value,
-                architecture=_ARCHITECTURE.value,
-                classes=_CLASSES.value,
-                mean=_MEAN.value,
-                allow_nan=_ALLOW_NAN.value,
-                partial=_PARTIAL.value,
-            )
-        )
+    options = conversion.ImportOptions(
+        architecture=_ARCHITECTURE.value,
+        classes=_CLASSES.value,
+        mean=_MEAN.value,
+        allow_nan=_ALLOW_NAN.value,
+        partial=_PARTIAL.value,
     )
+    cli.show("\n".join(conversion.import_run(_SOURCE.value, _WORKDIR.value, options)))
     run = _WORKDIR.value
     cli.show(
         "\n  ".join(
