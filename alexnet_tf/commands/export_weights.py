@@ -6,24 +6,26 @@
 Next: load the file there, or import it again: python -m alexnet_tf import_weights --source=FILE --workdir=NEW_RUN
 """
 
-from absl import flags
+import dataclasses
 
 from alexnet_tf.commands import cli
-from alexnet_tf.runs.directory import RunDirectory
-
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.", required=True)
-_OUTPUT = flags.DEFINE_string("output", None, "The file: its name ends in .safetensors.", required=True)
-_CHECKPOINT = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "Which checkpoint.")
+from alexnet_tf.commands.options import CheckpointOptions
+from alexnet_tf.support.settings import REQUIRED, setting
 
 
-def main(arguments: list[str]) -> None:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(CheckpointOptions):
+    """What to write, and where."""
+
+    output: str = setting(REQUIRED, "The file: its name ends in .safetensors.")
+
+
+def main(options: Options) -> None:
     """Writes the file."""
-    cli.check_no_arguments(arguments)
-    RunDirectory(_WORKDIR.value).existing_config()
+    options.run()
     cli.import_tensorflow()
     from alexnet_tf.support import devices
     from alexnet_tf.weights import conversion
 
     devices.share_memory()
-    options = conversion.ExportOptions(_CHECKPOINT.value)
-    cli.show("\n".join(conversion.export_run(_WORKDIR.value, _OUTPUT.value, options)))
+    cli.show("\n".join(conversion.export_run(options.workdir, options.output, which=options.checkpoint)))

@@ -23,7 +23,7 @@ _CLASSES = pathlib.Path(__file__).with_name("imagenet_classes.txt")
 _RESIZED = {"caffe": "warped to 256 x 256", "paper": "with the shorter side scaled to 256"}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ImportOptions:
     """How a weight file becomes a run."""
 
@@ -36,6 +36,7 @@ class ImportOptions:
         None,
         "Text with a class name on each line, in the order of the logits. By default the file's own, or ImageNet's "
         "1000.",
+        path="file",
     )
     mean: str | None = settings.setting(
         None,
@@ -47,13 +48,6 @@ class ImportOptions:
         False,
         "Accept a file that lacks layers, such as one of convolutions only; the others are initialised at random.",
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class ExportOptions:
-    """Which weights of a run are written."""
-
-    checkpoint: str = settings.setting("last", "Which checkpoint.", choices=("last", "best"))
 
 
 def imagenet_classes() -> tuple[list[str], list[str]]:
@@ -243,9 +237,7 @@ def _report(architecture, how, arrays, run_config, names, missing):
     ]
 
 
-def export_run(
-    path: str | os.PathLike, output: str | os.PathLike, options: ExportOptions = ExportOptions()
-) -> list[str]:
+def export_run(path: str | os.PathLike, output: str | os.PathLike, *, which: str = "last") -> list[str]:
     """Writes a run's weights as a .safetensors file, which PyTorch, JAX and others load.
 
     The arrays are those of a PyTorch network: of torchvision's by its names, of all others by the names of the stages
@@ -255,7 +247,7 @@ def export_run(
     Args:
         path: The run's directory.
         output: The file, ending in .safetensors.
-        options: Which checkpoint.
+        which: "last" or "best" checkpoint.
 
     Returns:
         What was written, and what its reader must know, as lines to print.
@@ -264,7 +256,6 @@ def export_run(
         WeightFileError: If the output's name has another ending.
         errors.RunError: If there is no run or checkpoint, or the output cannot be written.
     """
-    settings.check(options)
     output = pathlib.Path(output).expanduser()
     if output.suffix.lower() != ".safetensors":
         raise formats.WeightFileError(
@@ -275,7 +266,7 @@ def export_run(
     run_config = run.existing_config()
     architecture = run_config.architecture
     shapes, mean = layouts.variable_shapes(architecture), run.read_mean(run_config)
-    arrays, _ = run.existing_checkpoint(options.checkpoint, is_wanted=shapes.__contains__)
+    arrays, _ = run.existing_checkpoint(which, is_wanted=shapes.__contains__)
     problems = layouts.differences(shapes, arrays)
     if problems:
         raise errors.RunError(f"The checkpoint of {run} does not fit {architecture.name}: {'; '.join(problems)}.")

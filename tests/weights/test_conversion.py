@@ -20,7 +20,7 @@ from alexnet_tf.runs.config import MEAN_IMAGE, RunConfig, RunData, TrainConfig
 from alexnet_tf.runs.directory import RunDirectory, load_model
 from alexnet_tf.support import errors
 from alexnet_tf.weights import conversion, formats
-from alexnet_tf.weights.conversion import ExportOptions, ImportOptions
+from alexnet_tf.weights.conversion import ImportOptions
 from tests.helpers import commands
 from tests.helpers.caffe import CAFFE_ORDER, CAFFE_SHAPES, REST, TORCHVISION_SHAPES, blob, caffemodel_bytes, kind
 from tests.helpers.torchvision_network import torchvision_alexnet
@@ -500,8 +500,6 @@ def test_export_says_what_is_wrong(narrow_rows, tmp_path):
     with pytest.raises(errors.RunError, match="is no run"):
         conversion.export_run(tmp_path / "nothing", output)
     run, _, arrays = make_run(tmp_path / "run", "caffe")
-    with pytest.raises(errors.UserError, match="checkpoint must be one of last, best; got 'first'"):
-        conversion.export_run(run.path, output, ExportOptions(checkpoint="first"))
     del arrays["conv3/bias"]
     run.write_checkpoint(4, arrays, {"epoch": 2})
     with pytest.raises(errors.RunError, match="does not fit caffe: missing: conv3/bias"):
