@@ -11,6 +11,7 @@ import dataclasses
 from alexnet_tf.commands import cli
 from alexnet_tf.commands.options import CheckpointOptions
 from alexnet_tf.support.settings import REQUIRED, setting
+from alexnet_tf.weights import conversion
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,10 +23,4 @@ class Options(CheckpointOptions):
 
 def main(options: Options) -> None:
     """Writes the file."""
-    options.run()
-    cli.import_tensorflow()
-    from alexnet_tf.support import devices
-    from alexnet_tf.weights import conversion
-
-    devices.share_memory()
     cli.show("\n".join(conversion.export_run(options.workdir, options.output, which=options.checkpoint)))

@@ -24,10 +24,8 @@ class Options(conversion.ImportOptions):
 
 def main(options: Options) -> None:
     """Imports the file and prints the next commands."""
-    cli.import_tensorflow()
-    from alexnet_tf.support import devices
-
-    devices.share_memory()
+    if options.partial:  # What is missing is initialised by TensorFlow.
+        cli.import_tensorflow()
     lines = conversion.import_run(options.source, options.workdir, options)
     run = options.workdir
     following = [

@@ -22,45 +22,21 @@ from alexnet_tf.support import errors
 from alexnet_tf.weights import conversion, formats
 from alexnet_tf.weights.conversion import ImportOptions
 from tests.helpers import commands
-from tests.helpers.caffe import CAFFE_ORDER, CAFFE_SHAPES, REST, TORCHVISION_SHAPES, blob, caffemodel_bytes, kind
+from tests.helpers.caffe import (
+    CAFFE_ORDER,
+    CAFFE_SHAPES,
+    CLASSES,
+    REST,
+    TORCHVISION_SHAPES,
+    WIDTH,
+    blob,
+    caffemodel_bytes,
+    kind,
+    narrow,
+    random_weights,
+    state_dict,
+)
 from tests.helpers.torchvision_network import torchvision_alexnet
-
-WIDTH, CLASSES = 48, 7
-
-
-def narrow(shapes):
-    """The shapes with dense layers of WIDTH units and CLASSES classes."""
-    *convolutions, fc6, fc7, fc8 = shapes
-    return {name: shapes[name] for name in convolutions} | {
-        fc6: (WIDTH, 9216),
-        fc7: (WIDTH, WIDTH),
-        fc8: (CLASSES, WIDTH),
-    }
-
-
-@pytest.fixture
-def narrow_rows(monkeypatch):
-    """Every row with dense layers of WIDTH units: all of the convolutions, in a twentieth of the time."""
-    rows = {
-        name: dataclasses.replace(
-            row,
-            stages=tuple(
-                dataclasses.replace(stage, filters=WIDTH) if stage.name in ("fc6", "fc7") else stage
-                for stage in row.stages
-            ),
-        )
-        for name, row in architectures.ARCHITECTURES.items()
-    }
-    monkeypatch.setattr(architectures, "ARCHITECTURES", rows)
-    return rows
-
-
-@pytest.fixture
-def class_file(tmp_path):
-    path = tmp_path / "classes.txt"
-    path.write_text("".join(f"kind {number}\n" for number in range(CLASSES)))
-    return str(path)
-
 
 CONV = {
     "conv1": (96, 11, 4, 0, 1),
@@ -69,18 +45,6 @@ CONV = {
     "conv4": (384, 3, 1, 1, 2),
     "conv5": (256, 3, 1, 1, 2),
 }
-
-
-def random_weights(shapes, seed):
-    """Kernels that keep the signal's size, so that LRN changes it much, and biases of its size."""
-    numbers = np.random.default_rng(seed).standard_normal(1_000_003, "float32")  # Repeated: millions take seconds.
-    return {
-        name: (
-            np.resize(np.roll(numbers, 997 * index), shape) * np.float32((2 / np.prod(shape[1:])) ** 0.5),
-            numbers[1000 * index :][: shape[0]] * 5,
-        )
-        for index, (name, shape) in enumerate(shapes.items())
-    }
 
 
 def deploy(order, width=WIDTH, classes=CLASSES):
@@ -143,7 +107,7 @@ def imported(tmp_path, file_name, content, **arguments):
 
 @pytest.mark.parametrize("is_old", [False, True], ids=["layer", "layers"])
 @pytest.mark.parametrize("row", ["caffe", "caffenet"])
-def test_imported_caffemodel_computes_what_opencv_computes(row, is_old, narrow_rows, class_file, tmp_path):
+def test_imported_caffemodel_computes_what_opencv_computes(row, is_old, class_file, tmp_path):
     weights = random_weights(narrow(CAFFE_SHAPES), 0)
     content = caffemodel_bytes(CAFFE_ORDER[row] + REST, weights, is_old)
     run, lines = imported(tmp_path, "a.caffemodel", content, classes=class_file)
@@ -176,7 +140,7 @@ def wrong_groups(weights):
     return weights | {"conv4": (np.roll(kernel, 192, axis=0), bias)}
 
 
-def test_the_comparison_sees_single_faults(narrow_rows, class_file, tmp_path):
+def test_the_comparison_sees_single_faults(class_file, tmp_path):
     """In the weights, and in LRN's constants."""
     weights, order, images = random_weights(narrow(CAFFE_SHAPES), 0), CAFFE_ORDER["caffe"] + REST, make_images(227, 1)
     content = caffemodel_bytes(order, weights)
@@ -211,7 +175,7 @@ def test_imported_caffemodel_of_full_size_computes_what_opencv_computes(tmp_path
     assert run.class_names()[281] == "n02123045 tabby" and run_config.data.classes[281] == "n02123045"
 
 
-def test_imported_mean_image_is_subtracted_at_its_place(narrow_rows, class_file, tmp_path):
+def test_imported_mean_image_is_subtracted_at_its_place(class_file, tmp_path):
     weights = random_weights(narrow(CAFFE_SHAPES), 3)
     order = CAFFE_ORDER["caffe"] + REST
     mean = np.random.default_rng(1).uniform(90, 130, (3, 256, 256)).astype("float32")  # BGR, as Caffe has it.
@@ -250,7 +214,7 @@ def npy(weights):
     return file.getvalue()
 
 
-def test_imported_npy_computes_what_opencv_computes(narrow_rows, class_file, tmp_path):
+def test_imported_npy_computes_what_opencv_computes(class_file, tmp_path):
     weights = random_weights(narrow(CAFFE_SHAPES), 4)
     run, lines = imported(tmp_path, "a.npy", npy(weights), classes=class_file)
     images = make_images(227)
@@ -284,26 +248,6 @@ def torchvision_logits(weights, images):
     return x
 
 
-def state_dict(weights):
-    return {
-        f"{name}.{each}": array for name, arrays in weights.items() for each, array in zip(("weight", "bias"), arrays)
-    }
-
-
-@pytest.mark.parametrize("file_name", ["a.npz", "a.safetensors"])
-def test_imported_torchvision_weights_compute_what_numpy_computes(file_name, narrow_rows, class_file, tmp_path):
-    weights = random_weights(narrow(TORCHVISION_SHAPES), 5)
-    file = io.BytesIO()
-    if file_name == "a.npz":
-        np.savez(file, **state_dict(weights))
-    else:
-        file.write(safetensors.numpy.save(state_dict(weights)))
-    run, lines = imported(tmp_path, file_name, file.getvalue(), classes=class_file)
-    images = make_images(224, 1)
-    assert "Network: torchvision (by its names and shapes)" in lines[0]
-    assert difference(load_model(run)[0](images).numpy(), torchvision_logits(weights, images)) < 1e-4
-
-
 def torchvision_module(torch):
     module = torchvision_alexnet(torch.nn, WIDTH, CLASSES)
     module.eval()
@@ -319,7 +263,7 @@ def torchvision_module(torch):
 
 
 @pytest.mark.parametrize("is_zip", [True, False])
-def test_torchvision_weights_go_to_pytorch_and_back(is_zip, narrow_rows, class_file, tmp_path):
+def test_torchvision_weights_go_to_pytorch_and_back(is_zip, class_file, tmp_path):
     torch = pytest.importorskip("torch")
     module, logits = torchvision_module(torch)
     weights = random_weights(narrow(TORCHVISION_SHAPES), 6)
@@ -390,7 +334,7 @@ def test_a_mean_image_is_said_and_not_written(narrow_rows, tmp_path):
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Of Keras, as it saves.
 @pytest.mark.parametrize("ending", ["keras", "weights.h5"])
-def test_imported_keras_file_is_the_model_that_wrote_it(ending, narrow_rows, class_file, tmp_path):
+def test_imported_keras_file_is_the_model_that_wrote_it(ending, class_file, tmp_path):
     architecture = architectures.with_num_classes(
         architectures.with_initialization(architectures.ARCHITECTURES["paper"], "he"), CLASSES
     )
@@ -446,14 +390,14 @@ def test_commands_as_a_user_types_them(narrow_rows, tmp_path):
     assert status == 1 and "b.npy must end in .safetensors" in err
 
 
-def test_evaluate_says_that_an_imported_run_has_no_images(narrow_rows, class_file, tmp_path):
+def test_evaluate_says_that_an_imported_run_has_no_images(class_file, tmp_path):
     content = caffemodel_bytes(CAFFE_ORDER["caffe"] + REST, random_weights(narrow(CAFFE_SHAPES), 0))
     run, _ = imported(tmp_path, "a.caffemodel", content, classes=class_file)
     with pytest.raises(errors.DataError, match="was imported and has no images. Give some: --data_dir"):
         discovery.load_run_dataset(run.read_config().data)
 
 
-def test_nan_weights_are_refused_unless_allowed(narrow_rows, class_file, tmp_path):
+def test_nan_weights_are_refused_unless_allowed(class_file, tmp_path):
     weights = random_weights(narrow(CAFFE_SHAPES), 0)
     weights["conv3"][0][0, 0, 0, 0], weights["fc7"][1][3] = np.nan, np.inf
     content = caffemodel_bytes(CAFFE_ORDER["caffe"] + REST, weights)
@@ -464,7 +408,7 @@ def test_nan_weights_are_refused_unless_allowed(narrow_rows, class_file, tmp_pat
     assert np.isnan(run.read_checkpoint()[0]["conv3/kernel"]).sum() == 1
 
 
-def test_import_says_what_is_wrong_and_leaves_nothing(narrow_rows, class_file, tmp_path):
+def test_import_says_what_is_wrong_and_leaves_nothing(class_file, tmp_path):
     good = caffemodel_bytes(CAFFE_ORDER["caffe"] + REST, random_weights(narrow(CAFFE_SHAPES), 0))
     np.save(tmp_path / "small.npy", np.zeros((3, 200, 256)))
     torchvision = state_dict(random_weights(narrow(TORCHVISION_SHAPES), 0))

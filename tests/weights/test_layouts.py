@@ -9,17 +9,12 @@ from alexnet_tf.network import alexnet, architectures
 from alexnet_tf.weights import formats, guard, layouts
 from alexnet_tf.weights.layouts import LAYOUTS
 from tests.helpers.caffe import CAFFE_ORDER, CAFFE_SHAPES, REST, TORCHVISION_SHAPES, caffemodel_bytes, lrn_field
+from tests.helpers.networks import narrow_dense
 
 
 def narrow(row):
     """The row with dense layers of 8 units and 3 classes."""
-    row = architectures.with_num_classes(row, 3)
-    return dataclasses.replace(
-        row,
-        stages=tuple(
-            dataclasses.replace(stage, filters=8) if stage.name in ("fc6", "fc7") else stage for stage in row.stages
-        ),
-    )
+    return narrow_dense(architectures.with_num_classes(row, 3), 8)
 
 
 @pytest.mark.parametrize("name", architectures.ARCHITECTURES)

@@ -10,48 +10,28 @@ import struct
 import numpy as np
 import pytest
 
-from alexnet_tf.network import architectures
 from alexnet_tf.runs.directory import RunDirectory, load_model
 from alexnet_tf.weights import conversion, formats, guard
 from tests.helpers.caffe import (
     CAFFE_ORDER,
     CAFFE_SHAPES,
+    CLASSES,
     REST,
     TORCHVISION_SHAPES,
+    WIDTH,
     caffemodel_bytes,
     field,
     kind,
+    narrow,
     number_field,
+    random_weights,
+    state_dict,
 )
-from tests.helpers.networks import narrow_dense
 from tests.helpers.onnx import CONV, model, node, tensor
 from tests.helpers.torchvision_network import torchvision_alexnet
 
-UNITS, CLASSES = 8, 7
 KERNEL, BIAS = np.arange(48, dtype="float32").reshape(4, 3, 2, 2), np.arange(4, dtype="float32")
 TRANSPOSED = ("transB", number_field(3, 1))
-
-
-@pytest.fixture
-def class_file(tmp_path, monkeypatch):
-    for name, architecture in architectures.ARCHITECTURES.items():
-        monkeypatch.setitem(architectures.ARCHITECTURES, name, narrow_dense(architecture, UNITS))
-    (tmp_path / "classes.txt").write_text("".join(f"kind {number}\n" for number in range(CLASSES)))
-    return str(tmp_path / "classes.txt")
-
-
-def random_weights(shapes):
-    """Kernels and biases by layer, with dense layers of UNITS units and CLASSES classes."""
-    *_, fc6, fc7, fc8 = shapes
-    rng, narrow = np.random.default_rng(0), {fc6: (UNITS, 9216), fc7: (UNITS, UNITS), fc8: (CLASSES, UNITS)}
-    shapes = {name: narrow.get(name, shape) for name, shape in shapes.items()}
-    return {
-        name: (
-            rng.standard_normal(shape, "float32") * np.float32((2 / np.prod(shape[1:])) ** 0.5),
-            rng.standard_normal(shape[0], "float32"),
-        )
-        for name, shape in shapes.items()
-    }
 
 
 def imported(tmp_path, content, classes, name="a.onnx"):
@@ -121,14 +101,8 @@ def test_a_projects_own_file_states_its_input_and_classes():
 
 def torchvision_file(weights, **options):
     torch = pytest.importorskip("torch")
-    network = torchvision_alexnet(torch.nn, UNITS, CLASSES)
-    network.load_state_dict(
-        {
-            f"{name}.{each}": torch.tensor(array)
-            for name, pair in weights.items()
-            for each, array in zip(("weight", "bias"), pair)
-        }
-    )
+    network = torchvision_alexnet(torch.nn, WIDTH, CLASSES)
+    network.load_state_dict({name: torch.tensor(array) for name, array in state_dict(weights).items()})
     file = io.BytesIO()
     torch.onnx.export(
         network.eval(),
@@ -146,7 +120,7 @@ def torchvision_file(weights, **options):
 def test_torchvisions_network_computes_what_onnx_runtime_computes(class_file, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
-    content = torchvision_file(random_weights(TORCHVISION_SHAPES), dynamo=False)
+    content = torchvision_file(random_weights(narrow(TORCHVISION_SHAPES)), dynamo=False)
     run, lines = imported(tmp_path, content, class_file)
     assert "Network: torchvision (by its names and shapes)" in lines[0]
     images = np.random.default_rng(1).integers(0, 256, (2, 224, 224, 3)).astype("float32")
@@ -184,7 +158,7 @@ def zoo_file(order, weights):
 
 @pytest.mark.parametrize("name", ["caffe", "caffenet"])
 def test_the_model_zoos_file_is_the_caffemodel(name, class_file, tmp_path):
-    weights, order = random_weights(CAFFE_SHAPES), CAFFE_ORDER[name] + REST
+    weights, order = random_weights(narrow(CAFFE_SHAPES)), CAFFE_ORDER[name] + REST
     run, lines = imported(tmp_path, zoo_file(order, weights), class_file)
     other, expected = imported(tmp_path, caffemodel_bytes(order, weights), class_file, "a.caffemodel")
     assert lines == expected and lines[0].startswith(f"Network: {name} (by its shapes and the order of its layers)")
