@@ -98,15 +98,9 @@ def _input_of(file: formats.WeightFile, architecture, mean: str | None):
     """Returns (the mean [3] or [size, size, 3], the scale [3]) of a network's input, RGB."""
     size, scale = architecture.image_size, architecture.scale if file.scale is None else file.scale
     given = read_mean(mean, size) if mean else architecture.mean if file.mean is None else file.mean
-    try:
-        subtracted, factor = np.asarray(given, "float32"), np.asarray(scale, "float32")
-        is_sound = subtracted.shape in ((3,), (size, size, 3)) and factor.shape == (3,)
-        is_sound = is_sound and np.isfinite(subtracted).all() and np.isfinite(factor).all()
-    except (TypeError, ValueError):
-        is_sound = False
-    if not is_sound:
+    if np.shape(given) not in ((3,), (size, size, 3)) or np.shape(scale) != (3,):
         raise formats.WeightFileError("The mean and the scale that it states are not three numbers each, or an image.")
-    return subtracted if subtracted.ndim == 3 else list(given), tuple(scale)
+    return given, tuple(scale)
 
 
 def _choose_classes(path: str | None, of_the_file: list[str] | None, count: int) -> tuple[list[str], list[str]]:
@@ -162,7 +156,7 @@ def import_run(
         if not options.allow_nan:
             check_finite(arrays)
         missing = [name for name in layouts.variable_shapes(network) if name not in arrays]
-        if f"{network.stages[-1].name}/kernel" in missing and options.classes:
+        if options.classes and not any(name.startswith(network.stages[-1].name) for name in arrays):
             network = architectures.with_num_classes(network, len(_read_lines(options.classes)))
         mean, scale = _input_of(file, network, options.mean)
         ids, names = _choose_classes(options.classes, file.class_names, network.num_classes)
@@ -174,7 +168,7 @@ def import_run(
         run_config = make_run_config(network, mean, scale, ids, ImportedFile(pathlib.Path(source).name, sha256))
         run.write_checkpoint(0, {**arrays, **layouts.dropout_counts(network)}, {"epoch": 0})
         if run_config.mean == MEAN_IMAGE:
-            run.write_mean_image(np.asarray(mean))
+            run.write_mean_image(np.asarray(mean, "float32"))
         run.write_config(run_config, names)
     return _report(network, how, arrays, run_config, names, missing)
 

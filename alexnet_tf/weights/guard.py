@@ -130,6 +130,8 @@ def parse(name: str, content: bytes) -> formats.WeightFile:
             if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
                 raise formats.WeightFileError(f"{key} holds {array.dtype}, not floating-point numbers.")
             arrays[key] = np.ascontiguousarray(array, "float32")
+        if not all(np.isfinite(np.asarray(each, "float32")).all() for each in (file.mean or 0, file.scale or 0)):
+            raise formats.WeightFileError("It states a mean or a scale that is not finite.")
         return dataclasses.replace(file, arrays=arrays)
     except MemoryError as error:
         raise formats.WeightFileError(_TOO_LARGE) from error

@@ -42,6 +42,8 @@ def plain(group):
     group["0"], group["1"] = np.ones((3, 4), "float32"), np.zeros(4, "float32")
 
 
+NORMALIZE = {"name": "normalize", "config": {"mean": [1, 2, 3], "scale": [1, 1, 1]}}
+
 # Small good files of every kind, by the key of the format.
 GOOD = [
     ("caffe", caffemodel_bytes("conv1 relu1 norm1 pool1", WEIGHTS)),
@@ -52,6 +54,15 @@ GOOD = [
     ("torch", torch_zip(tensor_pickle(), {"0": FLOATS.tobytes()})),
     ("safetensors", safetensors.numpy.save({"a": np.ones(4, "float32")}, {"mean": "1 2 3"})),
     ("keras", h5(plain)),
+    (
+        "keras",
+        zipped(
+            {
+                "model.weights.h5": h5(plain),
+                "config.json": json.dumps({"config": {"name": "x", "layers": [NORMALIZE]}}),
+            }
+        ),
+    ),
     ("onnx", onnx.model([onnx.CONV], [onnx.tensor("k", WEIGHTS["conv1"][0])], classes='["a"]')),
 ]
 
@@ -173,16 +184,6 @@ GREEDY = {
     "bomb.npz": lambda: bomb("conv1.npy", declared(1 << 28)),
     "bomb.pth": lambda: bomb("archive/data.pkl"),
     "4-TB.weights.h5": lambda: h5(lambda group: group.create_dataset("0", (1 << 20, 1 << 20), "float32")),
-    "4-GB-compressed.keras": lambda: zipped(
-        {
-            "model.weights.h5": h5(
-                lambda group: group.create_dataset("0", (1 << 15, 1 << 15), "float32", compression="gzip", chunks=True)
-            ),
-            "config.json": json.dumps(
-                {"config": {"name": "x", "layers": [{"name": "normalize", "config": {"mean": 0, "scale": 1}}]}}
-            ),
-        }
-    ),
     "a-tensor-of-4-GB.pth": lambda: torch_zip(tensor_pickle(shape=(1 << 30,), strides=(0,)), {"0": FLOATS.tobytes()}),
     "4-GB-in-old.pth": lambda: pickle.dumps(1, 2) * 3 + tensor_pickle(count=1 << 30) + pickle.dumps(["0"], 2),
     "empty-layers.caffemodel": lambda: field(100, b"") * 10_000_000,
@@ -222,6 +223,12 @@ def header(value, length=None):
 
 def tensor_header(dtype="F32", shape=(1,), end=4):
     return header({"a": {"dtype": dtype, "shape": shape, "data_offsets": [0, end]}}) + b"abcd"
+
+
+def virtual(group):
+    layout = h5py.VirtualLayout((4,), "float32")
+    layout[:] = h5py.VirtualSource("other.h5", "x", (4,))
+    group.create_virtual_dataset("0", layout)
 
 
 DATA = field(5, bytes(16))
@@ -302,7 +309,9 @@ HOSTILE = [
     ("safetensors", header([1, 2])),
     ("safetensors", header("x")),
     ("safetensors", safetensors.numpy.save({"a": np.zeros(2)}, {"mean": "red green blue"})),
+    ("safetensors", safetensors.numpy.save({"a": np.zeros(2)}, {"scale": "1 2 nan"})),
     ("keras", h5(lambda group: group.create_dataset("0", (4,), "float32", external=[("/etc/hostname", 0, 16)]))),
+    ("keras", h5(virtual)),
     ("keras", h5(lambda group: group.__setitem__("0", np.ones(4, "int32")))),
     ("keras", zipped({})),
     ("keras", zipped({"model.weights.h5": h5(plain)})),
@@ -323,18 +332,10 @@ def test_hostile_files_end_in_one_line(index):
     assert len(str(caught.value)) < 500 and "\n" not in str(caught.value)
 
 
-def test_links_and_virtual_data_of_hdf5_do_not_lead_out_of_the_file():
+def test_links_of_hdf5_do_not_lead_out_of_the_file():
     def links(group):
         plain(group)
         group["2"] = h5py.ExternalLink("/etc/hostname", "/x")
         group["3"] = h5py.SoftLink("/nowhere")
 
     assert guard.parse("keras", h5(links)).arrays.keys() == {"conv1/kernel", "conv1/bias"}
-
-    def virtual(group):
-        layout = h5py.VirtualLayout((4,), "float32")
-        layout[:] = h5py.VirtualSource("other.h5", "x", (4,))
-        group.create_virtual_dataset("0", layout)
-
-    with pytest.raises(formats.WeightFileError, match="conv2d/vars/0 lies outside the file"):
-        guard.parse("keras", h5(virtual))

@@ -159,8 +159,10 @@ def zoo_file(order, weights):
 @pytest.mark.parametrize("name", ["caffe", "caffenet"])
 def test_the_model_zoos_file_is_the_caffemodel(name, class_file, tmp_path):
     weights, order = random_weights(narrow(CAFFE_SHAPES)), CAFFE_ORDER[name] + REST
-    run, lines = imported(tmp_path, zoo_file(order, weights), class_file)
-    other, expected = imported(tmp_path, caffemodel_bytes(order, weights), class_file, "a.caffemodel")
+    content, caffes = zoo_file(order, weights), caffemodel_bytes(order, weights)
+    assert guard.parse("onnx", content).steps == guard.parse("caffe", caffes).steps
+    run, lines = imported(tmp_path, content, class_file)
+    other, expected = imported(tmp_path, caffes, class_file, "a.caffemodel")
     assert lines == expected and lines[0].startswith(f"Network: {name} (by its shapes and the order of its layers)")
     arrays, others = run.read_checkpoint()[0], other.read_checkpoint()[0]
     assert arrays.keys() == others.keys() and all(np.array_equal(arrays[each], others[each]) for each in arrays)

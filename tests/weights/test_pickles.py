@@ -117,12 +117,8 @@ def test_checkpoints_of_training_programs_are_read(wrap, is_zip):
     assert read.layout == "torchvision"
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_half_precision_is_read_from_torch_and_safetensors(dtype):
-    torch = pytest.importorskip("torch")
-    values = np.linspace(-3, 3, 24, dtype="float32").reshape(4, 6)
-    rounded = values.astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
-    file = io.BytesIO()
-    torch.save({"a": torch.tensor(values).to(getattr(torch, dtype))}, file)
-    for name, content in {"torch": file.getvalue(), "safetensors": safetensors.numpy.save({"a": rounded})}.items():
-        assert same(guard.parse(name, content).arrays, {"a": rounded.astype("float32")})
+@pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, "float16", "float64"])
+def test_other_precisions_are_read_from_safetensors(dtype):
+    values = np.linspace(-3, 3, 24).reshape(4, 6).astype(dtype)
+    content = safetensors.numpy.save({"a": values})
+    assert same(guard.parse("safetensors", content).arrays, {"a": values.astype("float32")})
