@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 import tqdm
 
-from alexnet_tf.data import class_folders, datasets, image_statistics, prepare_images, shards, tfrecords
+from alexnet_tf.data import datasets, image_statistics, prepare_images, shards, tfrecords
 from alexnet_tf.network import architectures
 from alexnet_tf.support import atomic_files, errors
 
@@ -32,9 +32,6 @@ SHARD_IMAGES = 1024
 _CHUNK_IMAGES = 64
 
 _JOB = "job.json"
-
-# What an older version's job did, which did not record it.
-_OLD_JOB = {"split_rule": "file_name"}
 
 
 def prepare(
@@ -75,7 +72,6 @@ def prepare(
         "resize": resize,
         "quality": quality,
         "images": {name: len(split) for name, split in data.splits.items()},
-        "split_rule": data.split_rule,
     }
     if (output / tfrecords.PREPARATION).exists():
         preparation = _read_json(output / tfrecords.PREPARATION)
@@ -108,16 +104,6 @@ def prepare(
     return _read_json(output / tfrecords.PREPARATION), True
 
 
-def split_rule_of(output_dir: str | os.PathLike[str]) -> str:
-    """Returns how the source was divided for what is in an output directory already; else today's rule."""
-    output = pathlib.Path(output_dir).expanduser().resolve()
-    for path in (output / tfrecords.PREPARATION, output.with_name(f"{output.name}.incomplete") / _JOB):
-        if path.is_file():
-            content = _read_json(path)
-            return (_OLD_JOB | content.get("job", content)).get("split_rule", class_folders.SPLIT_RULE)
-    return class_folders.SPLIT_RULE
-
-
 def _kept(directory: pathlib.Path) -> str:
     return f"What is done stays in {directory}: the same command goes on from there."
 
@@ -136,7 +122,7 @@ def _check_same_job(before: dict, now: dict, directory: pathlib.Path) -> None:
     differing = [
         f"{key}: {before.get(key)} there, {now[key]} now"
         for key in now
-        if key != "source" and before.get(key, _OLD_JOB.get(key)) != now[key]
+        if key != "source" and before.get(key) != now[key]
     ]
     if differing:
         raise errors.DataError(

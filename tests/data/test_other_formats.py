@@ -82,7 +82,7 @@ def test_prepare_reads_them(tmp_path):
         for name, kind in (("a", "webp"), ("b", "bmp"), ("c", "gif"), ("d", "tiff")):
             (tmp_path / "in" / split / name).mkdir(parents=True)
             (tmp_path / "in" / split / name / f"1.{kind}").write_bytes(encode(PICTURE, kind))
-    preparation, _ = prepare.prepare(discovery.find_dataset(str(tmp_path / "in"), for_prepare=True), tmp_path / "out")
+    preparation, _ = prepare.prepare(discovery.find_dataset(str(tmp_path / "in")), tmp_path / "out")
     assert preparation["splits"]["train"]["images"] == 4 and preparation["splits"]["train"]["skipped"] == []
     split = discovery.find_dataset(str(tmp_path / "out")).splits["train"]
     expected = preprocessing.square_of(np.asarray(PICTURE)).numpy().astype(int)

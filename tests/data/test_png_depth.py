@@ -30,9 +30,8 @@ def notes(directory, **options):
 
 
 @pytest.mark.parametrize(("largest", "bits"), [(4095, 12), (1023, 10), (2500, 12), (16_383, 14)])
-@pytest.mark.parametrize("for_prepare", [False, True])
-def test_unused_upper_bits_are_noted_once(tmp_path, largest, bits, for_prepare):
-    [note] = notes(write(tmp_path, largest), for_prepare=for_prepare)
+def test_unused_upper_bits_are_noted_once(tmp_path, largest, bits):
+    [note] = notes(write(tmp_path, largest))
     assert f"only the lower {bits} are used (values below {2**bits:,})" in note and "almost black" in note
 
 
