@@ -24,9 +24,6 @@ _SPLIT_OF_WORD = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 
-# Folders in a test folder that are not classes.
-_UNLABELLED = ("unknown", "unlabelled", "unlabeled")
-
 # Endings of images that nothing reads: a class that has such files only is not an empty one.
 _UNREAD_ENDINGS = set(".arw .cr2 .cr3 .dng .eps .exr .nef .npy .orf .psd .raf .raw .rw2 .svg .jxl .jp2".split())
 _UNREAD_ENDINGS |= set(".ico .pgm .ppm .tga".split())
@@ -42,9 +39,13 @@ def find(directory: pathlib.Path, options: DataOptions) -> datasets.DataSet | No
     if not folders:
         return _read_one(directory, directory, options.is_whole)
     validation = [name for name in VALIDATION_NAMES if name in folders]
-    if validation == ["test"] and subfolders(folders["train"]) and _is_unlabelled(folders["test"]):
+    classes = subfolders(folders["train"])
+    if validation == ["test"] and classes and not set(classes) & set(subfolders(folders["test"])):
         data = _read_one(folders["train"], directory, is_whole=False)
-        note = f"{folders['test']} is left out: its images have no labels. Errors are measured on a tenth of train."
+        note = (
+            f"{folders['test']} is left out: it has none of train's class folders, so its images have no labels. "
+            "Errors are measured on a tenth of train."
+        )
         return data and dataclasses.replace(data, notes=(note, *data.notes))
     if not validation:
         raise errors.DataError(
@@ -150,13 +151,6 @@ def _unwrapped(folder: pathlib.Path) -> pathlib.Path:
             break
         folder = folder / inner[0]
     return folder
-
-
-def _is_unlabelled(folder: pathlib.Path) -> bool:
-    """Returns whether a folder holds images and no class folders."""
-    inner = [name.lower() for name in subfolders(folder)]
-    is_flat = not inner or len(inner) == 1 and inner[0] in (folder.name.lower(), *_UNLABELLED)
-    return is_flat and bool(labelled_files.files_in(folder)[0])
 
 
 def _read_splits(directory: pathlib.Path, folders: dict[str, pathlib.Path], validation: list[str]) -> datasets.DataSet:

@@ -150,7 +150,7 @@ def _files_of_other_splits(path: pathlib.Path) -> dict[pathlib.Path, str]:
 
 
 def _repeated(path: pathlib.Path, examples: Sequence[Example]) -> list[str]:
-    """Returns notes about images that are named more than once: with several labels, or in several splits.
+    """Returns notes about images with several labels, or in several splits.
 
     Raises:
         DataError: If more than a tenth of the images have several labels.
@@ -160,21 +160,18 @@ def _repeated(path: pathlib.Path, examples: Sequence[Example]) -> list[str]:
         names[image].add(name)
         splits[image].add(split or "train")
     notes = []
-    if several := sorted(image for image, each in names.items() if len(each) > 1):
-        text = (
-            f"{path.name} gives {len(several):,} images of {len(names):,} several labels, such as {several[0]}: "
-            f"{datasets.abbreviate(sorted(names[several[0]]))}"
-        )
-        if len(several) > len(names) // 10:
-            raise errors.DataError(
-                f"{text}. An image has one class here: leave one line for each image, or join the labels to one name."
+    for found, what in ((names, "labels"), (splits, "splits")):
+        if several := [image for image, each in found.items() if len(each) > 1]:
+            text = (
+                f"{path.name} gives {len(several):,} images of {len(names):,} several {what}, such as {several[0]}: "
+                f"{', '.join(sorted(found[several[0]]))}"
             )
-        notes.append(f"{text}. It is learned as each of them.")
-    if shared := sorted(image for image, each in splits.items() if len(each) > 1):
-        notes.append(
-            f"{len(shared):,} images are in several splits, such as {shared[0]} in "
-            f"{' and '.join(sorted(splits[shared[0]]))}: the error that is measured on them is too good."
-        )
+            if found is names and len(several) > len(names) // 10:
+                raise errors.DataError(
+                    f"{text}. An image has one class here: leave one line for each image, or join the labels to one "
+                    "name."
+                )
+            notes.append(f"{text}. It is used as each of them, so that the error is not exact.")
     return notes
 
 

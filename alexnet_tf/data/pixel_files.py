@@ -104,17 +104,11 @@ def find(directory: pathlib.Path, options: DataOptions) -> datasets.DataSet | No
         raise errors.DataError(f"The files in {directory} are damaged ({error}). Download them again.") from error
 
 
-def _data_set(
-    name: str, directory: pathlib.Path, class_names: tuple[str, ...], splits: dict[str, PixelArrays]
-) -> datasets.DataSet:
-    return datasets.DataSet(name, str(directory), class_names, splits, validation="test")
-
-
 def _cifar(directory: pathlib.Path) -> datasets.DataSet | None:
     batches = _cifar_batches(directory)
     if batches is None:
         return None
-    splits = {}
+    splits: dict[str, datasets.ImageSource] = {}
     for split, names in _CIFAR_FILES.items():
         if missing := [name for name in names if name not in batches]:
             raise errors.DataError(
@@ -126,7 +120,7 @@ def _cifar(directory: pathlib.Path) -> datasets.DataSet | None:
         if labels.min() < 0 or labels.max() > 9:
             raise ValueError("labels are not 0 to 9")
         splits[split] = PixelArrays(images, labels.astype("int32"), tuple(batches[name][0] for name in names))
-    return _data_set("cifar10", directory, _CIFAR_CLASSES, splits)
+    return datasets.DataSet("cifar10", str(directory), _CIFAR_CLASSES, splits, validation="test")
 
 
 def _cifar_batches(directory: pathlib.Path) -> dict[str, tuple[str, bytes]] | None:
@@ -168,7 +162,8 @@ def _mnist(directory: pathlib.Path) -> datasets.DataSet | None:
     }
     if "train-images-idx3-ubyte" not in files:
         return None
-    splits = {}
+    splits: dict[str, datasets.ImageSource] = {}
+    count = 0
     for split, start in _IDX_SPLITS.items():
         names = [f"{start}-{what}-ubyte" for what in ("images-idx3", "labels-idx1")]
         if missing := [name for name in names if name not in files]:
@@ -180,8 +175,8 @@ def _mnist(directory: pathlib.Path) -> datasets.DataSet | None:
         if images.ndim != 3 or labels.shape != images.shape[:1]:
             raise ValueError(f"{paths[0]} has {images.shape} values and {paths[1]} {labels.shape}")
         splits[split] = PixelArrays(images[..., None], labels.astype("int32"), paths)
-    count = int(splits["train"].labels.max()) + 1
-    return _data_set(directory.name, directory, tuple(map(str, range(count))), splits)
+        count = max(count, int(labels.max()) + 1)
+    return datasets.DataSet(directory.name, str(directory), tuple(map(str, range(count))), splits, validation="test")
 
 
 def _read_idx(path: str) -> np.ndarray:

@@ -148,8 +148,11 @@ def _keys(builder: typing.Any, options: DataOptions) -> tuple[str, str]:
     features = dict(sorted(builder.info.features.items()))
     supervised = builder.info.supervised_keys or ()
     images = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
-    classes = [key for key, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)]
-    labels = [*classes, *(key for key, feature in features.items() if _may_be_label(feature))]
+    # One integer or text each; a class is an integer with names.
+    labels = [
+        key for key, feature in features.items() if feature.shape == () and np.dtype(feature.np_dtype).kind in "iuOSU"
+    ]
+    classes = [key for key in labels if isinstance(features[key], tfds.features.ClassLabel)]
     image_key = options.image_key or _the_one([key for key in images if key in supervised] or images, "image")
     label_key = options.label_key or _the_one(
         [key for key in labels if key in supervised] or classes or labels, "label"
@@ -166,22 +169,6 @@ def _keys(builder: typing.Any, options: DataOptions) -> tuple[str, str]:
 def _the_one(keys: Sequence[str], usual: str) -> str:
     """Returns the only key; of several the usual one, for TFDS keeps features in no order."""
     return keys[0] if len(keys) == 1 else usual
-
-
-def _may_be_label(feature: typing.Any) -> bool:
-    """Returns whether a feature is a text or one integer, and no class label."""
-    import tensorflow_datasets as tfds
-
-    if isinstance(feature, (tfds.features.ClassLabel, tfds.features.Image)):
-        return False
-    if isinstance(feature, tfds.features.Text):
-        return True
-    is_scalar = getattr(feature, "shape", None) == () and isinstance(
-        feature, (tfds.features.Scalar, tfds.features.Tensor)
-    )
-    return is_scalar and (
-        np.issubdtype(feature.np_dtype, np.integer) or feature.np_dtype in (np.object_, np.str_, np.bytes_)
-    )
 
 
 def _with_found_classes(

@@ -8,7 +8,7 @@ import unicodedata
 
 import pytest
 
-from alexnet_tf.data import discovery, input_pipeline
+from alexnet_tf.data import discovery
 from alexnet_tf.data.options import DataOptions
 from alexnet_tf.runs.config import RunData
 from alexnet_tf.support import errors
@@ -83,19 +83,6 @@ def test_a_folder_that_may_not_be_entered_is_named(ordinary, data_dir):
     directory.chmod(0)
     become_ordinary()
     assert "cannot be read: Permission denied." in error_of(directory / data_dir)
-
-
-def test_a_file_that_may_not_be_read_is_found_and_named_when_it_is_read(ordinary):
-    directory, become_ordinary = ordinary
-    (directory / "train/b/1.jpg").chmod(0)
-    become_ordinary()
-    data = find(directory)
-    assert sizes(data) == {"train": 4, "val": 4} and data.notes == ()
-    batches = input_pipeline.evaluation_batches(data.splits["train"], batch_size=4, image_size=67, resize="paper")
-    with pytest.raises(PermissionError):
-        data.splits["train"].image_bytes(2)
-    with pytest.raises(errors.DataError):
-        list(batches)
 
 
 @pytest.fixture

@@ -177,7 +177,7 @@ def test_an_image_in_two_splits_is_named(tmp_path):
     make(tmp_path, FORMS["without a header"], "train.csv")
     (tmp_path / "val.csv").write_text("img_03.jpg,cat\n")
     assert any(
-        "1 images are in several splits" in note and "in train and val: the error" in note
+        "1 images of 30 several splits, such as" in note and "img_03.jpg: train, val. " in note
         for note in find(tmp_path).notes
     )
 

@@ -1,6 +1,5 @@
 """Tests of `tfds_datasets`: what TFDS writes and reads is the oracle; labels of every kind, splits of any name."""
 
-import json
 import shlex
 import shutil
 import sys
@@ -10,11 +9,10 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from alexnet_tf.network import architectures
-from tests.helpers import commands
+from alexnet_tf.data import discovery
+from alexnet_tf.runs.config import RunData
 from tests.helpers.files import images_of_greys
 from tests.helpers.layouts import error_of, find, sizes
-from tests.helpers.networks import SMALL
 
 COUNT = 20
 
@@ -157,28 +155,11 @@ def test_a_set_without_train_or_without_images_says_so(tmp_path):
     assert "numbers: an image and a label are needed" in error_of(tmp_path / "b")
 
 
-def test_evaluate_matches_classes_in_another_order_by_their_names(tmp_path, colours, small_run, monkeypatch):
-    monkeypatch.setitem(architectures.ARCHITECTURES, "small", SMALL)
-    names = sorted(path.name for path in (colours / "val").iterdir())[::-1]
-    features = tfds.features.FeaturesDict(
-        {"image": tfds.features.Image(encoding_format="jpeg"), "label": tfds.features.ClassLabel(names=names)}
-    )
-    examples = [
-        (number, {"image": str(path), "label": path.parent.name})
-        for number, path in enumerate(sorted((colours / "val").glob("*/*")))
-    ]
-    tfds.dataset_builders.store_as_tfds_dataset(
-        "colours", "1.0.0", features, {"train": examples[:5], "val": examples}, data_dir=tmp_path
-    )
-    results = []
-    for directory in (colours, tmp_path):
-        status, out, _ = commands.call(
-            "-m", "alexnet_tf", "evaluate", "--split=val", "--json", f"--workdir={small_run}", f"--data_dir={directory}"
-        )
-        assert status == 0
-        results.append(json.loads(out.splitlines()[-1]))
-    assert results[1]["examples"] == len(examples) and results[1]["top1_error"] == results[0]["top1_error"] < 0.5
-    assert results[1]["loss"] == pytest.approx(results[0]["loss"], rel=1e-5)
+def test_a_run_with_its_classes_in_another_order_gets_its_own_labels(toy):
+    expected = {number: TEXTS[number % 3] for number in range(COUNT)}
+    data = discovery.load_run_dataset(RunData(TEXTS[::-1]), str(toy))
+    assert data.class_names == TEXTS[::-1] and labels_by_grey(data) == labels_by_grey(data, "test") == expected
+    assert "in another order than the run's" in data.notes[-1]
 
 
 @pytest.mark.parametrize("others", [(), ("holdout",), ("holdout", "extra")])
