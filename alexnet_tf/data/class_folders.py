@@ -14,7 +14,7 @@ import unicodedata
 
 from alexnet_tf.data import datasets, label_files, labelled_files
 from alexnet_tf.data.labelled_files import VALIDATION_NAMES, Examples, listing, subfolders
-from alexnet_tf.data.options import DataOptions
+from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.support import errors, shell
 
 # The words in a folder's name that make it a split.
@@ -29,7 +29,7 @@ _UNREAD_ENDINGS = set(".arw .cr2 .cr3 .dng .eps .exr .nef .npy .orf .psd .raf .r
 _UNREAD_ENDINGS |= set(".ico .pgm .ppm .tga".split())
 
 
-def find(directory: pathlib.Path, options: DataOptions) -> datasets.DataSet | None:
+def find(directory: pathlib.Path, options: ExampleOptions) -> datasets.DataSet | None:
     """Finds images in class folders: in folders of splits, or in one folder, which is divided.
 
     Raises:

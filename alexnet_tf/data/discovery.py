@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from alexnet_tf.data import datasets, labelled_files, png_depth, synthetic
-from alexnet_tf.data.options import DataOptions
+from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.runs.config import RunData
 from alexnet_tf.support import errors, shell
 from alexnet_tf.support.tables import Entry
@@ -41,7 +41,7 @@ SOURCES = {
 _CHOSEN_ON_TEST = "No validation split is there: the best checkpoint is chosen on test, so its test error is too good."
 
 
-def find_dataset(data_dir: str, options: DataOptions = DataOptions()) -> datasets.DataSet:  # noqa: B008
+def find_dataset(data_dir: str, options: ExampleOptions = ExampleOptions()) -> datasets.DataSet:  # noqa: B008
     """Finds the images in a directory.
 
     Args:
@@ -79,7 +79,7 @@ def _expected() -> str:
 def load_run_dataset(
     run_data: RunData,
     data_dir: str | None = None,
-    options: DataOptions = DataOptions(),  # noqa: B008
+    options: ExampleOptions = ExampleOptions(),  # noqa: B008
     *,
     any_classes: bool = False,
 ) -> datasets.DataSet:

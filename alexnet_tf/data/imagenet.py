@@ -17,7 +17,7 @@ import numpy as np
 import tqdm
 
 from alexnet_tf.data import class_folders, datasets, labelled_files, tfrecords
-from alexnet_tf.data.options import DataOptions
+from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.support import errors, shell
 
 TRAIN, VALIDATION = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
@@ -36,7 +36,7 @@ into {data_dir}, as they are, then type
 """
 
 
-def find(directory: pathlib.Path, options: DataOptions) -> datasets.DataSet | None:
+def find(directory: pathlib.Path, options: ExampleOptions) -> datasets.DataSet | None:
     """Finds ImageNet's images.
 
     Raises:

@@ -15,7 +15,7 @@ from collections.abc import Collection, Sequence
 
 from alexnet_tf.data import datasets, labelled_files
 from alexnet_tf.data.label_rows import LABEL_COLUMNS, SPLIT_COLUMNS, SPLIT_NAMES, Example, ImageIndex, Row, examples_of
-from alexnet_tf.data.options import FILE_NAMES, DataOptions
+from alexnet_tf.data.options import FILE_NAMES, ExampleOptions
 from alexnet_tf.support import errors, shell
 
 _ENDINGS = (".csv", ".tsv", ".txt", ".jsonl")
@@ -35,7 +35,7 @@ _STATED = re.compile(r"(.*[^-._ ()0-9])[-._ ]*[(]?[0-9]+[)]?")
 _MOST_STATED = 1000
 
 
-def find(directory: pathlib.Path, options: DataOptions) -> datasets.DataSet | None:
+def find(directory: pathlib.Path, options: ExampleOptions) -> datasets.DataSet | None:
     """Reads a data set whose labels are in a file, or in the files' names where `options.labels` says so.
 
     Raises:
@@ -64,7 +64,7 @@ def find(directory: pathlib.Path, options: DataOptions) -> datasets.DataSet | No
     return dataclasses.replace(data, options=options.of_examples())
 
 
-def _labels_path(directory: pathlib.Path, options: DataOptions) -> pathlib.Path | None:
+def _labels_path(directory: pathlib.Path, options: ExampleOptions) -> pathlib.Path | None:
     """Returns the file of labels that was asked for, or one that is found beside images that are in no class folders.
 
     Raises:
@@ -125,7 +125,7 @@ def read_split(
     return classes, [f"Labels of {folder.name} from {path}.", *notes]
 
 
-def _read(path: pathlib.Path, directory: pathlib.Path, options: DataOptions) -> tuple[list[Example], list[str]]:
+def _read(path: pathlib.Path, directory: pathlib.Path, options: ExampleOptions) -> tuple[list[Example], list[str]]:
     """Returns (examples, notes) of a file of labels, and of those beside `train.csv` that are other splits'."""
     images = ImageIndex(directory)
     others = _files_of_other_splits(path)

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 
 from alexnet_tf.data import datasets, labelled_files
-from alexnet_tf.data.options import DataOptions
+from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.support import errors
 
 SPLIT_NAMES = {"val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
@@ -61,7 +61,7 @@ def examples_of(
     rows: Sequence[Row],
     images: ImageIndex,
     path: pathlib.Path,
-    options: DataOptions = DataOptions(),  # noqa: B008
+    options: ExampleOptions = ExampleOptions(),  # noqa: B008
     class_names: Collection[str] = (),
 ) -> tuple[list[Example], list[str]]:
     """Returns (what the rows say, notes about images that are not there).

@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.data import datasets
-from alexnet_tf.data.options import DataOptions
+from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.support import errors, processors
 
 _CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -90,7 +90,7 @@ class PixelArrays:
         return blocks.unbatch().map(encode, num_parallel_calls=2 * processors.available_cpus())
 
 
-def find(directory: pathlib.Path, options: DataOptions) -> datasets.DataSet | None:
+def find(directory: pathlib.Path, options: ExampleOptions) -> datasets.DataSet | None:
     """Reads CIFAR-10's or MNIST's own files, if they are in a directory.
 
     Raises:
