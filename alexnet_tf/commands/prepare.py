@@ -55,8 +55,6 @@ def main(arguments: list[str]) -> None:
     data = discovery.find_dataset(
         _DATA_DIR.value,
         _DATASET.value,
-        for_prepare=True,
-        split_rule=prepare.split_rule_of(_OUTPUT_DIR.value),
         options={flag.name: flag.value for flag in _OPTIONS},
     )
     cli.show(data.summary())

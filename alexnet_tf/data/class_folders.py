@@ -42,7 +42,6 @@ def find(
     expected: str,
     *,
     is_whole: bool = False,
-    for_prepare: bool = False,
     split_rule: str = SPLIT_RULE,
 ) -> datasets.DataSet:
     """Finds images in class folders.
@@ -51,7 +50,6 @@ def find(
         directory: Holds splits with class folders, or class folders.
         expected: Description of what a data directory may hold, for the message where nothing is found.
         is_whole: Whether one folder of class folders stays one split, "all", to measure on.
-        for_prepare: Whether formats that only `prepare` reads are images too.
         split_rule: A key of `SPLIT_RULES`, for one folder of class folders.
 
     Raises:
@@ -59,8 +57,8 @@ def find(
     """
     splits = _split_folders(directory)
     if splits:
-        return _read_splits(directory, splits, for_prepare, split_rule)
-    return _read_classes(directory, expected, is_whole, for_prepare, split_rule)
+        return _read_splits(directory, splits, split_rule)
+    return _read_classes(directory, expected, is_whole, split_rule)
 
 
 def _split_folders(directory: pathlib.Path) -> dict[str, pathlib.Path]:
@@ -108,13 +106,11 @@ def _unwrapped(folder: pathlib.Path) -> pathlib.Path:
     return folder
 
 
-def _read_splits(
-    directory: pathlib.Path, folders: dict[str, pathlib.Path], for_prepare: bool, split_rule: str
-) -> datasets.DataSet:
+def _read_splits(directory: pathlib.Path, folders: dict[str, pathlib.Path], split_rule: str) -> datasets.DataSet:
     """`train/<class>/*` and a validation folder beside it."""
     present = [name for name in VALIDATION_NAMES if name in folders]
     if present == ["test"] and _is_unlabelled(folders["test"]) and folder_scan.subfolders(folders["train"]):
-        data = _read_classes(folders["train"], "", False, for_prepare, split_rule)
+        data = _read_classes(folders["train"], "", False, split_rule)
         note = f"{folders['test']} is left out: its images have no labels. Errors are measured on a tenth of train."
         return dataclasses.replace(data, name=directory.name, directory=str(directory), notes=(note, *data.notes))
     if not present:
@@ -123,9 +119,7 @@ def _read_splits(
             f"{', '.join(VALIDATION_NAMES)}; there: {folder_scan.listing(directory)}. Make one, or give "
             f"--data_dir={shlex.quote(str(folders['train']))}, which is then split 90/10."
         )
-    scans = _scan_splits(folders, present, for_prepare)
-    if not for_prepare:
-        folder_scan.check_formats(list(scans.values()), directory)
+    scans = _scan_splits(folders, present)
     found = {name: each.classes for name, each in scans.items()}
     class_names = tuple(sorted(found["train"]))
     _check_classes(class_names, folders["train"])
@@ -150,13 +144,11 @@ def _read_splits(
     return datasets.DataSet(directory.name, str(directory), class_names, splits, validation, (*notes, *left_out))
 
 
-def _scan_splits(
-    folders: dict[str, pathlib.Path], present: Sequence[str], for_prepare: bool
-) -> dict[str, folder_scan.FolderScan]:
+def _scan_splits(folders: dict[str, pathlib.Path], present: Sequence[str]) -> dict[str, folder_scan.FolderScan]:
     """Returns what is in the folder of each split: the class folders of train, or what a file of labels says."""
     scans: dict[str, folder_scan.FolderScan] = {}
     for name in ("train", *present):
-        scans[name] = scan = folder_scan.scan(folders[name], for_prepare=for_prepare)
+        scans[name] = scan = folder_scan.scan(folders[name])
         known = scans["train"].classes
         scan.classes = _spelled_as(known, scan.classes)
         if scan.classes and scan.classes.keys() <= known.keys():
@@ -215,11 +207,9 @@ def _unusable_split(folders: dict[str, pathlib.Path], name: str, unknown: list[s
     )
 
 
-def _read_classes(
-    directory: pathlib.Path, expected: str, is_whole: bool, for_prepare: bool, split_rule: str
-) -> datasets.DataSet:
+def _read_classes(directory: pathlib.Path, expected: str, is_whole: bool, split_rule: str) -> datasets.DataSet:
     """One folder of class folders, divided by a hash."""
-    scan = folder_scan.scan(directory, for_prepare=for_prepare)
+    scan = folder_scan.scan(directory)
     class_names = tuple(sorted(scan.classes))
     if not class_names:
         raise errors.DataError(
@@ -227,8 +217,6 @@ def _read_classes(
             + file_names.advice(directory)
         )
     _check_no_splits(directory, class_names, scan)
-    if not for_prepare:
-        folder_scan.check_formats([scan], directory)
     _check_classes(class_names, directory)
     if is_whole:
         whole = folder_scan.image_files(scan.classes, class_names)

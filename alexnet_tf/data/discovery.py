@@ -47,7 +47,6 @@ def find_dataset(
     download: bool = False,
     *,
     is_whole: bool = False,
-    for_prepare: bool = False,
     split_rule: str = class_folders.SPLIT_RULE,
     options: Mapping[str, str | None] | None = None,
 ) -> datasets.DataSet:
@@ -59,7 +58,6 @@ def find_dataset(
         dataset: Name of a TFDS data set, where the directory is TFDS's.
         download: Whether TFDS may download and prepare the data set.
         is_whole: Whether one folder of class folders stays one split, "all", to measure on.
-        for_prepare: Whether image formats that only `prepare` reads are images too.
         split_rule: How one folder of class folders is divided, a key of `class_folders.SPLIT_RULES`.
         options: Which examples are meant, beyond the directory: fields of `label_files.LabelOptions` and
             `tfds_datasets.TfdsKeys`.
@@ -74,9 +72,7 @@ def find_dataset(
     directory = pathlib.Path(data_dir).expanduser().resolve()
     if download and not dataset:
         raise errors.DataError("--download needs --dataset=NAME, the TFDS data set to fetch.")
-    chosen = _Options(
-        dataset, is_whole, for_prepare, split_rule, {k: v for k, v in (options or {}).items() if v is not None}
-    )
+    chosen = _Options(dataset, is_whole, split_rule, {k: v for k, v in (options or {}).items() if v is not None})
     if dataset and download:
         return _download(directory, dataset, chosen)
     try:
@@ -87,7 +83,7 @@ def find_dataset(
     except OSError as error:
         raise errors.DataError(f"{error.filename} cannot be read: {error.strerror}.") from error
     first = next(iter(data.splits.values()))
-    return dataclasses.replace(data, notes=(*data.notes, *png_depth.note_of(first, str(directory))))
+    return dataclasses.replace(data, notes=(*data.notes, *png_depth.note_of(first)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +92,6 @@ class _Options:
 
     dataset: str | None
     is_whole: bool
-    for_prepare: bool
     split_rule: str
     options: Mapping[str, str]
 
@@ -120,19 +115,18 @@ def _look_into(directory: pathlib.Path, chosen: _Options) -> datasets.DataSet:
         if imagenet_tars.are_in(directory):
             class_names, splits, notes = imagenet_tars.read(directory)
             return datasets.DataSet("imagenet2012", str(directory), class_names, splits, "validation", notes)
-        if (data := imagenet_folders.find(directory, for_prepare=chosen.for_prepare)) is not None:
+        if (data := imagenet_folders.find(directory)) is not None:
             return data
     if chosen.dataset or prepared:
         return _open_tfds(directory, chosen, prepared)
     if (data := pixel_files.find(directory)) is not None:
         return data
     if _fields_of(label_files.LabelOptions, chosen.options) or label_files.find_labels(directory):
-        return label_files.read(directory, chosen.labels, for_prepare=chosen.for_prepare)
+        return label_files.read(directory, chosen.labels)
     return class_folders.find(
         directory,
         _what_is_expected(directory, None),
         is_whole=chosen.is_whole,
-        for_prepare=chosen.for_prepare,
         split_rule=chosen.split_rule,
     )
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from alexnet_tf.data import datasets, other_formats, reading
+from alexnet_tf.data import datasets, plain_images, reading
 from alexnet_tf.support import errors, shell
 
-# Read by training itself; their content is not looked at here.
+# The content of such files is not looked at here.
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".jfif", ".jpe")
 
 # Other endings of images: a class that has such files only is not an empty one.
@@ -51,14 +51,12 @@ class FolderScan:
     Attributes:
         classes: {class name: sorted image files}.
         notes: Lines about what is left out.
-        other_formats: {class name: number of images that only `prepare` reads}.
         nested: {class name: folders inside it that hold its images}, where there are at least two and no image
             beside them.
     """
 
     classes: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     notes: list[str] = dataclasses.field(default_factory=list)
-    other_formats: dict[str, int] = dataclasses.field(default_factory=dict)
     nested: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
 
@@ -74,12 +72,11 @@ def subfolders(folder: os.PathLike[str] | str) -> list[str]:
     )
 
 
-def scan(folder: os.PathLike[str] | str, *, for_prepare: bool = False) -> FolderScan:
+def scan(folder: os.PathLike[str] | str) -> FolderScan:
     """Finds the images of each class.
 
     Args:
         folder: Holds a folder for each class.
-        for_prepare: Whether formats that only `prepare` reads are images too.
 
     Raises:
         DataError: If a class's name cannot be used, or a class has images of which none can be read.
@@ -93,12 +90,9 @@ def scan(folder: os.PathLike[str] | str, *, for_prepare: bool = False) -> Folder
                 f"{entry.path} is left out: no folder, or a link that leads nowhere or back to a folder it is in."
             )
             continue
-        images, convertible, rest = _images_of(entry.path)
-        if convertible:
-            result.other_formats[entry.name] = len(convertible)
-        paths = images + (convertible if for_prepare else [])
+        paths, rest = _images_of(entry.path)
         others += rest
-        if paths or convertible:
+        if paths:
             check_class_name(entry.name, entry.path)
             result.classes[entry.name] = sorted(paths)
             _note_nested(result, entry.name, entry.path)
@@ -106,7 +100,7 @@ def scan(folder: os.PathLike[str] | str, *, for_prepare: bool = False) -> Folder
             _check_not_vanished(entry.name, entry.path, rest)
             empty.append(entry.path)
     if others:
-        result.notes.append(f"Left out, being no JPEG or PNG files: {len(others):,}, such as {min(others)}.")
+        result.notes.append(f"Left out, not being images: {len(others):,}, such as {min(others)}.")
     if empty:
         result.notes.append(
             f"Left out, being class folders without an image: {len(empty):,}: {datasets.abbreviate(empty)}."
@@ -125,27 +119,22 @@ def scan(folder: os.PathLike[str] | str, *, for_prepare: bool = False) -> Folder
     return result
 
 
-def _images_of(folder: str) -> tuple[list[str], list[str], list[str]]:
-    """Returns (JPEG and PNG files, images of other formats, other files) at any depth of a class folder."""
+def _images_of(folder: str) -> tuple[list[str], list[str]]:
+    """Returns (images, other files) at any depth of a class folder."""
     images: list[str] = []
-    convertible: list[str] = []
     others: list[str] = []
     for entry in _walk(folder):
-        if not _may_be_image(entry):
-            others.append(entry.path)
-        else:
-            {"image": images, "convertible": convertible}.get(kind_of(entry.path), others).append(entry.path)
-    return images, convertible, others
+        (images if _may_be_image(entry) and kind_of(entry.path) else others).append(entry.path)
+    return images, others
 
 
 def images_in(folder: str) -> list[str]:
-    """Returns the images at any depth of a folder, sorted; those of other formats than JPEG and PNG too.
+    """Returns the images at any depth of a folder, sorted.
 
     Raises:
         OSError: If the folder cannot be read.
     """
-    images, convertible, _ = _images_of(folder)
-    return sorted([*images, *convertible])
+    return sorted(_images_of(folder)[0])
 
 
 def _walk(folder: str) -> Iterator[os.DirEntry[str]]:
@@ -169,7 +158,7 @@ def _may_be_image(entry: os.DirEntry[str]) -> bool:
 
 
 def kind_of(path: str) -> str:
-    """Returns "image" for a JPEG or PNG file, by ending or by content, "convertible" for other known formats, or ""."""
+    """Returns "image" for an image of a known format, by ending or by content, or ""."""
     if os.path.splitext(path)[1].lower() in IMAGE_ENDINGS:
         return "image"
     try:
@@ -182,9 +171,7 @@ def kind_of(path: str) -> str:
         return ""
     finally:
         os.close(descriptor)
-    if header.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")):
-        return "image"
-    return "convertible" if other_formats.name_of(header) else ""
+    return "image" if plain_images.kind_of(header) else ""
 
 
 def check_class_name(name: str, where: str) -> None:
@@ -208,7 +195,7 @@ def _check_not_vanished(name: str, path: str, files: Sequence[str]) -> None:
     if images:
         text = ", ".join(f"{count:,} {ending}" for ending, count in sorted(images.items()))
         raise errors.DataError(
-            f"Class {name!r} would be missing: {path} holds no JPEG or PNG image, but {text}. Convert them, or move "
+            f"Class {name!r} would be missing: {path} holds no image that is read, but {text}. Convert them, or move "
             "the folder away."
         )
 
@@ -219,24 +206,6 @@ def _note_nested(result: FolderScan, name: str, path: str) -> None:
     if len(folders) > 1 and all(os.path.isdir(os.path.join(path, folder)) for folder in list(folders)[:3]):
         if not any(os.sep not in os.path.relpath(each, path) for each in result.classes[name]):
             result.nested[name] = sorted(folders)
-
-
-def check_formats(scans: Sequence[FolderScan], directory: os.PathLike[str] | str) -> None:
-    """Refuses to train on originals of which some have a format that only `prepare` reads.
-
-    Raises:
-        DataError: Names each class, the number of such images and the command.
-    """
-    counts: collections.Counter[str] = collections.Counter()
-    for each in scans:
-        counts.update(each.other_formats)
-    if counts:
-        classes = datasets.abbreviate([f"{count:,} of {name}" for name, count in sorted(counts.items())])
-        raise errors.DataError(
-            f"{directory} has images that training does not read from their files, such as WebP, BMP, TIFF, GIF or "
-            f"HEIC: {classes}. Convert all images once and train on the result:\n"
-            f"  {other_formats.prepare_command(directory)}"
-        )
 
 
 def image_files(

@@ -17,12 +17,11 @@ _ROOTS = (".", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC")
 _VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.jpe?g", re.IGNORECASE)
 
 
-def find(directory: pathlib.Path, *, for_prepare: bool = False) -> datasets.DataSet | None:
+def find(directory: pathlib.Path) -> datasets.DataSet | None:
     """Finds ImageNet's images, if a directory holds them with a flat validation folder.
 
     Args:
         directory: Holds `train` and `val`, or Kaggle's folders around them.
-        for_prepare: Whether formats that only `prepare` reads are images too.
 
     Raises:
         DataError: If no validation image is of a class of train.
@@ -44,9 +43,7 @@ def find(directory: pathlib.Path, *, for_prepare: bool = False) -> datasets.Data
     }
     if not numbered:
         return None
-    scan = folder_scan.scan(root / "train", for_prepare=for_prepare)
-    if not for_prepare:
-        folder_scan.check_formats([scan], directory)
+    scan = folder_scan.scan(root / "train")
     class_names = tuple(sorted(scan.classes))
     label_of = {name: label for label, name in enumerate(class_names)}
     ids = imagenet_tars.validation_ids()

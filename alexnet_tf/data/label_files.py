@@ -58,16 +58,13 @@ def _has_images(folder: pathlib.Path) -> bool:
 
 def read(
     directory: pathlib.Path,
-    options: LabelOptions = LabelOptions(),
-    *,
-    for_prepare: bool = False,  # noqa: B008
+    options: LabelOptions = LabelOptions(),  # noqa: B008
 ) -> datasets.DataSet:
     """Reads a data set whose labels are in a file.
 
     Args:
         directory: Where the images are, at any depth.
         options: Which file and columns.
-        for_prepare: Whether formats that only `prepare` reads are images too.
 
     Raises:
         DataError: If the file or its columns cannot be understood, or images are missing.
@@ -96,9 +93,6 @@ def read(
         raise errors.DataError(f"{path} must name at least two classes; got {names}.")
     for name in names:
         folder_scan.check_class_name(name, str(path))
-    if not for_prepare:
-        convertible = collections.Counter(name for (path, name), _ in examples if path in images.convertible)
-        folder_scan.check_formats([folder_scan.FolderScan(other_formats=dict(convertible))], directory)
     unknown = sorted({name for (_, name), _ in examples} - set(names))
     if unknown:
         raise errors.DataError(f"{path}: classes without a training image: {datasets.abbreviate(unknown)}.")

@@ -73,8 +73,6 @@ def read_split(path: pathlib.Path, folder: pathlib.Path, class_names: Collection
     for (image, name), _ in examples(path, images, class_names=class_names):
         folder_scan.check_class_name(name, str(path))
         result.classes.setdefault(name, []).append(image)
-        if image in images.convertible:
-            result.other_formats[name] = result.other_formats.get(name, 0) + 1
     result.notes += images.notes
     return result
 
@@ -244,11 +242,8 @@ class ImageIndex:
 
     def __init__(self, directory: pathlib.Path) -> None:
         self.notes: list[str] = []
-        self.convertible: set[str] = set()
         self._paths: dict[str, str | None] = {}
-        for path, kind in _images(directory):
-            if kind == "convertible":
-                self.convertible.add(path)
+        for path in _images(directory):
             relative = os.path.relpath(path, directory)
             key = unicodedata.normalize("NFC", relative)
             for name in {
@@ -274,11 +269,11 @@ class ImageIndex:
         return int(np.argmax(counts)) if any(counts) else None
 
 
-def _images(directory: pathlib.Path) -> Iterator[tuple[str, str]]:
-    """Yields (path, kind as in `folder_scan.kind_of`) of the images at any depth."""
+def _images(directory: pathlib.Path) -> Iterator[str]:
+    """Yields the images at any depth."""
     for folder, folders, names in os.walk(directory):
         folders[:] = sorted(name for name in folders if not folder_scan.is_junk(name))
         for name in sorted(names):
             path = os.path.join(folder, name)
-            if not name.startswith(".") and (kind := folder_scan.kind_of(path)):
-                yield path, kind
+            if not name.startswith(".") and folder_scan.kind_of(path):
+                yield path

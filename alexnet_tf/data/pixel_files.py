@@ -18,10 +18,9 @@ import zlib
 from collections.abc import Callable
 
 import numpy as np
-import tensorflow as tf
 
-from alexnet_tf.data import class_folders, datasets
-from alexnet_tf.support import errors, processors
+from alexnet_tf.data import class_folders, datasets, plain_images
+from alexnet_tf.support import errors
 
 _CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -44,7 +43,7 @@ _ALLOWED = {
 
 
 @dataclasses.dataclass(frozen=True)
-class PixelArrays:
+class PixelArrays(datasets.ImageSource):
     """Examples that are arrays of pixels in memory.
 
     Attributes:
@@ -56,7 +55,6 @@ class PixelArrays:
     pixels: np.ndarray
     labels: np.ndarray
     files: tuple[str, ...]
-    is_square: typing.ClassVar[bool] = False
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -73,26 +71,9 @@ class PixelArrays:
         """Returns the files and the number of example `index`, for messages."""
         return f"image {index} of {os.path.dirname(self.files[0])}"
 
-    def image_bytes(self, index: int) -> bytes:
-        """Returns example `index` as PNG."""
-        return tf.io.encode_png(self.pixels[index], compression=0).numpy()
-
-    def label(self, index: int) -> int:
-        """Returns the label of example `index`."""
-        return int(self.labels[index])
-
-    def examples(
-        self, blocks: tf.data.Dataset, function: Callable[..., object], with_headers: bool = False
-    ) -> tf.data.Dataset:
-        """Encodes examples and applies a function to each: see `datasets.ImageSource`."""
-        header = [tf.zeros([2], tf.int32)] if with_headers else []
-        pixels, labels = tf.constant(self.pixels), tf.constant(self.labels)
-
-        @tf.autograph.experimental.do_not_convert
-        def encode(index: tf.Tensor, *others: tf.Tensor) -> object:
-            return function(tf.io.encode_png(pixels[index], compression=0), labels[index], *header, *others)
-
-        return blocks.unbatch().map(encode, num_parallel_calls=2 * processors.available_cpus())
+    def read(self, index: int) -> tuple[bytes, int]:
+        """Returns example `index` as PNG, and its label."""
+        return plain_images.as_png(self.pixels[index]), int(self.labels[index])
 
 
 def find(directory: pathlib.Path) -> datasets.DataSet | None:
