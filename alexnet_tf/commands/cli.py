@@ -5,6 +5,7 @@ what can be checked without, then calls `import_tensorflow` and imports the libr
 """
 
 import contextlib
+import dataclasses
 import importlib
 import inspect
 import logging
@@ -23,6 +24,7 @@ import absl.logging
 from absl import flags
 
 import alexnet_tf
+from alexnet_tf.data.options import DataOptions
 from alexnet_tf.support import errors, image_limit, shell
 
 flags.disclaim_key_flags()  # Flags that are defined here for several commands are the command's own.
@@ -230,21 +232,10 @@ def _check_local_paths(arguments: Sequence[str]) -> None:
 
 
 def define_data_options() -> list[flags.FlagHolder]:
-    """Defines the flags that say which examples of --data_dir are meant, the fields of `discovery`'s options."""
-    return [
-        flags.DEFINE_string(name, None, text)
-        for name, text in (
-            (
-                "labels",
-                "File of the labels (CSV, TSV, text or JSON lines), where images lie in no class folders. Found "
-                "by itself if it is called labels.csv or train.csv.",
-            ),
-            ("image_column", "Name of the --labels column that names the images, or its number from 0."),
-            ("label_column", "Name of the --labels column of the labels, or its number from 0."),
-            ("image_key", "Name of a TFDS data set's image feature."),
-            ("label_key", "Name of a TFDS data set's label feature: a class, a text or an integer."),
-        )
-    ]
+    """Defines the flags that say which examples of --data_dir are meant, from the fields of `DataOptions`."""
+    names = ("labels", "image_column", "label_column", "image_key", "label_key")
+    fields = {field.name: field for field in dataclasses.fields(DataOptions)}
+    return [flags.DEFINE_string(name, None, fields[name].metadata["help"]) for name in names]
 
 
 def define_image_limit() -> flags.FlagHolder:

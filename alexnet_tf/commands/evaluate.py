@@ -15,6 +15,7 @@ import json
 from absl import flags
 
 from alexnet_tf.commands import cli
+from alexnet_tf.data.options import DataOptions
 from alexnet_tf.runs.directory import RunDirectory, load_model
 from alexnet_tf.support import errors, shell
 
@@ -47,7 +48,7 @@ def main(arguments: list[str]) -> None:
 
     precision = devices.chosen_precision(_PRECISION.value)
     model, run_config, state = load_model(run, _CHECKPOINT.value, precision)
-    data = discovery.load_run_dataset(run_config.data, _DATA_DIR.value, _DATASET.value)
+    data = discovery.load_run_dataset(run_config.data, _DATA_DIR.value, DataOptions(dataset=_DATASET.value))
     name = _SPLIT.value or data.validation
     if name not in data.splits:
         raise errors.UserError(f"--split={name} is not in {data.directory}; there: {', '.join(data.splits)}.")

@@ -13,6 +13,7 @@ import functools
 from absl import flags
 
 from alexnet_tf.commands import cli
+from alexnet_tf.data.options import DataOptions
 from alexnet_tf.support import image_limit, processors, shell
 
 _DATA_DIR = flags.DEFINE_string(
@@ -52,11 +53,8 @@ def main(arguments: list[str]) -> None:
     from alexnet_tf.support import devices
 
     devices.share_memory()
-    data = discovery.find_dataset(
-        _DATA_DIR.value,
-        _DATASET.value,
-        options={flag.name: flag.value for flag in _OPTIONS},
-    )
+    options = {flag.name: flag.value for flag in _OPTIONS}
+    data = discovery.find_dataset(_DATA_DIR.value, DataOptions(dataset=_DATASET.value, **options))
     cli.show(data.summary())
     preparation, is_new = prepare.prepare(
         data,

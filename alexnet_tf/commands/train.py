@@ -14,8 +14,9 @@ flag sets is the architecture's recipe. Next: python -m alexnet_tf evaluate --wo
 from absl import flags
 
 from alexnet_tf.commands import cli
+from alexnet_tf.data.options import DataOptions
 from alexnet_tf.network import architectures, recipes
-from alexnet_tf.runs.directory import RunDirectory, default_path
+from alexnet_tf.runs.directory import default_path
 from alexnet_tf.support import errors
 from alexnet_tf.training import configure
 
@@ -171,13 +172,14 @@ def main(arguments: list[str]) -> int:
         if is_demo
         else discovery.find_dataset(
             _DATA_DIR.value or "",
-            _DATASET.value,
-            _DOWNLOAD.value,
-            options={flag.name: flag.value for flag in _DATA_OPTIONS},
+            DataOptions(
+                dataset=_DATASET.value,
+                download=_DOWNLOAD.value,
+                **{flag.name: flag.value for flag in _DATA_OPTIONS},
+            ),
         )
     )
     path = _WORKDIR.value or default_path(_ARCHITECTURE.value or "paper", data.name, _INIT_FROM.value)
-    data = discovery.as_in_run(data, RunDirectory(path).read_config())
     cli.show(data.summary())
     train_config = configure.make_train_config(options, data, path, is_demo=is_demo)
     is_complete = trainer.train(

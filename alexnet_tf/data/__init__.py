@@ -1,14 +1,13 @@
 """Which images are there, and how do they become batches?
 
 datasets          DataSet, ImageSource: what a data set is; ImageFiles
-discovery         finds the data set in a directory
-class_folders     splits, classes, and the 90/10 split
-folder_scan       the images of class folders, by ending and by content
+options           which examples of a directory are meant
+discovery         finds the data set in a directory: the table of layouts
+class_folders     splits and classes that are folders
 label_files       labels in a CSV, text or JSON-lines file
-label_tables      what a line of such a file says
-file_names        classes that only the files' names state
-imagenet_folders  ImageNet as people unpack it
-imagenet_tars     ImageNet's own tar files
+label_rows        the images, classes and splits that rows of text say
+labelled_files    which files are images, and the 90/10 split
+imagenet          ImageNet's own tar files, or unpacked
 pixel_files       CIFAR-10's and MNIST's own files
 tfds_datasets     data sets of TFDS
 tfrecords         examples inside larger files, by offset

@@ -165,10 +165,7 @@ class DataSet:
         source: What it was prepared from, where it was prepared.
         resize: How the images were brought to 256 x 256, where they were prepared.
         statistics: What was measured on the training split, where it was prepared.
-        split_rule: How a folder without splits was divided, a key of `class_folders.SPLIT_RULES`; "file_name" also
-            where nothing was divided.
-        options: What else says which examples are meant: fields of `label_files.LabelOptions` and
-            `tfds_datasets.TfdsKeys`.
+        options: What else says which examples are meant: fields of `options.DataOptions`.
     """
 
     name: str
@@ -180,7 +177,6 @@ class DataSet:
     source: str | None = None
     resize: str | None = None
     statistics: Statistics | None = None
-    split_rule: str = "file_name"
     options: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def summary(self) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.data import folder_scan, input_pipeline, plain_images, preprocessing, reading
+from alexnet_tf.data import input_pipeline, labelled_files, plain_images, preprocessing, reading
 from alexnet_tf.data.plain_images import UnreadableImage
 from alexnet_tf.support import errors
 
@@ -41,11 +41,11 @@ def expand(arguments: Sequence[str], lines: Iterable[str]) -> Iterator[str]:
 
 def _images_in(folder: str) -> list[str]:
     try:
-        files = folder_scan.images_in(folder)
+        files = labelled_files.files_in(folder)[0]
     except OSError as error:
         raise errors.UserError(f"{folder} cannot be read: {error.strerror}.") from error
     if not files:
-        raise errors.UserError(f"{folder} has no images. There: {folder_scan.listing(folder)}.")
+        raise errors.UserError(f"{folder} has no images. There: {labelled_files.listing(folder)}.")
     return files
 
 

@@ -76,8 +76,6 @@ class RunData:
         images: Number of images by split.
         validation: Split that errors are measured on.
         fingerprint: Hash of the classes and files.
-        split_rule: How one folder of class folders was divided, a key of `data.class_folders.SPLIT_RULES`; the default
-            is the rule of older versions, and stands also where nothing was divided.
         options: What else says which examples are meant, such as the file of the labels.
     """
 
@@ -87,7 +85,6 @@ class RunData:
     images: dict[str, int] = dataclasses.field(default_factory=dict)
     validation: str | None = None
     fingerprint: str = ""
-    split_rule: str = "file_name"
     options: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -186,7 +183,6 @@ class RunConfig:
             "initialization": (self.train.initialization, architectures.INITIALIZATION_NAMES),
             "precision": (self.train.precision, PRECISIONS),
             **{f"recipe.{name}": (getattr(recipe, name), known) for name, known in recipes.CHOICES.items()},
-            "data.split_rule": (self.data.split_rule, ("file_name", "class_and_path")),
         }
         for name, (value, known) in chosen.items():
             for each in value if isinstance(value, tuple) else (value,):

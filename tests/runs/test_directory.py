@@ -244,7 +244,6 @@ HOSTILE = [
     {"recipe": {"schedule": "x"}},
     {"recipe": {"batch_size": 0}},
     {"recipe": {"epochs": -1}},
-    {"data": {"classes": ["a"], "split_rule": "x"}},
     {"colour_pca": {"stdevs": [1.0] * 3, "vectors": []}},
 ]
 
