@@ -10,17 +10,14 @@ labelled_files    which files are images, and the 90/10 split
 imagenet          ImageNet's own tar files, or unpacked
 pixel_files       CIFAR-10's and MNIST's own files
 tfds_datasets     data sets of TFDS
-tfrecords         examples inside larger files, by offset, with their checksums
-reading           reads blocks of examples, in parallel where the storage is slow
+tfrecords         examples inside larger files, by offset
+reading           reads blocks of examples, in parallel
 synthetic         makes the demo's images
-image_headers     size, EXIF orientation, scans and end of an encoded image
+plain_images      every image as an ordinary JPEG or PNG: the header's look, and Pillow for the rest
 png_depth         16-bit PNG images whose upper bits are unused
 preprocessing     decode, crop, resize: one image
 augmentations     random crops and what is done to them
-other_formats     WebP, BMP, TIFF, GIF, HEIC
 input_pipeline    order, batches, exact resume
 prepare           turns images into records of 256 x 256 pixels
-prepare_images    what becomes of one image there
-shards            the files of records
-image_statistics  mean and colour components
+prepare_images    what its processes do: squares, files of records, mean and colour components
 """

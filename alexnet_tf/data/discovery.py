@@ -67,7 +67,7 @@ def find_dataset(data_dir: str, options: ExampleOptions = ExampleOptions()) -> d
     except OSError as error:
         raise errors.DataError(f"{error.filename} cannot be read: {error.strerror}.") from error
     notes = [_CHOSEN_ON_TEST] if data.validation == "test" else []
-    notes += png_depth.note_of(next(iter(data.splits.values())), str(directory))
+    notes += png_depth.note_of(next(iter(data.splits.values())))
     return dataclasses.replace(data, notes=(*data.notes, *notes))
 
 

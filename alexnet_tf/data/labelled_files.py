@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from alexnet_tf.data import datasets, other_formats
+from alexnet_tf.data import datasets, plain_images
 from alexnet_tf.support import errors, shell
 
 # Names of the split that errors are measured on, in order of preference.
@@ -74,7 +74,7 @@ def is_image(entry: os.DirEntry[str]) -> bool:
             header = file.read(_HEADER_BYTES)
     except OSError:
         return False
-    return header.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")) or other_formats.name_of(header) is not None
+    return plain_images.kind_of(header) is not None
 
 
 def labels_of(names: Iterable[str], class_names: Sequence[str]) -> np.ndarray:

@@ -13,14 +13,12 @@ import pickle
 import struct
 import tarfile
 import typing
-from collections.abc import Callable
 
 import numpy as np
-import tensorflow as tf
 
-from alexnet_tf.data import datasets
+from alexnet_tf.data import datasets, plain_images
 from alexnet_tf.data.options import ExampleOptions
-from alexnet_tf.support import errors, processors
+from alexnet_tf.support import errors
 
 _CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -39,7 +37,7 @@ _ALLOWED = {
 
 
 @dataclasses.dataclass(frozen=True)
-class PixelArrays:
+class PixelArrays(datasets.ImageSource):
     """Examples that are arrays of pixels in memory.
 
     Attributes:
@@ -51,7 +49,6 @@ class PixelArrays:
     pixels: np.ndarray
     labels: np.ndarray
     files: tuple[str, ...]
-    is_square: typing.ClassVar[bool] = False
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -68,26 +65,9 @@ class PixelArrays:
         """Returns the files and the number of example `index`, for messages."""
         return f"image {index} of {os.path.dirname(self.files[0])}"
 
-    def image_bytes(self, index: int) -> bytes:
-        """Returns example `index` as PNG."""
-        return tf.io.encode_png(self.pixels[index], compression=0).numpy()
-
-    def label(self, index: int) -> int:
-        """Returns the label of example `index`."""
-        return int(self.labels[index])
-
-    def examples(
-        self, blocks: tf.data.Dataset, function: Callable[..., object], with_headers: bool = False
-    ) -> tf.data.Dataset:
-        """Encodes examples and applies a function to each: see `datasets.ImageSource`."""
-        header = [tf.zeros([2], tf.int32)] if with_headers else []
-        pixels, labels = tf.constant(self.pixels), tf.constant(self.labels)
-
-        @tf.autograph.experimental.do_not_convert
-        def encode(index: tf.Tensor, *others: tf.Tensor) -> object:
-            return function(tf.io.encode_png(pixels[index], compression=0), labels[index], *header, *others)
-
-        return blocks.unbatch().map(encode, num_parallel_calls=2 * processors.available_cpus())
+    def read(self, index: int) -> tuple[bytes, int]:
+        """Returns example `index` as PNG, and its label."""
+        return plain_images.as_png(self.pixels[index]), int(self.labels[index])
 
 
 def find(directory: pathlib.Path, options: ExampleOptions) -> datasets.DataSet | None:

@@ -5,7 +5,6 @@ The files are read by offset, as `prepare`'s are; TFDS itself is asked for the f
 
 import concurrent.futures
 import dataclasses
-import functools
 import json
 import pathlib
 import shlex
@@ -13,9 +12,8 @@ import typing
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import tensorflow as tf
 
-from alexnet_tf.data import datasets, labelled_files, reading, tfrecords
+from alexnet_tf.data import datasets, labelled_files, tfrecords
 from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.network import architectures
 from alexnet_tf.support import errors
@@ -47,7 +45,9 @@ def find(directory: pathlib.Path, options: ExampleOptions) -> datasets.DataSet |
     if matching:
         if (found := tfrecords.read_prepared(matching[0])) is not None:
             return _from_records(matching[0], *found)
-        return _open(_builder(str(matching[0])), options)
+        import tensorflow_datasets as tfds
+
+        return _open(tfds.builder_from_directory(matching[0]), options)
     if options.dataset in (None, "imagenet2012"):  # ImageNet's own files may be there.
         return None
     raise errors.DataError(
@@ -92,7 +92,7 @@ def _from_records(
     directory: pathlib.Path,
     preparation: dict,
     splits: Mapping[str, tfrecords.Records],
-    statistics: tfrecords.Statistics,
+    statistics: datasets.Statistics,
 ) -> datasets.DataSet:
     """Returns what `prepare` wrote, from what `tfrecords.read_prepared` found."""
     note = (
@@ -186,11 +186,8 @@ def _with_found_classes(
 
 
 def _label_values(split: tfrecords.Records) -> list[str]:
-    blocks = tf.data.Dataset.range(len(split)).batch(reading.BLOCK_SIZE)
-    examples = split.examples(
-        blocks, lambda _, label: label if label.dtype == tf.string else tf.strings.as_string(label)
-    )
-    return [value.decode("utf-8", "replace").strip() for value in examples.as_numpy_iterator()]
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        return [str(label).strip() for label in pool.map(split.label, range(len(split)))]
 
 
 def _read_split(builder: typing.Any, split: str, image_key: str, label_key: str) -> tfrecords.Records:
@@ -208,30 +205,5 @@ def _read_split(builder: typing.Any, split: str, image_key: str, label_key: str)
         spans = list(pool.map(tfrecords.record_spans, files, info.splits[split].shard_lengths))
     file_of = np.repeat(np.arange(len(files), dtype="int32"), [len(s) for s in spans])
     offsets, lengths = np.concatenate(spans).T
-    parse = _TfdsParser(str(builder.data_dir), image_key, label_key)
-    return tfrecords.Records(files, file_of, offsets, lengths, parse=parse, are_whole_records=True)
-
-
-@dataclasses.dataclass(frozen=True)
-class _TfdsParser:
-    """Graph function from a record of a TFDS data set to (image_bytes, label); other processes can be given it."""
-
-    directory: str
-    image_key: str
-    label_key: str
-
-    def __call__(self, record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        import tensorflow_datasets as tfds
-
-        example = _builder(self.directory).info.features.deserialize_example(
-            record, decoders={self.image_key: tfds.decode.SkipDecoding()}
-        )
-        label = example[self.label_key]
-        return example[self.image_key], label if label.dtype == tf.string else tf.cast(label, tf.int32)
-
-
-@functools.cache
-def _builder(directory: str) -> typing.Any:
-    import tensorflow_datasets as tfds
-
-    return tfds.builder_from_directory(directory)
+    parse = tfrecords.ExampleParser(image_key, label_key)
+    return tfrecords.Records(files, file_of, offsets, lengths, parse=parse)

@@ -8,12 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.data import input_pipeline, labelled_files, other_formats, preprocessing, reading
+from alexnet_tf.data import input_pipeline, labelled_files, plain_images, preprocessing, reading
+from alexnet_tf.data.plain_images import UnreadableImage
 from alexnet_tf.support import errors
-
-
-class UnreadableImage(ValueError):
-    """An image cannot be read; the message says why."""
 
 
 def expand(arguments: Sequence[str], lines: Iterable[str]) -> Iterator[str]:
@@ -53,17 +50,15 @@ def _images_in(folder: str) -> list[str]:
 
 
 def read(path: str | os.PathLike[str]) -> bytes:
-    """Returns an encoded image as JPEG or PNG; other formats that are known are converted.
+    """Returns an encoded image as an ordinary JPEG or PNG.
 
     Raises:
-        UnreadableImage: If the file cannot be read, or holds a damaged image of such a format.
+        UnreadableImage: If the file cannot be read, or as `plain_images.plain`.
     """
     try:
-        return other_formats.as_readable(reading.read_file(str(pathlib.Path(path).expanduser())))
+        return plain_images.plain(reading.read_file(str(pathlib.Path(path).expanduser())))
     except OSError as error:
         raise UnreadableImage(error.strerror) from error
-    except other_formats.UnreadableImage as error:
-        raise UnreadableImage(str(error)) from error
 
 
 def read_crop(path: str | os.PathLike[str], image_size: int, resize: str) -> np.ndarray:
