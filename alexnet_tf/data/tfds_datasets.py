@@ -129,7 +129,7 @@ def _open(builder: typing.Any, options: ExampleOptions) -> datasets.DataSet:
     return datasets.DataSet(
         builder.name,
         str(builder.data_dir),
-        tuple(class_names),
+        tuple(map(labelled_files.composed, class_names)),
         splits,
         validation,
         tuple(notes),
@@ -187,7 +187,7 @@ def _with_found_classes(
 
 def _label_values(split: tfrecords.Records) -> list[str]:
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        return [str(label).strip() for label in pool.map(split.label, range(len(split)))]
+        return [labelled_files.composed(str(label).strip()) for label in pool.map(split.label, range(len(split)))]
 
 
 def _read_split(builder: typing.Any, split: str, image_key: str, label_key: str) -> tfrecords.Records:
