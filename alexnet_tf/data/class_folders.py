@@ -24,8 +24,9 @@ _SPLIT_OF_WORD = {
 }
 
 # Endings of images that nothing reads: a class that has such files only is not an empty one.
-_UNREAD_ENDINGS = set(".arw .cr2 .cr3 .dng .eps .exr .nef .npy .orf .psd .raf .raw .rw2 .svg .jxl .jp2".split())
-_UNREAD_ENDINGS |= set(".ico .pgm .ppm .tga".split())
+_UNREAD_ENDINGS = set(
+    ".arw .cr2 .cr3 .dng .eps .exr .ico .jp2 .jxl .nef .npy .orf .pgm .ppm .psd .raf .raw .rw2 .svg .tga".split()
+)
 
 
 def find(directory: pathlib.Path, options: ExampleOptions) -> datasets.DataSet | None:
@@ -204,7 +205,12 @@ def _read_split(folder: pathlib.Path, train: dict[str, list[str]]) -> tuple[dict
     if classes and (not train or classes.keys() <= train.keys()):
         return classes, notes
     path = label_files.find_in_split(folder)
-    return label_files.read_split(path, folder, train) if path else (classes, notes)
+    if path is not None:
+        examples, notes = label_files.read(path, folder, class_names=train)
+        classes = {}
+        for image, name, _ in examples:
+            classes.setdefault(name, []).append(image)
+    return classes, notes
 
 
 def _examples(classes: dict[str, list[str]]) -> Examples:

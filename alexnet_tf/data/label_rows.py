@@ -26,11 +26,11 @@ Row = Mapping[str, str]
 
 
 class Example(typing.NamedTuple):
-    """What a row says: the image's file, its class, and its split, "" where the row has none."""
+    """What a row says: the image's file, its class, and its split: "train", "val" or "test"."""
 
     path: str
     class_name: str
-    split: str
+    split: str = "train"
 
 
 class ImageIndex:
@@ -91,7 +91,7 @@ def examples_of(
         if image is None:
             missing.append(row[image_column])
         else:
-            split = SPLIT_NAMES.get(row[split_column].strip().lower(), "train") if split_column else ""
+            split = SPLIT_NAMES.get(row[split_column].strip().lower(), "train") if split_column else "train"
             examples.append(Example(image, name, split))
     if not missing:
         return examples, []
