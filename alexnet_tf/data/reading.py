@@ -57,7 +57,8 @@ class OpenFiles:
         Raises:
             OSError: If the file cannot be read or is too short.
         """
-        content = os.pread(self._open(path).number, length, offset)
+        descriptor = self._open(path)  # It is open as long as it has a name.
+        content = os.pread(descriptor.number, length, offset)
         if len(content) < length:
             raise OSError(errno.EIO, "the file is cut", path)
         return content
