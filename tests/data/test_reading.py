@@ -75,8 +75,10 @@ class Slow(datasets.ImageSource):
 
 
 def test_slow_reads_wait_together_and_keep_their_order():
-    source, blocks = Slow(), tf.data.Dataset.range(256).batch(32)
-    found = list(reading.read_examples(source, blocks, lambda content, label: (content, label)))
+    source, options = Slow(), tf.data.Options()
+    options.threading.private_threadpool_size = 16
+    blocks = tf.data.Dataset.range(256).batch(32)
+    found = list(reading.read_examples(source, blocks, lambda *example: example).with_options(options))
     assert [(content.numpy(), int(label)) for content, label in found] == [source.read(index) for index in range(256)]
     assert source.most > 16
 
