@@ -10,11 +10,10 @@ import os
 import pathlib
 import re
 import shlex
-import unicodedata
 
 from alexnet_tf.data import datasets, label_files, labelled_files
 from alexnet_tf.data.labelled_files import VALIDATION_NAMES, Examples, listing, subfolders
-from alexnet_tf.data.options import DataOptions
+from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.support import errors, shell
 
 # The words in a folder's name that make it a split.
@@ -25,11 +24,12 @@ _SPLIT_OF_WORD = {
 }
 
 # Endings of images that nothing reads: a class that has such files only is not an empty one.
-_UNREAD_ENDINGS = set(".arw .cr2 .cr3 .dng .eps .exr .nef .npy .orf .psd .raf .raw .rw2 .svg .jxl .jp2".split())
-_UNREAD_ENDINGS |= set(".ico .pgm .ppm .tga".split())
+_UNREAD_ENDINGS = set(
+    ".arw .cr2 .cr3 .dng .eps .exr .ico .jp2 .jxl .nef .npy .orf .pgm .ppm .psd .raf .raw .rw2 .svg .tga".split()
+)
 
 
-def find(directory: pathlib.Path, options: DataOptions) -> datasets.DataSet | None:
+def find(directory: pathlib.Path, options: ExampleOptions) -> datasets.DataSet | None:
     """Finds images in class folders: in folders of splits, or in one folder, which is divided.
 
     Raises:
@@ -76,7 +76,7 @@ def images_of_classes(folder: pathlib.Path) -> tuple[dict[str, list[str]], list[
         images, rest = labelled_files.files_in(entry.path)
         others += rest
         if images:
-            classes[entry.name] = images
+            classes.setdefault(labelled_files.composed(entry.name), []).extend(images)
         else:
             _check_not_vanished(entry.path, rest)
             empty.append(entry.path)
@@ -106,7 +106,8 @@ def _inner_folders(folder: pathlib.Path, classes: dict[str, list[str]]) -> dict[
     """Returns {class name: folders inside it} of the classes whose images are all in several folders of their own."""
     result = {}
     for name, images in classes.items():
-        places = {os.path.dirname(path[len(f"{folder / name}/") :]).split(os.sep)[0] for path in images}
+        parts = [path[len(f"{folder}/") :].split(os.sep) for path in images]  # The class's folder, others, the file.
+        places = {each[1] if len(each) > 2 else "" for each in parts}
         if len(places) > 1 and "" not in places:
             result[name] = tuple(sorted(places))
     return result
@@ -195,21 +196,21 @@ def _read_split(folder: pathlib.Path, train: dict[str, list[str]]) -> tuple[dict
 
     Args:
         folder: The split's.
-        train: The same of the training images, whose spelling of the classes is kept; empty for train itself.
+        train: The same of the training images; empty for train itself.
 
     Raises:
         DataError: If there is a file of labels that cannot be understood.
     """
-    found, notes = images_of_classes(folder)
-    spelling = {unicodedata.normalize("NFC", name): name for name in train}
-    classes: dict[str, list[str]] = {}
-    for name, paths in found.items():  # macOS takes accents apart in the names of files.
-        name = name if name in train else spelling.get(unicodedata.normalize("NFC", name), name)
-        classes[name] = sorted([*classes.get(name, []), *paths])
+    classes, notes = images_of_classes(folder)
     if classes and (not train or classes.keys() <= train.keys()):
         return classes, notes
     path = label_files.find_in_split(folder)
-    return label_files.read_split(path, folder, train) if path else (classes, notes)
+    if path is not None:
+        examples, notes = label_files.read(path, folder, class_names=train)
+        classes = {}
+        for image, name, _ in examples:
+            classes.setdefault(name, []).append(image)
+    return classes, notes
 
 
 def _examples(classes: dict[str, list[str]]) -> Examples:

@@ -165,7 +165,7 @@ class DataSet:
         source: What it was prepared from, where it was prepared.
         resize: How the images were brought to 256 x 256, where they were prepared.
         statistics: What was measured on the training split, where it was prepared.
-        options: What else says which examples are meant: fields of `options.DataOptions`.
+        options: What else says which examples are meant: fields of `options.ExampleOptions`.
     """
 
     name: str

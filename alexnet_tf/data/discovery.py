@@ -8,11 +8,9 @@ import dataclasses
 import os
 import pathlib
 import typing
-import unicodedata
-from collections.abc import Sequence
 
 from alexnet_tf.data import datasets, labelled_files, png_depth, synthetic
-from alexnet_tf.data.options import DataOptions
+from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.runs.config import RunData
 from alexnet_tf.support import errors, shell
 from alexnet_tf.support.tables import Entry
@@ -41,7 +39,7 @@ SOURCES = {
 _CHOSEN_ON_TEST = "No validation split is there: the best checkpoint is chosen on test, so its test error is too good."
 
 
-def find_dataset(data_dir: str, options: DataOptions = DataOptions()) -> datasets.DataSet:  # noqa: B008
+def find_dataset(data_dir: str, options: ExampleOptions = ExampleOptions()) -> datasets.DataSet:  # noqa: B008
     """Finds the images in a directory.
 
     Args:
@@ -79,7 +77,7 @@ def _expected() -> str:
 def load_run_dataset(
     run_data: RunData,
     data_dir: str | None = None,
-    options: DataOptions = DataOptions(),  # noqa: B008
+    options: ExampleOptions = ExampleOptions(),  # noqa: B008
     *,
     any_classes: bool = False,
 ) -> datasets.DataSet:
@@ -109,32 +107,22 @@ def load_run_dataset(
         else:
             options = dataclasses.replace(options, **typing.cast(dict, run_data.options))
         data = find_dataset(where, options)
-    if not any_classes and data.class_names != run_data.classes:
-        there, known = _composed(data.class_names), _composed(run_data.classes)
-        if sorted(there) == sorted(known) and len(set(there)) == len(there):
-            return _in_order(data, run_data.classes)
+    if any_classes or data.class_names == run_data.classes:
+        return data
+    known = [labelled_files.composed(name) for name in run_data.classes]
+    if sorted(data.class_names) != sorted(known):
         raise errors.DataError(
             f"{data.directory} has other classes than the run: {datasets.abbreviate(data.class_names)} there, "
             f"{datasets.abbreviate(run_data.classes)} in the run. To learn these, go on from its weights:\n  "
             + shell.command_line("train", init_from="RUN", data_dir=data.directory)
         )
-    return data
-
-
-def _in_order(data: datasets.DataSet, class_names: tuple[str, ...]) -> datasets.DataSet:
-    """Returns a data set with its classes in another order: they are matched by their names."""
-    new_labels = labelled_files.labels_of(_composed(data.class_names), _composed(class_names))
+    new_labels = labelled_files.labels_of(data.class_names, known)
     return dataclasses.replace(
         data,
-        class_names=class_names,
+        class_names=run_data.classes,
         splits={name: split.with_label_order(new_labels) for name, split in data.splits.items()},
         notes=(*data.notes, "The classes are in another order than the run's: they are matched by their names."),
     )
-
-
-def _composed(class_names: Sequence[str]) -> list[str]:
-    """Returns names with accents and letters as one character: macOS takes them apart in the names of files."""
-    return [unicodedata.normalize("NFC", name) for name in class_names]
 
 
 def synthetic_dataset(directory: str | None = None, images_per_class: int = 400) -> datasets.DataSet:

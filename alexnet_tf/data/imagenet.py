@@ -8,7 +8,6 @@ class folders of training images, and a flat folder of the numbered images.
 import os
 import pathlib
 import re
-import sys
 import tarfile
 import typing
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -17,7 +16,7 @@ import numpy as np
 import tqdm
 
 from alexnet_tf.data import class_folders, datasets, labelled_files, tfrecords
-from alexnet_tf.data.options import DataOptions
+from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.support import errors, shell
 
 TRAIN, VALIDATION = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
@@ -36,7 +35,7 @@ into {data_dir}, as they are, then type
 """
 
 
-def find(directory: pathlib.Path, options: DataOptions) -> datasets.DataSet | None:
+def find(directory: pathlib.Path, options: ExampleOptions) -> datasets.DataSet | None:
     """Finds ImageNet's images.
 
     Raises:
@@ -181,22 +180,13 @@ def _members(path: pathlib.Path, file: typing.BinaryIO, end: int) -> Iterator[ta
 def _nested_images(path: pathlib.Path) -> Iterator[tuple[str, int, int]]:
     """Yields (WordNet id, offset, length) of each image in a tar file of tar files."""
     with open(path, "rb") as outer, open(path, "rb") as inner:
-        with tqdm.tqdm(
-            total=os.path.getsize(path),
-            unit="B",
-            unit_scale=True,
-            desc=f"Looking through {path.name}",
-            disable=None,
-            leave=False,
-            file=sys.stderr,
-        ) as bar:
-            for archive in _members(path, outer, os.path.getsize(path)):
-                match = re.fullmatch(r"(n\d{8})\.tar", os.path.basename(archive.name))
-                if match is None:
-                    raise errors.DataError(
-                        f"{path} holds {archive.name}; expected a tar file for each class, such as n01440764.tar."
-                    )
-                inner.seek(archive.offset_data)
-                for member in _members(path, inner, archive.offset_data + archive.size):
-                    yield match[1], member.offset_data, member.size
-                bar.update(archive.offset_data + archive.size - bar.n)
+        archives = _members(path, outer, os.path.getsize(path))
+        for archive in tqdm.tqdm(archives, f"Looking through {path.name}", unit=" classes", disable=None, leave=False):
+            match = re.fullmatch(r"(n\d{8})\.tar", os.path.basename(archive.name))
+            if match is None:
+                raise errors.DataError(
+                    f"{path} holds {archive.name}; expected a tar file for each class, such as n01440764.tar."
+                )
+            inner.seek(archive.offset_data)
+            for member in _members(path, inner, archive.offset_data + archive.size):
+                yield match[1], member.offset_data, member.size

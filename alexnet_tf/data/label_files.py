@@ -15,7 +15,7 @@ from collections.abc import Collection, Sequence
 
 from alexnet_tf.data import datasets, labelled_files
 from alexnet_tf.data.label_rows import LABEL_COLUMNS, SPLIT_COLUMNS, SPLIT_NAMES, Example, ImageIndex, Row, examples_of
-from alexnet_tf.data.options import FILE_NAMES, DataOptions
+from alexnet_tf.data.options import FILE_NAMES, ExampleOptions
 from alexnet_tf.support import errors, shell
 
 _ENDINGS = (".csv", ".tsv", ".txt", ".jsonl")
@@ -35,7 +35,7 @@ _STATED = re.compile(r"(.*[^-._ ()0-9])[-._ ]*[(]?[0-9]+[)]?")
 _MOST_STATED = 1000
 
 
-def find(directory: pathlib.Path, options: DataOptions) -> datasets.DataSet | None:
+def find(directory: pathlib.Path, options: ExampleOptions) -> datasets.DataSet | None:
     """Reads a data set whose labels are in a file, or in the files' names where `options.labels` says so.
 
     Raises:
@@ -43,17 +43,17 @@ def find(directory: pathlib.Path, options: DataOptions) -> datasets.DataSet | No
     """
     path = _labels_path(directory, options)
     if path is not None:
-        examples, notes = _read(path, directory, options)
+        examples, notes = read(path, directory, options)
         options = dataclasses.replace(options, labels=options.labels and str(path))
     elif options.labels == FILE_NAMES:
         path, notes = directory, ["The classes are those of the files' names."]
-        examples = [Example(image, name, "") for image, name in stated_classes(directory).items()]
+        examples = [Example(image, name) for image, name in stated_classes(directory).items()]
     else:
         return None
     class_names = labelled_files.class_order(each.class_name for each in examples)
     pairs: dict[str, labelled_files.Examples] = {"train": [], "val": [], "test": []}
     for image, name, split in examples:
-        pairs[split or "train"].append((image, name))
+        pairs[split].append((image, name))
     if unknown := set(class_names) - {name for _, name in pairs["train"]}:
         raise errors.DataError(f"{path}: classes without a training image: {datasets.abbreviate(sorted(unknown))}.")
     splits = {split: each for split, each in pairs.items() if each}
@@ -64,7 +64,7 @@ def find(directory: pathlib.Path, options: DataOptions) -> datasets.DataSet | No
     return dataclasses.replace(data, options=options.of_examples())
 
 
-def _labels_path(directory: pathlib.Path, options: DataOptions) -> pathlib.Path | None:
+def _labels_path(directory: pathlib.Path, options: ExampleOptions) -> pathlib.Path | None:
     """Returns the file of labels that was asked for, or one that is found beside images that are in no class folders.
 
     Raises:
@@ -105,33 +105,28 @@ def find_in_split(folder: pathlib.Path) -> pathlib.Path | None:
     return _first_file(folder, inside) or _first_file(folder.parent, beside)
 
 
-def read_split(
-    path: pathlib.Path, folder: pathlib.Path, class_names: Collection[str]
-) -> tuple[dict[str, list[str]], list[str]]:
-    """Returns ({class name: images}, notes) of one split, as a file from `find_in_split` states them.
+def read(
+    path: pathlib.Path,
+    folder: pathlib.Path,
+    options: ExampleOptions = ExampleOptions(),  # noqa: B008
+    class_names: Collection[str] = (),
+) -> tuple[list[Example], list[str]]:
+    """Returns (examples, notes) of a file of labels, and of those beside `train.csv` that are other splits'.
 
     Args:
         path: The file.
         folder: Where the images are, at any depth.
+        options: Which columns are meant.
         class_names: Classes that are known already.
 
     Raises:
-        DataError: As `examples_of`.
+        DataError: As `examples_of`; also if more than a tenth of the images have several labels.
     """
-    examples, notes = examples_of(read_rows(path), ImageIndex(folder), path, class_names=class_names)
-    classes: dict[str, list[str]] = {}
-    for image, name, _ in examples:
-        classes.setdefault(name, []).append(image)
-    return classes, [f"Labels of {folder.name} from {path}.", *notes]
-
-
-def _read(path: pathlib.Path, directory: pathlib.Path, options: DataOptions) -> tuple[list[Example], list[str]]:
-    """Returns (examples, notes) of a file of labels, and of those beside `train.csv` that are other splits'."""
-    images = ImageIndex(directory)
+    images = ImageIndex(folder)
     others = _files_of_other_splits(path)
-    examples, missing = examples_of(read_rows(path), images, path, options)
+    examples, missing = examples_of(read_rows(path), images, path, options, class_names)
     for other, split in others.items():
-        more, notes = examples_of(read_rows(other), images, other, options)
+        more, notes = examples_of(read_rows(other), images, other, options, class_names)
         examples += [each._replace(split=split) for each in more]
         missing += notes
     files = ", ".join(each.name for each in (path, *others))
@@ -144,7 +139,7 @@ def _files_of_other_splits(path: pathlib.Path) -> dict[pathlib.Path, str]:
     for word, split in SPLIT_NAMES.items():
         other = _first_file(path.parent, [path.stem.lower().replace("train", word, 1)], (path.suffix.lower(),))
         # Kaggle's test files have no labels.
-        if other and other != path and len(read_rows(other)[0]) >= len(read_rows(path)[0]):
+        if other and "train" in path.stem.lower() and len(read_rows(other)[0]) >= len(read_rows(path)[0]):
             found[other] = split
     return found
 
@@ -158,7 +153,7 @@ def _repeated(path: pathlib.Path, examples: Sequence[Example]) -> list[str]:
     names, splits = collections.defaultdict(set), collections.defaultdict(set)
     for image, name, split in examples:
         names[image].add(name)
-        splits[image].add(split or "train")
+        splits[image].add(split)
     notes = []
     for found, what in ((names, "labels"), (splits, "splits")):
         if several := [image for image, each in found.items() if len(each) > 1]:

@@ -7,11 +7,10 @@ label's is called so, holds known classes, or is the only other one; or each cla
 import os
 import pathlib
 import typing
-import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 
 from alexnet_tf.data import datasets, labelled_files
-from alexnet_tf.data.options import DataOptions
+from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.support import errors
 
 SPLIT_NAMES = {"val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
@@ -27,11 +26,11 @@ Row = Mapping[str, str]
 
 
 class Example(typing.NamedTuple):
-    """What a row says: the image's file, its class, and its split, "" where the row has none."""
+    """What a row says: the image's file, its class, and its split: "train", "val" or "test"."""
 
     path: str
     class_name: str
-    split: str
+    split: str = "train"
 
 
 class ImageIndex:
@@ -41,7 +40,7 @@ class ImageIndex:
         self._paths: dict[str, str | None] = {}
         whole: dict[str, str | None] = {}
         for path in labelled_files.files_in(directory)[0]:
-            name = _normalized(os.path.relpath(path, directory))
+            name = labelled_files.composed(os.path.relpath(path, directory))
             whole[name] = path
             for each in {os.path.splitext(name)[0], os.path.basename(name), pathlib.PurePath(name).stem}:
                 self._paths[each] = None if each in self._paths else path  # Of several, none is meant.
@@ -49,19 +48,15 @@ class ImageIndex:
 
     def find(self, name: str) -> str | None:
         """Returns the image of a name, or None if there is none or several."""
-        name = os.path.normpath(_normalized(name.strip()).replace("\\", "/"))
+        name = os.path.normpath(labelled_files.composed(name.strip()).replace("\\", "/"))
         return self._paths.get(name) or self._paths.get(os.path.basename(name))
-
-
-def _normalized(name: str) -> str:
-    return unicodedata.normalize("NFC", name)  # macOS takes accents apart in the names of files.
 
 
 def examples_of(
     rows: Sequence[Row],
     images: ImageIndex,
     path: pathlib.Path,
-    options: DataOptions = DataOptions(),  # noqa: B008
+    options: ExampleOptions = ExampleOptions(),  # noqa: B008
     class_names: Collection[str] = (),
 ) -> tuple[list[Example], list[str]]:
     """Returns (what the rows say, notes about images that are not there).
@@ -96,7 +91,7 @@ def examples_of(
         if image is None:
             missing.append(row[image_column])
         else:
-            split = SPLIT_NAMES.get(row[split_column].strip().lower(), "train") if split_column else ""
+            split = SPLIT_NAMES.get(row[split_column].strip().lower(), "train") if split_column else "train"
             examples.append(Example(image, name, split))
     if not missing:
         return examples, []
@@ -140,7 +135,7 @@ def _class_of(row: Row, columns: Sequence[str], image: str, path: pathlib.Path) 
     if len(columns) == 1:
         if not (name := row[columns[0]].strip()):
             raise errors.DataError(f"{path} has no label for {image}.")
-        return name
+        return labelled_files.composed(name)
     chosen = [name for name in columns if _INDICATORS[row[name].strip().lower()]]
     if len(chosen) != 1:
         raise errors.DataError(

@@ -6,6 +6,7 @@ Class folders, files of labels and ImageNet's folders lead to (path, class name)
 import hashlib
 import os
 import pathlib
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -75,6 +76,11 @@ def is_image(entry: os.DirEntry[str]) -> bool:
     except OSError:
         return False
     return plain_images.kind_of(header) is not None
+
+
+def composed(name: str) -> str:
+    """Returns a name with accents and letters as one character: macOS takes them apart in the names of files."""
+    return unicodedata.normalize("NFC", name)
 
 
 def labels_of(names: Iterable[str], class_names: Sequence[str]) -> np.ndarray:

@@ -2,15 +2,15 @@
 
 import dataclasses
 
-from alexnet_tf.support import settings
+from alexnet_tf.support import errors, settings
 from alexnet_tf.support.settings import setting
 
 # Value of `labels` where the names of the files state the classes.
 FILE_NAMES = "file_names"
 
 
-@dataclasses.dataclass(frozen=True)
-class DataOptions:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExampleOptions:
     """What is asked for beyond the directory; None is found by looking. Each field made by `setting` is a flag.
 
     Attributes:
@@ -38,7 +38,7 @@ class DataOptions:
         """
         settings.check(self)
         if self.download and not self.dataset:
-            raise settings.errors.UserError("--download needs --dataset=NAME, the TFDS data set to fetch.")
+            raise errors.UserError("--download needs --dataset=NAME, the TFDS data set to fetch.")
 
     def of_examples(self) -> dict[str, str]:
         """Returns what must be asked for again to find the same examples in the directory of the same data set."""

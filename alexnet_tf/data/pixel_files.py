@@ -17,7 +17,7 @@ import typing
 import numpy as np
 
 from alexnet_tf.data import datasets, plain_images
-from alexnet_tf.data.options import DataOptions
+from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.support import errors
 
 _CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -70,7 +70,7 @@ class PixelArrays(datasets.ImageSource):
         return plain_images.as_png(self.pixels[index]), int(self.labels[index])
 
 
-def find(directory: pathlib.Path, options: DataOptions) -> datasets.DataSet | None:
+def find(directory: pathlib.Path, options: ExampleOptions) -> datasets.DataSet | None:
     """Reads CIFAR-10's or MNIST's own files, if they are in a directory.
 
     Raises:

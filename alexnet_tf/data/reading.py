@@ -57,7 +57,7 @@ class OpenFiles:
         Raises:
             OSError: If the file cannot be read or is too short.
         """
-        descriptor = self._open(path)  # It is open as long as it has a name.
+        descriptor = self._open(path)  # Held: of two that open it at once, only one is kept, and the other is closed.
         content = os.pread(descriptor.number, length, offset)
         if len(content) < length:
             raise OSError(errno.EIO, "the file is cut", path)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from alexnet_tf.data import datasets, labelled_files, tfrecords
-from alexnet_tf.data.options import DataOptions
+from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.network import architectures
 from alexnet_tf.support import errors
 
@@ -28,7 +28,7 @@ tfds.dataset_builders.store_as_tfds_dataset(
     b.name, b.version, b.info.features, splits, config=b.builder_config, data_dir=out, file_format='tfrecord')\""""
 
 
-def find(directory: pathlib.Path, options: DataOptions) -> datasets.DataSet | None:
+def find(directory: pathlib.Path, options: ExampleOptions) -> datasets.DataSet | None:
     """Opens a data set that TFDS or `prepare` has prepared, or lets TFDS fetch it where `options.download` says so.
 
     Raises:
@@ -112,7 +112,7 @@ def _from_records(
     )
 
 
-def _open(builder: typing.Any, options: DataOptions) -> datasets.DataSet:
+def _open(builder: typing.Any, options: ExampleOptions) -> datasets.DataSet:
     """Finds the records of a prepared TFDS data set."""
     image_key, label_key = _keys(builder, options)
     splits = {name: _read_split(builder, name, image_key, label_key) for name in builder.info.splits}
@@ -129,7 +129,7 @@ def _open(builder: typing.Any, options: DataOptions) -> datasets.DataSet:
     return datasets.DataSet(
         builder.name,
         str(builder.data_dir),
-        tuple(class_names),
+        tuple(map(labelled_files.composed, class_names)),
         splits,
         validation,
         tuple(notes),
@@ -137,7 +137,7 @@ def _open(builder: typing.Any, options: DataOptions) -> datasets.DataSet:
     )
 
 
-def _keys(builder: typing.Any, options: DataOptions) -> tuple[str, str]:
+def _keys(builder: typing.Any, options: ExampleOptions) -> tuple[str, str]:
     """Returns the names of a data set's image and label.
 
     Raises:
@@ -187,7 +187,7 @@ def _with_found_classes(
 
 def _label_values(split: tfrecords.Records) -> list[str]:
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        return [str(label).strip() for label in pool.map(split.label, range(len(split)))]
+        return [labelled_files.composed(str(label).strip()) for label in pool.map(split.label, range(len(split)))]
 
 
 def _read_split(builder: typing.Any, split: str, image_key: str, label_key: str) -> tfrecords.Records:

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.data import datasets, discovery, input_pipeline, synthetic
-from alexnet_tf.data.options import DataOptions
+from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.runs.config import RunConfig
 from alexnet_tf.support import errors
 
@@ -56,7 +56,7 @@ def find_images(
         )
     try:
         data = discovery.load_run_dataset(
-            run_data, data_dir, DataOptions(dataset=dataset), any_classes=data_dir is not None
+            run_data, data_dir, ExampleOptions(dataset=dataset), any_classes=data_dir is not None
         )
     except errors.DataError:
         images = _flat_folder(data_dir)

@@ -9,7 +9,7 @@ import unicodedata
 import pytest
 
 from alexnet_tf.data import discovery
-from alexnet_tf.data.options import DataOptions
+from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.runs.config import RunData
 from alexnet_tf.support import errors
 from tests.helpers.files import touch
@@ -20,7 +20,7 @@ def test_every_layout_is_asked_and_the_error_lists_them(tmp_path):
     text = error_of(tmp_path)
     assert text.startswith(f"{tmp_path} holds nothing to train on; there: nothing.\nExpected one of\n")
     for name, entry in discovery.SOURCES.items():
-        assert entry.load().find(tmp_path, DataOptions()) is None, name
+        assert entry.load().find(tmp_path, ExampleOptions()) is None, name
         assert f"\n  {entry.purpose}\n" in text
 
 

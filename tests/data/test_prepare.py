@@ -32,7 +32,7 @@ from alexnet_tf.data import (
     preprocessing,
     tfrecords,
 )
-from alexnet_tf.data.options import DataOptions
+from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.network import recipes
 from alexnet_tf.support import errors
 from tests.helpers import commands
@@ -144,7 +144,7 @@ def prepare_data(data, output, shard_images=5, **options):
 
 def prepare_all(source, output, shard_images=5, dataset=None, **options):
     """Prepares what is in a directory, with small shards."""
-    data = discovery.find_dataset(str(source), DataOptions(dataset=dataset))
+    data = discovery.find_dataset(str(source), ExampleOptions(dataset=dataset))
     return prepare_data(data, output, shard_images, **options)
 
 

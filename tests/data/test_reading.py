@@ -1,5 +1,6 @@
 """Tests of `reading`: only regular files of a bounded size, and reads that wait together."""
 
+import concurrent.futures
 import os
 import pickle
 import threading
@@ -80,3 +81,11 @@ def test_slow_reads_wait_together_and_keep_their_order():
     found = list(reading.read_examples(source, blocks, lambda *example: example).with_options(options))
     assert [(content.numpy(), int(label)) for content, label in found] == [source.read(index) for index in range(256)]
     assert source.most > 16
+
+
+def test_many_threads_open_a_file_at_once(tmp_path):
+    (tmp_path / "file").write_bytes(b"0123456789")
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        for _ in range(200):
+            files = reading.OpenFiles()
+            assert set(pool.map(lambda _, files=files: files.read(str(tmp_path / "file"), 2, 3), range(32))) == {b"234"}

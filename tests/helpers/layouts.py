@@ -8,13 +8,13 @@ import PIL.Image
 import pytest
 
 from alexnet_tf.data import discovery
-from alexnet_tf.data.options import DataOptions
+from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.support import errors
 
 
 def find(directory, **options):
     """Finds the data set in a directory."""
-    return discovery.find_dataset(str(directory), DataOptions(**options))
+    return discovery.find_dataset(str(directory), ExampleOptions(**options))
 
 
 def error_of(directory, **options):
