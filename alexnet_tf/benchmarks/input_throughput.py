@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import time
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -45,7 +46,7 @@ def measure(options: model_throughput.Options) -> dict[str, rounds.Speed]:
     # A long epoch, so that its end is seldom seen.
     examples = split.subset(np.resize(np.arange(len(split)), max(_EPOCH, size)))
 
-    def pipeline(examples: datasets.ImageSource) -> rounds.Trial:
+    def pipeline(examples: Any) -> rounds.Trial:
         epoch = input_pipeline.make_train_dataset(
             examples, recipe, image_size=architecture.image_size, seed=0, epoch=0, colour_pca=pca
         )
@@ -82,21 +83,17 @@ class _Slow:
         self._source, self._seconds = source, milliseconds / 1000
 
     def __getattr__(self, name):
-        found = getattr(self._source, name)
-        return self._delayed(found) if name in ("read", "_read", "image_bytes") else found
-
-    def _delayed(self, read):
-        def delayed(index):
-            time.sleep(self._seconds)
-            return read(index)
-
-        return delayed
+        return getattr(self._source, name)
 
     def __len__(self):
         return len(self._source)
 
-    def examples(self, *arguments, **options):
-        return type(self._source).examples(self, *arguments, **options)
+    def read(self, index):
+        time.sleep(self._seconds)
+        return self._source.read(index)
+
+    def examples(self, blocks, function):
+        return reading.read_examples(self, blocks, function)
 
 
 def _trial(dataset: tf.data.Dataset, batch_size: int) -> rounds.Trial:
