@@ -65,13 +65,14 @@ def stale_names(source, names):
         names: Names of its own code.
     """
     stale, known, constants = [], {*MODULES, *WINGS, *names}, names.union(*MODULES.values())
+    arguments = {node.arg for node in ast.walk(ast.parse(source)) if isinstance(node, ast.arg)}
     module_docstring, *texts = texts_of(source)
     for text in (module_docstring, *texts):
         for reference in re.findall(r"`([a-z_]\w*(?:\.\w+)+)`|^ *([a-z_]+\.[A-Z]\w+): ", text, re.M):
             reference = "".join(reference)  # In backticks, or what a function raises.
             parts = reference.removeprefix("alexnet_tf.").split(".")
             parts = parts[1:] if parts[0] in WINGS and len(parts) > 1 else parts
-            if parts[-1] in ENDINGS:
+            if parts[-1] in ENDINGS or parts[0] in arguments:
                 continue
             if parts[0] in MODULES and parts[1:]:
                 is_there = parts[1] in MODULES[parts[0]]
