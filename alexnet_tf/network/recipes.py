@@ -5,8 +5,8 @@ import dataclasses
 from alexnet_tf.support import errors
 from alexnet_tf.support.settings import setting
 
-# What a recipe may name: the keys of `schedules.SCHEDULES`, here for those who may not import TensorFlow (a test compares
-# them), and ways to resize. Crops and augmentations are checked by `augmentations.check`.
+# What a recipe may name: the keys of `schedules.SCHEDULES`, here for those who may not import TensorFlow (a test
+# compares them), and ways to resize. Crops and augmentations are checked by `augmentations.check`.
 CHOICES = {
     "schedule": ("plateau", "steps", "cosine"),
     "resize": ("paper", "caffe"),
