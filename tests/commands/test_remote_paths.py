@@ -48,8 +48,6 @@ def path_flags(command):
         for flag in texts
         if flag.name in ("workdir", "data_dir", "output_dir", "output", "source", "features")
     }
-    if command == "export_weights":
-        required["format"] = "npy"
     return [flag.name for flag in texts if flag.name not in NO_PATHS], required
 
 
