@@ -11,6 +11,7 @@ Next: python -m alexnet_tf predict --workdir=RUN IMAGE...
 """
 
 import json
+from typing import Any
 
 from absl import flags
 
@@ -62,15 +63,20 @@ def main(arguments: list[str]) -> None:
         on_bad_image=_ON_BAD_IMAGE.value,
         skipped=skipped,
     )
-    table = predictions.PredictionTable(data.class_names)
+    ranked: list = []
+
+    def keep(log_probabilities: Any, labels: Any) -> None:
+        ranked.append((labels, *predictions.most_probable(log_probabilities)))
+
     result = metrics.evaluate(
         metrics.make_predictor(model),
         batches,
         len(data.class_names),
-        on_batch=table.add if _PREDICTIONS.value else None,
+        on_batch=keep if _PREDICTIONS.value else None,
     )
     if _PREDICTIONS.value:
-        table.write(_PREDICTIONS.value, (split.describe(index) for index in range(len(split)) if index not in skipped))
+        names = (split.describe(index) for index in range(len(split)) if index not in skipped)
+        predictions.write_csv_file(_PREDICTIONS.value, predictions.of_split(ranked, names, data.class_names))
     if _JSON.value:
         print(
             json.dumps(

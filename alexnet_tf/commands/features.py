@@ -1,13 +1,13 @@
 """Writes a layer's activations for each image of a data set, for `similar` or for your own program.
 
-    python -m alexnet_tf features --workdir=RUN --layer=fc7 --output=FILE.npz
-    python -m alexnet_tf features --workdir=RUN --layer=fc7 --output=FILE.npz --data_dir=DIR --split=train
-    python -m alexnet_tf features --workdir=RUN --layer=fc7 --output=FILE.npz IMAGE...
+    python -m alexnet_tf features --workdir=RUN --layer=fc7 --output=FILE.h5
+    python -m alexnet_tf features --workdir=RUN --layer=fc7 --output=FILE.h5 --data_dir=DIR --split=train
+    python -m alexnet_tf features --workdir=RUN --layer=fc7 --output=FILE.h5 IMAGE...
 
 A stage's name, such as conv1 or fc7, means both its towers, after ReLU and before dropout; conv5_pool means both pools,
 conv2_b_lrn a single layer. IMAGE is a file, a folder, a glob, or - for a list of paths on standard input.
-numpy.load(FILE.npz) reads the file: features, names, labels, classes.
-Next: python -m alexnet_tf similar --features=FILE.npz IMAGE...
+h5py.File("FILE.h5")["features"][:] reads the features into NumPy; names, labels and classes are beside them.
+Next: python -m alexnet_tf similar --features=FILE.h5 IMAGE...
 """
 
 import sys
@@ -15,10 +15,11 @@ import sys
 from absl import flags
 
 from alexnet_tf.commands import cli
+from alexnet_tf.evaluation.options import FeatureOptions
 from alexnet_tf.runs.directory import RunDirectory
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.", required=True)
-_OUTPUT = flags.DEFINE_string("output", None, "The .npz file.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "The .h5 file.", required=True)
 _LAYER = flags.DEFINE_string("layer", "fc7", "The layer; an unknown name lists the known ones.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Images; by default those of the run. Their classes may differ.")
 _DATASET = flags.DEFINE_string("dataset", None, "Name of the TFDS data set in --data_dir.")
@@ -37,21 +38,20 @@ def main(arguments: list[str]) -> None:
     cli.check_directory("data_dir", _DATA_DIR.value)
     RunDirectory(_WORKDIR.value).existing_config()
     cli.import_tensorflow()
-    from alexnet_tf.evaluation import features, image_arguments
-    from alexnet_tf.support import devices
+    from alexnet_tf.evaluation import features, predictions
 
     features.write_features(
         _WORKDIR.value,
         _OUTPUT.value,
-        features.FeatureOptions(
+        FeatureOptions(
             layer=_LAYER.value,
-            images=tuple(image_arguments.expand(arguments, sys.stdin)),
             data_dir=_DATA_DIR.value,
             dataset=_DATASET.value,
             split=_SPLIT.value,
             checkpoint=_CHECKPOINT.value,
             on_bad_image=_ON_BAD_IMAGE.value,
             batch_size=_BATCH_SIZE.value,
-            precision=devices.chosen_precision(_PRECISION.value),
+            precision=_PRECISION.value,
         ),
+        tuple(predictions.expand(arguments, sys.stdin)),
     )

@@ -12,15 +12,16 @@ Next: python -m alexnet_tf export --workdir=RUN
 """
 
 import collections
-import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from absl import flags
 
 from alexnet_tf.commands import cli
-from alexnet_tf.runs.directory import RunDirectory, load_model
+from alexnet_tf.evaluation.options import PredictOptions
+from alexnet_tf.runs.directory import RunDirectory
 from alexnet_tf.support import errors, shell
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.")
@@ -36,12 +37,6 @@ _JSON = flags.DEFINE_bool("json", False, "Print one line of JSON for each image.
 _CSV = flags.DEFINE_bool("csv", False, "Print CSV, a line for each image.")
 _OUTPUT = flags.DEFINE_string("output", None, "Write the CSV to this file instead, whole or not at all.")
 
-# (file, why it could not be read or None, [(class name, probability)] with the best first)
-_Result = tuple[str, str | None, list[tuple[str, float]]]
-
-# Is called with each file and its bytes.
-_OnRead = Callable[[str, bytes], object]
-
 
 def main(arguments: list[str]) -> int:
     """Prints the classes of each image, and returns 1 if none could be read."""
@@ -56,57 +51,34 @@ def main(arguments: list[str]) -> int:
         RunDirectory(_WORKDIR.value).existing_config()
     cli.import_tensorflow()
     from alexnet_tf.data import png_depth
-    from alexnet_tf.evaluation import image_arguments, predictions
+    from alexnet_tf.evaluation import predictions
 
     counts: collections.Counter = collections.Counter()
-    paths, started, watch = image_arguments.expand(arguments, sys.stdin), time.monotonic(), png_depth.Watch()
+    paths, started, watch = predictions.expand(arguments, sys.stdin), time.monotonic(), png_depth.Watch()
     results = _counted((_ask_server if _SERVER.value else _classify)(paths, watch.look), counts)
-    names = predictions.columns(_TOP.value, ["image"], ["error"])
     if _OUTPUT.value:
-        predictions.write_file(_OUTPUT.value, names, map(_csv_line, results))
+        predictions.write_csv_file(_OUTPUT.value, results, _TOP.value)
         seconds = time.monotonic() - started
         cli.show(
             f"Wrote {_OUTPUT.value}: {counts['read']:,} images ({counts['read'] / seconds:.1f} a second), "
             f"{counts['unreadable']:,} not read"
         )
     elif _CSV.value:
-        predictions.write_lines(sys.stdout, names, map(_csv_line, results))
+        predictions.write_csv(sys.stdout, results, _TOP.value)
     else:
         for result in results:
-            print(_json_line(result) if _JSON.value else _text(result))
+            print(result.as_json() if _JSON.value else result.as_text())
     watch.report()
     return int(not counts["read"])
 
 
-def _counted(results: Iterable[_Result], counts: collections.Counter) -> Iterator[_Result]:
+def _counted(results: Iterable[Any], counts: collections.Counter) -> Iterator[Any]:
     for result in results:
-        counts["unreadable" if result[1] else "read"] += 1
+        counts["unreadable" if result.error else "read"] += 1
         yield result
 
 
-def _text(result: _Result) -> str:
-    file, error, ranked = result
-    lines = [f"{file}: not read: {error}" if error else f"{file}:"]
-    lines += [f"  {probability:7.4f}  {name}" for name, probability in ranked]
-    return "\n".join(shell.printable(line, keep="") for line in lines)
-
-
-def _json_line(result: _Result) -> str:
-    file, error, ranked = result
-    return json.dumps(
-        {"file": file, "error": error}
-        if error
-        else {"file": file, "classes": [{"name": name, "probability": probability} for name, probability in ranked]}
-    )
-
-
-def _csv_line(result: _Result) -> list[str]:
-    file, error, ranked = result
-    cells = [cell for name, probability in ranked for cell in (name, f"{probability:.6f}")]
-    return [file, *cells, *[""] * (2 * _TOP.value - len(cells)), error or ""]
-
-
-def _ask_server(paths: Iterable[str], on_read: _OnRead) -> Iterator[_Result]:
+def _ask_server(paths: Iterable[str], on_read: Callable[[str, bytes], object]) -> Iterator[Any]:
     """Yields what the server at --server says about each image."""
     from alexnet_tf.exporting import serving_client
 
@@ -114,31 +86,20 @@ def _ask_server(paths: Iterable[str], on_read: _OnRead) -> Iterator[_Result]:
         raise errors.UserError(
             "--ten_crop, --checkpoint and --precision need --workdir: a server has one network and one crop."
         )
-    for path, error, ranked in serving_client.classify_files(
-        _SERVER.value or "", paths, model=_MODEL_NAME.value, on_read=on_read
-    ):
-        yield path, error, ranked[: _TOP.value]
+    return serving_client.classify_files(
+        _SERVER.value or "", paths, model=_MODEL_NAME.value, top=_TOP.value, on_read=on_read
+    )
 
 
-def _classify(paths: Iterable[str], on_read: _OnRead) -> Iterator[_Result]:
+def _classify(paths: Iterable[str], on_read: Callable[[str, bytes], object]) -> Iterator[Any]:
     """Yields what the network of --workdir says about each image."""
-    from alexnet_tf.evaluation import classification, metrics, predictions
-    from alexnet_tf.support import devices
+    from alexnet_tf.evaluation import predictions
 
-    run = RunDirectory(_WORKDIR.value or "")
-    model, run_config, _ = load_model(run, _CHECKPOINT.value, devices.chosen_precision(_PRECISION.value))
-    class_names = run.class_names()
-    for each in classification.classify(
-        metrics.make_predictor(model),
-        paths,
-        image_size=run_config.image_size,
-        resize=run_config.train.recipe.resize,
+    options = PredictOptions(
+        top=_TOP.value,
+        checkpoint=_CHECKPOINT.value,
         ten_crop=_TEN_CROP.value,
+        precision=_PRECISION.value,
         batch_size=_BATCH_SIZE.value,
-        on_read=on_read,
-    ):
-        ranked = []
-        if each.log_probabilities is not None:
-            classes, probabilities = predictions.most_probable(each.log_probabilities[None], _TOP.value)
-            ranked = [(class_names[index], float(p)) for index, p in zip(classes[0], probabilities[0])]
-        yield each.file, each.error, ranked
+    )
+    return predictions.predict(RunDirectory(_WORKDIR.value or ""), paths, options, on_read)

@@ -1,9 +1,9 @@
 """Finds the images of a data set that are nearest to yours by their features, as in the paper's Figure 4.
 
-    python -m alexnet_tf similar --features=FILE.npz IMAGE...
-    python -m alexnet_tf similar --features=FILE.npz --top=6 --grid=FILE.png --json IMAGE...
+    python -m alexnet_tf similar --features=FILE.h5 IMAGE...
+    python -m alexnet_tf similar --features=FILE.h5 --top=6 --grid=FILE.png --json IMAGE...
 
-FILE.npz is what `features` wrote: python -m alexnet_tf features --workdir=RUN --output=FILE.npz
+FILE.h5 is what `features` wrote: python -m alexnet_tf features --workdir=RUN --output=FILE.h5
 An image that is in the data set itself is found too, at distance 0.
 Next: python -m alexnet_tf visualize --workdir=RUN IMAGE...
 """
@@ -15,9 +15,10 @@ import pathlib
 from absl import flags
 
 from alexnet_tf.commands import cli
+from alexnet_tf.evaluation.options import SimilarOptions
 from alexnet_tf.support import errors, shell
 
-_FEATURES = flags.DEFINE_string("features", None, "The .npz file that `features` wrote.", required=True)
+_FEATURES = flags.DEFINE_string("features", None, "The .h5 file that `features` wrote.", required=True)
 _TOP = flags.DEFINE_integer("top", 6, "How many images to find for each.", lower_bound=1)
 _GRID = flags.DEFINE_string("grid", None, "Also draw them into this .png or .jpg file, a row for each image.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory, if it is no longer where it was.")
@@ -40,7 +41,9 @@ def main(arguments: list[str]) -> int:
     from alexnet_tf.evaluation import retrieval
 
     answers = retrieval.find_similar(
-        _FEATURES.value, arguments, top=_TOP.value, run_path=_WORKDIR.value, grid=_GRID.value, data_dir=_DATA_DIR.value
+        _FEATURES.value,
+        arguments,
+        SimilarOptions(top=_TOP.value, workdir=_WORKDIR.value, grid=_GRID.value, data_dir=_DATA_DIR.value),
     )
     for answer in answers:
         if _JSON.value:

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 
+import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -192,13 +193,13 @@ def test_train_in_anothers_place_is_refused(whole, pictures):
         (["-m", "alexnet_tf", "predict", "x.jpg"], "Give either --workdir=RUN, or --server=HOST:PORT"),
         (["-m", "alexnet_tf", "predict", "--server=localhost:1", "--ten_crop", "x.jpg"], "a server has one network"),
         (
-            ["-m", "alexnet_tf", "features", "--workdir=/nowhere/at/all", "--output=x.npz"],
+            ["-m", "alexnet_tf", "features", "--workdir=/nowhere/at/all", "--output=x.h5"],
             "is no run: it has no config.json",
         ),
-        (["-m", "alexnet_tf", "similar", "--features=x.npz"], "Give at least one image file"),
+        (["-m", "alexnet_tf", "similar", "--features=x.h5"], "Give at least one image file"),
         (
             ["-m", "alexnet_tf", "similar", "--features=README.md", "README.md"],
-            "README.md cannot be read: it is damaged, or no .npz",
+            "README.md cannot be read: it is damaged, or `features` did not write it",
         ),
         (["export.py", "--workdir=/nowhere/at/all"], "is no run: it has no config.json"),
         (
@@ -280,7 +281,7 @@ def test_predict_names_classes_and_goes_on_after_a_bad_file(whole, pictures, tmp
 def test_a_line_in_a_files_name_is_no_line_of_the_output(whole, pictures, tmp_path):
     bad = tmp_path / "a\nb.jpg:\n   1.0000  rings\x1b[31m"
     bad.write_text("no image")
-    good, features = tmp_path / "b\n.jpg", tmp_path / "f.npz"
+    good, features = tmp_path / "b\n.jpg", tmp_path / "f.h5"
     good.write_bytes((pictures / "val" / "dots" / "a photo 0.JPG").read_bytes())
     assert call("-m", "alexnet_tf", "features", f"--workdir={whole[0]}", f"--output={features}", good)[0] == 0
     for name, options, count in (
@@ -331,13 +332,13 @@ def test_the_usage_errors_status_reaches_the_shell():
 
 
 def test_features_and_similar_work_on_a_run(whole, pictures, tmp_path):
-    file, grid = tmp_path / "f.npz", tmp_path / "grid.png"
+    file, grid = tmp_path / "f.h5", tmp_path / "grid.png"
     status, out, err = call("-m", "alexnet_tf", "features", f"--workdir={whole[0]}", "--layer=fc7", f"--output={file}")
     assert status == 0 and "fc7_a_relu and fc7_b_relu, 128 numbers an image" in out and "Traceback" not in err, (
         out + err
     )
-    with np.load(file) as arrays:
-        assert arrays["features"].shape == (32, UNITS) and arrays["classes"].tolist() == list(CLASSES)
+    with h5py.File(file) as arrays:
+        assert arrays["features"].shape == (32, UNITS) and arrays["classes"].asstr()[:].tolist() == list(CLASSES)
     queries = [str(pictures / "val" / "rings" / "a photo 1.JPG"), str(tmp_path / "absent.png")]
     similar = ["-m", "alexnet_tf", "similar", f"--features={file}", *queries]
     status, out, err = call(*similar, "--json", "--top=3", f"--grid={grid}")
