@@ -12,6 +12,7 @@ By default everything is computed in float32, on every machine and whatever the 
 different machines, and those of the export, can be compared. The crop is that of evaluation.
 """
 
+import contextlib
 import hashlib
 import itertools
 import logging
@@ -19,8 +20,8 @@ import math
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, BinaryIO
+from collections.abc import Callable, Sequence
+from typing import BinaryIO
 
 import h5py
 import keras
@@ -31,9 +32,10 @@ import tqdm
 from alexnet_tf.data import datasets, discovery, input_pipeline
 from alexnet_tf.evaluation.options import FeatureOptions
 from alexnet_tf.network import architectures
+from alexnet_tf.network.model import AlexNet, Stage
 from alexnet_tf.runs.config import RunData
 from alexnet_tf.runs.directory import RunDirectory, load_model
-from alexnet_tf.support import atomic_files, devices, errors, settings
+from alexnet_tf.support import atomic_files, devices, errors, settings, shell
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -41,50 +43,38 @@ _LOGGER = logging.getLogger(__name__)
 _VERSION = ("v110", "v110")
 
 
-def layers_of(model: keras.Model, architecture: architectures.Architecture, name: str) -> list[str]:
-    """Returns the layers of a model that a name means: one, or both towers', a before b.
+def stage_of(model: AlexNet, architecture: architectures.Architecture, name: str) -> Stage:
+    """Returns the layers of a model that a name means, and their outputs joined.
 
-    A stage's name, `conv1` or `fc7`, means its towers after their ReLU where they have one (before dropout). The name
+    A stage's name, `conv1` or `fc7`, means both towers after their ReLU where they have one (before dropout). The name
     of a step, `conv5_pool`, means both towers' too. Any other name is a layer's own: `conv2_b` is linear,
     `conv2_b_relu` is not.
 
     Raises:
         UserError: If there is no such layer.
     """
-    there = [layer.name for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
     stages = [stage.name for stage in architecture.stages]
     for each in [f"{name}_relu", name] if name in stages else [name]:
-        stage, separator, step = each.partition("_")
-        towers = [f"{stage}_{tower}{separator}{step}" for tower in "ab"]
-        if each in there or set(towers) <= set(there):
-            return [each] if each in there else towers
+        with contextlib.suppress(ValueError):
+            return model.stage(each)
     raise errors.UserError(
         f"{architecture.name} has no layer {name!r}. Stages, after ReLU: {', '.join(stages)}. Single steps, without _a "
-        f"and _b those of both towers: {', '.join(each for each in there if each not in stages)}."
+        f"and _b those of both towers: {', '.join(layer.name for layer in model.layers)}."
     )
 
 
-def make_extractor(
-    model: keras.Model, architecture: architectures.Architecture, layer: str
-) -> tuple[Callable[[tf.Tensor], tf.Tensor], list[str], tuple[int, ...]]:
-    """Returns a function that computes a layer's activations for a batch of images.
+def make_extractor(model: AlexNet, output: keras.KerasTensor) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Returns a function that computes an output for a batch of images.
 
-    Returns:
-        (function: images uint8 [batch, size, size, 3] -> float32 [batch, width], the layers that the name means, the
-        shape of an image's activations).
-
-    Raises:
-        UserError: If there is no such layer.
+    It takes uint8 [batch, size, size, 3] and returns float32 [batch, width].
     """
-    layers = layers_of(model, architecture, layer)
-    outputs = [model.get_layer(name).output for name in layers]
-    part = keras.Model(model.input, outputs[0] if len(outputs) == 1 else keras.ops.concatenate(outputs, axis=-1))
+    part = keras.Model(model.input, output)
 
     @tf.function(input_signature=[tf.TensorSpec([None, *model.input_shape[1:]], tf.uint8)])
     def extract(images: tf.Tensor) -> tf.Tensor:
         return tf.cast(tf.reshape(part(images, training=False), [tf.shape(images)[0], -1]), tf.float32)
 
-    return extract, layers, part.output.shape[1:]
+    return extract
 
 
 def write_features(
@@ -112,17 +102,19 @@ def write_features(
         raise errors.UserError(f"--output must end in .h5, such as {output.with_suffix('.h5')}; got {output}.")
     run, precision = RunDirectory(workdir), devices.chosen_precision(options.precision)
     model, run_config, state = load_model(run, options.checkpoint, precision)
-    extract, layers, shape = make_extractor(model, run_config.architecture, options.layer)
+    stage = stage_of(model, run_config.architecture, options.layer)
+    extract, shape = make_extractor(model, stage.output), stage.output.shape[1:]
     split, class_names, source = _find_images(run_config.data, options, images)
+    layers = " and ".join(layer.name for layer in stage.layers)
     _LOGGER.info(
         f"{options.layer} of {run} ({run_config.architecture.name}, {options.checkpoint} checkpoint, after epoch "
-        f"{state['epoch']}): {' and '.join(layers)}, {' x '.join(map(str, shape))} numbers an image\n"
+        f"{state['epoch']}): {layers}, {' x '.join(map(str, shape))} numbers an image\n"
         f"{', '.join(filter(None, [source['data_dir'], source['split']])) or 'Files'}: {len(split):,} images"
     )
     attributes = {
         "layer": options.layer,
         "shape": shape,
-        "workdir": os.path.abspath(run),
+        "workdir": shell.printable(os.path.abspath(run)),
         "checkpoint": options.checkpoint,
         "epoch": state["epoch"],
         "weights": digest_weights(model),
@@ -138,11 +130,18 @@ def write_features(
         on_bad_image=options.on_bad_image,
         skipped=skipped,
     )
-    _check_room(output, 4 * len(split) * math.prod(shape))
+
+    needed = 4 * len(split) * math.prod(shape)
 
     def write(file: BinaryIO) -> None:
+        if (free := shutil.disk_usage(output.parent).free) < needed:
+            raise errors.UserError(
+                f"{output} needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free in {output.parent}. Give an "
+                "--output on another disk, or a layer with fewer numbers."
+            )
         with h5py.File(file.name, "w", libver=_VERSION) as written:
-            _describe(written, attributes, class_names)
+            written.attrs.update(attributes)
+            written.create_dataset("classes", data=class_names, dtype=h5py.string_dtype())
             # Bad images of a batch, and those before it, are known once it is there.
             readable = (index for index in range(len(split)) if index not in skipped)
             for crops, labels in tqdm.tqdm(batches, total=-(-len(split) // options.batch_size), disable=None):
@@ -150,7 +149,7 @@ def write_features(
                 if not np.isfinite(values).all():
                     raise errors.UserError("The network's outputs are not finite: the run has diverged.")
                 indices = np.fromiter(itertools.islice(readable, len(values)), "int64")
-                names = np.array([_bytes(split.describe(index)) for index in indices], object)
+                names = np.array([os.fsencode(split.describe(index)) for index in indices], object)
                 _append(written, features=values, labels=labels.numpy(), indices=indices, names=names)
         if len(skipped) == len(split):
             raise errors.UserError("None of the images could be read: there is nothing to write.")
@@ -164,46 +163,19 @@ def write_features(
 
 def _find_images(
     run_data: RunData, options: FeatureOptions, images: Sequence[str]
-) -> tuple[datasets.ImageSource, Sequence[str], dict[str, str]]:
+) -> tuple[datasets.ImageSource, list[str], dict[str, str]]:
     """Returns (the images, the names of their classes, attributes that say where they are from)."""
     if images:
         if options.data_dir or options.dataset or options.split:
             raise errors.UserError("Give either image files, or --data_dir (with --dataset and --split).")
         files = datasets.ImageFiles(tuple(map(os.path.abspath, images)), np.full(len(images), -1, "int32"))
-        return files, (), {"data_dir": "", "split": "", "fingerprint": ""}
+        return files, [], {"data_dir": "", "split": "", "fingerprint": ""}
     data = discovery.load_run_dataset(run_data, options.data_dir, options.dataset, any_classes=True)
     name = options.split or ("train" if "train" in data.splits else data.validation)
     if name not in data.splits:
         raise errors.UserError(f"--split={name} is not in {data.directory}; there: {', '.join(data.splits)}.")
-    source = {"data_dir": data.directory, "split": name, "fingerprint": data.fingerprint()}
-    return data.splits[name], data.class_names, source
-
-
-def _check_room(output: pathlib.Path, size: int) -> None:
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(output.parent).free
-    except OSError as error:
-        raise errors.UserError(f"{output} could not be written: {error.strerror}.") from error
-    if free < size:
-        raise errors.UserError(
-            f"{output} needs {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free in {output.parent}. Give an "
-            "--output on another disk, or a layer with fewer numbers."
-        )
-
-
-def _bytes(text: str) -> bytes:
-    """Returns a text as it is stored; the bytes of a path that are not UTF-8 stay what they are."""
-    return text.encode("utf-8", "surrogateescape")
-
-
-def _describe(file: h5py.File, attributes: Mapping[str, Any], class_names: Sequence[str]) -> None:
-    """Writes where a file's features are from."""
-    text = h5py.string_dtype()
-    for name, value in attributes.items():
-        is_text = isinstance(value, str)
-        file.attrs.create(name, _bytes(value) if is_text else value, dtype=text if is_text else None)
-    file.create_dataset("classes", data=np.array([_bytes(each) for each in class_names], object), dtype=text)
+    source = {"data_dir": shell.printable(data.directory), "split": name, "fingerprint": data.fingerprint()}
+    return data.splits[name], list(map(shell.printable, data.class_names)), source
 
 
 def _append(file: h5py.File, **arrays: np.ndarray) -> None:

@@ -98,7 +98,6 @@ def _draw_curve(axes: dict[str, Any], curve: Curve, colour: str) -> None:
 def _finish(axes: dict[str, Any], curves: Sequence[Curve]) -> None:
     from matplotlib import ticker
 
-    last = max(max(curve.columns["epoch"]) for curve in curves)
     for name, title in (
         ("error", "Top-1 error (dashed: training)"),
         ("loss", "Cross-entropy (nats)"),
@@ -106,7 +105,6 @@ def _finish(axes: dict[str, Any], curves: Sequence[Curve]) -> None:
     ):
         axes[name].set_title(title, loc="left")
         axes[name].grid(axis="y")
-        axes[name].set_xlim(min(0.9, 1 - 0.03 * last), last + max(0.1, 0.03 * last))
         axes[name].xaxis.set_major_locator(ticker.MaxNLocator("auto", integer=True, min_n_ticks=1))
         axes[name].set_ylim(bottom=0)
         axes[name].set_xlabel("epoch" if name != "loss" else "")
@@ -114,7 +112,5 @@ def _finish(axes: dict[str, Any], curves: Sequence[Curve]) -> None:
     if rates and max(rates) > 20 * min(rates):
         axes["rate"].set_yscale("log")
         axes["rate"].set_ylim(bottom=max(min(rates) / 2, max(rates) / 300))  # A cosine ends at almost nothing.
-        axes["rate"].yaxis.set_major_locator(ticker.LogLocator(numticks=5))
-        axes["rate"].yaxis.set_minor_locator(ticker.NullLocator())
     axes["rate"].yaxis.set_major_formatter(ticker.FuncFormatter(lambda rate, _: f"{rate:g}"))
     axes["loss"].tick_params(labelbottom=False)

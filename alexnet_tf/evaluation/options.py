@@ -4,8 +4,18 @@ TensorFlow is not imported.
 """
 
 import dataclasses
+from typing import Any
 
 from alexnet_tf.support.settings import setting
+
+
+def precision_setting(default: str = "auto") -> Any:
+    """Returns the field --precision of a command that does not train; see `devices.chosen_precision`."""
+    return setting(
+        default,
+        "Numbers to compute in; auto: the fastest of this machine that loses nothing, whatever the run was trained in.",
+        choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"),
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -13,7 +23,9 @@ class FeatureOptions:
     """Which features to write."""
 
     layer: str = setting("fc7", "The layer; an unknown name lists the known ones.")
-    data_dir: str | None = setting(None, "Images; by default those of the run. Their classes may differ.")
+    data_dir: str | None = setting(
+        None, "Images; by default those of the run. Their classes may differ.", path="directory"
+    )
     dataset: str | None = setting(None, "Name of the TFDS data set in --data_dir.")
     split: str | None = setting(None, "Which split; by default train, or the only one.")
     checkpoint: str = setting("last", "Which checkpoint.", choices=("last", "best"))
@@ -22,11 +34,7 @@ class FeatureOptions:
         "What to do with an image that cannot be read; it is reported either way.",
         choices=("fail", "skip"),
     )
-    precision: str = setting(
-        "float32",
-        "Numbers to compute in; auto: the fastest of this machine that loses nothing.",
-        choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"),
-    )
+    precision: str = precision_setting("float32")
     batch_size: int = setting(128, "Images a step.", lower=1)
 
 
@@ -37,7 +45,9 @@ class SimilarOptions:
     top: int = setting(6, "How many images to find for each.", lower=1)
     grid: str | None = setting(None, "Also draw them into this .png or .jpg file, a row for each image.")
     workdir: str | None = setting(None, "The run's directory, if it is no longer where it was.")
-    data_dir: str | None = setting(None, "The data set's images for --grid, if they are no longer where they were.")
+    data_dir: str | None = setting(
+        None, "The data set's images for --grid, if they are no longer where they were.", path="directory"
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,9 +57,5 @@ class PredictOptions:
     top: int = setting(5, "How many classes to print.", lower=1)
     checkpoint: str = setting("last", "Which checkpoint.", choices=("last", "best"))
     ten_crop: bool = setting(False, "Average over ten crops, as the paper does (Section 4.1).")
-    precision: str = setting(
-        "auto",
-        "Numbers to compute in; auto: the fastest of this machine that loses nothing, whatever the run was trained in.",
-        choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"),
-    )
+    precision: str = precision_setting()
     batch_size: int = setting(128, "Crops a step.", lower=1)

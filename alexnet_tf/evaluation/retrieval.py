@@ -94,7 +94,7 @@ def find_similar(path: str | os.PathLike[str], images: Sequence[str], options: S
             f"epoch {source['epoch']} then and {state['epoch']} now. Write it again with `features`, or give the run "
             "that made it: --workdir=RUN."
         )
-    extract = features.make_extractor(model, run_config.architecture, source["layer"])[0]
+    extract = features.make_extractor(model, features.stage_of(model, run_config.architecture, source["layer"]).output)
     resize = run_config.train.recipe.resize
     crops = predictions.crops_of(images, run_config.image_size, resize, ahead=_BATCH_SIZE)
     found = dict(predictions.compute(lambda batch: extract(batch[:, 0]), crops, _BATCH_SIZE))
@@ -189,29 +189,25 @@ def _draw(path: str, answers: Sequence[QueryResult], read: Callable[[str], bytes
     """Draws a row for each answer; `read` reads the images of the set."""
 
     def tile(name: str, note: str, file: str, read: Callable[[str], bytes]) -> Tile:
-        title = f"{plotting.shortened(name, 18)}\n{note}"
+        title = f"{plotting.shortened(name or os.path.basename(file), 18)}\n{note}"
         try:
-            image_bytes = read(file)
-            reason = preprocessing.why_unreadable(image_bytes)
-        except (OSError, predictions.UnreadableImage) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-        if reason:
-            _LOGGER.warning(f"Not shown: {shell.printable(file)}: {reason}.")
+            return title, preprocessing.square(tf.constant(read(file)), resize).numpy()
+        except (OSError, predictions.UnreadableImage, tf.errors.OpError) as error:
+            _LOGGER.warning(f"Not shown: {shell.printable(file)}: {error}.")
             return title, None
-        return title, preprocessing.square(tf.constant(image_bytes), resize).numpy()
 
     rows = [
         [
-            tile(os.path.basename(answer.file), "query", answer.file, predictions.read),
+            tile("", "query", answer.file, predictions.read),
             *(
-                tile(each.class_name or os.path.basename(each.file), f"distance {each.distance:.1f}", each.file, read)
+                tile(each.class_name or "", f"distance {each.distance:.1f}", each.file, read)
                 for each in answer.neighbours
             ),
         ]
         for answer in answers
     ]
     with plotting.style(title for row in rows for title, _ in row):
-        figure = plotting.new_figure(1.7 * max(map(len, rows)) + 0.3, 2.12 * len(rows) + 0.1)
+        figure = plotting.new_figure(1.7 * len(rows[0]) + 0.3, 2.12 * len(rows) + 0.1)
         draw_rows(figure, rows)
         plotting.save(figure, path)
 

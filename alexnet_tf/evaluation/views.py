@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from alexnet_tf.evaluation import features
 from alexnet_tf.network import architectures
+from alexnet_tf.network.model import AlexNet
 from alexnet_tf.support import plotting
 
 # Maps in a row, those of both towers together; classes below the image.
@@ -41,7 +42,7 @@ class View:
 
 
 def look(
-    model: keras.Model, architecture: architectures.Architecture, image: np.ndarray, class_index: int | None = None
+    model: AlexNet, architecture: architectures.Architecture, image: np.ndarray, class_index: int | None = None
 ) -> View:
     """Computes the feature maps of an image and Grad-CAM of the last convolution.
 
@@ -53,8 +54,7 @@ def look(
     """
     stages = [stage.name for stage in architecture.stages if stage.name.startswith("conv")]
     outputs = {
-        stage: [model.get_layer(name).output for name in features.layers_of(model, architecture, stage)]
-        for stage in stages
+        stage: [layer.output for layer in features.stage_of(model, architecture, stage).layers] for stage in stages
     }
     maps = keras.Model(model.input, outputs)(tf.constant(image)[None], training=False)
     last = stages[-1]

@@ -44,7 +44,7 @@ def reproduce(run: TrainedRun, *, seed: int = 0, batch_size: int = 64, is_real: 
     """
     validation, train = run.data.splits[run.data.validation], run.data.splits["train"]
     chosen = _choose(validation, seed)
-    extract = features.make_extractor(run.model, run.architecture, "fc7")[0]
+    extract = features.make_extractor(run.model, features.stage_of(run.model, run.architecture, "fc7").output)
     train_features = _features(run, extract, train, batch_size)
     validation_features = _features(run, extract, validation, batch_size)
     places = retrieval.nearest(train_features, validation_features, _NEIGHBOURS)[0]

@@ -192,11 +192,10 @@ def test_write_features_of_any_layer_are_its_outputs_flattened(small_run, square
     ],
     ids=["towers", "groups", "linear", "lrn first"],
 )
-def test_layers_of_a_stage_is_both_towers_after_its_relu(architecture, meanings):
+def test_stage_of_a_name_is_both_towers_after_its_relu(architecture, meanings):
     model = alexnet.build_model(architecture)
-    assert {name: features.layers_of(model, architecture, name) for name in meanings} == meanings
-    with pytest.raises(errors.UserError, match="has no layer 'images'"):
-        features.layers_of(model, architecture, "images")
+    stages = {name: features.stage_of(model, architecture, name) for name in meanings}
+    assert {name: [layer.name for layer in stage.layers] for name, stage in stages.items()} == meanings
 
 
 def test_write_features_does_not_depend_on_the_batch(small_run, tmp_path):
