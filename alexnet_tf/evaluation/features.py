@@ -20,7 +20,7 @@ import math
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import BinaryIO
 
 import h5py
@@ -111,7 +111,7 @@ def write_features(
         f"{state['epoch']}): {layers}, {' x '.join(map(str, shape))} numbers an image\n"
         f"{', '.join(filter(None, [source['data_dir'], source['split']])) or 'Files'}: {len(split):,} images"
     )
-    attributes = {
+    attributes = source | {
         "layer": options.layer,
         "shape": shape,
         "workdir": shell.printable(os.path.abspath(run)),
@@ -119,7 +119,6 @@ def write_features(
         "epoch": state["epoch"],
         "weights": digest_weights(model),
         "precision": precision,
-        **source,
     }
     skipped: dict[int, str] = {}
     batches = input_pipeline.evaluation_batches(
@@ -131,28 +130,12 @@ def write_features(
         skipped=skipped,
     )
 
-    needed = 4 * len(split) * math.prod(shape)
-
     def write(file: BinaryIO) -> None:
-        if (free := shutil.disk_usage(output.parent).free) < needed:
-            raise errors.UserError(
-                f"{output} needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free in {output.parent}. Give an "
-                "--output on another disk, or a layer with fewer numbers."
-            )
+        _check_room(output, 4 * len(split) * math.prod(shape))
         with h5py.File(file.name, "w", libver=_VERSION) as written:
             written.attrs.update(attributes)
             written.create_dataset("classes", data=class_names, dtype=h5py.string_dtype())
-            # Bad images of a batch, and those before it, are known once it is there.
-            readable = (index for index in range(len(split)) if index not in skipped)
-            for crops, labels in tqdm.tqdm(batches, total=-(-len(split) // options.batch_size), disable=None):
-                values = extract(crops[:, 0]).numpy()
-                if not np.isfinite(values).all():
-                    raise errors.UserError("The network's outputs are not finite: the run has diverged.")
-                indices = np.fromiter(itertools.islice(readable, len(values)), "int64")
-                names = np.array([os.fsencode(split.describe(index)) for index in indices], object)
-                _append(written, features=values, labels=labels.numpy(), indices=indices, names=names)
-        if len(skipped) == len(split):
-            raise errors.UserError("None of the images could be read: there is nothing to write.")
+            _write_batches(written, split, batches, skipped, extract)
 
     atomic_files.atomic_write(output, write)
     left_out = f" ({len(skipped):,} left out)" if skipped else ""
@@ -178,16 +161,45 @@ def _find_images(
     return data.splits[name], list(map(shell.printable, data.class_names)), source
 
 
-def _append(file: h5py.File, **arrays: np.ndarray) -> None:
-    """Appends values to the arrays of a file; the first ones make them."""
-    for name, values in arrays.items():
-        if name not in file:
-            is_text, width = values.dtype == object, values.shape[1:]  # Texts have no checksums.
-            dtype = h5py.string_dtype() if is_text else values.dtype
-            file.create_dataset(name, (0, *width), dtype, maxshape=(None, *width), chunks=True, fletcher32=not is_text)
-        before = len(file[name])
-        file[name].resize(before + len(values), axis=0)
-        file[name][before:] = values
+def _check_room(output: pathlib.Path, size: int) -> None:
+    if (free := shutil.disk_usage(output.parent).free) < size:
+        raise errors.UserError(
+            f"{output} needs {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free in {output.parent}. Give an "
+            "--output on another disk, or a layer with fewer numbers."
+        )
+
+
+def _write_batches(
+    file: h5py.File,
+    split: datasets.ImageSource,
+    batches: Iterator[tuple[tf.Tensor, tf.Tensor]],
+    skipped: Container[int],
+    extract: Callable[[tf.Tensor], tf.Tensor],
+) -> None:
+    """Appends each batch to the file's arrays; the first one makes them."""
+    # What is skipped of a batch or before it is known once the batch is there.
+    readable = (index for index in range(len(split)) if index not in skipped)
+    with tqdm.tqdm(total=len(split), unit="image", disable=None) as bar:
+        for crops, labels in batches:
+            values = extract(crops[:, 0]).numpy()
+            if not np.isfinite(values).all():
+                raise errors.UserError("The network's outputs are not finite: the run has diverged.")
+            indices = np.fromiter(itertools.islice(readable, len(values)), "int64")
+            names = np.array([os.fsencode(split.describe(index)) for index in indices], object)
+            arrays = {"features": values, "labels": labels.numpy(), "indices": indices, "names": names}
+            for name, array in arrays.items():
+                if name not in file:  # Texts cannot have checksums.
+                    dtype = h5py.string_dtype() if name == "names" else array.dtype
+                    shape, checked = array.shape[1:], name != "names"
+                    file.create_dataset(
+                        name, (0, *shape), dtype, maxshape=(None, *shape), chunks=True, fletcher32=checked
+                    )
+                before = len(file[name])
+                file[name].resize(before + len(array), axis=0)
+                file[name][before:] = array
+            bar.update(len(values))
+    if "features" not in file:
+        raise errors.UserError("None of the images could be read: there is nothing to write.")
 
 
 def digest_weights(model: keras.Model) -> str:

@@ -416,17 +416,15 @@ TILES = (10, 293, 552, 812)
 def test_find_similar_draws_a_row_for_each_readable_query(small_run, squares, tmp_path, capsys):
     write(small_run, tmp_path / "f.h5", layer="conv1_a", data_dir=str(squares))
     queries = ["/nowhere.png", *(str(squares / "val" / name) for name in ("a/10.png", "b/11.png"))]
-    for ending in ("png", "jpg"):
-        answers = similar(tmp_path / "f.h5", queries, top=3, grid=str(tmp_path / f"g.{ending}"))
-        drawn = picture(tmp_path / f"g.{ending}")
-        assert drawn.shape == (651, 1065, 3) and not capsys.readouterr().err
-        for row, answer in enumerate(answers[1:]):
-            for column, file in enumerate([answer.file, *(each.file for each in answer.neighbours)]):
-                expected = np.asarray(PIL.Image.open(file)).mean((0, 1))  # Each has a colour of its own.
-                left = TILES[column] + 100
-                tile = drawn[325 * row + 150 : 325 * row + 200, left : left + 50].mean((0, 1))
-                np.testing.assert_allclose(tile, expected, rtol=0, atol=12, err_msg=f"{row} {column}")
-    assert sorted(os.listdir(tmp_path)) == ["f.h5", "g.jpg", "g.png"]
+    answers = similar(tmp_path / "f.h5", queries, top=3, grid=str(tmp_path / "g.jpg"))
+    drawn = picture(tmp_path / "g.jpg")
+    assert drawn.shape == (651, 1065, 3) and not capsys.readouterr().err
+    for row, answer in enumerate(answers[1:]):
+        for column, file in enumerate([answer.file, *(each.file for each in answer.neighbours)]):
+            expected = np.asarray(PIL.Image.open(file)).mean((0, 1))  # Each has a colour of its own.
+            left = TILES[column] + 100
+            tile = drawn[325 * row + 150 : 325 * row + 200, left : left + 50].mean((0, 1))
+            np.testing.assert_allclose(tile, expected, rtol=0, atol=12, err_msg=f"{row} {column}")
 
 
 def test_find_similar_leaves_a_place_empty_for_an_image_that_is_gone(small_run, squares, tmp_path, capsys):
