@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.data import input_pipeline, preprocessing
+from alexnet_tf.data import input_pipeline, plain_images, preprocessing
 from alexnet_tf.evaluation import metrics, predictions
 from alexnet_tf.network import alexnet, architectures
 from alexnet_tf.runs import checkpoints
@@ -234,7 +234,7 @@ def _read(path: str | os.PathLike[str]) -> tf.Tensor:
     try:
         image_bytes = predictions.read(path)
         if reason := preprocessing.why_unreadable(image_bytes):
-            raise predictions.UnreadableImage(reason)
-    except predictions.UnreadableImage as error:
+            raise plain_images.UnreadableImage(reason)
+    except plain_images.UnreadableImage as error:
         raise errors.UserError(f"{os.fspath(path)} cannot be read: {error}.") from error
     return tf.constant(image_bytes)

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from alexnet_tf.data import augmentations, datasets, preprocessing, reading, tfrecords
+from alexnet_tf.data import augmentations, datasets, preprocessing, reading
 from alexnet_tf.network import recipes
 from alexnet_tf.support import errors, processors
 
@@ -82,9 +82,7 @@ def make_train_dataset(
         return indices, draws, augmentations.colour_noise(normals[:, :3], *colour_pca)
 
     @tf.autograph.experimental.do_not_convert
-    def augment(image_bytes: tf.Tensor, label: tf.Tensor, *others: tf.Tensor) -> tuple[object, tf.Tensor]:
-        *header, draws = others if colour_pca is None else others[:-1]
-        noise = () if colour_pca is None else others[-1:]
+    def augment(image_bytes: tf.Tensor, label: tf.Tensor, draws: tf.Tensor, *noise: tf.Tensor) -> tuple:
         image = _train_image(
             image_bytes,
             draws,
@@ -93,18 +91,17 @@ def make_train_dataset(
             augment_with=recipe.augmentations,
             resize=recipe.resize,
             is_square=split.is_square,
-            header=header[0] if header else None,
         )
         return ((image, *noise) if noise else image), label
 
     blocks = tf.data.Dataset.range(first_step * share, num_epochs * steps * share, block_size).map(plan)
-    examples = split.examples(blocks, augment, with_headers=not split.is_square)
+    examples = split.examples(blocks, augment)
     return examples.batch(share, drop_remainder=True).prefetch(2).with_options(_options())
 
 
 def _block_size(share: int) -> int:
     """Returns into which equal parts of consecutive positions a worker's share of a batch is divided for reading."""
-    return next((size for size in range(tfrecords.BLOCK_SIZE, 7, -1) if share % size == 0), share)
+    return next((size for size in range(reading.BLOCK_SIZE, 7, -1) if share % size == 0), share)
 
 
 def _draws(
@@ -169,15 +166,12 @@ def evaluation_batches(
     left = np.array([index for index in range(len(split)) if index not in skipped], "int64")
 
     @tf.autograph.experimental.do_not_convert
-    def crop(image_bytes: tf.Tensor, label: tf.Tensor, *header: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        crops = _evaluation_crops(
-            image_bytes, image_size, resize, ten_crop, header=header[0] if header else None, is_square=split.is_square
-        )
-        return crops, label
+    def crop(image_bytes: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return _evaluation_crops(image_bytes, image_size, resize, ten_crop, is_square=split.is_square), label
 
     while len(left):
-        blocks = tf.data.Dataset.from_tensor_slices((left,)).batch(tfrecords.BLOCK_SIZE)
-        crops = split.examples(blocks, crop, with_headers=not split.is_square)
+        blocks = tf.data.Dataset.from_tensor_slices((left,)).batch(reading.BLOCK_SIZE)
+        crops = split.examples(blocks, crop)
         batches = iter(crops.batch(batch_size).prefetch(2).with_options(_options()))
         try:
             while (batch := next(batches, None)) is not None:
@@ -185,7 +179,7 @@ def evaluation_batches(
                 yield batch
         except READ_ERRORS as error:
             # A block that begins in this batch may end beyond it.
-            found = bad_images(split, left[: batch_size + tfrecords.BLOCK_SIZE], error, on_bad_image, skipped)
+            found = bad_images(split, left[: batch_size + reading.BLOCK_SIZE], error, on_bad_image, skipped)
             left = left[~np.isin(left, list(found))]
 
 
@@ -207,11 +201,10 @@ def evaluation_crops(
     image_size: int,
     resize: str,
     ten_crop: bool = False,
-    header: tf.Tensor | None = None,
     is_square: bool = False,
 ) -> tf.Tensor:
     """Returns the crops that an image is judged by, uint8 [1 or 10, image_size, image_size, 3]."""
-    square = preprocessing.square(image_bytes, resize, header, is_square)
+    square = preprocessing.square(image_bytes, resize, is_square)
     if ten_crop:
         return preprocessing.ten_crops(square, image_size)
     return preprocessing.center_crop(square, image_size)[None]
@@ -302,7 +295,7 @@ def _all_bad_images(split: datasets.ImageSource, known: set[int]) -> dict[int, s
 def why_unreadable(split: datasets.ImageSource, index: int) -> str | None:
     """Returns why example `index` of a split cannot be read, in words for a person, or None if it can."""
     try:
-        return preprocessing.why_unreadable(split.image_bytes(index))
+        return preprocessing.why_unreadable(split.read(index)[0])
     except OSError as error:
         return str(error.strerror)
 

@@ -30,6 +30,7 @@ import tensorflow as tf
 import tqdm
 
 from alexnet_tf.data import datasets, discovery, input_pipeline
+from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.evaluation.options import FeatureOptions
 from alexnet_tf.network import architectures
 from alexnet_tf.network.model import AlexNet, Stage
@@ -153,7 +154,8 @@ def _find_images(
             raise errors.UserError("Give either image files, or --data_dir (with --dataset and --split).")
         files = datasets.ImageFiles(tuple(map(os.path.abspath, images)), np.full(len(images), -1, "int32"))
         return files, [], {"data_dir": "", "split": "", "fingerprint": ""}
-    data = discovery.load_run_dataset(run_data, options.data_dir, options.dataset, any_classes=True)
+    chosen = ExampleOptions(dataset=options.dataset)
+    data = discovery.load_run_dataset(run_data, options.data_dir, chosen, any_classes=True)
     name = options.split or ("train" if "train" in data.splits else data.validation)
     if name not in data.splits:
         raise errors.UserError(f"--split={name} is not in {data.directory}; there: {', '.join(data.splits)}.")

@@ -19,7 +19,7 @@ from typing import BinaryIO, TextIO
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.data import folder_scan, input_pipeline, other_formats, preprocessing, reading
+from alexnet_tf.data import input_pipeline, labelled_files, plain_images, reading
 from alexnet_tf.evaluation import metrics
 from alexnet_tf.evaluation.options import PredictOptions
 from alexnet_tf.runs.directory import RunDirectory, load_model
@@ -60,30 +60,24 @@ def expand(arguments: Sequence[str], lines: Iterable[str]) -> Iterator[str]:
 
 def _images_in(folder: str) -> list[str]:
     try:
-        files = folder_scan.images_in(folder)
+        files = labelled_files.files_in(folder)[0]
     except OSError as error:
         raise errors.UserError(f"{folder} cannot be read: {error.strerror}.") from error
     if not files:
-        raise errors.UserError(f"{folder} has no images. There: {folder_scan.listing(folder)}.")
+        raise errors.UserError(f"{folder} has no images. There: {labelled_files.listing(folder)}.")
     return files
 
 
-class UnreadableImage(ValueError):
-    """An image cannot be read; the message says why."""
-
-
 def read(path: str | os.PathLike[str]) -> bytes:
-    """Returns an encoded image as JPEG or PNG; other formats that are known are converted.
+    """Returns an encoded image as an ordinary JPEG or PNG.
 
     Raises:
-        UnreadableImage: If the file cannot be read, or holds a damaged image of such a format.
+        UnreadableImage: If the file cannot be read, or as `plain_images.plain`.
     """
     try:
-        return other_formats.as_readable(reading.read_file(str(pathlib.Path(path).expanduser())))
+        return plain_images.plain(reading.read_file(str(pathlib.Path(path).expanduser())))
     except OSError as error:
-        raise UnreadableImage(error.strerror) from error
-    except other_formats.UnreadableImage as error:
-        raise UnreadableImage(str(error)) from error
+        raise plain_images.UnreadableImage(error.strerror) from error
 
 
 # Tracing takes a second: it is done once for equal arguments.
@@ -115,10 +109,10 @@ def crops_of(
             image_bytes = read(path)
             on_read(path, image_bytes)
             return _crops(tf.constant(image_bytes), image_size, resize, ten_crop)
-        except UnreadableImage as error:
+        except plain_images.UnreadableImage as error:
             return str(error)
         except tf.errors.OpError:
-            return preprocessing.why_unreadable(image_bytes) or preprocessing.DAMAGED
+            return plain_images.DAMAGED
 
     with concurrent.futures.ThreadPoolExecutor(2 * processors.available_cpus(), "decode") as pool:
         waiting: collections.deque = collections.deque()

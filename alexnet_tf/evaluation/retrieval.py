@@ -12,7 +12,8 @@ import h5py
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.data import discovery, preprocessing
+from alexnet_tf.data import discovery, plain_images, preprocessing
+from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.evaluation import features, predictions
 from alexnet_tf.evaluation.options import SimilarOptions
 from alexnet_tf.runs.directory import RunDirectory, load_model
@@ -178,11 +179,11 @@ def _reader(source: Mapping[str, Any], numbers: Mapping[str, int], data_dir: str
     if not data_dir and any(map(os.path.isfile, numbers)):
         return predictions.read
     directory = data_dir or source["data_dir"]  # They have moved, or lie inside records.
-    data = discovery.find_dataset(directory, is_whole=source["split"] == "all")
+    data = discovery.find_dataset(directory, ExampleOptions(is_whole=source["split"] == "all"))
     if data.fingerprint() != source["fingerprint"]:
         raise errors.UserError(f"{directory} does not hold the images that the features are of. Give --data_dir=DIR.")
     split = data.splits[source["split"]]
-    return lambda name: split.image_bytes(numbers[name])
+    return lambda name: plain_images.plain(split.image_bytes(numbers[name]))
 
 
 def _draw(path: str, answers: Sequence[QueryResult], read: Callable[[str], bytes], resize: str) -> None:
@@ -192,7 +193,7 @@ def _draw(path: str, answers: Sequence[QueryResult], read: Callable[[str], bytes
         title = f"{plotting.shortened(name or os.path.basename(file), 18)}\n{note}"
         try:
             return title, preprocessing.square(tf.constant(read(file)), resize).numpy()
-        except (OSError, predictions.UnreadableImage, tf.errors.OpError) as error:
+        except (OSError, plain_images.UnreadableImage, tf.errors.OpError) as error:
             _LOGGER.warning(f"Not shown: {shell.printable(file)}: {error}.")
             return title, None
 

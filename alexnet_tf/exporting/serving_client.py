@@ -12,7 +12,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 
-from alexnet_tf.data import preprocessing
+from alexnet_tf.data import plain_images, preprocessing
 from alexnet_tf.evaluation import predictions
 from alexnet_tf.support import errors
 
@@ -70,7 +70,7 @@ def classify_files(
             reason = preprocessing.why_unreadable(image_bytes)
             if not reason:
                 ranked = classify(server, image_bytes, model=model)
-        except (predictions.UnreadableImage, ImageRefused) as error:
+        except (plain_images.UnreadableImage, ImageRefused) as error:
             reason = str(error)
         yield predictions.Prediction(path, ranked[:top], reason or "")
 
