@@ -69,23 +69,17 @@ def make_train_dataset(
         indices = _order(positions, seed, current, len(split))
         if replacements is not None:
             indices = tf.gather(replacements, indices)
-        draws = tf.concat(
-            [
-                _draws(tf.raw_ops.StatelessRandomUniformV2, block_size, seed, current, position, stream)
-                for stream in range(max(1, len(recipe.augmentations)))
-            ],
-            1,
-        )
+        seeds = _seeds_of_images(block_size, seed, current, position, len(recipe.augmentations))
         if colour_pca is None:
-            return indices, draws
+            return indices, seeds
         normals = _draws(tf.raw_ops.StatelessRandomNormalV2, block_size, seed, current, position)
-        return indices, draws, augmentations.colour_noise(normals[:, :3], *colour_pca)
+        return indices, seeds, augmentations.colour_noise(normals[:, :3], *colour_pca)
 
     @tf.autograph.experimental.do_not_convert
-    def augment(image_bytes: tf.Tensor, label: tf.Tensor, draws: tf.Tensor, *noise: tf.Tensor) -> tuple:
+    def augment(image_bytes: tf.Tensor, label: tf.Tensor, seeds: tf.Tensor, *noise: tf.Tensor) -> tuple:
         image = _train_image(
             image_bytes,
-            draws,
+            seeds,
             image_size=image_size,
             crop=recipe.crop,
             augment_with=recipe.augmentations,
@@ -111,8 +105,9 @@ def _draws(
     epoch: tf.Tensor,
     position: tf.Tensor,
     stream: int = 0,
+    **options: tf.DType,
 ) -> tf.Tensor:
-    """Draws four numbers for each of some consecutive positions, float32 [count, 4]: the same however they are divided.
+    """Draws four numbers for each of some consecutive positions, [count, 4]: the same however they are divided.
 
     Philox counts: a counter gives four numbers, so a position's are those of its own counter. One call for a block
     costs a tenth of one call for each image.
@@ -120,7 +115,19 @@ def _draws(
     purpose = int(distribution is tf.raw_ops.StatelessRandomNormalV2)
     start = tf.raw_ops.StatelessRandomGetKeyCounter(seed=_seeds(seed, 2 * epoch + purpose))
     counter = start.counter + tf.stack([tf.cast(position, tf.uint64), tf.constant(stream, tf.uint64)])
-    return distribution(shape=[count, 4], key=start.key, counter=counter, alg=1)
+    return distribution(shape=[count, 4], key=start.key, counter=counter, alg=1, **options)
+
+
+def _seeds_of_images(count: int, seed: int, epoch: tf.Tensor, position: tf.Tensor, augmentations: int) -> tf.Tensor:
+    """Returns the seeds of the crop and of each augmentation, int32 [count, 1 + augmentations, 2], of some positions.
+
+    Of the first four numbers the crop has two; the others are those of the first augmentation.
+    """
+    bits = [
+        _draws(tf.raw_ops.StatelessRandomUniformFullIntV2, count, seed, epoch, position, stream, dtype=tf.int32)
+        for stream in range(max(1, augmentations))
+    ]
+    return tf.stack([bits[0][:, :2], *(each[:, 2:] for each in bits[:augmentations])], 1)
 
 
 def _replacements(num_examples: int, skipped: Iterable[int]) -> np.ndarray:

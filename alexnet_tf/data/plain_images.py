@@ -201,9 +201,10 @@ def _decode(image_bytes: bytes) -> np.ndarray:
     except PIL.Image.DecompressionBombError as error:
         raise too_large from error
     except Exception as error:  # On a damaged file, Pillow's decoders can raise anything.
-        is_unknown = isinstance(error, PIL.UnidentifiedImageError) and "HEIC" in str(kind_of(image_bytes))
-        reason = "it is a HEIC or AVIF image, which cannot be read; install pillow-heif to read HEIC"
-        raise UnreadableImage(reason if is_unknown else DAMAGED) from error
+        kind = kind_of(image_bytes) or ""
+        hint = "; install pillow-heif to read HEIC" if "HEIC" in kind else ""
+        is_usual = kind in ("a JPEG image", "a PNG image")
+        raise UnreadableImage(DAMAGED if is_usual else f"it is {kind}, which cannot be read{hint}") from error
 
 
 def _rgb(image: PIL.Image.Image) -> PIL.Image.Image:

@@ -111,7 +111,7 @@ def ten_crops(square_image: tf.Tensor, size: int) -> tf.Tensor:
 
 def train_image(
     image_bytes: tf.Tensor,
-    draws: tf.Tensor,
+    seeds: tf.Tensor,
     *,
     image_size: int,
     crop: str = "window",
@@ -119,14 +119,14 @@ def train_image(
     resize: str = "paper",
     is_square: bool = False,
 ) -> tf.Tensor:
-    """Decodes a random crop of an image and augments it. The same draws give the same pixels.
+    """Decodes a random crop of an image and augments it. The same seeds give the same pixels.
 
     Args:
         image_bytes: string [], ordinary JPEG or PNG.
-        draws: float32 [4 * number of augmentations, at least 4], uniform in [0, 1): see `augmentations`.
+        seeds: int32 [1 + number of augmentations, 2]: of the crop, and of each augmentation.
         image_size: Side of the crop in pixels.
         crop: A key of `augmentations.CROPS`.
-        augment_with: Keys of `augmentations.AUGMENTATIONS`.
+        augment_with: As for `augmentations.parse`.
         resize: As in `square`.
         is_square: As in `square`; a window is not resized then.
 
@@ -134,15 +134,15 @@ def train_image(
         uint8 [image_size, image_size, 3], RGB.
     """
     if is_square and crop == "window":
-        window = tf.concat([augmentations.window_offsets(draws, image_size), [image_size, image_size]], 0)
+        window = tf.concat([augmentations.window_offsets(seeds[0], image_size), [image_size, image_size]], 0)
         image = tf.io.decode_and_crop_jpeg(image_bytes, window, channels=3, dct_method=DCT_METHOD)
     else:
         image = tf.cond(
             tf.io.is_jpeg(image_bytes),
-            lambda: _crop_jpeg(image_bytes, draws, crop, resize, image_size),
-            lambda: _crop_png(image_bytes, draws, crop, resize, image_size),
+            lambda: _crop_jpeg(image_bytes, seeds[0], crop, resize, image_size),
+            lambda: _crop_png(image_bytes, seeds[0], crop, resize, image_size),
         )
-    return augmentations.augment(tf.ensure_shape(image, [image_size, image_size, 3]), draws, augment_with)
+    return augmentations.augment(tf.ensure_shape(image, [image_size, image_size, 3]), seeds[1:], augment_with)
 
 
 def _whole_pixels(shape: tf.Tensor, begin: tf.Tensor, extent: tf.Tensor) -> tf.Tensor:
@@ -151,10 +151,10 @@ def _whole_pixels(shape: tf.Tensor, begin: tf.Tensor, extent: tf.Tensor) -> tf.T
     return tf.concat([tf.minimum(tf.cast(tf.round(begin), tf.int32), shape - extent), extent], 0)
 
 
-def _crop_jpeg(image_bytes: tf.Tensor, draws: tf.Tensor, crop: str, resize: str, size: int) -> tf.Tensor:
+def _crop_jpeg(image_bytes: tf.Tensor, seed: tf.Tensor, crop: str, resize: str, size: int) -> tf.Tensor:
     """Decodes a random crop to [size, size, 3]; the decoder halves large ones, which also antialiases."""
     shape = tf.io.extract_jpeg_shape(image_bytes)[:2]
-    begin, extent = augmentations.CROPS[crop](shape, _region(shape, resize), draws, size)
+    begin, extent = augmentations.CROPS[crop](shape, _region(shape, resize), seed, size)
     # A branch for each ratio, which is an attribute of the decoder; all else is there once.
     halvings = tf.reduce_sum(tf.cast(tf.reduce_min(extent) >= [1.999 * size, 3.999 * size, 7.999 * size], tf.int32))
     ratios = (1, 2, 4, 8)
@@ -167,10 +167,10 @@ def _crop_jpeg(image_bytes: tf.Tensor, draws: tf.Tensor, crop: str, resize: str,
     return _resize(image, size, antialias=False)
 
 
-def _crop_png(image_bytes: tf.Tensor, draws: tf.Tensor, crop: str, resize: str, size: int) -> tf.Tensor:
+def _crop_png(image_bytes: tf.Tensor, seed: tf.Tensor, crop: str, resize: str, size: int) -> tf.Tensor:
     image = tf.io.decode_png(image_bytes, channels=3)
     shape = tf.shape(image)[:2]
-    begin, extent = augmentations.CROPS[crop](shape, _region(shape, resize), draws, size)
+    begin, extent = augmentations.CROPS[crop](shape, _region(shape, resize), seed, size)
     window = _whole_pixels(shape, begin, extent)
     return _resize(tf.slice(image, _with(window[:2], 0), _with(window[2:], 3)), size, antialias=True)
 

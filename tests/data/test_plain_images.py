@@ -186,7 +186,7 @@ def test_as_png_is_what_pillow_reads_back(channels):
 
 @pytest.mark.parametrize("kind", ["webp", "bmp", "tiff", "gif"])
 def test_a_damaged_image_of_another_format_has_a_reason(kind):
-    with pytest.raises(plain_images.UnreadableImage, match="cut short, damaged"):
+    with pytest.raises(plain_images.UnreadableImage, match="it is a .* image, which cannot be read"):
         plain_images.plain(encode(kind=kind)[:60])
 
 

@@ -424,6 +424,7 @@ def with_orientation(image, orientation, kind="jpeg"):
     return encode(image, kind, exif=exif)
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")  # Pillow's.
 @pytest.mark.parametrize("resize", ["paper", "caffe"])
 def test_exif_orientations_are_applied_and_counted(tmp_path, resize):
     picture = smooth(200, 300, 33)
@@ -634,7 +635,7 @@ def test_an_output_whose_preparation_is_damaged_is_an_error_for_a_person(small, 
 
 
 def test_two_at_once_are_refused(small, tmp_path, monkeypatch):
-    out, texts, read = tmp_path / "out", [], datasets.ImageFiles.image_bytes
+    out, texts, read = tmp_path / "out", [], datasets.ImageFiles.read
 
     def read_while_another_begins(split, index):
         if not texts:
