@@ -270,12 +270,12 @@ def test_predict_names_classes_and_goes_on_after_a_bad_file(whole, pictures, tmp
     )
     assert status == 0, err
     first, second, third = map(json.loads, out.splitlines())
-    assert first["error"].startswith("neither a JPEG nor a PNG image") and first["file"] == str(text)
+    assert first["error"].startswith("it is not an image of a known format") and first["file"] == str(text)
     assert "No such file" in second["error"]
     assert {each["name"] for each in third["classes"]} == set(CLASSES)
     assert sum(each["probability"] for each in third["classes"]) == pytest.approx(1, abs=1e-3)
     status, out, _ = call("-m", "alexnet_tf", "predict", f"--workdir={path}", str(text))
-    assert status == 1 and out.startswith(f"{text}: not read: neither a JPEG nor a PNG")
+    assert status == 1 and out.startswith(f"{text}: not read: it is not an image")
 
 
 def test_a_line_in_a_files_name_is_no_line_of_the_output(whole, pictures, tmp_path):
@@ -291,7 +291,7 @@ def test_a_line_in_a_files_name_is_no_line_of_the_output(whole, pictures, tmp_pa
     ):
         status, out, _ = call("-m", "alexnet_tf", name, *options, bad, good)
         assert status == 0 and len(out.splitlines()) == count and "\x1b" not in out, out
-        assert out.startswith(f"{tmp_path}/a\\nb.jpg:\\n   1.0000  rings\\x1b[31m: not read: neither a JPEG")
+        assert out.startswith(f"{tmp_path}/a\\nb.jpg:\\n   1.0000  rings\\x1b[31m: not read: it is not an image")
 
 
 @pytest.mark.parametrize(
@@ -429,7 +429,7 @@ def test_visualize_draws_each_image_and_goes_on_after_a_bad_one(whole, pictures,
         image,
         image,
     )
-    assert status == 0 and f"{bad}: not read: neither a JPEG" in out
+    assert status == 0 and f"{bad}: not read: it is not an image" in out
     assert {each.name for each in tmp_path.glob("*.png")} == {"visualize-a photo 0.png", "visualize-a photo 0-2.png"}
     status, _, err = call("-m", "alexnet_tf", "visualize", f"--workdir={path}", "--class_name=ring", image)
     assert status == 1 and "--class_name=ring is not a class of" in err and "dots, rings" in err
