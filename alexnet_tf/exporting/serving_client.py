@@ -12,8 +12,8 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 
-from alexnet_tf.data import preprocessing
-from alexnet_tf.evaluation import image_arguments
+from alexnet_tf.data import plain_images, preprocessing
+from alexnet_tf.evaluation import predictions
 from alexnet_tf.support import errors
 
 
@@ -48,18 +48,16 @@ def classify(
 
 
 def classify_files(
-    server: str, paths: Iterable[str], *, model: str = "alexnet", on_read: Callable[[str, bytes], object]
-) -> Iterator[tuple[str, str | None, list[tuple[str, float]]]]:
+    server: str, paths: Iterable[str], *, model: str = "alexnet", top: int = 5, on_read: Callable[[str, bytes], object]
+) -> Iterator[predictions.Prediction]:
     """Asks a server for the classes of image files, one after the other; those that cannot be read are not sent.
 
     Args:
         server: As for `classify`.
         paths: Files of images.
         model: As for `classify`.
+        top: How many classes of each image.
         on_read: Called with each file and what was read, as JPEG or PNG.
-
-    Yields:
-        (file, why it cannot be read or None, [(class name, probability)] with the best first).
 
     Raises:
         ServingError: As `classify`, but for an image that the server cannot read.
@@ -67,14 +65,14 @@ def classify_files(
     for path in paths:
         ranked: list[tuple[str, float]] = []
         try:
-            image_bytes = image_arguments.read(path)
+            image_bytes = predictions.read(path)
             on_read(path, image_bytes)
             reason = preprocessing.why_unreadable(image_bytes)
             if not reason:
                 ranked = classify(server, image_bytes, model=model)
-        except (image_arguments.UnreadableImage, ImageRefused) as error:
+        except (plain_images.UnreadableImage, ImageRefused) as error:
             reason = str(error)
-        yield path, reason, ranked
+        yield predictions.Prediction(path, ranked[:top], reason or "")
 
 
 def _parts(server: str) -> urllib.parse.SplitResult:
