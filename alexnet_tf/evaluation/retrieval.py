@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.data import datasets, discovery, input_pipeline, preprocessing
+from alexnet_tf.data import datasets, discovery, input_pipeline, plain_images, preprocessing
+from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.evaluation import features, npz_stream
 from alexnet_tf.runs.directory import RunDirectory, load_model
 from alexnet_tf.support import errors, plotting, shell
@@ -258,7 +259,7 @@ def _find_split(file, data_dir):
     """Returns the split that a file was made of, or None, with a warning."""
     directory, name = data_dir or file.text("data_dir"), file.text("split")
     try:
-        data = discovery.find_dataset(directory, is_whole=name == "all")
+        data = discovery.find_dataset(directory, ExampleOptions(is_whole=name == "all"))
     except errors.DataError as error:
         _LOGGER.warning(str(error).split("\n")[0])
         return None
@@ -271,8 +272,7 @@ def _find_split(file, data_dir):
 def _draw(path, answers, tiles, resize: str):
     """Draws a row for each answer as Figure 4 does: the query, apart, then its neighbours, nearest first."""
     columns = max(map(len, tiles))
-    names = [neighbour.class_name or "" for answer in answers for neighbour in answer.neighbours]
-    with plotting.style([*names, *(os.path.basename(answer.file) for answer in answers)]):
+    with plotting.style():
         figure = plotting.new_figure(1.7 * columns + 0.3, 2.12 * len(tiles) + 0.1)
         # A narrow empty column sets the queries apart.
         axes = figure.subplots(len(tiles), columns + 1, squeeze=False, width_ratios=[1, 0.06, *[1] * (columns - 1)])
@@ -295,4 +295,4 @@ def _draw_tile(axes, name: str, note: str, image_bytes: bytes | None, resize: st
         axes.text(0.5, 0.5, "not found", fontsize=10, ha="center", va="center", transform=axes.transAxes)
         axes.set_aspect(1)
     else:
-        axes.imshow(preprocessing.square(tf.constant(image_bytes), resize).numpy())
+        axes.imshow(preprocessing.square(tf.constant(plain_images.plain(image_bytes)), resize).numpy())
