@@ -3,6 +3,16 @@
 import dataclasses
 
 from alexnet_tf.support import errors
+from alexnet_tf.support.settings import setting
+
+# What a recipe may name: the keys of `schedules.SCHEDULES`, `augmentations.CROPS` and `augmentations.AUGMENTATIONS`,
+# here for those who may not import TensorFlow. Tests compare them.
+CHOICES = {
+    "schedule": ("plateau", "steps", "cosine"),
+    "crop": ("window", "random_resized"),
+    "augmentations": ("mirror",),
+    "resize": ("paper", "caffe"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,35 +44,42 @@ class Recipe:
         new_layer_learning_rate_multiplier: In transfer learning, the rate of layers that start anew over the others'.
     """
 
-    batch_size: int = 128
-    learning_rate: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
+    batch_size: int = setting(128, "Examples per step, over all devices.", lower=1)
+    learning_rate: float = setting(0.01, "Initial learning rate of the kernels.", lower=0)
+    momentum: float = setting(0.9, "Coefficient of the velocity.", lower=0, upper=1)
+    weight_decay: float = setting(5e-4, "Weight decay of the kernels, as in the paper.", lower=0)
     bias_learning_rate_multiplier: float = 1.0
-    schedule: str = "plateau"
+    schedule: str = setting(
+        "plateau",
+        "'plateau' divides the rate by 10 when the validation error stops falling; 'steps' is the architecture's own "
+        "table.",
+        choices=CHOICES["schedule"],
+    )
     steps: tuple[tuple[float, float], ...] = ()
     bias_steps: tuple[tuple[float, float], ...] | None = None
     conv1_steps: tuple[tuple[float, float], ...] = ()
-    patience: int = 5
-    epochs: int = 90
-    warmup_steps: int = 0
-    clip_norm: float = 0.0
-    colour_noise: bool = True
+    patience: int = setting(5, "Epochs without progress before a division.", lower=1)
+    epochs: int = setting(90, "Passes over the training images.", lower=1)
+    warmup_steps: int = setting(0, "Steps in which the rate rises from zero.", lower=0)
+    clip_norm: float = setting(0.0, "Largest global norm of the gradient; 0 does not clip.", lower=0)
+    colour_noise: bool = setting(True, "Add the paper's PCA colour noise.")
     colour_noise_until: float = 1.0
-    crop: str = "window"
-    augmentations: tuple[str, ...] = ("mirror",)
-    resize: str = "paper"
-    new_layer_learning_rate_multiplier: float = 1.0
+    crop: str = setting(
+        "window",
+        "Training crops: the paper's windows of 256 x 256, or torchvision's.",
+        choices=CHOICES["crop"],
+    )
+    augmentations: tuple[str, ...] = setting(
+        ("mirror",),
+        f"What is done to a crop, in this order, of {', '.join(CHOICES['augmentations'])}; --augmentations= does "
+        "nothing.",
+        choices=CHOICES["augmentations"],
+    )
+    resize: str = setting("paper", "", choices=CHOICES["resize"])
+    new_layer_learning_rate_multiplier: float = setting(
+        1.0, "Learning rate of newly initialised layers over that of the others.", lower=0
+    )
 
-
-# What a recipe may name: the keys of `schedules.SCHEDULES`, `augmentations.CROPS` and `augmentations.AUGMENTATIONS`,
-# here for those who may not import TensorFlow. Tests compare them.
-CHOICES = {
-    "schedule": ("plateau", "steps", "cosine"),
-    "crop": ("window", "random_resized"),
-    "augmentations": ("mirror",),
-    "resize": ("paper", "caffe"),
-}
 
 # From this many training images on, a data set is treated as ImageNet is: the recipe stays as the source states it.
 LARGE_DATASET = 500_000

@@ -3,7 +3,6 @@
 import collections
 import csv
 import dataclasses
-import json
 import pathlib
 import shutil
 
@@ -454,17 +453,6 @@ def test_a_run_says_what_comes_from_where(source, five, three, tmp_path, monkeyp
     start(tiny_config(source), renamed, tmp_path / "renamed", monkeypatch)
     out = capsys.readouterr().out
     assert "step 20)\n" in out and "fc8 is kept: 5 classes as before, though of other names. --reinitialize=fc8" in out
-
-
-def test_runs_that_began_before_these_fields_go_on(five, source, tmp_path, capsys):
-    copy = copied(source, tmp_path)
-    run_config = json.loads((copy / "config.json").read_text())
-    for name in ("init_from", "freeze", "reinitialize"):
-        del run_config[name]
-    del run_config["recipe"]["new_layer_learning_rate_multiplier"]
-    (copy / "config.json").write_text(json.dumps(run_config))
-    assert trainer.train(tiny_config(epochs=3), five, copy) is True
-    assert "Resuming" in capsys.readouterr().out
 
 
 def test_frozen_kernels_are_in_the_picture(source, tmp_path):
