@@ -253,6 +253,7 @@ def _run_apart(name: str, paths: list[str], pixels: np.ndarray, expected: np.nda
     results: list[Result] = []
     while len(results) < len(paths):
         with processors.own_process() as process:
+            process.submit(quiet.hide_standard_error)
             try:
                 for path in paths[len(results) :]:
                     results.append(process.submit(_run_here, name, path, pixels, expected).result())
@@ -263,13 +264,12 @@ def _run_apart(name: str, paths: list[str], pixels: np.ndarray, expected: np.nda
 
 def _run_here(name: str, path: str, pixels: np.ndarray, expected: np.ndarray) -> Result:
     """Runs one engine on one file, in a process of its own."""
-    with quiet.standard_error_hidden():
-        try:
-            predict = ENGINES[name].load(path)
-            agreement, difference = report.compare(predict(pixels), expected)
-            return Result("", "", agreement, difference, report.milliseconds(lambda: predict(pixels[:1])))
-        except Exception as error:  # Engines raise arbitrary exceptions.
-            return Result("", "", refusal=_first_words(error))
+    try:
+        predict = ENGINES[name].load(path)
+        agreement, difference = report.compare(predict(pixels), expected)
+        return Result("", "", agreement, difference, report.milliseconds(lambda: predict(pixels[:1])))
+    except Exception as error:  # Engines raise arbitrary exceptions.
+        return Result("", "", refusal=_first_words(error))
 
 
 def _first_words(error: Exception) -> str:

@@ -159,13 +159,6 @@ def _copy_litert_js(source: pathlib.Path, destination: pathlib.Path) -> None:
 class _Handler(http.server.SimpleHTTPRequestHandler):
     """Files as they are now: a page that was exported again is not taken from the browser's cache."""
 
-    extensions_map = {  # A machine's own table may lack or change these.
-        **http.server.SimpleHTTPRequestHandler.extensions_map,
-        ".js": "text/javascript",
-        ".wasm": "application/wasm",
-        ".tflite": "application/octet-stream",
-    }
-
     def end_headers(self) -> None:
         """Adds that nothing is to be kept."""
         self.send_header("Cache-Control", "no-cache")
