@@ -6,6 +6,7 @@ sample_images    what the artifacts are compared and calibrated on
 report           report.md and report.json
 saved_model      for TF Serving: versions that appear whole
 signatures       what a SavedModel offers and refuses
+image_guard      what the served graph looks at before it decodes
 serving_files    warm-up requests, batching parameters, SERVING.md
 serving_client   asks a TF Serving server
 tflite           for phones, browsers and small computers

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.data import datasets, discovery, input_pipeline, synthetic
+from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.exporting.formats import NetworkOptions
 from alexnet_tf.runs.config import RunConfig
 from alexnet_tf.support import errors
@@ -52,7 +53,9 @@ class Images:
         self.notes: list[str] = []
         run_data, data_dir = run_config.data, options.data_dir
         try:
-            self._data = discovery.load_run_dataset(run_data, data_dir, options.dataset, any_classes=bool(data_dir))
+            self._data = discovery.load_run_dataset(
+                run_data, data_dir, ExampleOptions(dataset=options.dataset), any_classes=bool(data_dir)
+            )
         except errors.DataError as error:
             if data_dir is None:
                 self.notes = [f"{error} Synthetic images take their place."]

@@ -25,7 +25,7 @@ from alexnet_tf.support import atomic_files, errors, settings, shell
 
 if TYPE_CHECKING:
     from alexnet_tf.exporting.export import ExportJob
-    from alexnet_tf.network import alexnet
+    from alexnet_tf.network import model
 
 # Of two packages of npm, Apache-2.0: https://www.npmjs.com/package/@litertjs/core
 LITERT_JS_VERSION = "2.5.3"
@@ -99,7 +99,7 @@ def write(job: "ExportJob") -> "Iterator[report.Artifact]":
     )
 
 
-def _describe(job: "ExportJob", first_stage: "alexnet.Stage") -> bytes:
+def _describe(job: "ExportJob", first_stage: "model.Stage") -> bytes:
     """Returns what the page shows of the run, as JSON."""
     titles = ["Tower a", "Tower b"] if len(first_stage.layers) > 1 else ["One tower"]
     content = {

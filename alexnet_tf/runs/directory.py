@@ -45,7 +45,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def _write_json(path: pathlib.Path, value: object) -> None:
-    atomic_files.atomic_write(path, lambda file: file.write((json.dumps(value, indent=2) + "\n").encode()))
+    atomic_files.write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 def default_path(architecture: str, data_name: str, init_from: str | None = None) -> str:
@@ -139,7 +139,7 @@ class RunDirectory:
     def write_config(self, run_config: RunConfig, class_names: Iterable[str]) -> None:
         """Writes config.json and classes.txt; config.json last, so that its presence says that both are there."""
         content = "".join(f"{name}\n" for name in class_names).encode("utf-8", "surrogateescape")
-        atomic_files.atomic_write(self.path / CLASSES, lambda file: file.write(content))
+        atomic_files.write_bytes(self.path / CLASSES, content)
         _write_json(self.path / CONFIG, run_config.to_json())
 
     def check_same_config(self, run_config: RunConfig) -> None:
@@ -331,7 +331,7 @@ class RunDirectory:
         writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        atomic_files.atomic_write(self.path / HISTORY, lambda file: file.write(text.getvalue().encode()))
+        atomic_files.write_bytes(self.path / HISTORY, text.getvalue().encode())
 
     def _checkpoint(self, step: int) -> pathlib.Path:
         return self.path / CHECKPOINTS / f"{step:08d}.npz"

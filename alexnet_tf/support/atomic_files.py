@@ -39,6 +39,11 @@ def atomic_write(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
         raise errors.RunError(f"{path} could not be written: {error.strerror or error}.") from error
 
 
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Writes a file of known content, as `atomic_write` does."""
+    atomic_write(path, lambda file: file.write(content))
+
+
 def synchronize(path: str | os.PathLike[str]) -> None:
     """Waits until a file, or a directory's list of names, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)

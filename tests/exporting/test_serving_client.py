@@ -175,7 +175,7 @@ def test_predict_asks_the_server(servers, tmp_path):
         status, out, err = commands.call(*command)
         assert status == 0, err
         good, bad = map(json.loads, out.splitlines())
-        assert len(good["classes"]) == 2 and "neither a JPEG nor a PNG" in bad["error"]
+        assert len(good["classes"]) == 2 and "not an image of a known format" in bad["error"]
         answers[kind] = [each["name"] for each in good["classes"]]
         assert err == ""
     assert answers["grpc"] == answers["rest"]
