@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import pathlib
-import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -149,13 +148,7 @@ def _cell(value: object) -> str:
 
 def machine() -> str:
     """Returns the processor's name and how many cores this process may use."""
-    name = platform.processor() or platform.machine()
-    try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):  # Not Linux.
-        pass
-    return f"{processors.available_cpus()} cores of {name}"
+    return f"{processors.available_cpus()} cores of {processors.processor()[0]}"
 
 
 def image_figure(image: np.ndarray) -> Any:

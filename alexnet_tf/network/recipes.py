@@ -5,12 +5,10 @@ import dataclasses
 from alexnet_tf.support import errors
 from alexnet_tf.support.settings import setting
 
-# What a recipe may name: the keys of `schedules.SCHEDULES`, `augmentations.CROPS` and `augmentations.AUGMENTATIONS`,
-# here for those who may not import TensorFlow. Tests compare them.
+# What a recipe may name: the keys of `schedules.SCHEDULES`, here for those who may not import TensorFlow (a test
+# compares them), and ways to resize. Crops and augmentations are checked by `augmentations.check`.
 CHOICES = {
     "schedule": ("plateau", "steps", "cosine"),
-    "crop": ("window", "random_resized"),
-    "augmentations": ("mirror",),
     "resize": ("paper", "caffe"),
 }
 
@@ -66,14 +64,12 @@ class Recipe:
     colour_noise_until: float = 1.0
     crop: str = setting(
         "window",
-        "Training crops: the paper's windows of 256 x 256, or torchvision's.",
-        choices=CHOICES["crop"],
+        "Training crops: 'window', the paper's of 256 x 256, or 'random_resized', torchvision's.",
     )
     augmentations: tuple[str, ...] = setting(
         ("mirror",),
-        f"What is done to a crop, in this order, of {', '.join(CHOICES['augmentations'])}; --augmentations= does "
-        "nothing.",
-        choices=CHOICES["augmentations"],
+        "What is done to a crop, in this order, such as 'mirror', or 'NAME:KEY=NUMBER' with arguments; "
+        "--augmentations= does nothing.",
     )
     resize: str = setting("paper", "", choices=CHOICES["resize"])
     new_layer_learning_rate_multiplier: float = setting(
@@ -102,7 +98,7 @@ def adapt(recipe: Recipe, initialization: str, num_images: int, changes: dict) -
         changes: What flags say of the recipe's fields; they are kept, and the rest goes with them.
 
     Returns:
-        The recipe; from `LARGE` images on, the architecture's with the changes.
+        The recipe; from `LARGE_DATASET` images on, the architecture's with the changes.
 
     Raises:
         UserError: If "steps" is asked for where the source states no steps.

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.data import datasets, input_pipeline
+from alexnet_tf.data import augmentations, datasets, input_pipeline
 from alexnet_tf.evaluation import metrics
 from alexnet_tf.network import xla
 from alexnet_tf.runs import checkpoints
@@ -95,6 +95,7 @@ def train(
         run_setup.check_that_workers_agree(placement, run, run_config)
         # Before anything is written: fails where there is not one whole batch.
         input_pipeline.steps_per_epoch(data.splits["train"], train_config.recipe.batch_size)
+        augmentations.check(train_config.recipe.crop, train_config.recipe.augmentations)
         mean = run_setup.input_mean(run, run_config, data)
         step = _make_step(run_config, placement, mean, data)
         if is_chief:

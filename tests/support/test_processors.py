@@ -81,3 +81,23 @@ def test_workers_of_prepare_see_no_gpu(gpus_are_visible, monkeypatch):
         monkeypatch.setattr(module, name, lambda *arguments: None)
     prepare_images.set_up_process()
     assert processes.visible_gpus() == "-1"
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (
+            "model name\t: Some CPU\nflags\t\t: fpu avx2\n\nmodel name\t: Some CPU\nflags\t\t: fpu avx2\n",
+            ("Some CPU", {"fpu", "avx2"}),
+        ),
+        ("processor\t: 0\nFeatures\t: fp asimd\n", ("aarch64", {"fp", "asimd"})),
+        (None, ("aarch64", set())),
+    ],
+)
+def test_processor_is_what_linux_says_or_the_machines_kind(content, expected, tmp_path, monkeypatch):
+    monkeypatch.setattr(processors, "_CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(processors.platform, "processor", lambda: "")
+    monkeypatch.setattr(processors.platform, "machine", lambda: "aarch64")
+    if content:
+        (tmp_path / "cpuinfo").write_text(content)
+    assert processors.processor() == expected

@@ -1,4 +1,4 @@
-"""Tests of `optimization`: the paper's update and the sources' schedules against written-out numbers."""
+"""Tests of `optimizer`: the paper's update and the sources' schedules against written-out numbers."""
 
 import keras
 import numpy as np
