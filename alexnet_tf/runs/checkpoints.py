@@ -83,7 +83,10 @@ def read_arrays(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     Raises:
         Exception: If the file is damaged; its structure is parsed before a checksum is met, which can raise anything.
     """
-    with np.load(path, allow_pickle=False) as archive:
+    with (
+        open(path, "rb") as file,
+        np.load(file, allow_pickle=False) as archive,
+    ):  # Of a path it may leave the file open.
         return {name: archive[name] for name in archive.files}
 
 
