@@ -27,9 +27,11 @@ import tensorflow as tf
 from alexnet_tf.benchmarks import baselines, layer_profile, rounds, worker_process
 from alexnet_tf.evaluation import metrics
 from alexnet_tf.network import alexnet, architectures
+from alexnet_tf.runs.config import TrainConfig
 from alexnet_tf.support import processors
 from alexnet_tf.support.devices import describe_gpus, gpus, set_numerics, share_memory
 from alexnet_tf.training import distribution, train_step
+from alexnet_tf.training.configure import PlacementOptions
 
 # A baseline's case is pruned below this fraction of the best rate of its precision in the warm-up.
 _PRUNED = 0.6
@@ -233,12 +235,15 @@ def make_step(
     placement = distribution.Placement(tf.distribute.get_strategy())
     if devices or workers:
         placement = distribution.make_placement(
-            "multi_worker" if workers else "mirrored", distribution.several_devices(devices) if devices else ()
+            PlacementOptions(
+                "multi_worker" if workers else "mirrored",
+                tuple(distribution.several_devices(devices)) if devices else (),
+            )
         )
     keras.utils.set_random_seed(0)
     set_numerics(tf32=True, deterministic=deterministic)
     recipe = dataclasses.replace(architecture.recipe, batch_size=batch_size, learning_rate=0.0)
-    return train_step.TrainStep(architecture, recipe, placement, precision=precision)
+    return train_step.TrainStep(architecture, TrainConfig(recipe=recipe, precision=precision), placement)
 
 
 def train_call(
@@ -256,7 +261,7 @@ def train_call(
         if on_one_device
         else next(step.batches(load))
     )
-    return lambda: step(batch).loss
+    return lambda: float(step(batch)[0])
 
 
 def _inference_cases(model, architecture, batch_sizes):

@@ -1,14 +1,11 @@
-"""Trains a network for images of 32 pixels, in memory, and goes on where it was stopped.
-
-The step (network, loss, SGD) and the checkpoints are those of every other run. The loop is its own, for three reasons:
-`trainer` reads windows of 256 x 256 images, validates after each epoch only and stops at a number of epochs, where
-Figure 1 needs whole images of 32 pixels, the training error four times an epoch and an end at 25 %.
-"""
+"""Trains a network for images of 32 pixels, in memory, by the loop of every other run, and goes on where it stopped."""
 
 import dataclasses
+import itertools
+import json
 import logging
 import pathlib
-import time
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -18,16 +15,19 @@ from alexnet_tf.evaluation import metrics
 from alexnet_tf.experiments import cifar_data
 from alexnet_tf.network import recipes
 from alexnet_tf.network.architectures import Architecture
-from alexnet_tf.runs import checkpoints
+from alexnet_tf.runs.config import TrainConfig
 from alexnet_tf.runs.directory import RunDirectory
-from alexnet_tf.support import errors
-from alexnet_tf.training import schedules
+from alexnet_tf.support import atomic_files, errors
+from alexnet_tf.training import loop
+from alexnet_tf.training.configure import TrainingError
 from alexnet_tf.training.train_step import TrainStep
 
-_LOG = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 
 # Training errors are averaged over each of so many parts of an epoch.
 PARTS = 4
+
+_SETTINGS, _DIVERGED = "trial.json", "diverged"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Trial:
     Attributes:
         name: Its directory's name; says what distinguishes it from the experiment's other trials.
         architecture: The network. An image size of 32 means whole images, a smaller one random windows.
-        recipe: Batch size, rates and schedule; "plateau" is not for this loop.
+        recipe: Batch size, rates and schedule.
         seed: Of the weights, the dropout, and the order and windows of the images.
         precision: Keras dtype policy.
         layer_decays: (layer, weight decay) where it is not the recipe's.
@@ -50,30 +50,11 @@ class Trial:
     precision: str = "float32"
     layer_decays: tuple[tuple[str, float], ...] = ()
 
-    def settings(self) -> dict:
-        """Returns all that decides about the result, but for the number of epochs; as JSON."""
-        recipe = dataclasses.replace(self.recipe, epochs=recipes.Recipe().epochs)
-        return {
-            "architecture": _described(self.architecture),
-            "recipe": _described(recipe),
-            "seed": self.seed,
-            "precision": self.precision,
-            "layer_decays": [list(each) for each in self.layer_decays],
-        }
-
-
-def _described(value: object) -> object:
-    """Returns a dataclass as JSON, without fields at their default: one that is added later changes nothing."""
-    if isinstance(value, tuple):
-        return [_described(each) for each in value]
-    if not dataclasses.is_dataclass(value):
-        return value
-    changed = {
-        field.name: getattr(value, field.name)
-        for field in dataclasses.fields(value)
-        if getattr(value, field.name) != field.default
-    }
-    return {name: _described(each) for name, each in changed.items()}
+    def settings(self) -> str:
+        """Returns all that decides about the result, but for the number of epochs, as JSON."""
+        return json.dumps(
+            dataclasses.asdict(dataclasses.replace(self, recipe=dataclasses.replace(self.recipe, epochs=1)))
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +65,7 @@ class Epoch:
         train_errors: Fractions in [0, 1] of examples classified wrongly before the update, by part of the epoch.
         train_loss: Mean cross-entropy over the epoch, in nats.
         test_error: Fraction of the test images, after the epoch; None if it was not measured.
-        seconds: Wall time, with that of the test.
+        seconds: Wall time of its steps.
     """
 
     train_errors: tuple[float, ...]
@@ -152,7 +133,7 @@ def run_trial(
         images: What to train on.
         directory: Where the trial's own directory is, or is made.
         epochs: How many in all.
-        stop_below: Ends after an epoch whose mean training error is below this fraction.
+        stop_below: Ends after an epoch whose training error is below this fraction.
         test_every: Epochs from one test error to the next; 0 measures none. The last epoch has one unless this is 0.
 
     Returns:
@@ -162,103 +143,111 @@ def run_trial(
         errors.RunError: If the directory holds a trial with other settings.
     """
     run = RunDirectory(pathlib.Path(directory) / trial.name)
-    curve = read_curve(trial, directory)
-    if _is_over(curve, epochs, stop_below):
+    recipe = dataclasses.replace(trial.recipe, epochs=epochs)
+    curve = _read_curve(run, trial)
+    if curve.has_diverged or len(curve.epochs) >= epochs:
         return curve
     step = TrainStep(
         trial.architecture,
-        trial.recipe,
+        TrainConfig(recipe=recipe, seed=trial.seed, precision=trial.precision),
         mean=images.mean_image(trial.architecture.image_size),
-        seed=trial.seed,
-        precision=trial.precision,
         layer_decays=dict(trial.layer_decays),
     )
-    if checkpoint := run.read_checkpoint():
-        checkpoints.restore(step.variables, checkpoint[0])
-    predict = metrics.make_predictor(step.model)
     with run.locked():
-        while not _is_over(curve, epochs, stop_below):
-            curve = _run_epoch(trial, images, step, curve, epochs)
-            number = len(curve.epochs)
-            if (
-                test_every
-                and not curve.has_diverged
-                and (number % test_every == 0 or _is_over(curve, epochs, stop_below))
-            ):
-                begin = time.perf_counter()
-                test = metrics.evaluate(
-                    predict, cifar_data.evaluation_batches(images.test, trial.architecture.image_size), 10
-                ).top1_error
-                *earlier, last = curve.epochs
-                seconds = last.seconds + time.perf_counter() - begin
-                curve = Curve((*earlier, dataclasses.replace(last, test_error=test, seconds=seconds)))
-            arrays = {variable.path: variable.numpy() for variable in step.variables}
-            run.write_checkpoint(number, arrays, {"settings": trial.settings(), **dataclasses.asdict(curve)})
-            _report(trial, curve)
-    return curve
+        atomic_files.atomic_write(run.path / _SETTINGS, lambda file: file.write(trial.settings().encode()))
+        feed = _Feed(trial, images, step, epochs, test_every)
+        training = loop.Loop(run, step, recipe, feed, _Watcher(trial.name), parts=PARTS, stop_below=stop_below)
+        training.resume()
+        try:
+            training.run()
+        except TrainingError as error:
+            _LOGGER.info(f"{trial.name}: {error}")
+            (run.path / _DIVERGED).touch()
+    return _read_curve(run, trial)
 
 
-def read_curve(trial: Trial, directory: str | pathlib.Path) -> Curve:
-    """Returns what a trial has found so far, without its weights.
-
-    Raises:
-        errors.RunError: If the directory holds a trial with other settings.
-    """
-    run = RunDirectory(pathlib.Path(directory) / trial.name)
-    checkpoint = run.read_checkpoint(is_wanted=lambda name: False)
-    if checkpoint is None:
-        return Curve()
-    state = checkpoint[1]
-    if state["settings"] != trial.settings():
+def _read_curve(run: RunDirectory, trial: Trial) -> Curve:
+    """Returns what a trial has found so far."""
+    settings = run.path / _SETTINGS
+    if settings.exists() and settings.read_text() != trial.settings():
         raise errors.RunError(
             f"{run} holds a trial with other settings. Use another --output, or remove that directory."
         )
+    checkpoint = run.read_checkpoint(is_wanted=lambda name: False)
+    history = checkpoint[1]["history"] if checkpoint else []
+    images = trial.recipe.batch_size
     return Curve(
-        tuple(Epoch(**epoch | {"train_errors": tuple(epoch["train_errors"])}) for epoch in state["epochs"]),
-        state["has_diverged"],
+        tuple(
+            Epoch(
+                tuple(row["train_errors"]),
+                row["train_loss"],
+                row["val_top1_error"],
+                row["step"] / row["epoch"] * images / row["images_per_second"],
+            )
+            for row in history
+        ),
+        (run.path / _DIVERGED).exists(),
     )
 
 
-def _is_over(curve: Curve, epochs: int, stop_below: float) -> bool:
-    if curve.has_diverged or len(curve.epochs) >= epochs:
-        return True
-    return bool(curve.epochs) and float(np.mean(curve.epochs[-1].train_errors)) < stop_below
+class _Watcher(loop.Watcher):
+    """Prints a line for each epoch."""
+
+    def __init__(self, name: str):
+        self._name = name
+
+    def end_epoch(
+        self,
+        state: loop.TrainState,
+        result: metrics.Evaluation | None,
+        waited: float,
+        is_best: bool,
+        note: str | None,
+    ) -> None:
+        row = state.history[-1]
+        test = f", test error {result.top1_error:.1%}" if result else ""
+        _LOGGER.info(
+            f"{self._name}: epoch {row['epoch']}, training error {row['train_top1_error']:.1%}{test}, "
+            f"{row['images_per_second']:.0f} images/s"
+        )
 
 
-def _run_epoch(trial: Trial, images: cifar_data.CifarImages, step: TrainStep, curve: Curve, epochs: int) -> Curve:
-    """Trains for an epoch and returns the curve with it; the test error is not measured here."""
-    begin, batch_size = time.perf_counter(), trial.recipe.batch_size
-    steps, epoch = len(images.train.labels) // batch_size, len(curve.epochs)
-    batches = cifar_data.train_batches(
-        images.train, batch_size, trial.architecture.image_size, seed=trial.seed, epoch=epoch
-    )
-    generator, pca = (
-        np.random.default_rng([trial.seed, epoch, 1]),
-        images.colour_pca() if trial.recipe.colour_noise else None,
-    )
-    losses, wrong = [], []
-    for index, (pixels, labels) in enumerate(batches):
-        step.set_rates(schedules.rates(trial.recipe, epoch * steps + index, epochs * steps))
-        batch = tf.constant(pixels)
-        if pca:
-            normals = tf.constant(generator.normal(size=(batch_size, 3)), tf.float32)
-            batch = batch, augmentations.colour_noise(normals, *pca)  # type: ignore[arg-type]
-        result = step((batch, tf.constant(labels)))
-        if not np.isfinite(result.loss):
-            return Curve(curve.epochs, has_diverged=True)
-        losses.append(result.loss)
-        wrong.append(result.wrong / batch_size)
-    parts = tuple(float(np.mean(part)) for part in np.array_split(wrong, PARTS) if len(part))
-    return Curve((*curve.epochs, Epoch(parts, float(np.mean(losses)), None, time.perf_counter() - begin)))
+class _Feed:
+    """Feeds a loop from arrays."""
 
+    def __init__(
+        self, trial: Trial, images: cifar_data.CifarImages, step: TrainStep, epochs: int, test_every: int
+    ) -> None:
+        self.steps = len(images.train.labels) // trial.recipe.batch_size
+        self._trial, self._images, self._epochs, self._test_every = trial, images, epochs, test_every
+        self._predict = metrics.make_predictor(step.model)
+        self._pca = images.colour_pca() if trial.recipe.colour_noise else None
 
-def _report(trial: Trial, curve: Curve) -> None:
-    if curve.has_diverged:
-        _LOG.info(f"{trial.name}: the loss is no longer finite after epoch {len(curve.epochs)}")
-        return
-    last = curve.epochs[-1]
-    test = "" if last.test_error is None else f", test error {last.test_error:.1%}"
-    _LOG.info(
-        f"{trial.name}: epoch {len(curve.epochs)}, training error {np.mean(last.train_errors):.1%}{test}, "
-        f"{last.seconds:.0f} s"
-    )
+    def batches(self, state: loop.TrainState, num_epochs: int, has_noise: bool) -> Iterator:
+        epochs = map(self._epoch, range(state.epoch, state.epoch + num_epochs))
+        return itertools.islice(itertools.chain.from_iterable(epochs), state.step, None)
+
+    def _epoch(self, epoch: int) -> Iterator:
+        trial = self._trial
+        size, batch_size = trial.architecture.image_size, trial.recipe.batch_size
+        generator = np.random.default_rng([trial.seed, epoch, 1])
+        for pixels, labels in cifar_data.train_batches(
+            self._images.train, batch_size, size, seed=trial.seed, epoch=epoch
+        ):
+            batch = tf.constant(pixels)
+            if self._pca:
+                normals = tf.constant(generator.normal(size=(batch_size, 3)), tf.float32)
+                batch = batch, augmentations.colour_noise(normals, *self._pca)  # type: ignore[arg-type]
+            yield batch, tf.constant(labels)
+
+    def skip(self, state: loop.TrainState, error: Exception) -> None:
+        raise error
+
+    def validate(
+        self, state: loop.TrainState, until_signal: Callable[[Iterable], Iterator]
+    ) -> metrics.Evaluation | None:
+        number = state.epoch + 1
+        if not self._test_every or (number % self._test_every and number < self._epochs):
+            return None
+        batches = cifar_data.evaluation_batches(self._images.test, self._trial.architecture.image_size)
+        return metrics.evaluate(self._predict, until_signal(batches), 10)

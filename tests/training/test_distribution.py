@@ -13,7 +13,8 @@ import tensorflow as tf
 
 from alexnet_tf.runs.directory import RunDirectory
 from alexnet_tf.support import devices, errors
-from alexnet_tf.training import cluster, distribution, reporter, run_setup
+from alexnet_tf.training import cluster, configure, distribution
+from alexnet_tf.training.configure import PlacementOptions
 
 TWO = ("CPU:0", "CPU:1")
 
@@ -29,31 +30,47 @@ def test_auto_on_one_cpu_is_tensorflows_default_and_a_named_device_is_that_one()
     placement = distribution.make_placement()
     assert placement.strategy is tf.distribute.get_strategy() and placement.towers is None
     assert (placement.num_replicas, placement.worker, placement.num_workers) == (1, 0, 1)
-    named = distribution.make_placement(devices=["CPU:1"])
+    named = distribution.make_placement(PlacementOptions(devices=("CPU:1",)))
     assert named.num_replicas == 1
     assert "CPU:1" in named.strategy.run(lambda: tf.constant(1.0) + tf.constant(1.0)).device
 
 
 @pytest.mark.parametrize("strategy", ["auto", "mirrored"])
 def test_several_devices_are_mirrored(strategy):
-    placement = distribution.make_placement(strategy, TWO)
+    placement = distribution.make_placement(PlacementOptions(strategy, TWO))
     assert isinstance(placement.strategy, tf.distribute.MirroredStrategy) and placement.num_replicas == 2
 
 
 def test_mirrored_without_a_gpu_is_one_copy():
-    assert distribution.make_placement("mirrored").num_replicas == 1
+    assert distribution.make_placement(PlacementOptions("mirrored")).num_replicas == 1
 
 
 def test_gpus_are_found(two_gpus, monkeypatch):
     monkeypatch.setattr(distribution.tf.distribute, "MirroredStrategy", lambda devices: devices)
     assert distribution.make_placement().strategy == ["GPU:0", "GPU:1"]
-    assert distribution.make_placement("mirrored").strategy == ["GPU:0", "GPU:1"]
-    assert distribution.make_placement("split").towers == ("GPU:0", "GPU:1")
-    assert distribution.make_placement("split", ["GPU:1", "CPU:0"]).towers == ("GPU:1", "CPU:0")
+    assert distribution.make_placement(PlacementOptions("mirrored")).strategy == ["GPU:0", "GPU:1"]
+    assert distribution.make_placement(PlacementOptions("split")).towers == ("GPU:0", "GPU:1")
+    assert distribution.make_placement(
+        PlacementOptions(
+            "split",
+            (
+                "GPU:1",
+                "CPU:0",
+            ),
+        )
+    ).towers == ("GPU:1", "CPU:0")
 
 
 def test_split_takes_the_devices_in_the_order_named():
-    placement = distribution.make_placement("split", ["CPU:1", "CPU:0"])
+    placement = distribution.make_placement(
+        PlacementOptions(
+            "split",
+            (
+                "CPU:1",
+                "CPU:0",
+            ),
+        )
+    )
     assert placement.towers == ("CPU:1", "CPU:0") and placement.num_replicas == 1
 
 
@@ -73,12 +90,20 @@ def test_split_takes_the_devices_in_the_order_named():
 def test_devices_that_cannot_be_used_are_refused(strategy, devices, message):
     tf.constant(0)  # TensorFlow has begun.
     with pytest.raises(errors.UserError, match=message):
-        distribution.make_placement(strategy, devices)
+        distribution.make_placement(PlacementOptions(strategy, devices))
 
 
 def test_an_unknown_gpu_is_told_which_there_are(two_gpus):
     with pytest.raises(errors.UserError, match="got 'GPU:2'. This machine has GPU:0, GPU:1 and CPU:0, CPU:1"):
-        distribution.make_placement("split", ["GPU:1", "GPU:2"])
+        distribution.make_placement(
+            PlacementOptions(
+                "split",
+                (
+                    "GPU:1",
+                    "GPU:2",
+                ),
+            )
+        )
 
 
 CLUSTER = {"worker": ["a:1", "b:1"]}
@@ -107,7 +132,7 @@ def test_a_tf_config_that_says_nothing_usable_is_refused(monkeypatch, stated, me
     with pytest.raises(
         errors.UserError, match=rf"needs TF_CONFIG(.|\n)*{message}(.|\n)*python train.py --strategy=multi_worker"
     ):
-        distribution.make_placement("multi_worker")
+        distribution.make_placement(PlacementOptions("multi_worker"))
 
 
 @pytest.mark.parametrize(
@@ -122,7 +147,7 @@ def test_a_tf_config_that_says_nothing_usable_is_refused(monkeypatch, stated, me
 def test_a_tf_config_says_which_worker_this_is(monkeypatch, cluster, kind, index, worker, num_workers):
     monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", lambda: None)
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": {"type": kind, "index": index}}))
-    placement = distribution.make_placement("multi_worker")
+    placement = distribution.make_placement(PlacementOptions("multi_worker"))
     assert (placement.worker, placement.num_workers) == (worker, num_workers)
 
 
@@ -165,12 +190,12 @@ def test_workers_that_do_not_meet_are_told_in_a_line(monkeypatch):
     monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", fail)
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": CLUSTER, "task": {"type": "worker", "index": 0}}))
     with pytest.raises(errors.UserError, match="the workers did not meet: Could not start gRPC server"):
-        distribution.make_placement("multi_worker")
+        distribution.make_placement(PlacementOptions("multi_worker"))
 
 
 @pytest.mark.parametrize(("batch_size", "use"), [(7, "6 or 8"), (1, "2")])
 def test_a_batch_that_cannot_be_divided_is_refused_with_the_nearest_that_can(batch_size, use):
-    placement = distribution.make_placement("mirrored", TWO)
+    placement = distribution.make_placement(PlacementOptions("mirrored", TWO))
     with pytest.raises(errors.UserError, match=rf"multiple of the 2 replicas; got {batch_size}. Use {use}\.$"):
         placement.check_batch_size(batch_size)
     placement.check_batch_size(8)
@@ -182,14 +207,14 @@ def test_summary_of_the_split_tells_each_towers_bytes():
     for device, count in (("CPU:0", 3_000_000), ("CPU:1", 1_000_000), ("CPU:1", 500_000)):
         with tf.device(device):
             variables.append(keras.Variable(np.zeros(count, "float32")))
-    assert distribution.make_placement("split", TWO).summary(variables, 8) == (
+    assert distribution.make_placement(PlacementOptions("split", TWO)).summary(variables, 8) == (
         "Devices: CPU:0 (tower a and fc8) keeps 12 MB of weights and momentum, CPU:1 (tower b) keeps 6 MB of weights "
         "and momentum"
     )
 
 
 def test_summary_of_mirrored_counts_every_copy_and_gives_the_linear_rule_as_advice():
-    placement = distribution.make_placement("mirrored", TWO)
+    placement = distribution.make_placement(PlacementOptions("mirrored", TWO))
     with placement.strategy.scope():
         variable = keras.Variable(np.zeros(2_000_000, "float32"))
     first, *others = placement.summary([variable], 8).splitlines()
@@ -243,8 +268,15 @@ def test_only_a_placement_that_nobody_asked_for_is_made_smaller(two_gpus, monkey
     )
     assert distribution.make_placement().for_batch_size(128).devices == ("GPU:0", "GPU:1")
     assert distribution.make_placement().for_batch_size(64).devices == ("GPU:0",)
-    assert distribution.make_placement("mirrored").for_batch_size(64).devices == ("GPU:0", "GPU:1")
-    assert distribution.make_placement(devices=["GPU:0", "GPU:1"]).for_batch_size(64).devices == ("GPU:0", "GPU:1")
+    assert distribution.make_placement(PlacementOptions("mirrored")).for_batch_size(64).devices == ("GPU:0", "GPU:1")
+    assert distribution.make_placement(
+        PlacementOptions(
+            devices=(
+                "GPU:0",
+                "GPU:1",
+            )
+        )
+    ).for_batch_size(64).devices == ("GPU:0", "GPU:1")
 
 
 SEVEN = """
@@ -266,7 +298,7 @@ def test_a_sum_over_workers_is_exact_with_any_number_of_replicas():
 
 
 def test_total_of_one_process_is_its_own():
-    total = distribution.make_placement("mirrored", TWO).total([1, 2.5])
+    total = distribution.make_placement(PlacementOptions("mirrored", TWO)).total([1, 2.5])
     assert total.dtype == "float64" and total.tolist() == [1, 2.5]
 
 
@@ -287,18 +319,18 @@ def test_workers_with_unequal_gpus_are_refused():
 
 
 def test_a_worker_that_sees_no_checkpoint_of_the_chief_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(run_setup, "_FILE_SYSTEM_SECONDS", 0)
+    monkeypatch.setattr(cluster, "_FILE_SYSTEM_SECONDS", 0)
     # The chief's last is of step 10.
     placement = types.SimpleNamespace(worker=1, total=lambda value: np.float64(value + 11))
-    with pytest.raises(reporter.TrainingError, match="worker 2, sees .* with no checkpoint, .* one of step 10"):
-        run_setup._wait_for_checkpoint(placement, RunDirectory(tmp_path))
+    with pytest.raises(configure.TrainingError, match="worker 2, sees .* with no checkpoint, .* one of step 10"):
+        cluster._wait_for_checkpoint(placement, RunDirectory(tmp_path))
 
 
 def test_a_lost_worker_is_told_in_words():
     alone, job = (types.SimpleNamespace(num_workers=count) for count in (1, 2))
     error = tf.errors.UnavailableError(None, None, "{{node x}} Connection reset by peer\nmore")
-    with pytest.raises(reporter.TrainingError, match="cannot be reached any(.|\n)*says: Connection reset by peer$"):
-        with run_setup.lost_workers_reported(job):
+    with pytest.raises(configure.TrainingError, match="cannot be reached any(.|\n)*says: Connection reset by peer$"):
+        with cluster.lost_workers_reported(job):
             raise error
-    with pytest.raises(tf.errors.UnavailableError), run_setup.lost_workers_reported(alone):
+    with pytest.raises(tf.errors.UnavailableError), cluster.lost_workers_reported(alone):
         raise error

@@ -343,7 +343,7 @@ def test_torchvision_weights_go_to_pytorch_and_back(is_zip, narrow_rows, class_f
         assert difference(computed, logits(images)) < 1e-4
 
 
-def make_run(path, row, *, seed=0, initialization="row"):
+def make_run(path, row, *, seed=0, initialization="source"):
     """A run as training leaves it, with random weights and biases."""
     classes = [f"kind {number}" for number in range(CLASSES)]
     run, train_config = (
@@ -401,14 +401,14 @@ def test_export_then_import_is_the_identity_bit_for_bit(row, file_format, narrow
 @pytest.mark.parametrize(
     ("row", "initialization"),
     [
-        ("caffe", "row"),
-        ("caffenet", "row"),
-        ("paper", "row"),
+        ("caffe", "source"),
+        ("caffenet", "source"),
+        ("paper", "source"),
         ("paper", "he"),
-        ("ungrouped", "row"),
-        ("tf1_class", "row"),
-        ("conv_fc", "row"),
-        ("torchvision", "row"),
+        ("ungrouped", "source"),
+        ("tf1_class", "source"),
+        ("conv_fc", "source"),
+        ("torchvision", "source"),
     ],
 )
 def test_exported_caffemodel_computes_the_same_in_opencv(row, initialization, narrow_rows, tmp_path):
