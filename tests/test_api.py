@@ -100,16 +100,40 @@ def test_include_top_false_gives_one_output_for_both_towers_at_any_size():
 
 
 @pytest.mark.usefixtures("tiny")
-def test_a_stages_name_means_both_towers():
+def test_a_stage_is_the_layers_of_both_towers():
     model = alexnet_tf.build_model()
     images = np.random.default_rng(0).uniform(0, 255, (2, 67, 67, 3)).astype("float32")
-    joined = keras.Model(model.input, model.get_layer("fc6_relu").output)(images)
+    fc6 = model.stage("fc6_relu")
+    joined = keras.Model(model.input, [fc6.output, model.stage("fc6_relu").output])(images)  # Twice the same.
     towers = keras.Model(model.input, [model.get_layer(f"fc6_{tower}_relu").output for tower in "ab"])(images)
-    assert np.array_equal(joined, np.concatenate(towers, axis=-1))
-    assert model.get_layer("fc6").output.shape == (None, 8) and model.get_layer("fc6_a").units == 4
-    assert model.get_layer("fc8") is model.layers[-1]
-    with pytest.raises(ValueError, match="No such layer: fc9"):
-        model.get_layer("fc9")
+    assert all(np.array_equal(each, np.concatenate(towers, axis=-1)) for each in joined)
+    assert model.stage("fc6").output.shape == (None, 8) and model.get_layer("fc6_a").units == 4
+    assert [array.shape for array in model.stage("fc6").get_weights()] == [(72, 4), (4,)] * 2
+    assert model.stage("fc8").layers == (model.layers[-1],)
+    with pytest.raises(ValueError, match=r"fc6 is two layers, fc6_a and fc6_b; model.stage\('fc6'\) has both"):
+        model.get_layer("fc6")
+    for find in (model.get_layer, model.stage):
+        with pytest.raises(ValueError, match="No such layer: fc9"):
+            find("fc9")
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize("freeze", ["stage", "freeze_until"])
+def test_what_is_frozen_does_not_move_and_all_else_does(freeze):
+    model = alexnet_tf.build_model(num_classes=3)
+    if freeze == "stage":
+        for name in ("conv1", "conv2"):
+            stage = model.stage(name)
+            stage.trainable = False
+            assert not stage.trainable
+    else:
+        model.freeze_until("conv2")
+    before = {v.path: v.numpy() for v in model.trainable_variables + model.non_trainable_variables}
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(np.random.default_rng(0).uniform(0, 255, (4, 67, 67, 3)), np.array([0, 1, 2, 0]), verbose=0)
+    kernels = [v for v in model.variables if v.path.endswith("kernel")]
+    moved = {v.path.partition("/")[0] for v in kernels if not np.array_equal(v.numpy(), before[v.path])}
+    assert moved == {"fc6_a", "fc6_b", "fc8"}
 
 
 def test_load_run_predicts_files_and_arrays(small_run, colours, monkeypatch):

@@ -4,10 +4,9 @@ import ast
 import re
 
 import pytest
-from absl import flags
 
 from alexnet_tf import commands
-from alexnet_tf.commands import cli
+from alexnet_tf.commands import cli, options
 from tests.helpers.command_lines import START, parse
 from tests.helpers.commands import ROOT
 
@@ -105,12 +104,12 @@ def with_plausible_values(name, words):
     """Returns the flags of a command with values that they take in the place of marks and of place-holders like N."""
     if name == "COMMAND":
         return words
-    cli.load_command(name)
+    defined = options.define(cli.load_command(name).Options)
     filled = []
     for word in words:
         flag, _, value = word.removeprefix("--").partition("=")
-        if value and (set(value) & {QUOTED, BARE} or value.isupper()) and flag in flags.FLAGS:
-            parser = flags.FLAGS[flag].parser
+        if value and (set(value) & {QUOTED, BARE} or value.isupper()) and flag in defined:
+            parser = defined[flag].parser
             lowest = getattr(parser, "lower_bound", None)
             number = "x" if parser.flag_type() in ("string", "comma separated list of strings") else lowest or 1
             value = next(iter(getattr(parser, "enum_values", [number])))
@@ -150,9 +149,9 @@ def test_a_value_in_a_command_is_quoted(place, name, words):
 def test_every_flag_that_a_message_names_is_one_of_a_command():
     known = set()
     for name in COMMANDS:
-        cli.load_command(name)
-        for flag in flags.FLAGS.get_flags_for_module(f"alexnet_tf.commands.{name}"):
-            known |= {flag.name, f"no{flag.name}"} if flag.boolean else {flag.name}
+        defined = options.define(cli.load_command(name).Options)
+        for flag in defined:
+            known |= {flag, f"no{flag}"} if defined[flag].boolean else {flag}
     named = {
         (file, flag)
         for file, tree in TREES.items()

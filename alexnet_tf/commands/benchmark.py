@@ -15,104 +15,103 @@ Next: python -m alexnet_tf train --data_dir=DIR
 import dataclasses
 from typing import Any
 
-from absl import flags
-
 from alexnet_tf.benchmarks import baselines
 from alexnet_tf.commands import cli
+from alexnet_tf.commands.options import ImageOptions
 from alexnet_tf.network import architectures
 from alexnet_tf.support import errors
-
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "input: images, as for train; a small synthetic data set by default.")
-_ORIGINALS = flags.DEFINE_string(
-    "originals",
-    None,
-    "input: what the baseline pipeline reads; by default what --data_dir was prepared from, or itself.",
-)
-_IMAGES = flags.DEFINE_integer(
-    "images", 20_000, "input: length of the simulated epoch, which repeats the images.", lower_bound=1
-)
-cli.define_image_limit()
-_READ_LATENCY = flags.DEFINE_float(
-    "read_latency_ms",
-    0.0,
-    "input: also measure the training input with each read delayed by so many milliseconds, as slow storage would.",
-    lower_bound=0.0,
-)
-_ARCHITECTURE = flags.DEFINE_enum(
-    "architecture",
-    "paper",
-    list(architectures.ARCHITECTURES),
-    "Which network; for input, whose recipe and image size.",
-    case_sensitive=False,
-)
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Images a step, over all devices and workers.", lower_bound=1)
-_PRECISION = flags.DEFINE_enum(
-    "precision",
-    "auto",
-    ["auto", "float32", "mixed_bfloat16", "mixed_float16"],
-    "train, infer: 'auto' is what train uses here.",
-)
-_BASELINE = flags.DEFINE_enum(
-    "baseline",
-    None,
-    list(baselines.BASELINES),
-    "train, infer: the framework to compare with, which must be installed, in all its memory formats and precisions.",
-)
-_COMPILE = flags.DEFINE_bool(
-    "compile", True, "With --baseline=torch: also measure torch.compile, which compiles for minutes."
-)
-_SWEEP = flags.DEFINE_enum(
-    "sweep", None, list(baselines.SWEEPS), "train, infer: a table of speeds by batch size, devices or workers instead."
-)
-_DETERMINISTIC = flags.DEFINE_bool("deterministic", True, "train, infer: as for train.")
-_JSON = flags.DEFINE_bool("json", False, "train, infer: print JSON instead of tables.")
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "Number of rounds; medians are reported.", lower_bound=1)
-_SECONDS = flags.DEFINE_float("seconds", 2.0, "Shortest time of a trial, in seconds.", lower_bound=0.1)
+from alexnet_tf.support.settings import setting
 
 
-def main(arguments: list[str]) -> None:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(ImageOptions):
+    """What to measure, and against what."""
+
+    arguments: tuple[str, ...] = ()
+    data_dir: str | None = setting(
+        None, "input: images, as for train; a small synthetic data set by default.", path="directory"
+    )
+    originals: str | None = setting(
+        None,
+        "input: what the baseline pipeline reads; by default what --data_dir was prepared from, or itself.",
+        path="directory",
+    )
+    images: int = setting(20_000, "input: length of the simulated epoch, which repeats the images.", lower=1)
+    read_latency_ms: float = setting(
+        0.0,
+        "input: also measure the training input with each read delayed by so many milliseconds, as slow storage would.",
+        lower=0,
+    )
+    architecture: str = setting(
+        "paper",
+        "Which network; for input, whose recipe and image size.",
+        choices=tuple(architectures.ARCHITECTURES),
+    )
+    batch_size: int = setting(128, "Images a step, over all devices and workers.", lower=1)
+    precision: str = setting(
+        "auto",
+        "train, infer: 'auto' is what train uses here.",
+        choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"),
+    )
+    baseline: str | None = setting(
+        None,
+        "train, infer: the framework to compare with, which must be installed, in all its memory formats and "
+        "precisions.",
+        choices=tuple(baselines.BASELINES),
+    )
+    compile: bool = setting(True, "With --baseline=torch: also measure torch.compile, which compiles for minutes.")
+    sweep: str | None = setting(
+        None,
+        "train, infer: a table of speeds by batch size, devices or workers instead.",
+        choices=tuple(baselines.SWEEPS),
+    )
+    deterministic: bool = setting(True, "train, infer: as for train.")
+    json: bool = setting(False, "train, infer: print JSON instead of tables.")
+    rounds: int = setting(5, "Number of rounds; medians are reported.", lower=1)
+    seconds: float = setting(2.0, "Shortest time of a trial, in seconds.", lower=0.1)
+
+
+def main(options: Options) -> None:
     """Measures, and prints tables or JSON."""
-    measure = {"input": _input, "train": _model, "infer": _model}.get(" ".join(arguments))
-    if measure is None:
+    [what] = options.arguments if len(options.arguments) == 1 else [""]
+    if what not in ("input", "train", "infer"):
         raise errors.UserError(
             "Give what to measure: python -m alexnet_tf benchmark input, train or infer. See --help."
         )
-    cli.check_directory("data_dir", _DATA_DIR.value)
-    cli.check_directory("originals", _ORIGINALS.value)
-    baselines.check_options(arguments[0] == "train", _BASELINE.value, _SWEEP.value)
+    baselines.check_options(what == "train", options.baseline, options.sweep)
     cli.import_tensorflow()
-    cli.show(measure(arguments[0] == "train"))
+    cli.show(_input(options) if what == "input" else _model(options, what == "train"))
 
 
-def _model(is_training: bool) -> str:
+def _model(options: Options, is_training: bool) -> str:
     from alexnet_tf.benchmarks import model_throughput, report
     from alexnet_tf.support import devices
 
     result = model_throughput.measure(
-        architectures.ARCHITECTURES[_ARCHITECTURE.value],
+        architectures.ARCHITECTURES[options.architecture],
         is_training=is_training,
-        batch_size=_BATCH_SIZE.value,
-        precision=devices.chosen_precision(_PRECISION.value),
-        deterministic=_DETERMINISTIC.value,
-        baseline=_BASELINE.value,
-        is_compiled=_COMPILE.value,
-        sweep=_SWEEP.value,
-        num_rounds=_ROUNDS.value,
-        seconds=_SECONDS.value,
+        batch_size=options.batch_size,
+        precision=devices.chosen_precision(options.precision),
+        deterministic=options.deterministic,
+        baseline=options.baseline,
+        is_compiled=options.compile,
+        sweep=options.sweep,
+        num_rounds=options.rounds,
+        seconds=options.seconds,
     )
-    return report.as_json(result) if _JSON.value else report.report(result)
+    return report.as_json(result) if options.json else report.report(result)
 
 
-def _input(_: bool) -> str:
+def _input(options: Options) -> str:
     from alexnet_tf.benchmarks import input_throughput, report
     from alexnet_tf.data import discovery
     from alexnet_tf.support import devices
 
     devices.share_memory()
-    data = discovery.find_dataset(_DATA_DIR.value) if _DATA_DIR.value else discovery.synthetic_dataset()
-    originals = discovery.find_dataset(path) if (path := _ORIGINALS.value or data.source) else data
-    architecture = architectures.ARCHITECTURES[_ARCHITECTURE.value]
-    changes: dict[str, Any] = {"batch_size": _BATCH_SIZE.value} | ({"resize": data.resize} if data.resize else {})
+    data = discovery.find_dataset(options.data_dir) if options.data_dir else discovery.synthetic_dataset()
+    originals = discovery.find_dataset(path) if (path := options.originals or data.source) else data
+    architecture = architectures.ARCHITECTURES[options.architecture]
+    changes: dict[str, Any] = {"batch_size": options.batch_size} | ({"resize": data.resize} if data.resize else {})
     cli.show(f"{data.summary()}\nThe baseline pipeline reads {originals.directory}.\n", flush=True)
     return report.input_report(
         input_throughput.benchmark_input(
@@ -120,9 +119,9 @@ def _input(_: bool) -> str:
             originals,
             recipe=dataclasses.replace(architecture.recipe, **changes),
             image_size=architecture.image_size,
-            num_images=_IMAGES.value,
-            num_rounds=_ROUNDS.value,
-            seconds=_SECONDS.value,
-            read_latency=_READ_LATENCY.value / 1000,
+            num_images=options.images,
+            num_rounds=options.rounds,
+            seconds=options.seconds,
+            read_latency=options.read_latency_ms / 1000,
         )
     )

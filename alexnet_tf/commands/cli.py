@@ -1,7 +1,8 @@
 """What every command does around its work: flags parsed, TensorFlow started quietly, mistakes reported in one line.
 
-TensorFlow takes seconds to import. A command module therefore imports nothing that needs it; its `main` first checks
-what can be checked without, then calls `import_tensorflow` and imports the library.
+A command is a module of this package with `Options`, a dataclass whose fields are its flags, and `main(options)`, which
+returns the exit status or None. TensorFlow takes seconds to import. A command module therefore imports nothing that
+needs it; its `main` first checks what can be checked without, then calls `import_tensorflow` and imports the library.
 """
 
 import contextlib
@@ -9,25 +10,18 @@ import importlib
 import inspect
 import logging
 import os
-import pathlib
-import re
 import signal
 import sys
-import tempfile
 import threading
 import types
 from collections.abc import Callable, Iterator, Sequence
-from typing import TextIO
+from typing import Any, TextIO
 
 import absl.logging
-from absl import flags
 
 import alexnet_tf
-from alexnet_tf.support import errors, image_limit, shell
-
-flags.disclaim_key_flags()  # Flags that are defined here for several commands are the command's own.
-
-_COMMANDS = "alexnet_tf.commands"
+from alexnet_tf.commands import options
+from alexnet_tf.support import errors, image_limit, quiet, shell
 
 _HELP = {"--help", "-help", "-h", "--helpshort", "--helpfull"}
 
@@ -50,33 +44,30 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
                 return 0
             command = load_command(name)
             if _HELP & set(arguments):
-                listed = flags.FLAGS.module_help(command.__name__).split(":\n", 1)[1]  # Without the module's name.
-                print(f"{inspect.getdoc(command)}\n\nFlags:\n{listed}")
+                listed = options.define(command.Options).get_help(include_special_flags=False)
+                print(f"{inspect.getdoc(command)}\n\nFlags:\n{listed.split(':', 1)[1].strip(chr(10))}")
                 return 0
-            rest = _parse(name, arguments)
-            _check_local_paths(rest)
-            if "max_image_mb" in flags.FLAGS:
-                image_limit.set_max_mb(flags.FLAGS.max_image_mb)
-        return command.main(rest)
+            given = options.parse(command.Options, name, arguments)
+            options.check_paths(given)
+            if isinstance(given, options.ImageOptions):
+                image_limit.set_max_mb(given.max_image_mb)
+        return command.main(given)
 
     return report_mistakes(work)
 
 
-def parse_command(name: str, arguments: Sequence[str]) -> list[str]:
-    """Parses a command's arguments without running it.
+def load_command(name: str) -> Any:
+    """Imports a command's module."""
+    return importlib.import_module(f"{__package__}.{name}")
 
-    Args:
-        name: Name of a module in `alexnet_tf.commands`.
-        arguments: As for `run_command`.
 
-    Returns:
-        The arguments that are not flags.
+def parse_command(name: str, arguments: Sequence[str]) -> Any:
+    """Returns the `Options` that a command's `main` would get.
 
     Raises:
         UserError: If a flag is unknown, missing or has a wrong value.
     """
-    load_command(name)
-    return _parse(name, arguments)
+    return options.parse(load_command(name).Options, name, arguments)
 
 
 def report_mistakes(work: Callable[[], int | None]) -> int:
@@ -106,31 +97,6 @@ def report_mistakes(work: Callable[[], int | None]) -> int:
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1
-
-
-def load_command(name: str) -> types.ModuleType:
-    """Imports a command's module anew, so that a notebook can run several commands, or one twice."""
-    for module, defined in flags.FLAGS.flags_by_module_dict().items():
-        if module.startswith(_COMMANDS):
-            for flag in list(defined):
-                delattr(flags.FLAGS, flag.name)
-    module = f"{_COMMANDS}.{name}"
-    sys.modules.pop(module, None)
-    return importlib.import_module(module)
-
-
-def _parse(name: str, arguments: Sequence[str]) -> list[str]:
-    """Parses the flags and returns the other arguments.
-
-    Raises:
-        UserError: If a flag is unknown, missing or has a wrong value.
-    """
-    try:
-        return flags.FLAGS([name, *arguments])[1:]
-    except flags.Error as error:
-        missing = re.match(r"flag --(\w+)=None: ", str(error))
-        message = f"--{missing[1]} is missing." if missing else str(error)
-        raise errors.UserError(f"{message}\nSee: {shell.command_line(name, '--help')}") from error
 
 
 class _ScreenHandler(logging.Handler):
@@ -165,7 +131,9 @@ def import_tensorflow() -> None:
     os.environ["KERAS_BACKEND"] = "tensorflow"
     is_quiet = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") != "0"
     if "tensorflow" not in sys.modules:
-        with _standard_error_hidden() if is_quiet else contextlib.nullcontext():
+        with contextlib.ExitStack() as stack:
+            if is_quiet:
+                stack.enter_context(_interrupts_end_at_once(stack.enter_context(quiet.standard_error_hidden())))
             import tensorflow
 
             tensorflow.config.list_physical_devices()  # Looks for a GPU, which logs a few lines more.
@@ -174,26 +142,6 @@ def import_tensorflow() -> None:
     keras.config.set_image_data_format("channels_last")
     keras.config.set_floatx("float32")
     absl.logging.set_verbosity(absl.logging.WARNING)  # TensorFlow logs each step of an export.
-
-
-@contextlib.contextmanager
-def _standard_error_hidden() -> Iterator[None]:
-    """Keeps what is written to file descriptor 2, by C++ too, and shows it only if an exception is raised."""
-    sys.stderr.flush()
-    standard_error = os.dup(2)
-    with tempfile.TemporaryFile() as kept, open(standard_error, "w", closefd=False) as screen:
-        os.dup2(kept.fileno(), 2)
-        try:
-            with _interrupts_end_at_once(screen):
-                yield
-        except BaseException:
-            os.dup2(standard_error, 2)
-            kept.seek(0)
-            os.write(2, kept.read())
-            raise
-        finally:
-            os.dup2(standard_error, 2)
-            os.close(standard_error)
 
 
 @contextlib.contextmanager
@@ -218,78 +166,26 @@ def _interrupts_end_at_once(screen: TextIO) -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _check_local_paths(arguments: Sequence[str]) -> None:
-    """Refuses `gs://`, `s3://` and the like in any flag or argument but the address of a server."""
-    for of_module in flags.FLAGS.flags_by_module_dict().values():
-        for flag in of_module:
-            values = flag.value if isinstance(flag.value, list) else [flag.value]
-            for value in values if flag.name != "server" else ():
-                errors.check_local_path(value, f"--{flag.name}=")
-    for each in arguments:
-        errors.check_local_path(each, "")
-
-
-def define_data_options() -> list[flags.FlagHolder]:
-    """Defines the flags that say which examples of --data_dir are meant, the fields of `discovery`'s options."""
-    return [
-        flags.DEFINE_string(name, None, text)
-        for name, text in (
-            (
-                "labels",
-                "File of the labels (CSV, TSV, text or JSON lines), where images lie in no class folders. Found "
-                "by itself if it is called labels.csv or train.csv.",
-            ),
-            ("image_column", "Name of the --labels column that names the images, or its number from 0."),
-            ("label_column", "Name of the --labels column of the labels, or its number from 0."),
-            ("image_key", "Name of a TFDS data set's image feature."),
-            ("label_key", "Name of a TFDS data set's label feature: a class, a text or an integer."),
-        )
-    ]
-
-
-def define_image_limit() -> flags.FlagHolder:
-    """Defines --max_image_mb of a command that reads images; `run_command` sets the limit before it calls `main`."""
-    return flags.DEFINE_integer(
-        "max_image_mb",
-        image_limit.DEFAULT_MB,
-        "Image files of more megabytes are refused before they are read.",
-        lower_bound=1,
-        upper_bound=image_limit.LARGEST_MB,
-    )
-
-
-def define_precision_option(default: str = "auto") -> flags.FlagHolder:
-    """Defines --precision of a command that does not train; see `devices.chosen_precision`."""
-    return flags.DEFINE_enum(
-        "precision",
-        default,
-        ["auto", "float32", "mixed_bfloat16", "mixed_float16"],
-        "Numbers to compute in; auto: the fastest of this machine that loses nothing, whatever the run was trained in.",
-    )
-
-
-def check_no_arguments(arguments: Sequence[str]) -> None:
-    """Refuses arguments that are not flags.
-
-    Raises:
-        UserError: If there are any.
-    """
-    if arguments:
-        raise errors.UserError(
-            f"Unexpected arguments: {' '.join(arguments)}. Flags are written --name=value; see --help."
-        )
-
-
-def check_directory(flag: str, path: str | None) -> None:
-    """Refuses a directory that does not exist, before TensorFlow is imported.
+def check_some(arguments: Sequence[str], noun: str, line: str) -> None:
+    """Refuses a command without arguments.
 
     Args:
-        flag: Name of the flag that gives the directory.
-        path: The directory; None is accepted.
+        arguments: What follows the flags.
+        noun: What is needed, in the singular.
+        line: The command as it should be typed.
 
     Raises:
-        UserError: If it is not there.
+        UserError: If there are none.
     """
-    if path is not None and not pathlib.Path(path).expanduser().is_dir():
-        what = "is a file, not a directory" if pathlib.Path(path).expanduser().exists() else "does not exist"
-        raise errors.UserError(f"--{flag}={path} {what}.")
+    if not arguments:
+        raise errors.UserError(f"Give at least one {noun}: {line}")
+
+
+def check_directory(name: str, path: str | None) -> None:
+    """Refuses a directory that does not exist, where only the command knows whether it must.
+
+    Raises:
+        UserError: Names the flag.
+    """
+    if path is not None:
+        options.check_path(name, path, "directory")

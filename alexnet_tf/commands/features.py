@@ -10,48 +10,45 @@ numpy.load(FILE.npz) reads the file: features, names, labels, classes.
 Next: python -m alexnet_tf similar --features=FILE.npz IMAGE...
 """
 
+import dataclasses
 import sys
 
-from absl import flags
-
 from alexnet_tf.commands import cli
-from alexnet_tf.runs.directory import RunDirectory
-
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.", required=True)
-_OUTPUT = flags.DEFINE_string("output", None, "The .npz file.", required=True)
-_LAYER = flags.DEFINE_string("layer", "fc7", "The layer; an unknown name lists the known ones.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Images; by default those of the run. Their classes may differ.")
-_DATASET = flags.DEFINE_string("dataset", None, "Name of the TFDS data set in --data_dir.")
-_SPLIT = flags.DEFINE_string("split", None, "Which split; by default train, or the only one.")
-_CHECKPOINT = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "Which checkpoint.")
-_ON_BAD_IMAGE = flags.DEFINE_enum(
-    "on_bad_image", "fail", ["fail", "skip"], "What to do with an image that cannot be read; it is reported either way."
-)
-_PRECISION = cli.define_precision_option("float32")
-cli.define_image_limit()
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Images per step.", lower_bound=1)
+from alexnet_tf.commands.options import BadImageOptions, CheckpointOptions, DataOptions, precision_setting
+from alexnet_tf.support.settings import REQUIRED, setting
 
 
-def main(arguments: list[str]) -> None:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(CheckpointOptions, DataOptions, BadImageOptions):
+    """Which features to write."""
+
+    arguments: tuple[str, ...] = ()
+    output: str = setting(REQUIRED, "The .npz file.")
+    layer: str = setting("fc7", "The layer; an unknown name lists the known ones.")
+    split: str | None = setting(None, "Which split; by default train, or the only one.")
+    precision: str = precision_setting("float32")
+    batch_size: int = setting(128, "Images per step.", lower=1)
+
+
+def main(options: Options) -> None:
     """Writes the features of the images given, or of a split."""
-    cli.check_directory("data_dir", _DATA_DIR.value)
-    RunDirectory(_WORKDIR.value).existing_config()
+    options.run()
     cli.import_tensorflow()
     from alexnet_tf.evaluation import features, image_arguments
     from alexnet_tf.support import devices
 
     features.write_features(
-        _WORKDIR.value,
-        _OUTPUT.value,
+        options.workdir,
+        options.output,
         features.FeatureOptions(
-            layer=_LAYER.value,
-            images=tuple(image_arguments.expand(arguments, sys.stdin)),
-            data_dir=_DATA_DIR.value,
-            dataset=_DATASET.value,
-            split=_SPLIT.value,
-            checkpoint=_CHECKPOINT.value,
-            on_bad_image=_ON_BAD_IMAGE.value,
-            batch_size=_BATCH_SIZE.value,
-            precision=devices.chosen_precision(_PRECISION.value),
+            layer=options.layer,
+            images=tuple(image_arguments.expand(options.arguments, sys.stdin)),
+            data_dir=options.data_dir,
+            dataset=options.dataset,
+            split=options.split,
+            checkpoint=options.checkpoint,
+            on_bad_image=options.on_bad_image,
+            batch_size=options.batch_size,
+            precision=devices.chosen_precision(options.precision),
         ),
     )

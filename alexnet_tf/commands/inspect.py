@@ -6,41 +6,40 @@
 Next: python -m alexnet_tf train --architecture=caffe --data_dir=DIR
 """
 
-from absl import flags
+import dataclasses
 
 from alexnet_tf.commands import cli
 from alexnet_tf.network import architectures, model_summary
 from alexnet_tf.runs.directory import RunDirectory
 from alexnet_tf.support import errors
-
-_ARCHITECTURE = flags.DEFINE_enum(
-    "architecture",
-    None,
-    list(architectures.ARCHITECTURES),
-    "Which published AlexNet; paper by default.",
-    case_sensitive=False,
-)
-_WORKDIR = flags.DEFINE_string("workdir", None, "The network of this run instead.")
-_NUM_CLASSES = flags.DEFINE_integer(
-    "num_classes", None, "Number of logits; by default 1000, or the run's.", lower_bound=1
-)
-_DIAGRAM = flags.DEFINE_string("diagram", None, "Also draw the network into this .png or .svg file.")
+from alexnet_tf.support.settings import setting
 
 
-def main(arguments: list[str]) -> None:
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Which network."""
+
+    architecture: str | None = setting(
+        None, "Which published AlexNet; paper by default.", choices=tuple(architectures.ARCHITECTURES)
+    )
+    workdir: str | None = setting(None, "The network of this run instead.")
+    num_classes: int | None = setting(None, "Number of logits; by default 1000, or the run's.", lower=1)
+    diagram: str | None = setting(None, "Also draw the network into this .png or .svg file.")
+
+
+def main(options: Options) -> None:
     """Prints the table of layers."""
-    cli.check_no_arguments(arguments)
-    if _WORKDIR.value and _ARCHITECTURE.value:
+    if options.workdir and options.architecture:
         raise errors.UserError("--workdir has an architecture of its own. Give either --workdir or --architecture.")
-    if _WORKDIR.value:
-        architecture = RunDirectory(_WORKDIR.value).existing_config().architecture
+    if options.workdir:
+        architecture = RunDirectory(options.workdir).existing_config().architecture
     else:
-        architecture = architectures.ARCHITECTURES[_ARCHITECTURE.value or "paper"]
-    if _NUM_CLASSES.value:
-        architecture = architectures.with_num_classes(architecture, _NUM_CLASSES.value)
-    if _DIAGRAM.value:
+        architecture = architectures.ARCHITECTURES[options.architecture or "paper"]
+    if options.num_classes:
+        architecture = architectures.with_num_classes(architecture, options.num_classes)
+    if options.diagram:
         from alexnet_tf.network import diagram
 
-        diagram.draw_diagram(architecture, _DIAGRAM.value)
-        cli.show(f"Drawn: {_DIAGRAM.value}\n")
+        diagram.draw_diagram(architecture, options.diagram)
+        cli.show(f"Drawn: {options.diagram}\n")
     cli.show(model_summary.layer_table(architecture))

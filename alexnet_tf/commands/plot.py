@@ -8,32 +8,39 @@ NAME=RUN names a run in the legend; runs of one name share a colour. The picture
 Next: python -m alexnet_tf visualize --workdir=RUN IMAGE...
 """
 
+import dataclasses
 import pathlib
-
-from absl import flags
 
 from alexnet_tf.commands import cli
 from alexnet_tf.runs.directory import RunDirectory
 from alexnet_tf.support import errors, plotting, shell
-
-_OUTPUT = flags.DEFINE_string(
-    "output", None, "The picture; by default learning_curves.png, in RUN/pictures where there is one run."
-)
-_TITLE = flags.DEFINE_string("title", None, "Title of the picture.")
+from alexnet_tf.support.settings import setting
 
 
-def main(arguments: list[str]) -> None:
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to draw, and where."""
+
+    arguments: tuple[str, ...] = ()
+    output: str | None = setting(
+        None, "The picture; by default learning_curves.png, in RUN/pictures where there is one run."
+    )
+    title: str | None = setting(None, "Title of the picture.")
+
+
+def main(options: Options) -> None:
     """Draws the picture and prints where it is."""
     from alexnet_tf.evaluation import learning_curves
 
-    if not arguments:
+    runs = options.arguments
+    if not runs:
         raise errors.UserError("Give at least one run: python -m alexnet_tf plot RUN...")
-    output = _OUTPUT.value or "learning_curves.png"
+    output = options.output or "learning_curves.png"
     plotting.check_ending("output", output)
-    curves = [learning_curves.read(each) for each in arguments]
-    if not _OUTPUT.value and len(arguments) == 1 and pathlib.Path(arguments[0]).expanduser().is_dir():
-        output = str(RunDirectory(arguments[0]).path / "pictures" / output)
-    learning_curves.draw(curves, output, _TITLE.value)
+    curves = [learning_curves.read(each) for each in runs]
+    if not options.output and len(runs) == 1 and pathlib.Path(runs[0]).expanduser().is_dir():
+        output = str(RunDirectory(runs[0]).path / "pictures" / output)
+    learning_curves.draw(curves, output, options.title)
     for curve in curves:
         error = curve.columns["val_top1_error"]
         best = min(range(len(error)), key=error.__getitem__)

@@ -12,29 +12,36 @@ Next: python -m alexnet_tf export --workdir=RUN
 """
 
 import collections
+import dataclasses
 import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-from absl import flags
-
 from alexnet_tf.commands import cli
+from alexnet_tf.commands.options import ImageOptions, precision_setting
 from alexnet_tf.runs.directory import RunDirectory, load_model
 from alexnet_tf.support import errors, shell
+from alexnet_tf.support.settings import setting
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.")
-_SERVER = flags.DEFINE_string("server", None, "A TF Serving server to ask instead: HOST:PORT, or http://HOST:PORT.")
-_MODEL_NAME = flags.DEFINE_string("model_name", "alexnet", "Name of the model on --server.")
-_TOP = flags.DEFINE_integer("top", 5, "How many classes to print.", lower_bound=1)
-_CHECKPOINT = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "Which checkpoint.")
-_TEN_CROP = flags.DEFINE_bool("ten_crop", False, "Average over ten crops, as the paper does (Section 4.1).")
-_PRECISION = cli.define_precision_option()
-cli.define_image_limit()
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Crops per step.", lower_bound=1)
-_JSON = flags.DEFINE_bool("json", False, "Print one line of JSON for each image.")
-_CSV = flags.DEFINE_bool("csv", False, "Print CSV, a line for each image.")
-_OUTPUT = flags.DEFINE_string("output", None, "Write the CSV to this file instead, whole or not at all.")
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(ImageOptions):
+    """What to classify, and what to print."""
+
+    arguments: tuple[str, ...] = ()
+    workdir: str | None = setting(None, "The run's directory.")
+    server: str | None = setting(None, "A TF Serving server to ask instead: HOST:PORT, or http://HOST:PORT.")
+    model_name: str = setting("alexnet", "Name of the model on --server.")
+    top: int = setting(5, "How many classes to print.", lower=1)
+    checkpoint: str = setting("last", "Which checkpoint.", choices=("last", "best"))
+    ten_crop: bool = setting(False, "Average over ten crops, as the paper does (Section 4.1).")
+    precision: str = precision_setting()
+    batch_size: int = setting(128, "Crops per step.", lower=1)
+    json: bool = setting(False, "Print one line of JSON for each image.")
+    csv: bool = setting(False, "Print CSV, a line for each image.")
+    output: str | None = setting(None, "Write the CSV to this file instead, whole or not at all.")
+
 
 # (file, why it could not be read or None, [(class name, probability)] with the best first)
 _Result = tuple[str, str | None, list[tuple[str, float]]]
@@ -43,37 +50,42 @@ _Result = tuple[str, str | None, list[tuple[str, float]]]
 _OnRead = Callable[[str, bytes], object]
 
 
-def main(arguments: list[str]) -> int:
+def main(options: Options) -> int:
     """Prints the classes of each image, and returns 1 if none could be read."""
-    if not arguments:
-        line = shell.command_line("predict", "IMAGE...", workdir=_WORKDIR.value or "RUN")
-        raise errors.UserError(f"Give at least one image file: {line}")
-    if bool(_WORKDIR.value) == bool(_SERVER.value):
+    line = shell.command_line("predict", "IMAGE...", workdir=options.workdir or "RUN")
+    cli.check_some(options.arguments, "image file", line)
+    if bool(options.workdir) == bool(options.server):
         raise errors.UserError("Give either --workdir=RUN, or --server=HOST:PORT of a TF Serving server.")
-    if _JSON.value + _CSV.value + bool(_OUTPUT.value) > 1:
+    if options.json + options.csv + bool(options.output) > 1:
         raise errors.UserError("Give one of --json, --csv and --output.")
-    if _WORKDIR.value:
-        RunDirectory(_WORKDIR.value).existing_config()
+    if options.server and (options.ten_crop, options.checkpoint, options.precision) != (False, "last", "auto"):
+        raise errors.UserError(
+            "--ten_crop, --checkpoint and --precision need --workdir: a server has one network and one crop."
+        )
+    if options.workdir:
+        RunDirectory(options.workdir).existing_config()
     cli.import_tensorflow()
     from alexnet_tf.data import png_depth
     from alexnet_tf.evaluation import image_arguments, predictions
 
     counts: collections.Counter = collections.Counter()
-    paths, started, watch = image_arguments.expand(arguments, sys.stdin), time.monotonic(), png_depth.Watch()
-    results = _counted((_ask_server if _SERVER.value else _classify)(paths, watch.look), counts)
-    names = predictions.columns(_TOP.value, ["image"], ["error"])
-    if _OUTPUT.value:
-        predictions.write_file(_OUTPUT.value, names, map(_csv_line, results))
+    paths, started, watch = image_arguments.expand(options.arguments, sys.stdin), time.monotonic(), png_depth.Watch()
+    classify = _ask_server if options.server else _classify
+    results = _counted(classify(options, paths, watch.look), counts)
+    names = predictions.columns(options.top, ["image"], ["error"])
+    lines = (_csv_line(result, options.top) for result in results)
+    if options.output:
+        predictions.write_file(options.output, names, lines)
         seconds = time.monotonic() - started
         cli.show(
-            f"Wrote {_OUTPUT.value}: {counts['read']:,} images ({counts['read'] / seconds:.1f} a second), "
+            f"Wrote {options.output}: {counts['read']:,} images ({counts['read'] / seconds:.1f} a second), "
             f"{counts['unreadable']:,} not read"
         )
-    elif _CSV.value:
-        predictions.write_lines(sys.stdout, names, map(_csv_line, results))
+    elif options.csv:
+        predictions.write_lines(sys.stdout, names, lines)
     else:
         for result in results:
-            print(_json_line(result) if _JSON.value else _text(result))
+            print(_json_line(result) if options.json else _text(result))
     watch.report()
     return int(not counts["read"])
 
@@ -93,52 +105,44 @@ def _text(result: _Result) -> str:
 
 def _json_line(result: _Result) -> str:
     file, error, ranked = result
-    return json.dumps(
-        {"file": file, "error": error}
-        if error
-        else {"file": file, "classes": [{"name": name, "probability": probability} for name, probability in ranked]}
-    )
+    classes = {"classes": [{"name": name, "probability": probability} for name, probability in ranked]}
+    return json.dumps({"file": file} | ({"error": error} if error else classes))
 
 
-def _csv_line(result: _Result) -> list[str]:
+def _csv_line(result: _Result, top: int) -> list[str]:
     file, error, ranked = result
     cells = [cell for name, probability in ranked for cell in (name, f"{probability:.6f}")]
-    return [file, *cells, *[""] * (2 * _TOP.value - len(cells)), error or ""]
+    return [file, *cells, *[""] * (2 * top - len(cells)), error or ""]
 
 
-def _ask_server(paths: Iterable[str], on_read: _OnRead) -> Iterator[_Result]:
+def _ask_server(options: Options, paths: Iterable[str], on_read: _OnRead) -> Iterator[_Result]:
     """Yields what the server at --server says about each image."""
     from alexnet_tf.exporting import serving_client
 
-    if _TEN_CROP.value or flags.FLAGS["checkpoint"].present or flags.FLAGS["precision"].present:
-        raise errors.UserError(
-            "--ten_crop, --checkpoint and --precision need --workdir: a server has one network and one crop."
-        )
-    for path, error, ranked in serving_client.classify_files(
-        _SERVER.value or "", paths, model=_MODEL_NAME.value, on_read=on_read
-    ):
-        yield path, error, ranked[: _TOP.value]
+    answers = serving_client.classify_files(options.server or "", paths, model=options.model_name, on_read=on_read)
+    for path, error, ranked in answers:
+        yield path, error, ranked[: options.top]
 
 
-def _classify(paths: Iterable[str], on_read: _OnRead) -> Iterator[_Result]:
+def _classify(options: Options, paths: Iterable[str], on_read: _OnRead) -> Iterator[_Result]:
     """Yields what the network of --workdir says about each image."""
     from alexnet_tf.evaluation import classification, metrics, predictions
     from alexnet_tf.support import devices
 
-    run = RunDirectory(_WORKDIR.value or "")
-    model, run_config, _ = load_model(run, _CHECKPOINT.value, devices.chosen_precision(_PRECISION.value))
+    run = RunDirectory(options.workdir or "")
+    model, run_config, _ = load_model(run, options.checkpoint, devices.chosen_precision(options.precision))
     class_names = run.class_names()
     for each in classification.classify(
         metrics.make_predictor(model),
         paths,
         image_size=run_config.image_size,
         resize=run_config.train.recipe.resize,
-        ten_crop=_TEN_CROP.value,
-        batch_size=_BATCH_SIZE.value,
+        ten_crop=options.ten_crop,
+        batch_size=options.batch_size,
         on_read=on_read,
     ):
         ranked = []
         if each.log_probabilities is not None:
-            classes, probabilities = predictions.most_probable(each.log_probabilities[None], _TOP.value)
+            classes, probabilities = predictions.most_probable(each.log_probabilities[None], options.top)
             ranked = [(class_names[index], float(p)) for index, p in zip(classes[0], probabilities[0])]
         yield each.file, each.error, ranked

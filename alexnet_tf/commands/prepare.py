@@ -8,68 +8,65 @@ stopped or killed. OUT is a TFDS data set with its mean image and colours.
 Next: python -m alexnet_tf train --data_dir=OUT
 """
 
+import dataclasses
 import functools
 
-from absl import flags
-
 from alexnet_tf.commands import cli
+from alexnet_tf.commands.options import ImageOptions, LabelOptions
 from alexnet_tf.support import image_limit, processors, shell
-
-_DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Images: class folders, a TFDS directory, or ImageNet's tar files.", required=True
-)
-_DATASET = flags.DEFINE_string("dataset", None, "Name of the TFDS data set in --data_dir.")
-_OUTPUT_DIR = flags.DEFINE_string(
-    "output_dir", None, "Directory of the new data set; it appears when it is complete.", required=True
-)
-_RESIZE = flags.DEFINE_enum(
-    "resize",
-    "paper",
-    ["paper", "caffe"],
-    "'paper' scales the shorter side to 256 and keeps the centre; 'caffe' warps the whole image, as its weights "
-    "expect.",
-)
-_QUALITY = flags.DEFINE_integer("quality", 95, "JPEG quality.", 95, 100)
-_PROCESSES = flags.DEFINE_integer(
-    "processes", processors.available_cpus(), "Number of worker processes, about 0.5 GB each.", lower_bound=1
-)
-_OPTIONS = cli.define_data_options()
-_MAX_IMAGE_MB = cli.define_image_limit()
-_ON_BAD_IMAGE = flags.DEFINE_enum(
-    "on_bad_image",
-    "fail",
-    ["fail", "skip"],
-    "What to do with an image that cannot be read; it is reported, and listed in OUT/preparation.json.",
-)
+from alexnet_tf.support.settings import REQUIRED, setting
 
 
-def main(arguments: list[str]) -> None:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(ImageOptions, LabelOptions):
+    """What to prepare, and how."""
+
+    data_dir: str = setting(
+        REQUIRED, "Images: class folders, a TFDS directory, or ImageNet's tar files.", path="directory"
+    )
+    dataset: str | None = setting(None, "Name of the TFDS data set in --data_dir.")
+    output_dir: str = setting(REQUIRED, "Directory of the new data set; it appears when it is complete.")
+    resize: str = setting(
+        "paper",
+        "'paper' scales the shorter side to 256 and keeps the centre; 'caffe' warps the whole image, as its weights "
+        "expect.",
+        choices=("paper", "caffe"),
+    )
+    quality: int = setting(95, "JPEG quality.", lower=95, upper=100)
+    processes: int = setting(processors.available_cpus(), "Number of worker processes, about 0.5 GB each.", lower=1)
+    on_bad_image: str = setting(
+        "fail",
+        "What to do with an image that cannot be read; it is reported, and listed in OUT/preparation.json.",
+        choices=("fail", "skip"),
+    )
+
+
+def main(options: Options) -> None:
     """Prepares the data set, unless it is there already, and prints what it holds."""
-    cli.check_no_arguments(arguments)
-    cli.check_directory("data_dir", _DATA_DIR.value)
     cli.import_tensorflow()
     from alexnet_tf.data import discovery, prepare
     from alexnet_tf.support import devices
 
     devices.share_memory()
+    output = options.output_dir
     data = discovery.find_dataset(
-        _DATA_DIR.value,
-        _DATASET.value,
+        options.data_dir,
+        options.dataset,
         for_prepare=True,
-        split_rule=prepare.split_rule_of(_OUTPUT_DIR.value),
-        options={flag.name: flag.value for flag in _OPTIONS},
+        split_rule=prepare.split_rule_of(output),
+        options=options.labels_given(),
     )
     cli.show(data.summary())
     preparation, is_new = prepare.prepare(
         data,
-        _OUTPUT_DIR.value,
-        resize=_RESIZE.value,
-        quality=_QUALITY.value,
-        processes=_PROCESSES.value,
-        on_bad_image=_ON_BAD_IMAGE.value,
-        initializer=functools.partial(initialize_process, _MAX_IMAGE_MB.value),
+        output,
+        resize=options.resize,
+        quality=options.quality,
+        processes=options.processes,
+        on_bad_image=options.on_bad_image,
+        initializer=functools.partial(initialize_process, options.max_image_mb),
     )
-    cli.show(f"Prepared: {_OUTPUT_DIR.value}" if is_new else f"{_OUTPUT_DIR.value} is prepared already: nothing to do.")
+    cli.show(f"Prepared: {output}" if is_new else f"{output} is prepared already: nothing to do.")
     for name, split in preparation["splits"].items():
         cli.show(
             f"  {name}: {split['images']:,} images in {len(split['files'])} files, "
@@ -79,7 +76,7 @@ def main(arguments: list[str]) -> None:
     red, green, blue = preparation["statistics"]["mean_pixel"]
     cli.show(
         f"  mean colour of train: {red:.1f}, {green:.1f}, {blue:.1f}\nNext:\n  "
-        f"{shell.command_line('train', data_dir=_OUTPUT_DIR.value)}"
+        f"{shell.command_line('train', data_dir=output)}"
     )
 
 

@@ -8,28 +8,33 @@ Next: python -m alexnet_tf export --workdir=RUN --formats=saved_model,tflite
 """
 
 import contextlib
+import dataclasses
 import webbrowser
 
-from absl import flags
-
 from alexnet_tf.commands import cli
+from alexnet_tf.commands.options import RunOptions
 from alexnet_tf.exporting import web_server
-
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.", required=True)
-_HOST = flags.DEFINE_string(
-    "host", "localhost", "Where to listen; 0.0.0.0 lets other devices in, whose browsers give no camera without HTTPS."
-)
-_PORT = flags.DEFINE_integer("port", 8000, "Port; 0 takes a free one.", lower_bound=0, upper_bound=65535)
-_OPEN = flags.DEFINE_bool("open", True, "Open a browser.")
+from alexnet_tf.support.settings import setting
 
 
-def main(arguments: list[str]) -> None:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(RunOptions):
+    """Where to serve the page."""
+
+    host: str = setting(
+        "localhost",
+        "Where to listen; 0.0.0.0 lets other devices in, whose browsers give no camera without HTTPS.",
+    )
+    port: int = setting(8000, "Port; 0 takes a free one.", lower=0, upper=65535)
+    open: bool = setting(True, "Open a browser.")
+
+
+def main(options: Options) -> None:
     """Serves until Ctrl-C."""
-    cli.check_no_arguments(arguments)
-    with web_server.make_server(_WORKDIR.value, _HOST.value, _PORT.value) as server:
-        address = f"http://{_HOST.value}:{server.server_address[1]}/"
+    with web_server.make_server(options.workdir, options.host, options.port) as server:
+        address = f"http://{options.host}:{server.server_address[1]}/"
         cli.show(f"{address}  (Ctrl-C ends it)")
-        if _OPEN.value:
+        if options.open:
             webbrowser.open(address)
         with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()

@@ -12,87 +12,58 @@ flag sets is the architecture's recipe. Next: python -m alexnet_tf evaluate --wo
 """
 
 import dataclasses
-
-from absl import flags
+from typing import Any
 
 from alexnet_tf.commands import cli
+from alexnet_tf.commands.options import ImageOptions, LabelOptions
 from alexnet_tf.network import recipes
 from alexnet_tf.runs.config import TrainConfig
 from alexnet_tf.runs.directory import RunDirectory, default_path
-from alexnet_tf.support import errors, settings
+from alexnet_tf.support import errors
+from alexnet_tf.support.settings import setting
 from alexnet_tf.training import configure
 
-_DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Class folders or a TFDS directory. By default a small synthetic data set."
-)
-_DATASET = flags.DEFINE_string("dataset", None, "Name of the TFDS data set in --data_dir, such as imagenet2012.")
-_DATA_OPTIONS = cli.define_data_options()
-cli.define_image_limit()
-_DOWNLOAD = flags.DEFINE_bool("download", False, "Let TFDS download and prepare --dataset into --data_dir.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory. Default: runs/<architecture>-<data set>.")
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(ImageOptions, LabelOptions):
+    """What to train on, and how."""
+
+    data_dir: str | None = setting(None, "Class folders or a TFDS directory. By default a small synthetic data set.")
+    dataset: str | None = setting(None, "Name of the TFDS data set in --data_dir, such as imagenet2012.")
+    download: bool = setting(False, "Let TFDS download and prepare --dataset into --data_dir.")
+    workdir: str | None = setting(None, "The run's directory. Default: runs/<architecture>-<data set>.")
+    train: dict[str, Any] = dataclasses.field(default_factory=dict, metadata={"of": TrainConfig})
+    recipe: dict[str, Any] = dataclasses.field(default_factory=dict, metadata={"of": recipes.Recipe})
+    transfer: dict[str, Any] = dataclasses.field(default_factory=dict, metadata={"of": configure.TransferOptions})
+    placement: dict[str, Any] = dataclasses.field(default_factory=dict, metadata={"of": configure.PlacementOptions})
+    run: dict[str, Any] = dataclasses.field(default_factory=dict, metadata={"of": configure.RunOptions})
 
 
-def _define(*classes):
-    """Makes a flag of each field that `setting` made, without a default; returns the flags."""
-    made = []
-    for options in classes:
-        for field in dataclasses.fields(options):
-            name, limits, kind = field.name, field.metadata, settings.kind_of(options, field.name)
-            if "help" not in limits:
-                continue
-            text, bounds = limits["help"], (limits["lower"], limits["upper"])
-            if kind is str and limits["choices"]:
-                made.append(flags.DEFINE_enum(name, None, [*limits["choices"]], text, case_sensitive=False))
-            elif kind in (int, float):
-                define = flags.DEFINE_integer if kind is int else flags.DEFINE_float
-                made.append(define(name, None, text, *bounds))
-            else:
-                define = {bool: flags.DEFINE_bool, str: flags.DEFINE_string, tuple: flags.DEFINE_list}[kind]
-                made.append(define(name, None, text))
-    return made
-
-
-def _values(holders):
-    """Returns the values of the flags that were given, by name."""
-    given = {holder.name: holder.value for holder in holders if holder.value is not None}
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-
-
-# Of each field: its flag; what is not given is decided by `configure`, or is the field's default.
-_GIVEN = _define(TrainConfig, recipes.Recipe, configure.TransferOptions)
-_PLACEMENT = _define(configure.PlacementOptions)
-_RUN = _define(configure.RunOptions)
-
-
-def main(arguments: list[str]) -> int:
+def main(options: Options) -> int:
     """Trains, and returns 0, or 1 if a signal stopped the run early."""
-    cli.check_no_arguments(arguments)
-    if (_DATASET.value or _DOWNLOAD.value) and not _DATA_DIR.value:
+    if (options.dataset or options.download) and not options.data_dir:
         raise errors.UserError("--dataset and --download need --data_dir=DIR, the TFDS directory.")
-    given = _values(_GIVEN)
-    configure.check(given)
-    if not _DOWNLOAD.value:
-        cli.check_directory("data_dir", _DATA_DIR.value)
+    asked = options.train | options.recipe | options.transfer
+    configure.check(asked)
+    if not options.download:
+        cli.check_directory("data_dir", options.data_dir)
     cli.import_tensorflow()
     from alexnet_tf.data import discovery
     from alexnet_tf.training import distribution, trainer
 
-    placement = distribution.make_placement(configure.PlacementOptions(**_values(_PLACEMENT)))
-    is_demo = not _DATA_DIR.value
+    placement = distribution.make_placement(configure.PlacementOptions(**options.placement))
+    is_demo = not options.data_dir
     data = (
         discovery.synthetic_dataset()
         if is_demo
         else discovery.find_dataset(
-            _DATA_DIR.value or "",
-            _DATASET.value,
-            _DOWNLOAD.value,
-            options={flag.name: flag.value for flag in _DATA_OPTIONS},
+            options.data_dir or "", options.dataset, options.download, options=options.labels_given()
         )
     )
-    path = _WORKDIR.value or default_path(given.get("architecture", "paper"), data.name, given.get("init_from"))
+    run_options = configure.RunOptions(**options.run)
+    path = options.workdir or default_path(asked.get("architecture", "paper"), data.name, asked.get("init_from"))
     data = discovery.as_in_run(data, RunDirectory(path).read_config())
     cli.show(data.summary())
-    train_config = configure.decide(given, data, path, is_demo=is_demo)
-    options = configure.RunOptions(**_values(_RUN))
-    is_complete = trainer.train(train_config, data, path, placement=placement, options=options)
+    train_config = configure.decide(asked, data, path, is_demo=is_demo)
+    is_complete = trainer.train(train_config, data, path, placement=placement, options=run_options)
     return 0 if is_complete else 1

@@ -8,33 +8,32 @@ engines.
 Next: python -m alexnet_tf predict --server=HOST:PORT IMAGE...
 """
 
-from absl import flags
+import dataclasses
 
 from alexnet_tf.commands import cli
-from alexnet_tf.runs.directory import RunDirectory
-
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.", required=True)
-_IMAGES = flags.DEFINE_integer("images", 50, "How many images to compare on, at most.", lower_bound=1)
-_CHECKPOINT = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "The checkpoint that was exported.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Images to compare on, of any classes; by default those of the run.")
-_DATASET = flags.DEFINE_string("dataset", None, "Name of the TFDS data set in --data_dir.")
-cli.define_image_limit()
+from alexnet_tf.commands.options import CheckpointOptions, DataOptions
+from alexnet_tf.support.settings import setting
 
 
-def main(arguments: list[str]) -> None:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(CheckpointOptions, DataOptions):
+    """What to verify."""
+
+    images: int = setting(50, "How many images to compare on, at most.", lower=1)
+
+
+def main(options: Options) -> None:
     """Verifies and prints the table."""
-    cli.check_no_arguments(arguments)
-    cli.check_directory("data_dir", _DATA_DIR.value)
-    RunDirectory(_WORKDIR.value).existing_config()
+    options.run()
     cli.import_tensorflow()
     from alexnet_tf.exporting import report, verification
 
     results = verification.verify(
-        _WORKDIR.value,
-        images=_IMAGES.value,
-        checkpoint=_CHECKPOINT.value,
-        data_dir=_DATA_DIR.value,
-        dataset=_DATASET.value,
+        options.workdir,
+        images=options.images,
+        checkpoint=options.checkpoint,
+        data_dir=options.data_dir,
+        dataset=options.dataset,
         log=cli.show,
     )
     cli.show(f"\n{report.markdown_table(verification.rows(results))}")

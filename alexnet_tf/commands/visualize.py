@@ -9,43 +9,44 @@ folder, a glob, or - for a list of paths on standard input.
 Next: python -m alexnet_tf features --workdir=RUN --layer=conv5_pool --output=FILE.npz
 """
 
+import dataclasses
 import os
 import pathlib
 import sys
 
-from absl import flags
-
 from alexnet_tf.commands import cli
-from alexnet_tf.runs.directory import RunDirectory, load_model
+from alexnet_tf.commands.options import CheckpointOptions, ImageOptions
+from alexnet_tf.runs.directory import load_model
 from alexnet_tf.support import errors, shell
-
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.", required=True)
-_OUTPUT = flags.DEFINE_string("output", None, "Folder for the pictures; by default RUN/pictures.")
-_CLASS_NAME = flags.DEFINE_string("class_name", None, "The class to explain; by default each image's most probable.")
-_CHECKPOINT = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "Which checkpoint.")
-cli.define_image_limit()
+from alexnet_tf.support.settings import setting
 
 
-def main(arguments: list[str]) -> int:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(CheckpointOptions, ImageOptions):
+    """What to draw, and where."""
+
+    arguments: tuple[str, ...] = ()
+    output: str | None = setting(None, "Folder for the pictures; by default RUN/pictures.")
+    class_name: str | None = setting(None, "The class to explain; by default each image's most probable.")
+
+
+def main(options: Options) -> int:
     """Draws a page for each image, and returns 1 if none could be read."""
-    run = RunDirectory(_WORKDIR.value)
-    run.existing_config()
-    if not arguments:
-        line = shell.command_line("visualize", "IMAGE...", workdir=_WORKDIR.value)
-        raise errors.UserError(f"Give at least one image: {line}")
-    class_names = run.class_names()
-    if _CLASS_NAME.value and _CLASS_NAME.value not in class_names:
+    run = options.run()
+    cli.check_some(options.arguments, "image", shell.command_line("visualize", "IMAGE...", workdir=run))
+    class_names, class_name = run.class_names(), options.class_name
+    if class_name and class_name not in class_names:
         raise errors.UserError(
-            f"--class_name={_CLASS_NAME.value} is no class of {run}; it has: "
+            f"--class_name={class_name} is not a class of {run}; it has: "
             f"{', '.join(class_names[:20])}{' ...' if len(class_names) > 20 else ''}."
         )
-    class_index = class_names.index(_CLASS_NAME.value) if _CLASS_NAME.value else None
+    class_index = class_names.index(class_name) if class_name else None
     cli.import_tensorflow()
     from alexnet_tf.evaluation import grad_cam, image_arguments, view_pictures
 
-    paths = list(image_arguments.expand(arguments, sys.stdin))
-    model, run_config, _ = load_model(run, _CHECKPOINT.value, "float32")
-    folder, used, unreadable = pathlib.Path(_OUTPUT.value or run.path / "pictures").expanduser(), set(), 0
+    paths = list(image_arguments.expand(options.arguments, sys.stdin))
+    model, run_config, _ = load_model(run, options.checkpoint, "float32")
+    folder, used, unreadable = pathlib.Path(options.output or run.path / "pictures").expanduser(), set(), 0
     for path in paths:
         try:
             image = image_arguments.read_crop(path, run_config.image_size, run_config.train.recipe.resize)

@@ -10,31 +10,10 @@ import keras
 import numpy as np
 
 from alexnet_tf.network import architectures, layers, lrn
+from alexnet_tf.network.model import AlexNet
 from alexnet_tf.support import errors
 
 Columns = list[keras.KerasTensor]
-
-
-@keras.saving.register_keras_serializable(package="alexnet_tf")
-class AlexNet(keras.Model):
-    """A functional Keras model whose `get_layer` also takes names without a tower."""
-
-    def get_layer(self, name: str | None = None, index: int | None = None) -> keras.layers.Layer:
-        """Returns a layer by its name or index.
-
-        Args:
-            name: A layer's name. Without the tower, as in "fc7" or "fc7_relu", it means both towers: then the layer
-                joins their outputs, in the order of the channels, so that `get_layer("fc7_relu").output` has all 4096.
-            index: Position of the layer, as in `keras.Model.get_layer`.
-        """
-        if name is not None and name not in {layer.name for layer in self.layers}:
-            stage, _, operation = name.partition("_")
-            names = [f"{stage}_{tower}" + (f"_{operation}" if operation else "") for tower in "ab"]
-            if set(names) <= {layer.name for layer in self.layers}:
-                joined = keras.layers.Concatenate(name=name)
-                joined([super(AlexNet, self).get_layer(each).output for each in names])
-                return joined
-        return super().get_layer(name, index)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,7 @@ def register_with_keras() -> None:
 
 
 def _import_layers() -> None:
-    for name in ("layers", "lrn", "alexnet"):
+    for name in ("layers", "lrn", "model"):
         importlib.import_module(f"alexnet_tf.network.{name}")
 
 

@@ -60,7 +60,7 @@ class Recipe:
         "What is done to a crop, in this order, of mirror (half of the time); --augmentations= does nothing.",
         choices=("mirror",),
     )
-    resize: str = "paper"
+    resize: str = setting("paper", "", choices=("paper", "caffe"))
     new_layer_learning_rate_multiplier: float = setting(
         1.0, "In transfer learning: rate of newly initialised layers over that of the others.", lower=0
     )

@@ -1,20 +1,23 @@
-"""What a run was started with: the dataclass behind config.json. Standard library only.
-
-config.json holds the fields of `TrainConfig` and of `RunConfig` side by side, as every version of this package has
-written it; a field that an older file lacks takes its default, which is what all runs had then.
-"""
+"""What a run was started with: the dataclasses behind config.json."""
 
 import dataclasses
-import math
-import typing
+import functools
 from collections.abc import Iterator
+from typing import Annotated, Any
+
+import pydantic
 
 from alexnet_tf.network import architectures, recipes
 from alexnet_tf.support import errors, settings
 from alexnet_tf.support.settings import setting
 
+# A value for each of R, G and B.
+Colour = Annotated[
+    tuple[Annotated[float, pydantic.Field(allow_inf_nan=False)], ...], pydantic.Field(min_length=3, max_length=3)
+]
+
 # What config.json says in place of a mean colour where the mean is an image; also the name of its file.
-MEAN_IMAGE = "mean_image.npy"
+MEAN_IMAGE = "mean_image.npz"
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 
@@ -86,8 +89,8 @@ class ColourPCA:
         vectors: Eigenvectors as columns; rows are R, G, B.
     """
 
-    stdevs: tuple[float, ...]
-    vectors: tuple[tuple[float, ...], ...]
+    stdevs: Colour
+    vectors: Annotated[tuple[Colour, ...], pydantic.Field(min_length=3, max_length=3)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +109,7 @@ class RunData:
         options: What else says which examples are meant, such as the file of the labels.
     """
 
-    classes: tuple[str, ...]
+    classes: Annotated[tuple[str, ...], pydantic.Field(min_length=1)]
     name: str = "imported"
     directory: str | None = None
     images: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -134,8 +137,8 @@ class PretrainedRun:
     step: int
     architecture: str
     classes: tuple[str, ...]
-    mean: tuple[float, ...] | str
-    scale: tuple[float, ...]
+    mean: Colour | str
+    scale: Colour
     resize: str
 
 
@@ -164,9 +167,9 @@ class RunConfig:
 
     train: TrainConfig
     data: RunData
-    image_size: int
-    mean: tuple[float, ...] | str
-    scale: tuple[float, ...] | None = None
+    image_size: Annotated[int, pydantic.Field(ge=1, le=10_000)]
+    mean: Colour | str
+    scale: Colour | None = None
     colour_pca: ColourPCA | None = None
     source: PretrainedRun | None = None
     imported: ImportedFile | None = None
@@ -186,48 +189,9 @@ class RunConfig:
             len(self.data.classes),
         )
 
-    def to_json(self) -> dict:
-        """Returns config.json as a dictionary of what JSON can hold; tuples become lists."""
-        optional = {name: getattr(self, name) for name in ("scale", "colour_pca", "source", "imported")}
-        return _plain(
-            dataclasses.asdict(self.train)
-            | {
-                "mean": self.mean,
-                "image_size": self.image_size,
-                "data": self.data,
-                **{name: value for name, value in optional.items() if value is not None},
-            }
-        )
-
-    def check(self) -> None:
-        """Checks what types alone do not: names that must be known, and numbers of entries.
-
-        Raises:
-            UserError: Says what is wrong.
-        """
-        settings.check(self)
-        if self.data.split_rule not in ("file_name", "class_and_path"):
-            raise errors.UserError(
-                f"data.split_rule must be file_name or class_and_path; got {self.data.split_rule!r}."
-            )
-        problems = {
-            "data.classes is empty.": not self.data.classes,
-            f"image_size is {self.image_size}, which is not usable.": not 1 <= self.image_size <= 10_000,
-            f"mean must be three finite numbers or {MEAN_IMAGE!r}.": not all(
-                mean == MEAN_IMAGE or _are_three_numbers(mean)
-                for mean in (self.mean, self.source.mean if self.source else self.mean)
-            ),
-            "scale must be three finite numbers.": self.scale is not None and not _are_three_numbers(self.scale),
-            "colour_pca must be three standard deviations and three vectors of three numbers.": self.colour_pca
-            is not None
-            and (
-                len(self.colour_pca.vectors) != 3
-                or not all(map(_are_three_numbers, (self.colour_pca.stdevs, *self.colour_pca.vectors)))
-            ),
-        }
-        for problem, is_there in problems.items():
-            if is_there:
-                raise errors.UserError(problem)
+    def to_json(self) -> dict[str, Any]:
+        """Returns what config.json holds."""
+        return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, content: object) -> "RunConfig":
@@ -237,82 +201,28 @@ class RunConfig:
             UserError: If it is not the config of a run; the message says what is wrong.
         """
         try:
-            values: dict[str, typing.Any] = _typed(dict[str, object], content, "the file")
-            train = {
-                field.name: values[field.name] for field in dataclasses.fields(TrainConfig) if field.name in values
-            }
-            train["mean"] = "image" if values.get("mean") == MEAN_IMAGE else "pixel"
-            others = {name: values[name] for name in _BESIDE_TRAIN if name in values}
-            run_config: RunConfig = _typed(cls, others | {"train": train}, "the file")
-            run_config.check()
-            return run_config
-        except RecursionError as error:
-            raise errors.UserError("it is nested too deep.") from error
+            run_config: RunConfig = _adapter().validate_python(content)
+        except pydantic.ValidationError as error:
+            problem = error.errors()[0]
+            raise errors.UserError(f"{'.'.join(map(str, problem['loc'])) or 'the file'}: {problem['msg']}.") from error
+        run_config.check()
+        return run_config
+
+    def check(self) -> None:
+        """Checks what types alone do not: names that must be known, and ranges.
+
+        Raises:
+            UserError: Says what is wrong.
+        """
+        settings.check(self)
+        for mean in (self.mean, self.source.mean if self.source else self.mean):
+            if isinstance(mean, str) and mean != MEAN_IMAGE:
+                raise errors.UserError(f"mean is {mean!r}; it must be three finite numbers or {MEAN_IMAGE!r}.")
 
 
-def _are_three_numbers(values: tuple[float, ...] | str) -> bool:
-    return not isinstance(values, str) and len(values) == 3 and all(map(math.isfinite, values))
-
-
-# The fields of `RunConfig` that config.json holds beside those of `TrainConfig`.
-_BESIDE_TRAIN = ("data", "image_size", "mean", "scale", "colour_pca", "source", "imported")
-
-
-def _plain(value: typing.Any) -> typing.Any:
-    """Returns a value with dataclasses as dictionaries and tuples as lists."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = dataclasses.asdict(value)
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value
-
-
-def _typed(kind: typing.Any, value: typing.Any, name: str) -> typing.Any:
-    """Returns a value of JSON as a type: a dataclass, tuple, dict, union or plain type.
-
-    Raises:
-        UserError: If it cannot be one.
-    """
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(value, dict):
-        fields, hints = dataclasses.fields(kind), typing.get_type_hints(kind)
-        missing = [
-            field.name
-            for field in fields
-            if field.name not in value
-            and field.default is dataclasses.MISSING
-            and field.default_factory is dataclasses.MISSING
-        ]
-        if missing:
-            raise errors.UserError(f"{name} lacks {', '.join(missing)}.")
-        return kind(
-            **{
-                field.name: _typed(hints[field.name], value[field.name], field.name)
-                for field in fields
-                if field.name in value
-            }
-        )
-    if origin is tuple and isinstance(value, list):
-        if len(arguments) == 2 and arguments[1] is Ellipsis:
-            return tuple(_typed(arguments[0], each, name) for each in value)
-        if len(arguments) == len(value):
-            return tuple(_typed(each, item, name) for each, item in zip(arguments, value))
-    if origin is dict and isinstance(value, dict):
-        return {key: _typed(arguments[1], each, f"{name}.{key}") for key, each in value.items()}
-    if arguments and origin not in (tuple, dict):  # A union: the first type that fits.
-        for each in arguments:
-            try:
-                return _typed(each, value, name)
-            except errors.UserError:
-                continue
-    if kind is object or (kind is type(None) and value is None):
-        return value
-    if kind is float and type(value) is int:
-        return float(value)
-    if isinstance(kind, type) and not dataclasses.is_dataclass(kind) and type(value) is kind:
-        return value
-    text = repr(value)
-    raise errors.UserError(f"{name} is {text if len(text) < 60 else text[:57] + '...'}, which is not usable.")
+@functools.cache
+def _adapter() -> pydantic.TypeAdapter:
+    return pydantic.TypeAdapter(RunConfig)
 
 
 def class_names_in(text: str) -> list[str]:
@@ -326,13 +236,21 @@ def class_names_in(text: str) -> list[str]:
     return names
 
 
-def differences(before: object, now: object, name: str = "") -> Iterator[str]:
-    """Yields what differs between two config.json, a line each. More epochs, or moved data, are no difference."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in {**before, **now}:
-            yield from differences(before.get(key), now.get(key), f"{name}.{key}" if name else key)
-    elif name not in ("recipe.epochs", "data.directory", "data.name") and before != now:
-        yield f"{name}: {_short(before)} in the run, {_short(now)} now"
+def differences(before: RunConfig, now: RunConfig) -> Iterator[str]:
+    """Yields what differs between two runs, a line each. More epochs, or moved data, are no difference."""
+    old, new = (dict(_flat(dataclasses.asdict(each))) for each in (before, now))
+    for name in {**old, **new}:
+        if name not in ("recipe.epochs", "data.directory", "data.name") and old.get(name) != new.get(name):
+            yield f"{name}: {_short(old.get(name))} in the run, {_short(new.get(name))} now"
+
+
+def _flat(values: dict[str, Any], start: str = "") -> Iterator[tuple[str, object]]:
+    """Yields (name, value) of nested dictionaries; what is in `train` goes by its own name, as the flags do."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, "" if name == "train" else f"{start}{name}.")
+        else:
+            yield f"{start}{name}", value
 
 
 def _short(value: object) -> str:

@@ -4,7 +4,7 @@
     RUN/classes.txt        class names, one a line, in the order of the logits
     RUN/checkpoints/       <step>.npz: the last one, the one before it and the best; best.json names the best
     RUN/history.csv        one row an epoch
-    RUN/mean_image.npy     what the first layer subtracts, where that is a mean image
+    RUN/mean_image.npz     what the first layer subtracts, where that is a mean image
 
 Each file appears whole or not at all: it is written beside its place, synchronised to the disk and renamed.
 A checkpoint is named arrays and a state that JSON can hold; only `load_model` knows networks.
@@ -45,7 +45,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def _write_json(path: pathlib.Path, value: object) -> None:
-    atomic_files.atomic_write(path, lambda file: file.write((json.dumps(value, indent=2) + "\n").encode()))
+    atomic_files.write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 def default_path(architecture: str, data_name: str, init_from: str | None = None) -> str:
@@ -139,7 +139,7 @@ class RunDirectory:
     def write_config(self, run_config: RunConfig, class_names: Iterable[str]) -> None:
         """Writes config.json and classes.txt; config.json last, so that its presence says that both are there."""
         content = "".join(f"{name}\n" for name in class_names).encode("utf-8", "surrogateescape")
-        atomic_files.atomic_write(self.path / CLASSES, lambda file: file.write(content))
+        atomic_files.write_bytes(self.path / CLASSES, content)
         _write_json(self.path / CONFIG, run_config.to_json())
 
     def check_same_config(self, run_config: RunConfig) -> None:
@@ -151,7 +151,7 @@ class RunDirectory:
         old = self.read_config()
         if old is None:
             return
-        differences = list(run_configs.differences(old.to_json(), run_config.to_json()))
+        differences = list(run_configs.differences(old, run_config))
         if old.data.fingerprint != run_config.data.fingerprint:
             differences.append(f"the images: {old.data.directory} in the run, {run_config.data.directory} now")
         if not differences:
@@ -167,7 +167,7 @@ class RunDirectory:
 
     def write_mean_image(self, mean_image: np.ndarray) -> None:
         """Writes what the first layer subtracts, float32 [size, size, 3]."""
-        atomic_files.write_array(self.path / MEAN_IMAGE, mean_image)
+        checkpoints.write(self.path / MEAN_IMAGE, {"mean_image": mean_image}, {})
 
     def read_mean(self, run_config: RunConfig) -> np.ndarray | tuple[float, ...]:
         """Returns what the first layer subtracts: the mean colour of config.json, or the mean image beside it.
@@ -177,14 +177,14 @@ class RunDirectory:
         """
         if not isinstance(run_config.mean, str):
             return run_config.mean
-        size = run_config.image_size
+        shape = (run_config.image_size, run_config.image_size, 3)
         try:
-            mean = atomic_files.read_array(self.path / MEAN_IMAGE)
-            if mean.shape != (size, size, 3) or not np.isfinite(mean).all():
-                raise ValueError(f"it should be finite numbers of shape {(size, size, 3)}")
-            return mean
-        except Exception as error:  # A damaged header can raise anything.
+            mean = checkpoints.read(self.path / MEAN_IMAGE)[0]["mean_image"]
+        except checkpoints.DamagedError as error:
             raise errors.RunError(f"{self.path / MEAN_IMAGE} cannot be read: {error}") from error
+        if mean.shape != shape or not np.isfinite(mean).all():
+            raise errors.RunError(f"{self.path / MEAN_IMAGE} cannot be read: expected finite numbers of shape {shape}")
+        return mean
 
     def class_names(self) -> list[str]:
         """Returns the class names in the order of the logits.
@@ -331,7 +331,7 @@ class RunDirectory:
         writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        atomic_files.atomic_write(self.path / HISTORY, lambda file: file.write(text.getvalue().encode()))
+        atomic_files.write_bytes(self.path / HISTORY, text.getvalue().encode())
 
     def _checkpoint(self, step: int) -> pathlib.Path:
         return self.path / CHECKPOINTS / f"{step:08d}.npz"

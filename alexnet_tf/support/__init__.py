@@ -10,4 +10,6 @@ devices       GPUs, precisions and numeric settings
 processors    available CPUs; helper processes
 image_limit   how large the file of an image may be
 timing        how long a call takes
+quiet         C++ libraries without their chatter
+report        tables in Markdown
 """

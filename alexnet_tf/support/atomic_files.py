@@ -1,14 +1,10 @@
 """Writes files whole or not at all: beside their place, synchronised to the disk, then renamed."""
 
 import contextlib
-import hashlib
-import io
 import os
 import pathlib
 from collections.abc import Callable
 from typing import BinaryIO
-
-import numpy as np
 
 from alexnet_tf.support import errors
 
@@ -43,29 +39,9 @@ def atomic_write(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
         raise errors.RunError(f"{path} could not be written: {error.strerror or error}.") from error
 
 
-def write_array(path: str | os.PathLike[str], array: np.ndarray) -> None:
-    """Writes a .npy file with its SHA-256 behind the array, which `numpy.load` does not look at.
-
-    Raises:
-        RunError: If it cannot be written.
-    """
-    content = io.BytesIO()
-    np.save(content, array)
-    atomic_write(path, lambda file: file.write(content.getvalue() + hashlib.sha256(content.getvalue()).digest()))
-
-
-def read_array(path: str | os.PathLike[str]) -> np.ndarray:
-    """Reads an array that `write_array` wrote, or any .npy file, which has no checksum.
-
-    Raises:
-        Exception: If it cannot be read, or is not what was written; a damaged header can raise anything.
-    """
-    content = io.BytesIO(pathlib.Path(path).read_bytes())
-    array = np.load(content, allow_pickle=False)
-    written, checksum = content.getvalue()[: content.tell()], content.read()
-    if checksum and checksum != hashlib.sha256(written).digest():
-        raise ValueError("its SHA-256 is not the one that was written")
-    return array
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Writes a file of known content, as `atomic_write` does."""
+    atomic_write(path, lambda file: file.write(content))
 
 
 def synchronize(path: str | os.PathLike[str]) -> None:

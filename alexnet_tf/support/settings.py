@@ -22,17 +22,19 @@ def setting(
     choices: Collection[str] | None = None,
     lower: float | None = None,
     upper: float | None = None,
+    path: str | None = None,
 ) -> Any:
     """Returns a dataclass field that is also a flag.
 
     Args:
         default: Its default; None leaves the choice to the function that takes it. `REQUIRED` has none.
-        help: What it does, with its unit: a sentence of `--help`.
+        help: What it does, with its unit: a sentence of `--help`. Without one the field is checked, but is not a flag.
         choices: The values that it may take; of a tuple, the values of its entries.
         lower: Smallest value of a number.
         upper: Largest value of a number.
+        path: "directory" or "file": on the command line it must exist.
     """
-    metadata = {"help": help, "choices": choices, "lower": lower, "upper": upper}
+    metadata = {"help": help, "choices": choices, "lower": lower, "upper": upper, "path": path}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -45,28 +47,41 @@ def kind_of(options: type, name: str) -> type:
     return typing.get_origin(hint) or hint
 
 
-def check(options: Any) -> None:
+def check(options: Any, prefix: str = "") -> None:
     """Checks the fields of an options dataclass that were made by `setting`, and those of the dataclasses inside.
+
+    Args:
+        options: The dataclass.
+        prefix: What stands before a field's name in a message: "--" where a person typed it.
 
     Raises:
         UserError: Names the field, its value and what it may be.
     """
     for field in dataclasses.fields(options):
-        value, limits = getattr(options, field.name), field.metadata
+        value = getattr(options, field.name)
         if dataclasses.is_dataclass(value):
-            check(value)
-        if value is None or "help" not in limits:
-            continue
-        for each in value if isinstance(value, tuple) else (value,):
-            if limits["choices"] is not None and each not in limits["choices"]:
-                raise errors.UserError(f"{field.name} must be one of {', '.join(limits['choices'])}; got {each!r}.")
-        lower, upper = limits["lower"], limits["upper"]
-        if lower is None and upper is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise errors.UserError(f"{field.name} must be a finite number; got {value!r}.")
-        if (lower is not None and value < lower) or (upper is not None and value > upper):
-            limit = " and ".join(
-                [f"at least {lower:g}"] * (lower is not None) + [f"at most {upper:g}"] * (upper is not None)
-            )
-            raise errors.UserError(f"{field.name} must be {limit}; got {value!r}.")
+            check(value, prefix)
+        if "choices" in field.metadata:
+            check_value(field, value, prefix)
+
+
+def check_value(field: dataclasses.Field, value: Any, prefix: str = "") -> None:
+    """Checks a value of a field that was made by `setting`; None is always accepted.
+
+    Raises:
+        UserError: As `check`.
+    """
+    name = prefix + field.name
+    choices, lower, upper = (field.metadata[each] for each in ("choices", "lower", "upper"))
+    if value is None:
+        return
+    for each in value if isinstance(value, tuple) else (value,):
+        if choices is not None and each not in choices:
+            raise errors.UserError(f"{name} must be one of {', '.join(choices)}; got {each!r}.")
+    if lower is None and upper is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise errors.UserError(f"{name} must be a finite number; got {value!r}.")
+    if (lower is not None and value < lower) or (upper is not None and value > upper):
+        limits = [f"at {kind} {limit:g}" for kind, limit in (("least", lower), ("most", upper)) if limit is not None]
+        raise errors.UserError(f"{name} must be {' and '.join(limits)}; got {value!r}.")

@@ -8,11 +8,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import math
-import os
-import signal
-import threading
 import time
-import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
@@ -56,6 +52,10 @@ class TrainState:
     best_step: int | None = None
     skipped: dict[str, dict[int, str]] = dataclasses.field(default_factory=lambda: {"train": {}, "validation": {}})
 
+    def means(self, steps: int, batch_size: int) -> tuple[float, float]:
+        """Returns the mean loss and top-1 error over so many first steps of the epoch, all whose results are read."""
+        return self.loss_sum / steps, sum(self.wrong) / (steps * batch_size)
+
     @classmethod
     def from_json(cls, content: dict) -> "TrainState":
         """Returns the state that a checkpoint holds; JSON has turned the images' indices into strings."""
@@ -65,47 +65,8 @@ class TrainState:
         return cls(**content | {"skipped": skipped})
 
 
-class StopSignal:
-    """Notes SIGINT or SIGTERM while it is entered; a second one raises KeyboardInterrupt.
-
-    Outside of the main thread, where Python handles no signals, it does nothing.
-
-    Attributes:
-        number: The signal that came, or None.
-    """
-
-    def __init__(self) -> None:
-        self.number: int | None = None
-        self._handlers: dict = {}
-
-    @property
-    def name(self) -> str | None:
-        """The signal's name, such as "SIGTERM"."""
-        return signal.Signals(self.number).name if self.number else None
-
-    def __enter__(self) -> "StopSignal":
-        if threading.current_thread() is threading.main_thread():
-            self._handlers = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: types.FrameType | None) -> None:
-        if self.number:
-            raise KeyboardInterrupt
-        self.number = number
-        # Not print(): the signal may have come in the middle of one.
-        os.write(1, f"\n{signal.Signals(number).name}: stopping; a second one stops at once.\n".encode())
-
-
 class Feed(Protocol):
-    """What a loop is trained and measured on.
-
-    Attributes:
-        steps: Steps in an epoch.
-    """
+    """What a loop is trained and measured on: the steps of an epoch, its batches, and a validation."""
 
     steps: int
 
@@ -129,23 +90,15 @@ class Watcher:
         """An epoch begins; what is returned is entered for it."""
         return contextlib.nullcontext()
 
-    def step(self, step: int, loss: float, error: float, learning_rate: float) -> None:
-        """A step since the start of the run has had this loss and top-1 error in its batch."""
-
-    def progress(self, state: TrainState, step: int, loss: float, error: float) -> None:
-        """So many steps of the epoch are done, with these means."""
+    def step(self, state: TrainState, step: int, loss: float, error: float, learning_rate: float) -> None:
+        """A step of the epoch has had this loss and top-1 error in its batch; the state's sums have it."""
 
     def end_epoch(
         self, state: TrainState, result: metrics.Evaluation | None, waited: float, is_best: bool, note: str | None
     ) -> None:
-        """An epoch is done: the last row of `state.history`, and its checkpoint is being written.
+        """An epoch is done, and in `state.history`; its input was waited for in so large a share of the time.
 
-        Args:
-            state: At the epoch's end.
-            result: What the validation measured.
-            waited: Share of the time that was spent waiting for input, in [0, 1].
-            is_best: Whether the epoch is the best so far.
-            note: What the schedule changes.
+        `note` says what the schedule changes.
         """
 
 
@@ -161,8 +114,8 @@ class Loop:
         step: The network and its optimizer.
         recipe: The rates and the number of epochs.
         feed: What to train on.
-        watcher: Is told what happens.
-        stop: Ends the run after a step.
+        watcher: Is told about it.
+        is_stop: Asked whether to end the run after the current step.
         checkpoint_minutes: Longest time between checkpoints.
         on_step_end: Called after each step with the state and the step.
         parts: In how many parts of an epoch its training errors are counted: "train_errors" of its row.
@@ -180,7 +133,7 @@ class Loop:
         feed: Feed,
         watcher: Watcher,
         *,
-        stop: StopSignal | None = None,
+        is_stop: Callable[[], bool] = lambda: False,
         checkpoint_minutes: float = 10.0,
         on_step_end: Callable[[TrainState, TrainStep], None] | None = None,
         parts: int = 1,
@@ -188,24 +141,21 @@ class Loop:
     ):
         self.state = TrainState()
         self._run, self._step, self._recipe, self._feed, self._watcher = run, step, recipe, feed, watcher
-        self._schedule, self._stop, self._on_step_end = schedules.make(recipe), stop or StopSignal(), on_step_end
+        self._schedule, self._is_stop, self._on_step_end = schedules.make(recipe), is_stop, on_step_end
         self._checkpoint_seconds, self._parts, self._stop_below = checkpoint_minutes * 60, parts, stop_below
         self._is_chief, self._is_alone = step.placement.worker == 0, step.placement.num_workers == 1
         self._is_stopping = False
-        # Learning rate and result of the last steps. A result is read when the next step has begun, so that a GPU never
-        # waits for Python.
+        # Learning rate and result of the last steps; read when the next one has begun: a GPU never waits for Python.
         self._unread: list[tuple[float, tf.Tensor]] = []
         self._saved_at = self._validation_seconds = self._waited_seconds = 0.0
-        # (Batches that are being read already, the epoch before which they end); None if they must be begun anew.
-        self._batches: tuple[Iterator, int] | None = None
+        self._batches: tuple[Iterator, int] | None = None  # Being read already, and the epoch before which they end.
         self._writer = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
         self._writing: concurrent.futures.Future | None = None
 
     @property
     def is_complete(self) -> bool:
         """Whether nothing is left to do."""
-        history = self.state.history
-        is_low = bool(history) and history[-1]["train_top1_error"] < self._stop_below
+        is_low = any(row["train_top1_error"] < self._stop_below for row in self.state.history)
         return self.state.epoch >= self._recipe.epochs or self._schedule.is_over or is_low
 
     @property
@@ -230,26 +180,24 @@ class Loop:
     def run(self) -> bool:
         """Does what is left to do; returns whether the run is complete."""
         try:
-            self._is_stopping = self._is_alone and self._stop.number is not None
+            self._is_stopping = self._is_alone and self._is_stop()
             while not self.is_complete and not self._is_stopping:
                 self._run_epoch()
         except tf.errors.ResourceExhaustedError as error:
             size = self._recipe.batch_size
-            raise TrainingError(
-                f"Memory ran out at batch_size={size}. Start anew in another --workdir with "
-                f"--batch_size={max(1, size // 2)}."
-            ) from error
+            advice = f"Start anew in another --workdir with --batch_size={max(1, size // 2)}."
+            raise TrainingError(f"Memory ran out at batch_size={size}. {advice}") from error
         finally:
             self._batches = None  # At a process' end, a thread that still reads may hang it.
             self._wait_for_checkpoint()
+            self._writer.shutdown()
         return self.is_complete
 
     def save(self) -> None:
         """Starts to write a checkpoint; within an epoch, with the sums over its steps so far."""
         if not self._is_chief:
             return
-        arrays = {variable.path: np.asarray(variable).copy() for variable in self._step.variables}
-        step = self.total_step
+        step, arrays = self.total_step, {v.path: np.asarray(v).copy() for v in self._step.variables}
         for name, array in arrays.items():  # A ReLU may hide it from the loss.
             if not np.isfinite(array).all():
                 raise self._diverged(f"{name} is no longer finite at step {step}")
@@ -288,10 +236,9 @@ class Loop:
             count = self._schedule.epochs_alike(epoch)
             batches = self._feed.batches(self.state, count, self._schedule.has_colour_noise(epoch))
             self._batches = batches, epoch + count
-        try:
-            return next(self._batches[0])
-        finally:
-            self._waited_seconds += time.perf_counter() - start
+        batch = next(self._batches[0])
+        self._waited_seconds += time.perf_counter() - start
+        return batch
 
     def _do_step(self, batch: Any) -> None:
         """Does a step, and what may follow it: a checkpoint, the callback, and the end after a signal."""
@@ -300,14 +247,14 @@ class Loop:
             self._watcher.first_batch(self._step, batch)
         rates = self._schedule.rates(self.total_step, self._recipe.epochs * self._feed.steps)
         self._step.set_rates(rates)
-        self._unread.append((rates.kernels, self._step(batch, is_stop=self._stop.number is not None)))
+        self._unread.append((rates.kernels, self._step(batch, is_stop=self._is_stop())))
         state.step += 1
         is_last = state.step == self._feed.steps
         # The epoch's end has a checkpoint of its own.
         is_due = not is_last and time.monotonic() - self._saved_at > self._checkpoint_seconds
         # A callback sees the variables as its step left them, and workers must stop at the same step.
         is_watched = not self._is_alone or self._on_step_end is not None
-        if not (is_last or is_due or is_watched or self._stop.number):
+        if not (is_last or is_due or is_watched or self._is_stop()):
             self._read_results(but=1)
             return
         is_asked = self._read_results()
@@ -317,7 +264,7 @@ class Loop:
             self._on_step_end(state, self._step)
         if not is_last:
             # Workers stop together: all learn of a signal from the result of the step after it.
-            self._is_stopping = self._stop.number is not None if self._is_alone else is_asked
+            self._is_stopping = self._is_stop() if self._is_alone else is_asked
             if self._is_stopping and not is_due:
                 self.save()
 
@@ -341,13 +288,8 @@ class Loop:
             state.loss_sum += loss
             state.wrong[place * self._parts // self._feed.steps] += int(wrong)
             is_asked = stop > 0
-            self._watcher.step(total, loss, wrong / self._recipe.batch_size, learning_rate)
-            self._watcher.progress(state, place + 1, *self._means(place + 1))
+            self._watcher.step(state, place + 1, loss, wrong / self._recipe.batch_size, learning_rate)
         return is_asked
-
-    def _means(self, steps: int) -> tuple[float, float]:
-        """Returns the mean loss and top-1 error over the current epoch's first steps, whose results are read."""
-        return self.state.loss_sum / steps, sum(self.state.wrong) / (steps * self._recipe.batch_size)
 
     def _diverged(self, what: str) -> TrainingError:
         """Returns the error that ends a run whose numbers are no longer finite."""
@@ -372,7 +314,7 @@ class Loop:
         self._validation_seconds = time.monotonic() - started
         if result and not math.isfinite(result.loss):
             raise self._diverged(f"The validation loss is {result.loss} after epoch {state.epoch + 1}")
-        loss, error = self._means(steps)
+        loss, error = state.means(steps, recipe.batch_size)
         rate = np.float32(self._schedule.rates(step - 1, recipe.epochs * steps).kernels)
         row: dict[str, Any] = {
             "epoch": state.epoch + 1,
@@ -391,10 +333,10 @@ class Loop:
         state.history.append(row)
         is_best, note = False, None
         if result:
-            is_best = (result.top1_error, result.loss) < (state.best_error, state.best_loss)
             note = self._schedule.end_epoch(result.top1_error)
-        if result and is_best:
-            state.best_error, state.best_loss, state.best_step = result.top1_error, result.loss, step
+            is_best = (result.top1_error, result.loss) < (state.best_error, state.best_loss)
+            if is_best:
+                state.best_error, state.best_loss, state.best_step = result.top1_error, result.loss, step
         state.epoch, state.step, state.loss_sum, state.wrong = state.epoch + 1, 0, 0.0, []
         self.save()
         if self._is_chief:
@@ -403,6 +345,6 @@ class Loop:
 
     def _until_signal(self, batches: Iterable) -> Iterator:
         for batch in batches:
-            if self._stop.number and self._is_alone:  # Otherwise the others would wait for this one's part.
+            if self._is_alone and self._is_stop():  # Otherwise the others would wait for this one's part.
                 raise _SignalCame
             yield batch

@@ -127,14 +127,12 @@ class Reporter(Watcher):
         if self._log:
             self._log.input_pictures(step.images_of(batch))
 
-    def step(self, step: int, loss: float, error: float, learning_rate: float) -> None:
-        """Adds a point to the curves."""
+    def step(self, state: TrainState, step: int, loss: float, error: float, learning_rate: float) -> None:
+        """Adds a point to the curves, and shows the progress on the bar or, without a terminal, in a line at times."""
+        now, total = time.monotonic(), state.epoch * self._steps + step
         if self._log:
-            self._log.step(step, loss, error, learning_rate)
-
-    def progress(self, state: TrainState, step: int, loss: float, error: float) -> None:
-        """Shows the progress on the bar or, where there is no terminal, in a line now and then."""
-        now = time.monotonic()
+            self._log.step(total, loss, error, learning_rate)
+        loss, error = state.means(step, self._recipe.batch_size)
         images_per_second = (step - self._first_step) * self._recipe.batch_size / (now - self._started)
         progress = f"loss {loss:.3f}, error {error:.3f}, {images_per_second:.0f} images/s"
         assert self._bar is not None
@@ -144,7 +142,7 @@ class Reporter(Watcher):
             self._printed = now
             self._print(f"Epoch {state.epoch + 1}/{self._recipe.epochs}, step {step}/{self._steps}: {progress}")
         if step % _STUCK_STEPS == 0:
-            self._warn_if_stuck(loss, state.epoch * self._steps + step)
+            self._warn_if_stuck(loss, total)
 
     def validation_bar(self, batches: Iterable, total: int) -> tqdm.tqdm:
         """Returns the batches of the validation with a progress bar."""

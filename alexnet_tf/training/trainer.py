@@ -3,7 +3,11 @@
 import contextlib
 import dataclasses
 import functools
+import os
 import pathlib
+import signal
+import threading
+import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -20,7 +24,7 @@ from alexnet_tf.runs.directory import RunDirectory
 from alexnet_tf.support import devices, settings, shell
 from alexnet_tf.training import cluster, configure, distribution, transfer_learning
 from alexnet_tf.training.configure import RunOptions, TrainingError
-from alexnet_tf.training.loop import Loop, StopSignal, TrainState
+from alexnet_tf.training.loop import Loop, TrainState
 from alexnet_tf.training.reporter import Reporter
 from alexnet_tf.training.train_step import TrainStep
 
@@ -97,7 +101,7 @@ def train(
             train_config.recipe,
             _Feed(run_config, data, step, steps, options.on_bad_image, reporter),
             reporter,
-            stop=stop,
+            is_stop=lambda: stop.number is not None,
             checkpoint_minutes=options.checkpoint_minutes,
             on_step_end=on_step_end,
         )
@@ -114,6 +118,41 @@ def train(
         else:
             reporter.stopped(stop.name)
         return loop.is_complete
+
+
+class StopSignal:
+    """Notes SIGINT or SIGTERM while it is entered; a second one raises KeyboardInterrupt.
+
+    Outside of the main thread, where Python handles no signals, it does nothing.
+
+    Attributes:
+        number: The signal that came, or None.
+    """
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._handlers: dict = {}
+
+    @property
+    def name(self) -> str | None:
+        """The signal's name, such as "SIGTERM"."""
+        return signal.Signals(self.number).name if self.number else None
+
+    def __enter__(self) -> "StopSignal":
+        if threading.current_thread() is threading.main_thread():
+            self._handlers = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: types.FrameType | None) -> None:
+        if self.number:
+            raise KeyboardInterrupt
+        self.number = number
+        # Not print(): the signal may have come in the middle of one.
+        os.write(1, f"\n{signal.Signals(number).name}: stopping; a second one stops at once.\n".encode())
 
 
 def _input_mean(

@@ -141,4 +141,4 @@ def test_a_baselines_case_is_pruned_by_its_own_precision():
 @pytest.mark.parametrize("arguments", [["speed"], []])
 def test_command_names_what_can_be_measured(arguments):
     with pytest.raises(errors.UserError, match="benchmark input, train or infer"):
-        cli.load_command("benchmark").main(arguments)
+        cli.load_command("benchmark").main(cli.parse_command("benchmark", arguments))

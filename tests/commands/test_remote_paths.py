@@ -3,12 +3,11 @@
 import os
 import pathlib
 
-import numpy as np
 import pytest
 from absl import flags
 
 from alexnet_tf import commands
-from alexnet_tf.commands import cli
+from alexnet_tf.commands import cli, options
 from alexnet_tf.data import discovery, prepare
 from alexnet_tf.runs.directory import RunDirectory
 from alexnet_tf.support import atomic_files, errors
@@ -41,13 +40,9 @@ NO_PATHS = {
 
 def path_flags(command):
     """Returns (names of the flags that take paths, {required flag: a value}) of a command."""
-    module = cli.load_command(command)
-    defined = flags.FLAGS.flags_by_module_dict()[module.__name__]
+    defined = options.define(cli.load_command(command).Options)
     texts = [
-        flag
-        for flag in defined
-        if isinstance(flag.parser, (flags.ArgumentParser, flags.ListParser))
-        and type(flag.parser) in (flags.ArgumentParser, flags.ListParser)
+        defined[name] for name in defined if type(defined[name].parser) in (flags.ArgumentParser, flags.ListParser)
     ]
     required = {
         flag.name: "x"
@@ -102,7 +97,7 @@ def test_python_functions_refuse_them_too(path, tmp_path, monkeypatch):
         RunDirectory,
         discovery.find_dataset,
         lambda path: prepare.prepare(None, path),
-        lambda path: atomic_files.write_array(path, np.zeros(3)),
+        lambda path: atomic_files.atomic_write(path, print),
     ):
         with pytest.raises(errors.UserError, match="is not read or written directly"):
             function(path)

@@ -195,7 +195,7 @@ def test_train_in_anothers_place_is_refused(whole, pictures):
             ["-m", "alexnet_tf", "features", "--workdir=/nowhere/at/all", "--output=x.npz"],
             "is no run: it has no config.json",
         ),
-        (["-m", "alexnet_tf", "similar", "--features=x.npz"], "Give at least one image file"),
+        (["-m", "alexnet_tf", "similar", "--features=README.md"], "Give at least one image file"),
         (
             ["-m", "alexnet_tf", "similar", "--features=README.md", "README.md"],
             "README.md cannot be read: it is damaged, or no .npz",
@@ -203,7 +203,7 @@ def test_train_in_anothers_place_is_refused(whole, pictures):
         (["export.py", "--workdir=/nowhere/at/all"], "is no run: it has no config.json"),
         (
             ["export.py", "--workdir=x", "--quantization=int4,int8"],
-            "--quantization takes float32, float16, dynamic, int8, separated by commas; got int4.",
+            "--quantization must be one of float32, float16, dynamic, int8; got 'int4'.",
         ),
     ],
 )
@@ -392,7 +392,7 @@ def test_pictures_and_logs_are_written(whole):
     path, _, _ = whole
     assert {"kernels.png", "confusion.png", "input.png", "kernels_start.npy"} == set(os.listdir(path / "pictures"))
     assert {"train", "validation"} == set(os.listdir(path / "tensorboard"))
-    assert json.loads((path / "config.json").read_text())["deterministic"] is True
+    assert json.loads((path / "config.json").read_text())["train"]["deterministic"] is True
 
 
 def test_predict_of_a_folder_is_csv_and_equals_evaluate(whole, pictures, tmp_path):
@@ -431,7 +431,7 @@ def test_visualize_draws_each_image_and_goes_on_after_a_bad_one(whole, pictures,
     assert status == 0 and f"{bad}: not read: neither a JPEG" in out
     assert {each.name for each in tmp_path.glob("*.png")} == {"visualize-a photo 0.png", "visualize-a photo 0-2.png"}
     status, _, err = call("-m", "alexnet_tf", "visualize", f"--workdir={path}", "--class_name=ring", image)
-    assert status == 1 and "--class_name=ring is no class of" in err and "dots, rings" in err
+    assert status == 1 and "--class_name=ring is not a class of" in err and "dots, rings" in err
 
 
 def test_inspect_takes_a_run_or_an_architecture(whole, tmp_path):

@@ -12,9 +12,6 @@ DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("alexnet_tf/**/README.md")), 
 # A command begins with these words, perhaps after variables of the environment or a shell's prompt.
 START = re.compile(r"(?:^|[\s`(])python (?:(train|export)\.py|-m alexnet_tf (\w+))(?=[\s`),.;]|$)")
 
-# Commands that take more than flags: files, runs, or what to do.
-TAKE_WORDS = ("predict", "visualize", "similar", "plot", "benchmark", "reproduce")
-
 
 def code_lines(text):
     """Returns the lines of code blocks, fenced or indented, with continued lines joined."""
@@ -43,6 +40,4 @@ def commands(text):
 def parse(name, arguments):
     """Parses a command as far as its flags; a place-holder such as COUNT cannot stand for a number."""
     if name not in ("COMMAND", "NAME"):
-        words = cli.parse_command(name, [word for word in arguments if word not in ("...", "--help")])
-        if name not in TAKE_WORDS:
-            cli.check_no_arguments(words)
+        cli.parse_command(name, [word for word in arguments if word not in ("...", "--help")])

@@ -271,8 +271,7 @@ def test_choose_refuses_an_unknown_field():
 def test_architecture_of_follows_config_json():
     row = RunConfig.from_json(
         {
-            "architecture": "owt",
-            "initialization": "caffe",
+            "train": {"architecture": "owt", "initialization": "caffe"},
             "data": {"classes": ["cat", "dog", "owl"]},
             "image_size": 224,
             "mean": [1.0, 2.0, 3.0],

@@ -1,6 +1,5 @@
 """Tests of `checkpoints`: NumPy reads the files, and whatever damage is either harmless or found."""
 
-import io
 import os
 import zipfile
 
@@ -45,16 +44,7 @@ def test_numpy_and_other_programs_read_the_file(path):
         assert set(file.files) == {*arrays(), "state.json"}
         np.testing.assert_array_equal(file["conv1/kernel"], arrays()["conv1/kernel"])
     with zipfile.ZipFile(path) as archive:
-        assert archive.testzip() is None and archive.comment.startswith(b"sha256=")
-
-
-def test_a_file_without_a_checksum_is_read(path):
-    np.savez(
-        path,
-        **arrays(),
-        **{"state.json": np.frombuffer(b'{"epoch": 2, "history": [{"loss": 0.30000000000000004}]}', "uint8")},
-    )
-    assert is_whole(checkpoints.read(path))
+        assert archive.testzip() is None
 
 
 def damaged(content, rng):
@@ -75,42 +65,25 @@ def damaged(content, rng):
     return bytes(content)
 
 
-# ALEXNET_FUZZ=50000 does as many of each.
-@pytest.mark.parametrize("has_checksum", [True, False])
-def test_damage_is_never_used_and_never_raises_anything_else(path, has_checksum):
-    rng, content, found = np.random.default_rng(has_checksum), path.read_bytes(), 0
-    if not has_checksum:
-        size = len("sha256=") + 64
-        content = content[: -size - 2] + b"\0\0"
-    count = int(os.environ.get("ALEXNET_FUZZ", 500))
-    for number in range(count):
+# ALEXNET_FUZZ=50000 does as many.
+def test_damage_is_never_used_and_never_raises_anything_else(path):
+    rng, content = np.random.default_rng(1), path.read_bytes()
+    for number in range(int(os.environ.get("ALEXNET_FUZZ", 1000))):
         path.write_bytes(damaged(content, rng))
-        try:
-            assert is_whole(checkpoints.read(path)), number
-        except checkpoints.DamagedError:
-            found += 1
-    assert found > 0.8 * count
-
-
-@pytest.mark.parametrize(("old", "new"), [(b"'<f4'", b"'<f2'"), (b"(3, 5)", b"(5, 3)"), (b"conv1/bias", b"conv1/bios")])
-def test_damage_of_a_header_is_found_without_a_checksum_too(path, old, new):
-    content = path.read_bytes().replace(b"sha256=", b"SHA256=")
-    assert old in content
-    path.write_bytes(content.replace(old, new, 1))
-    with pytest.raises(checkpoints.DamagedError):
-        checkpoints.read(path)
+        if path.read_bytes() != content:
+            with pytest.raises(checkpoints.DamagedError):
+                pytest.fail(f"{number}: {checkpoints.read(path)}")
 
 
 def test_content_that_is_sound_but_not_what_was_written_is_found(path):
     """The archive's own CRC-32 fits: only the SHA-256 can tell."""
-    with zipfile.ZipFile(path) as archive:
-        comment, state = archive.comment, archive.read("state.json.npy")
-    np.savez(path, **arrays() | {"conv1/bias": np.ones(5, "float32")}, **{"state.json": np.load(io.BytesIO(state))})
-    assert checkpoints.read(path)[1] == STATE  # Without a checksum, it is a checkpoint like any other.
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.comment = comment
-    with pytest.raises(checkpoints.DamagedError, match="its SHA-256 is not the one that was written"):
-        checkpoints.read(path)
+    digest = path.read_bytes()[-32:]
+    np.savez(path, **arrays() | {"conv1/bias": np.ones(5, "float32")}, **{"state.json": np.frombuffer(b"{}", "uint8")})
+    assert np.load(path)["conv1/bias"].sum() == 5
+    for tail in (b"", digest):
+        path.write_bytes(path.read_bytes() + tail)
+        with pytest.raises(checkpoints.DamagedError, match="its SHA-256 is not the one that was written"):
+            checkpoints.read(path)
 
 
 def test_num_bytes_is_about_the_size_of_the_file(tmp_path):

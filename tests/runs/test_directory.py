@@ -159,20 +159,18 @@ def test_write_config_round_trip_with_odd_class_names(run):
 
 
 def test_read_mean_is_the_image_that_was_written_or_an_error(run):
-    config = RunConfig(TrainConfig(), RunData(("a", "b")), 9, "mean_image.npy")
+    config = RunConfig(TrainConfig(), RunData(("a", "b")), 9, "mean_image.npz")
     mean, rng = np.random.default_rng(0).uniform(0, 255, (9, 9, 3)).astype("float32"), np.random.default_rng(1)
     run.path.mkdir()
-    np.save(run.path / "mean_image.npy", mean)  # As older versions wrote it.
-    np.testing.assert_array_equal(run.read_mean(config), mean)
     run.write_mean_image(mean)
     np.testing.assert_array_equal(run.read_mean(config), mean)
-    np.testing.assert_array_equal(np.load(run.path / "mean_image.npy"), mean)
-    content = (run.path / "mean_image.npy").read_bytes()
+    np.testing.assert_array_equal(np.load(run.path / "mean_image.npz")["mean_image"], mean)
+    content = (run.path / "mean_image.npz").read_bytes()
     for _ in range(500):
         damaged = bytearray(content)
         damaged[rng.integers(len(content))] ^= int(rng.integers(1, 256))
-        (run.path / "mean_image.npy").write_bytes(damaged)
-        with pytest.raises(errors.RunError, match="mean_image.npy cannot be read"):
+        (run.path / "mean_image.npz").write_bytes(damaged)
+        with pytest.raises(errors.RunError, match="mean_image.npz cannot be read"):
             run.read_mean(config)
 
 
@@ -217,34 +215,33 @@ HOSTILE = [
     {"data": {"classes": 3}},
     {"data": {"classes": []}},
     {"data": {"classes": ["a", 1]}},
-    {"architecture": "alexnet9"},
-    {"architecture": 1},
-    {"architecture": ["paper"]},
+    {"train": {"architecture": "alexnet9"}},
+    {"train": {"architecture": 1}},
+    {"train": {"architecture": ["paper"]}},
     {"image_size": 0},
     {"image_size": 1e300},
-    {"image_size": "227"},
+    {"image_size": "227 pixels"},
     {"image_size": 2**62},
     {"mean": [1, 2]},
     {"mean": "/etc/passwd"},
-    {"mean": "../mean_image.npy"},
+    {"mean": "../mean_image.npz"},
     {"mean": None},
     {"scale": [1]},
-    {"recipe": 3},
-    {"recipe": {"batch_size": "x"}},
-    {"initialization": "os.system"},
+    {"train": {"recipe": 3}},
+    {"train": {"recipe": {"batch_size": "x"}}},
+    {"train": {"initialization": "os.system"}},
     {"colour_pca": {"stdevs": [1]}},
     {"source": {"path": 3}},
     {"imported": []},
-    {"freeze": "conv1"},
-    {"precision": "float128"},
+    {"train": {"freeze": "conv1"}},
+    {"train": {"precision": "float128"}},
     {"mean": [1, 2, NAN]},
     {"scale": [1, 2, NAN]},
-    {"recipe": {"resize": "x"}},
-    {"recipe": {"crop": "x"}},
-    {"recipe": {"schedule": "x"}},
-    {"recipe": {"batch_size": 0}},
-    {"recipe": {"epochs": -1}},
-    {"data": {"classes": ["a"], "split_rule": "x"}},
+    {"train": {"recipe": {"resize": "x"}}},
+    {"train": {"recipe": {"crop": "x"}}},
+    {"train": {"recipe": {"schedule": "x"}}},
+    {"train": {"recipe": {"batch_size": 0}}},
+    {"train": {"recipe": {"epochs": -1}}},
     {"colour_pca": {"stdevs": [1.0] * 3, "vectors": []}},
 ]
 

@@ -1,9 +1,13 @@
 """Tests of `distribution`."""
 
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
+import time
 import types
 
 import keras
@@ -146,6 +150,7 @@ def test_a_tf_config_that_says_nothing_usable_is_refused(monkeypatch, stated, me
 )
 def test_a_tf_config_says_which_worker_this_is(monkeypatch, cluster, kind, index, worker, num_workers):
     monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", lambda: None)
+    monkeypatch.setattr("alexnet_tf.training.cluster.wait_for_all", lambda *_: None)
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": {"type": kind, "index": index}}))
     placement = distribution.make_placement(PlacementOptions("multi_worker"))
     assert (placement.worker, placement.num_workers) == (worker, num_workers)
@@ -173,14 +178,42 @@ def test_slurm_names_the_cluster(monkeypatch, nodes, per_node, rank, hosts):
         del os.environ["TF_CONFIG"]
 
 
-def test_a_wait_for_workers_that_takes_too_long_ends_and_names_them():
-    code = (
-        "import time; from alexnet_tf.training import cluster\n"
-        "with cluster.watched(cluster.Cluster(('127.0.0.1:1', '127.0.0.1:2'), 0), 1): time.sleep(60)"
-    )
+@pytest.fixture
+def hosts():
+    """Two addresses of this machine whose ports are free."""
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
+        return tuple(f"127.0.0.1:{server.getsockname()[1]}" for server in servers)
+
+
+def test_a_worker_waits_names_who_is_missing_and_gives_up(hosts, monkeypatch, capsys):
+    monkeypatch.setattr(cluster, "_REPORT_SECONDS", 0.1)
+    message = f"did not meet within --worker_timeout=1 seconds: no answer from worker 2 .{hosts[1]}.. Start all"
+    with pytest.raises(errors.UserError, match=message):
+        cluster.wait_for_all(cluster.Cluster(hosts, 0), 1)
+    assert capsys.readouterr().out.count(f"Still waiting: no answer from worker 2 ({hosts[1]})") == 1
+
+
+def test_workers_that_come_at_different_times_meet(hosts):
+    first = threading.Thread(target=cluster.wait_for_all, args=(cluster.Cluster(hosts, 0), 60))
+    first.start()
+    time.sleep(0.5)
+    assert first.is_alive()
+    cluster.wait_for_all(cluster.Cluster(hosts, 1), 60)
+    first.join(60)
+    assert not first.is_alive()
+
+
+def test_a_port_that_is_taken_is_named(hosts):
+    with socket.create_server(("", int(hosts[0].partition(":")[2]))):
+        with pytest.raises(errors.UserError, match="cannot be used: .*in use"):
+            cluster.wait_for_all(cluster.Cluster(hosts, 0), 1)
+
+
+def test_a_wait_in_tensorflow_ends_in_time():
+    code = "import time; from alexnet_tf.training import cluster\nwith cluster.interruptible(1): time.sleep(60)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert result.returncode == -9
-    assert "did not meet within --worker_timeout=1 seconds: no answer from worker 2 (127.0.0.1:2)" in result.stderr
+    assert result.returncode == 1 and "Timeout (0:00:01)!" in result.stderr
 
 
 def test_workers_that_do_not_meet_are_told_in_a_line(monkeypatch):
@@ -188,6 +221,7 @@ def test_workers_that_do_not_meet_are_told_in_a_line(monkeypatch):
         raise tf.errors.UnknownError(None, None, "Could not start gRPC server")
 
     monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", fail)
+    monkeypatch.setattr(cluster, "wait_for_all", lambda *_: None)
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": CLUSTER, "task": {"type": "worker", "index": 0}}))
     with pytest.raises(errors.UserError, match="the workers did not meet: Could not start gRPC server"):
         distribution.make_placement(PlacementOptions("multi_worker"))

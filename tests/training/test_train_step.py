@@ -210,6 +210,13 @@ def test_split_refuses_what_it_cannot_do():
         make_step(architectures.CAFFE, "split", TWO)
 
 
+def test_an_error_of_the_network_is_not_called_one_of_the_split():
+    wrong = dataclasses.replace(TOWERS, stages=TOWERS.stages[::-1])
+    with pytest.raises(ValueError) as caught:
+        make_step(wrong)
+    assert "split" not in str(caught.value)
+
+
 @pytest.mark.parametrize(("clip_norm", "has_noise"), [(0.0, False), (0.05, False), (0.0, True)])
 def test_mirrored_is_one_device_with_the_same_batch(clip_norm, has_noise):
     batches = make_batches(QUIET, 5, has_noise=has_noise)

@@ -1,4 +1,8 @@
-"""Trains a network for images of 32 pixels, in memory, by the loop of every other run, and goes on where it stopped."""
+"""CIFAR-10 in memory, and the training of a network on it by the loop of every other run.
+
+The input pipeline of the other networks brings every image to 256 x 256 pixels and cuts windows from there. These
+networks read all 32 x 32 pixels, or windows of 24 cut from those, so they have a small input of their own.
+"""
 
 import dataclasses
 import itertools
@@ -6,28 +10,143 @@ import json
 import logging
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.data import augmentations
+from alexnet_tf.data import augmentations, datasets, discovery, preprocessing
 from alexnet_tf.evaluation import metrics
-from alexnet_tf.experiments import cifar_data
+from alexnet_tf.experiments.catalogue import Options
 from alexnet_tf.network import recipes
 from alexnet_tf.network.architectures import Architecture
 from alexnet_tf.runs.config import TrainConfig
 from alexnet_tf.runs.directory import RunDirectory
-from alexnet_tf.support import atomic_files, errors
+from alexnet_tf.support import atomic_files, devices, errors
 from alexnet_tf.training import loop
 from alexnet_tf.training.configure import TrainingError
 from alexnet_tf.training.train_step import TrainStep
 
 _LOGGER = logging.getLogger(__name__)
 
+IMAGE_SIZE = 32
+
 # Training errors are averaged over each of so many parts of an epoch.
 PARTS = 4
 
 _SETTINGS, _DIVERGED = "trial.json", "diverged"
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Images uint8 [examples, 32, 32, 3], RGB, and their labels int32 [examples]."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class CifarImages:
+    """Both splits of CIFAR-10, or of anything of its shape."""
+
+    train: Split
+    test: Split
+
+    def mean_image(self, size: int = IMAGE_SIZE) -> np.ndarray:
+        """Returns the centre of the training images' mean, float32 [size, size, 3]: what the author subtracts."""
+        border = (IMAGE_SIZE - size) // 2
+        mean = self.train.images.mean(axis=0, dtype="float64").astype("float32")
+        return mean[border : border + size, border : border + size]
+
+    def colour_pca(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the training pixels' principal colours: (standard deviations [3], vectors as columns [3, 3])."""
+        pixels = self.train.images.reshape(-1, 3).astype("float64")
+        variances, vectors = np.linalg.eigh(np.cov(pixels, rowvar=False))
+        return np.sqrt(variances), vectors
+
+
+def load(options: Options) -> CifarImages:
+    """Reads the images that an experiment is asked to use.
+
+    Raises:
+        errors.DataError: If there are none, an image has another size, or there are not ten classes.
+    """
+    if not options.data_dir:
+        raise errors.DataError("This experiment needs CIFAR-10: --data_dir=DIR")
+    data = discovery.find_dataset(options.data_dir)
+    if len(data.class_names) != 10:
+        raise errors.DataError(
+            f"The CIFAR-10 networks tell ten classes apart; {data.directory} has {len(data.class_names)}."
+        )
+    return CifarImages(
+        _decode(data.splits["train"], data.directory), _decode(data.splits[data.validation], data.directory)
+    )
+
+
+def _decode(split: datasets.ImageSource, directory: str) -> Split:
+    blocks = tf.data.Dataset.range(len(split)).batch(1024)
+    examples = split.examples(blocks, lambda image_bytes, label: (preprocessing.decode(image_bytes), label))
+    images: list[np.ndarray] = []
+    labels: list[int] = []
+    # One by one would take four times as long.
+    for part, part_labels in examples.ragged_batch(500).as_numpy_iterator():
+        for place, image in enumerate(part, len(images)):
+            if np.shape(image) != (IMAGE_SIZE, IMAGE_SIZE, 3):
+                height, width = np.shape(image)[:2]
+                raise errors.DataError(
+                    f"The CIFAR-10 networks read images of 32 x 32 pixels; {split.describe(place)} in {directory} has "
+                    f"{width} x {height}."
+                )
+        images += list(part)
+        labels += part_labels.tolist()
+    return Split(np.array(images, "uint8"), np.array(labels, "int32"))
+
+
+def train_batches(
+    split: Split, batch_size: int, size: int, *, seed: int, epoch: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields the whole batches of an epoch: the same ones for the same seed and epoch.
+
+    The examples left over at the end of an epoch are not used in it. Below 32 pixels, `size`, each is a random window,
+    mirrored half the time, as the author's.
+
+    Yields:
+        (uint8 [batch_size, size, size, 3], int32 [batch_size]).
+    """
+    generator = np.random.default_rng([seed, epoch])
+    order = generator.permutation(len(split.labels))
+    for begin in range(0, len(order) - batch_size + 1, batch_size):
+        chosen = np.sort(order[begin : begin + batch_size])
+        images = split.images[chosen]
+        if size < IMAGE_SIZE:
+            images = _random_windows(images, size, generator)
+        yield images, split.labels[chosen]
+
+
+def _random_windows(images: np.ndarray, size: int, generator: np.random.Generator) -> np.ndarray:
+    top, left = generator.integers(0, IMAGE_SIZE - size + 1, (2, len(images), 1, 1))
+    pixels = np.arange(size)
+    windows = images[np.arange(len(images))[:, None, None], top + pixels[:, None], left + pixels]
+    is_mirrored = generator.random(len(images)) < 0.5
+    windows[is_mirrored] = windows[is_mirrored][:, :, ::-1]
+    return windows
+
+
+def views(images: np.ndarray, size: int) -> np.ndarray:
+    """Returns the author's nine windows of each image (top, middle, bottom; left, centre, right), or the whole image.
+
+    From uint8 [batch, 32, 32, 3] to uint8 [batch, views, size, size, 3].
+    """
+    border = (IMAGE_SIZE - size) // 2
+    starts = [0, border, 2 * border] if border else [0]
+    return np.stack([images[:, top : top + size, left : left + size] for top in starts for left in starts], axis=1)
+
+
+def evaluation_batches(split: Split, size: int, batch_size: int = 500) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
+    """Yields all examples with their views, as `metrics.evaluate` takes them."""
+    for begin in range(0, len(split.labels), batch_size):
+        part = slice(begin, begin + batch_size)
+        yield tf.constant(views(split.images[part], size)), tf.constant(split.labels[part])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,20 +171,15 @@ class Trial:
 
     def settings(self) -> str:
         """Returns all that decides about the result, but for the number of epochs, as JSON."""
-        return json.dumps(
-            dataclasses.asdict(dataclasses.replace(self, recipe=dataclasses.replace(self.recipe, epochs=1)))
-        )
+        recipe = dataclasses.replace(self.recipe, epochs=1)
+        return json.dumps(dataclasses.asdict(dataclasses.replace(self, recipe=recipe)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Epoch:
-    """What an epoch of a trial found.
+    """What an epoch of a trial found: errors are fractions in [0, 1], the loss is in nats, seconds are of its steps.
 
-    Attributes:
-        train_errors: Fractions in [0, 1] of examples classified wrongly before the update, by part of the epoch.
-        train_loss: Mean cross-entropy over the epoch, in nats.
-        test_error: Fraction of the test images, after the epoch; None if it was not measured.
-        seconds: Wall time of its steps.
+    The training errors are those before each update, by part of the epoch; a test error may not have been measured.
     """
 
     train_errors: tuple[float, ...]
@@ -76,12 +190,7 @@ class Epoch:
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """The epochs of a trial so far.
-
-    Attributes:
-        epochs: One entry for each.
-        has_diverged: Whether the loss is no longer finite; there are no further epochs then.
-    """
+    """The epochs of a trial so far, and whether they end because the loss is no longer finite."""
 
     epochs: tuple[Epoch, ...] = ()
     has_diverged: bool = False
@@ -119,7 +228,7 @@ class Curve:
 
 def run_trial(
     trial: Trial,
-    images: cifar_data.CifarImages,
+    images: CifarImages,
     directory: str | pathlib.Path,
     epochs: int,
     *,
@@ -132,12 +241,9 @@ def run_trial(
         trial: What to train.
         images: What to train on.
         directory: Where the trial's own directory is, or is made.
-        epochs: How many in all.
+        epochs: How many in all; those of earlier calls count.
         stop_below: Ends after an epoch whose training error is below this fraction.
         test_every: Epochs from one test error to the next; 0 measures none. The last epoch has one unless this is 0.
-
-    Returns:
-        All epochs, those of earlier calls included.
 
     Raises:
         errors.RunError: If the directory holds a trial with other settings.
@@ -196,28 +302,16 @@ class _Watcher(loop.Watcher):
     def __init__(self, name: str):
         self._name = name
 
-    def end_epoch(
-        self,
-        state: loop.TrainState,
-        result: metrics.Evaluation | None,
-        waited: float,
-        is_best: bool,
-        note: str | None,
-    ) -> None:
+    def end_epoch(self, state: loop.TrainState, *_: Any) -> None:
         row = state.history[-1]
-        test = f", test error {result.top1_error:.1%}" if result else ""
-        _LOGGER.info(
-            f"{self._name}: epoch {row['epoch']}, training error {row['train_top1_error']:.1%}{test}, "
-            f"{row['images_per_second']:.0f} images/s"
-        )
+        test = "" if row["val_top1_error"] is None else f", test error {row['val_top1_error']:.1%}"
+        _LOGGER.info(f"{self._name}: epoch {row['epoch']}, training error {row['train_top1_error']:.1%}{test}")
 
 
 class _Feed:
     """Feeds a loop from arrays."""
 
-    def __init__(
-        self, trial: Trial, images: cifar_data.CifarImages, step: TrainStep, epochs: int, test_every: int
-    ) -> None:
+    def __init__(self, trial: Trial, images: CifarImages, step: TrainStep, epochs: int, test_every: int) -> None:
         self.steps = len(images.train.labels) // trial.recipe.batch_size
         self._trial, self._images, self._epochs, self._test_every = trial, images, epochs, test_every
         self._predict = metrics.make_predictor(step.model)
@@ -231,9 +325,7 @@ class _Feed:
         trial = self._trial
         size, batch_size = trial.architecture.image_size, trial.recipe.batch_size
         generator = np.random.default_rng([trial.seed, epoch, 1])
-        for pixels, labels in cifar_data.train_batches(
-            self._images.train, batch_size, size, seed=trial.seed, epoch=epoch
-        ):
+        for pixels, labels in train_batches(self._images.train, batch_size, size, seed=trial.seed, epoch=epoch):
             batch = tf.constant(pixels)
             if self._pca:
                 normals = tf.constant(generator.normal(size=(batch_size, 3)), tf.float32)
@@ -249,5 +341,10 @@ class _Feed:
         number = state.epoch + 1
         if not self._test_every or (number % self._test_every and number < self._epochs):
             return None
-        batches = cifar_data.evaluation_batches(self._images.test, self._trial.architecture.image_size)
+        batches = evaluation_batches(self._images.test, self._trial.architecture.image_size)
         return metrics.evaluate(self._predict, until_signal(batches), 10)
+
+
+def trials_of(options: Options) -> tuple[pathlib.Path, str]:
+    """Returns the directory of an experiment's trials and the precision that they are trained in."""
+    return pathlib.Path(options.output or ".") / "trials", devices.chosen_precision(options.precision)

@@ -1,0 +1,85 @@
+"""The class of the networks: a functional Keras model that knows its stages."""
+
+import dataclasses
+
+import keras
+import numpy as np
+
+
+@dataclasses.dataclass
+class Stage:
+    """What a name without a tower means: a layer of each tower, or the only one.
+
+    Attributes:
+        layers: The layers, tower a first.
+        output: Their outputs as one tensor, in the order of the channels.
+    """
+
+    layers: tuple[keras.layers.Layer, ...]
+    output: keras.KerasTensor
+
+    @property
+    def trainable(self) -> bool:
+        """Whether any of the layers learns; to be set before the model is compiled."""
+        return any(layer.trainable for layer in self.layers)
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        for layer in self.layers:
+            layer.trainable = value
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Returns the layers' arrays, those of tower a first."""
+        return [array for layer in self.layers for array in layer.get_weights()]
+
+
+@keras.saving.register_keras_serializable(package="alexnet_tf")
+class AlexNet(keras.Model):
+    """A functional Keras model that knows the stages of its network: conv1 to fc8, each of one or two layers."""
+
+    def stage(self, name: str) -> Stage:
+        """Returns the layers that a name means, both towers' where there are two.
+
+        Args:
+            name: A stage, such as "conv1", or a step of one, such as "conv5_pool" or "fc7_relu"; or any layer.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        towers = self._towers(name)
+        layers = tuple(super(AlexNet, self).get_layer(each) for each in towers or [name])
+        if not towers:
+            return Stage(layers, layers[0].output)
+        joined = self.__dict__.setdefault("_joined", {})
+        if name not in joined:
+            joined[name] = keras.layers.Concatenate(name=name)([layer.output for layer in layers])
+        return Stage(layers, joined[name])
+
+    def freeze_until(self, name: str) -> None:
+        """Freezes all layers up to a stage, as `train.py --freeze_until` does; before the model is compiled.
+
+        Args:
+            name: The last stage that does not learn.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        last = max(map(self.layers.index, self.stage(name).layers))
+        for layer in self.layers[: last + 1]:
+            layer.trainable = False
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> keras.layers.Layer:
+        """Returns a single layer by its name or index, as `keras.Model.get_layer`.
+
+        Raises:
+            ValueError: If there is none, or if the name means a layer of each tower: `stage` takes such names.
+        """
+        if name is not None and (towers := self._towers(name)):
+            raise ValueError(f"{name} is two layers, {' and '.join(towers)}; model.stage({name!r}) has both.")
+        return super().get_layer(name, index)
+
+    def _towers(self, name: str) -> list[str]:
+        """Returns the names of both towers' layers, or none if the name means a single layer."""
+        stage, _, operation = name.partition("_")
+        names = [f"{stage}_{tower}" + (f"_{operation}" if operation else "") for tower in "ab"]
+        return names if {*names} <= {layer.name for layer in self.layers} else []
