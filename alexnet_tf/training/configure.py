@@ -181,8 +181,8 @@ def make_run_config(
         scale=source.scale if source else None,
         source=source,
         colour_pca=ColourPCA(
-            statistics.pca_stdevs if statistics else architectures.IMAGENET_PCA_STDEVS,
-            statistics.pca_vectors if statistics else architectures.IMAGENET_PCA_VECTORS,
+            tuple(statistics.pca_stdevs) if statistics else architectures.IMAGENET_PCA_STDEVS,
+            tuple(map(tuple, statistics.pca_vectors)) if statistics else architectures.IMAGENET_PCA_VECTORS,
         ),
         data=RunData(
             name=data.name,

@@ -24,7 +24,7 @@ def test_an_experiment_ends_in_a_report(name, images, small_run, tmp_path, capsy
     output = tmp_path / "report"
     assert cli.run_command("reproduce", [name, f"--output={output}", "--precision=float32", *given]) == 0
     text = (output / f"{name}.md").read_text()
-    assert text.startswith("# ") and f"reproduce {name} " in text and "here" in text
+    assert text.startswith("# ") and f" {name}\n" in text and "here" in text
     assert list(output.glob("*.png"))
     assert "paper:" in capsys.readouterr().out or name == "table"  # One run has no average.
 

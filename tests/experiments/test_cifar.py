@@ -94,7 +94,7 @@ def test_an_epoch_is_a_permutation_and_the_same_for_the_same_seed(images):
 
 
 def test_windows_are_parts_of_their_images_or_mirrored(images):
-    marked = np.arange(40 * 32 * 32 * 3).reshape(40, 32, 32, 3).astype("int32")
+    marked = np.arange(64 * 32 * 32 * 3).reshape(64, 32, 32, 3).astype("int32")
     split = cifar.Split(marked, images.train.labels)
     mirrored, starts = 0, set()
     for windows, _ in cifar.train_batches(split, 8, 24, seed=0, epoch=0):
@@ -104,7 +104,7 @@ def test_windows_are_parts_of_their_images_or_mirrored(images):
             number, top, left, _ = np.unravel_index(window[0, 0, 0], marked.shape)
             starts.add((top, left))
             np.testing.assert_array_equal(window, marked[number, top : top + 24, left : left + 24])
-    assert 8 < mirrored < 32 and len(starts) > 20
+    assert 16 < mirrored < 48 and len(starts) > 20
     assert {max(axis) for axis in zip(*starts)} <= set(range(9))
 
 

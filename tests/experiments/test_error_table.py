@@ -23,7 +23,7 @@ def untrained(data, seed=0):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return untrained(discovery.synthetic_dataset(str(tmp_path_factory.mktemp("images")), 20))
+    return untrained(discovery.synthetic_dataset(str(tmp_path_factory.mktemp("data") / "images"), 20))
 
 
 def test_average_of_networks_is_the_average_of_their_probabilities(run):

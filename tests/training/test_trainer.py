@@ -144,7 +144,7 @@ def test_train_refuses_another_run(data, finished, change, message):
 def test_train_refuses_other_classes_and_other_images(data, finished):
     run = tiny_config(epochs=1)
     renamed = dataclasses.replace(data, class_names=tuple("vwxyz"))
-    with pytest.raises(errors.RunError, match=r"data.classes: \['a', 'b'.* in the run, \['v', 'w'"):
+    with pytest.raises(errors.RunError, match=r"data.classes: \('a', 'b'.* in the run, \('v', 'w'"):
         trainer.train(run, renamed, finished)
     train = data.splits["train"]
     fewer = train.subset(np.arange(1, len(train)))

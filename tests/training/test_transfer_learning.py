@@ -197,7 +197,7 @@ def test_another_source_in_the_same_place_is_refused(source, three, tmp_path, mo
     for other in (copy, None):
         with pytest.raises(errors.RunError, match="init_from: '.*source' in the run, "):
             trainer.train(tiny_config(other, epochs=1), three, tmp_path / "run")
-    with pytest.raises(errors.RunError, match=r"freeze: \[\] in the run, \['conv1_a'\] now"):
+    with pytest.raises(errors.RunError, match=r"freeze: \(\) in the run, \('conv1_a',\) now"):
         trainer.train(tiny_config(source, freeze=("conv1_a",), epochs=1), three, tmp_path / "run")
 
 
