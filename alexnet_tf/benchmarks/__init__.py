@@ -8,6 +8,7 @@ rounds             interleaved rounds: who is measured when
 worker_process     a workload in a process of its own
 machine_check      whether everything works on this machine, and what to change
 report             results as text and JSON
-pytorch_baseline   the same network in PyTorch
+pytorch_network    an architecture as a PyTorch network, with the weights of this one
+pytorch_baseline   its speed
 openvino_baseline  the same network in OpenVINO
 """

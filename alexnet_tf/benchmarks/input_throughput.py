@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.benchmarks import rounds, worker_process
-from alexnet_tf.data import datasets, input_pipeline, preprocessing, reading, tfrecords
+from alexnet_tf.data import datasets, input_pipeline, preprocessing, reading
 from alexnet_tf.network import architectures, recipes
 from alexnet_tf.support import errors, processors, timing
 
@@ -104,7 +104,7 @@ def benchmark_input(
         "baseline": _trial(_baseline(originals.splits["train"], image_size, size), size),
     }
     if read_latency:
-        cases["delayed"] = _trial(epoch(repeated(num_images)), size, read_latency)
+        cases["delayed"] = _trial(epoch(_Slow(repeated(num_images), read_latency)), size)
     return InputThroughput(
         **rounds.interleave(cases, num_rounds, seconds),
         peak_bytes=max(0, peak - before),
@@ -114,41 +114,54 @@ def benchmark_input(
     )
 
 
-def _trial(dataset, batch_size, read_latency=0.0) -> rounds.Trial:
+def _trial(dataset, batch_size) -> rounds.Trial:
     """Returns the trial that takes batches, which are made only while it runs, but for those of buffers."""
     batches = iter(dataset.repeat())
     run = rounds.repeat(lambda: next(batches), batch_size)
 
     def drained(seconds: float) -> float:
-        with reading.simulated_latency(read_latency):
-            for _ in range(3):  # They were made in advance, while another case was measured.
-                next(batches)
-            return run(seconds)
+        for _ in range(3):  # They were made in advance, while another case was measured.
+            next(batches)
+        return run(seconds)
 
     return drained
 
 
-class _Recorder:
-    """An image source that remembers what it was asked for."""
+class _Slow:
+    """An image source each of whose reads takes longer by some seconds."""
 
-    def __init__(self, split):
-        self.split, self.is_square = split, split.is_square
+    def __init__(self, source, seconds):
+        self._source, self._seconds = source, seconds
+
+    def __getattr__(self, name):
+        return getattr(self._source, name)
 
     def __len__(self):
-        return len(self.split)
+        return len(self._source)
 
-    def examples(self, *arguments, **options):
-        self.arguments, self.options = arguments, options
-        return self.split.examples(*arguments, **options)
+    def examples(self, blocks, function):
+        return reading.read_examples(self, blocks, function)
+
+    def read(self, index):
+        time.sleep(self._seconds)
+        return self._source.read(index)
+
+
+class _Recorder(_Slow):
+    """An image source that remembers what it was asked for."""
+
+    def examples(self, blocks, function):
+        self.arguments = blocks, function
+        return self._source.examples(blocks, function)
 
 
 def _stages(split, epoch) -> tuple[InputStage, ...]:
     """Measures the stages of an epoch: what each one adds to the processor time of those before it."""
-    recorder = _Recorder(split)
+    recorder = _Recorder(split, 0)
     batches = epoch(recorder)
-    (blocks, augment), options = recorder.arguments, recorder.options
-    reads = split.examples(blocks, lambda image_bytes, label, *others: label, **options)
-    examples = split.examples(blocks, augment, **options)
+    blocks, augment = recorder.arguments
+    reads = split.examples(blocks, lambda image_bytes, label, *others: label)
+    examples = split.examples(blocks, augment)
     same = tf.data.Dataset.from_tensors(next(iter(examples))).repeat(len(split))  # Batching alone, to be exact.
     batch_size = len(tf.nest.flatten(next(iter(batches)))[0])
     planned, read, augmented, batched = (
@@ -212,7 +225,7 @@ def _baseline(split, image_size, batch_size) -> tf.data.Dataset:
         return tf.image.random_flip_left_right(image)
 
     indices = tf.data.Dataset.from_tensor_slices((np.arange(len(split)),)).repeat().shuffle(len(split))
-    return _batched(split.examples(indices.batch(tfrecords.BLOCK_SIZE), augment), batch_size)
+    return _batched(split.examples(indices.batch(reading.BLOCK_SIZE), augment), batch_size)
 
 
 def _batched(examples, batch_size) -> tf.data.Dataset:

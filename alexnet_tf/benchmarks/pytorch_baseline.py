@@ -10,10 +10,9 @@ import torch
 import torch._inductor.config
 from torch.nn import functional
 
-from alexnet_tf.benchmarks import rounds, worker_process
+from alexnet_tf.benchmarks import pytorch_network, rounds, worker_process
 from alexnet_tf.network import architectures, recipes
 from alexnet_tf.support import processors
-from alexnet_tf.weights import pytorch_network
 
 
 def make_optimizer(network: torch.nn.Module, recipe: recipes.Recipe) -> torch.optim.Optimizer:

@@ -15,6 +15,7 @@ import json
 
 from alexnet_tf.commands import cli
 from alexnet_tf.commands.options import BadImageOptions, CheckpointOptions, DataOptions, precision_setting
+from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.runs.directory import load_model
 from alexnet_tf.support import errors, shell
 from alexnet_tf.support.settings import setting
@@ -42,7 +43,7 @@ def main(options: Options) -> None:
 
     precision = devices.chosen_precision(options.precision)
     model, run_config, state = load_model(run, options.checkpoint, precision)
-    data = discovery.load_run_dataset(run_config.data, options.data_dir, options.dataset)
+    data = discovery.load_run_dataset(run_config.data, options.data_dir, ExampleOptions(dataset=options.dataset))
     name = options.split or data.validation
     if name not in data.splits:
         raise errors.UserError(f"--split={name} is not in {data.directory}; there: {', '.join(data.splits)}.")

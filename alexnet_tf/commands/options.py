@@ -60,25 +60,6 @@ class DataOptions(ImageOptions):
     dataset: str | None = setting(None, "Name of the TFDS data set in --data_dir.")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LabelOptions:
-    """Which examples of a data set are meant."""
-
-    labels: str | None = setting(
-        None,
-        "File of the labels (CSV, TSV, text or JSON lines), where images lie in no class folders. Found by itself if "
-        "it is called labels.csv or train.csv.",
-    )
-    image_column: str | None = setting(None, "Name of the --labels column that names the images, or its number from 0.")
-    label_column: str | None = setting(None, "Name of the --labels column of the labels, or its number from 0.")
-    image_key: str | None = setting(None, "Name of a TFDS data set's image feature.")
-    label_key: str | None = setting(None, "Name of a TFDS data set's label feature: a class, a text or an integer.")
-
-    def labels_given(self) -> dict[str, str | None]:
-        """Returns the values by name, as `discovery.find_dataset` takes them."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(LabelOptions)}
-
-
 def precision_setting(default: str = "auto") -> Any:
     """Returns the field --precision of a command that does not train; see `devices.chosen_precision`."""
     return setting(

@@ -12,19 +12,19 @@ import dataclasses
 import functools
 
 from alexnet_tf.commands import cli
-from alexnet_tf.commands.options import ImageOptions, LabelOptions
+from alexnet_tf.commands.options import ImageOptions
+from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.support import image_limit, processors, shell
 from alexnet_tf.support.settings import REQUIRED, setting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(ImageOptions, LabelOptions):
+class Options(ImageOptions, ExampleOptions):
     """What to prepare, and how."""
 
     data_dir: str = setting(
         REQUIRED, "Images: class folders, a TFDS directory, or ImageNet's tar files.", path="directory"
     )
-    dataset: str | None = setting(None, "Name of the TFDS data set in --data_dir.")
     output_dir: str = setting(REQUIRED, "Directory of the new data set; it appears when it is complete.")
     resize: str = setting(
         "paper",
@@ -49,13 +49,7 @@ def main(options: Options) -> None:
 
     devices.share_memory()
     output = options.output_dir
-    data = discovery.find_dataset(
-        options.data_dir,
-        options.dataset,
-        for_prepare=True,
-        split_rule=prepare.split_rule_of(output),
-        options=options.labels_given(),
-    )
+    data = discovery.find_dataset(options.data_dir, options)
     cli.show(data.summary())
     preparation, is_new = prepare.prepare(
         data,

@@ -15,22 +15,21 @@ import dataclasses
 from typing import Any
 
 from alexnet_tf.commands import cli
-from alexnet_tf.commands.options import ImageOptions, LabelOptions
+from alexnet_tf.commands.options import ImageOptions
+from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.network import recipes
 from alexnet_tf.runs.config import TrainConfig
-from alexnet_tf.runs.directory import RunDirectory, default_path
+from alexnet_tf.runs.directory import default_path
 from alexnet_tf.support import errors
 from alexnet_tf.support.settings import setting
 from alexnet_tf.training import configure
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(ImageOptions, LabelOptions):
+class Options(ImageOptions, ExampleOptions):
     """What to train on, and how."""
 
     data_dir: str | None = setting(None, "Class folders or a TFDS directory. By default a small synthetic data set.")
-    dataset: str | None = setting(None, "Name of the TFDS data set in --data_dir, such as imagenet2012.")
-    download: bool = setting(False, "Let TFDS download and prepare --dataset into --data_dir.")
     workdir: str | None = setting(None, "The run's directory. Default: runs/<architecture>-<data set>.")
     train: dict[str, Any] = dataclasses.field(default_factory=dict, metadata={"of": TrainConfig})
     recipe: dict[str, Any] = dataclasses.field(default_factory=dict, metadata={"of": recipes.Recipe})
@@ -53,16 +52,9 @@ def main(options: Options) -> int:
 
     placement = distribution.make_placement(configure.PlacementOptions(**options.placement))
     is_demo = not options.data_dir
-    data = (
-        discovery.synthetic_dataset()
-        if is_demo
-        else discovery.find_dataset(
-            options.data_dir or "", options.dataset, options.download, options=options.labels_given()
-        )
-    )
+    data = discovery.synthetic_dataset() if is_demo else discovery.find_dataset(options.data_dir or "", options)
     run_options = configure.RunOptions(**options.run)
     path = options.workdir or default_path(asked.get("architecture", "paper"), data.name, asked.get("init_from"))
-    data = discovery.as_in_run(data, RunDirectory(path).read_config())
     cli.show(data.summary())
     train_config = configure.decide(asked, data, path, is_demo=is_demo)
     is_complete = trainer.train(train_config, data, path, placement=placement, options=run_options)

@@ -1,27 +1,23 @@
 """Which images are there, and how do they become batches?
 
 datasets          DataSet, ImageSource: what a data set is; ImageFiles
-discovery         finds the data set in a directory
-class_folders     splits, classes, and the 90/10 split
-folder_scan       the images of class folders, by ending and by content
+options           which examples of a directory are meant
+discovery         finds the data set in a directory: the table of layouts
+class_folders     splits and classes that are folders
 label_files       labels in a CSV, text or JSON-lines file
-label_tables      what a line of such a file says
-file_names        classes that only the files' names state
-imagenet_folders  ImageNet as people unpack it
-imagenet_tars     ImageNet's own tar files
+label_rows        the images, classes and splits that rows of text say
+labelled_files    which files are images, and the 90/10 split
+imagenet          ImageNet's own tar files, or unpacked
 pixel_files       CIFAR-10's and MNIST's own files
 tfds_datasets     data sets of TFDS
-tfrecords         examples inside larger files, by offset, with their checksums
-reading           reads blocks of examples, in parallel where the storage is slow
+tfrecords         examples inside larger files, by offset
+reading           reads blocks of examples, in parallel
 synthetic         makes the demo's images
-image_headers     size, EXIF orientation, scans and end of an encoded image
+plain_images      every image as an ordinary JPEG or PNG: the header's look, and Pillow for the rest
 png_depth         16-bit PNG images whose upper bits are unused
 preprocessing     decode, crop, resize: one image
 augmentations     random crops and what is done to them
-other_formats     WebP, BMP, TIFF, GIF, HEIC
 input_pipeline    order, batches, exact resume
 prepare           turns images into records of 256 x 256 pixels
-prepare_images    what becomes of one image there
-shards            the files of records
-image_statistics  mean and colour components
+prepare_images    what its processes do: squares, files of records, mean and colour components
 """

@@ -1,51 +1,53 @@
 """How training images vary: random crops, and what is done to a crop: a table of each.
 
-An augmentation is a pure function of an image and of four uniform numbers that belong to it alone, which depend on
-(seed, epoch, example) only: so the same seed gives the same pixels on any number of threads and after any resume.
+Each is a pure function with a seed of its own, int32 [2], which depends on (training seed, epoch, example, place in the
+list) only: so the same seed gives the same pixels on any number of threads and after any resume, and
+`tf.random.stateless_*` and `tf.image.stateless_*` give as many random numbers as it likes. A recipe names an
+augmentation, "mirror", or sets its keyword arguments too: "NAME:probability=0.5:area=0.2".
 """
 
+import functools
+import inspect
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
 from alexnet_tf.network import architectures
-
-# Uniform numbers that each augmentation gets for an image.
-DRAWS_PER_AUGMENTATION = 4
+from alexnet_tf.support import errors
 
 
 def window_crop(
-    shape: tf.Tensor, region: tuple[tf.Tensor, tf.Tensor], draws: tf.Tensor, image_size: int
+    shape: tf.Tensor, region: tuple[tf.Tensor, tf.Tensor], seed: tf.Tensor, image_size: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns one of the windows of the 256 x 256 square, every offset with the same probability (Section 4.1).
 
     Args:
         shape: int32 [2], height and width of the image.
         region: (begin, extent), float32 [2] each, the part of the image that becomes the square.
-        draws: float32 [4], uniform in [0, 1).
+        seed: int32 [2].
         image_size: Side of the crop in pixels.
 
     Returns:
         (begin, extent), float32 [2] each, in pixels of the image.
     """
     begin, extent = region
-    offsets = tf.cast(window_offsets(draws, image_size), tf.float32)
+    offsets = tf.cast(window_offsets(seed, image_size), tf.float32)
     return begin + offsets / architectures.SQUARE_SIZE * extent, extent * image_size / architectures.SQUARE_SIZE
 
 
-def window_offsets(draws: tf.Tensor, image_size: int) -> tf.Tensor:
+def window_offsets(seed: tf.Tensor, image_size: int) -> tf.Tensor:
     """Returns how far down and to the right the window of a square is, int32 [2], ends included."""
-    return tf.cast(draws[:2] * (architectures.SQUARE_SIZE - image_size + 1), tf.int32)
+    return tf.cast(_uniform(seed) * (architectures.SQUARE_SIZE - image_size + 1), tf.int32)
 
 
 def random_resized_crop(
-    shape: tf.Tensor, region: tuple[tf.Tensor, tf.Tensor], draws: tf.Tensor, image_size: int
+    shape: tf.Tensor, region: tuple[tf.Tensor, tf.Tensor], seed: tf.Tensor, image_size: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns 8 to 100 % of the image's area at an aspect ratio of 3/4 to 4/3, as torchvision does."""
     begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
         tf.concat([shape, [3]], 0),
         tf.zeros([1, 0, 4]),
-        tf.bitcast(draws[:2], tf.int32),
+        tf.bitcast(_uniform(seed), tf.int32),
         min_object_covered=0.0,
         aspect_ratio_range=(3 / 4, 4 / 3),
         area_range=(0.08, 1.0),
@@ -55,6 +57,11 @@ def random_resized_crop(
     return tf.cast(begin[:2], tf.float32), tf.cast(size[:2], tf.float32)
 
 
+def _uniform(seed: tf.Tensor) -> tf.Tensor:
+    """Returns the two numbers in [0, 1) that a seed's own bits are, float32 [2]: as `tf.random` makes them of bits."""
+    return tf.cast(seed & 0x7FFFFF, tf.float32) / 2**23
+
+
 # The values of `recipes.Recipe.crop`.
 CROPS: dict[str, Callable[..., tuple[tf.Tensor, tf.Tensor]]] = {
     "window": window_crop,
@@ -62,31 +69,51 @@ CROPS: dict[str, Callable[..., tuple[tf.Tensor, tf.Tensor]]] = {
 }
 
 
-def mirror(image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+def mirror(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Mirrors an image half of the time (Section 4.1)."""
     # tf.reverse is ten times as fast as a slice with a negative step.
-    return tf.cond(draws[2] < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
+    return tf.cond(_uniform(seed)[0] < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
 
 
-# What `recipes.Recipe.augmentations` names: functions of a training crop, uint8 [size, size, 3], and of its own draws.
-AUGMENTATIONS: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
+# What `recipes.Recipe.augmentations` names: functions of a training crop, uint8 [size, size, 3], and of a seed, int32
+# [2]; keyword arguments are numbers, and have defaults.
+AUGMENTATIONS: dict[str, Callable[..., tf.Tensor]] = {
     "mirror": mirror,
 }
 
 
-def augment(image: tf.Tensor, draws: tf.Tensor, names: Sequence[str]) -> tf.Tensor:
+def parse(texts: Sequence[str]) -> list[Callable[[tf.Tensor, tf.Tensor], tf.Tensor]]:
+    """Returns the functions that a recipe names, in its order.
+
+    Raises:
+        UserError: If there is no such augmentation or argument; lists those that there are.
+    """
+    functions: list[Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = []
+    for text in texts:
+        name, *settings = text.split(":")
+        if name not in AUGMENTATIONS:
+            raise errors.UserError(f"augmentations must be of {', '.join(AUGMENTATIONS)}; got {text!r}.")
+        known = list(inspect.signature(AUGMENTATIONS[name]).parameters)[2:]
+        try:
+            arguments = {key: float(value) for key, value in (each.split("=") for each in settings)}
+        except ValueError as error:
+            raise errors.UserError(f"Write an augmentation as NAME or NAME:KEY=NUMBER; got {text!r}.") from error
+        if not arguments.keys() <= set(known):
+            raise errors.UserError(f"{name} has the arguments {', '.join(known) or 'none'}; got {text!r}.")
+        functions.append(functools.partial(AUGMENTATIONS[name], **arguments))
+    return functions
+
+
+def augment(image: tf.Tensor, seeds: tf.Tensor, texts: Sequence[str]) -> tf.Tensor:
     """Applies augmentations to a crop.
 
     Args:
         image: uint8 [size, size, 3], RGB.
-        draws: float32 [>= DRAWS_PER_AUGMENTATION * number of augmentations], uniform in [0, 1). The first augmentation
-            shares its own with the crop, which takes two of them.
-        names: Keys of `AUGMENTATIONS`, in the order in which they are applied.
+        seeds: int32 [number of augmentations, 2].
+        texts: As for `parse`, in the order in which they are applied.
     """
-    for number, name in enumerate(names):
-        image = AUGMENTATIONS[name](
-            image, draws[number * DRAWS_PER_AUGMENTATION : (number + 1) * DRAWS_PER_AUGMENTATION]
-        )
+    for number, function in enumerate(parse(texts)):
+        image = function(image, seeds[number])
     return image
 
 

@@ -1,66 +1,116 @@
-"""Class folders: which folders are splits, which are classes, and how images without splits are divided.
+"""Class folders: which folders are splits, which are classes, and which images are theirs.
 
 A split is a folder whose name has a word for it (`train`, `seg_train`, `training_set`; `val`, `valid`, `validation`,
 `dev`; `test`), however it is written, also with one more folder around the classes.
 """
 
+import collections
 import dataclasses
-import hashlib
 import os
 import pathlib
 import re
 import shlex
-import unicodedata
-from collections.abc import Callable, Collection, Sequence
 
-from alexnet_tf.data import datasets, file_names, folder_scan, label_tables
+from alexnet_tf.data import datasets, label_files, labelled_files
+from alexnet_tf.data.labelled_files import VALIDATION_NAMES, Examples, listing, subfolders
+from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.support import errors, shell
-
-# Names of the split that errors are measured on, in order of preference.
-VALIDATION_NAMES = ("val", "valid", "validation", "test")
-
-CHOSEN_ON_TEST = "No validation split is there: the best checkpoint is chosen on test, so its test error is too good."
 
 # The words in a folder's name that make it a split.
 _SPLIT_OF_WORD = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-    "testing": "test",
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
 }
 
-# The rule for new data sets, a key of `SPLIT_RULES`; older runs keep theirs.
-SPLIT_RULE = "class_and_path"
+# Endings of images that nothing reads: a class that has such files only is not an empty one.
+_UNREAD_ENDINGS = set(
+    ".arw .cr2 .cr3 .dng .eps .exr .ico .jp2 .jxl .nef .npy .orf .pgm .ppm .psd .raf .raw .rw2 .svg .tga".split()
+)
 
 
-def find(
-    directory: pathlib.Path,
-    expected: str,
-    *,
-    is_whole: bool = False,
-    for_prepare: bool = False,
-    split_rule: str = SPLIT_RULE,
-) -> datasets.DataSet:
-    """Finds images in class folders.
-
-    Args:
-        directory: Holds splits with class folders, or class folders.
-        expected: Description of what a data directory may hold, for the message where nothing is found.
-        is_whole: Whether one folder of class folders stays one split, "all", to measure on.
-        for_prepare: Whether formats that only `prepare` reads are images too.
-        split_rule: A key of `SPLIT_RULES`, for one folder of class folders.
+def find(directory: pathlib.Path, options: ExampleOptions) -> datasets.DataSet | None:
+    """Finds images in class folders: in folders of splits, or in one folder, which is divided.
 
     Raises:
-        DataError: If nothing usable is there.
+        DataError: If the folders cannot be used as they are, or it is not clear what they are.
     """
-    splits = _split_folders(directory)
-    if splits:
-        return _read_splits(directory, splits, for_prepare, split_rule)
-    return _read_classes(directory, expected, is_whole, for_prepare, split_rule)
+    folders = _split_folders(directory)
+    if not folders:
+        return _read_one(directory, directory, options.is_whole)
+    validation = [name for name in VALIDATION_NAMES if name in folders]
+    classes = subfolders(folders["train"])
+    if validation == ["test"] and classes and not set(classes) & set(subfolders(folders["test"])):
+        data = _read_one(folders["train"], directory, is_whole=False)
+        note = (
+            f"{folders['test']} is left out: it has none of train's class folders, so its images have no labels. "
+            "Errors are measured on a tenth of train."
+        )
+        return data and dataclasses.replace(data, notes=(note, *data.notes))
+    if not validation:
+        raise errors.DataError(
+            f"{directory} has a folder {folders['train'].name!r}, but none to measure the error on: looked for "
+            f"{', '.join(VALIDATION_NAMES)}; there: {listing(directory)}. Make one, or {_train_alone(folders)}"
+        )
+    return _read_splits(directory, folders, validation)
+
+
+def images_of_classes(folder: pathlib.Path) -> tuple[dict[str, list[str]], list[str]]:
+    """Returns ({class name: its images, sorted}, notes about what is left out) of a folder of class folders.
+
+    Raises:
+        DataError: If a class has images of which none can be read.
+    """
+    classes: dict[str, list[str]] = {}
+    others: list[str] = []
+    empty, notes = [], []
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if labelled_files.is_junk(entry.name) or os.path.isfile(entry.path):
+            continue
+        if not os.path.isdir(entry.path) or folder.resolve().is_relative_to(os.path.realpath(entry.path)):
+            notes.append(
+                f"{entry.path} is left out: it is not a folder, or is a link that leads nowhere or back to a folder it "
+                "is in."
+            )
+            continue
+        images, rest = labelled_files.files_in(entry.path)
+        others += rest
+        if images:
+            classes.setdefault(labelled_files.composed(entry.name), []).extend(images)
+        else:
+            _check_not_vanished(entry.path, rest)
+            empty.append(entry.path)
+    if others:
+        notes.append(f"Left out, as they are not images: {len(others):,}, such as {min(others)}.")
+    if empty:
+        notes.append(f"Left out, as class folders without an image: {len(empty):,}: {datasets.abbreviate(empty)}.")
+    if inner := _inner_folders(folder, classes):
+        name = next(iter(inner))
+        notes.append(
+            f"The images of folders inside a class folder belong to that class: {name} joins "
+            f"{datasets.abbreviate(inner[name])} (the same in {shell.count(len(inner) - 1, 'other class')})."
+        )
+    return classes, notes
+
+
+def _check_not_vanished(folder: str, files: list[str]) -> None:
+    endings = collections.Counter(pathlib.Path(file).suffix.lower() for file in files)
+    if unread := [f"{endings[ending]:,} {ending}" for ending in sorted(endings.keys() & _UNREAD_ENDINGS)]:
+        raise errors.DataError(
+            f"Class {os.path.basename(folder)!r} would be missing: {folder} holds no image that can be read, but "
+            f"{', '.join(unread)}. Convert them, or move the folder away."
+        )
+
+
+def _inner_folders(folder: pathlib.Path, classes: dict[str, list[str]]) -> dict[str, tuple[str, ...]]:
+    """Returns {class name: folders inside it} of the classes whose images are all in several folders of their own."""
+    result = {}
+    for name, images in classes.items():
+        parts = [path[len(f"{folder}/") :].split(os.sep) for path in images]  # The class's folder, others, the file.
+        places = {each[1] if len(each) > 2 else "" for each in parts}
+        if len(places) > 1 and "" not in places:
+            result[name] = tuple(sorted(places))
+    return result
 
 
 def _split_folders(directory: pathlib.Path) -> dict[str, pathlib.Path]:
@@ -69,28 +119,24 @@ def _split_folders(directory: pathlib.Path) -> dict[str, pathlib.Path]:
     Raises:
         DataError: If two folders are the same split.
     """
-    names = folder_scan.subfolders(directory)
+    names = subfolders(directory)
     exact = {name.lower(): directory / name for name in names}
     if "train" in exact and any(name in exact for name in VALIDATION_NAMES):
         return {name: exact[name] for name in ("train", *VALIDATION_NAMES) if name in exact}
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[pathlib.Path]] = {}
     for name in names:
-        words = _split_words(name)
-        if len(words) == 1:
-            found.setdefault(words.pop(), []).append(name)
-    inner = {name: _unwrapped(directory / name) for each in found.values() for name in each}
-    with_classes = {
-        split: [name for name in each if len(folder_scan.subfolders(inner[name])) > 1] for split, each in found.items()
-    }
-    if not with_classes.get("train"):
+        if len(words := _split_words(name)) == 1 and len(subfolders(folder := _unwrapped(directory / name))) > 1:
+            found.setdefault(words.pop(), []).append(folder)
+    if "train" not in found:
         return {}
-    for split, each in with_classes.items():
-        if len(each) > 1:
+    for split, folders in found.items():
+        if len(folders) > 1:
+            there = ", ".join(str(folder.relative_to(directory)) for folder in folders)
             raise errors.DataError(
-                f"{directory} has several folders for one split: {', '.join(each)} all look like {split}. Move the "
-                "others away, or put their class folders together."
+                f"{directory} has several folders for one split: {there} all look like {split}. Move the others away, "
+                "or put their class folders together."
             )
-    return {split: inner[each[0]] for split, each in with_classes.items() if each}
+    return {split: folders[0] for split, folders in found.items()}
 
 
 def _split_words(name: str) -> set[str]:
@@ -101,221 +147,122 @@ def _split_words(name: str) -> set[str]:
 def _unwrapped(folder: pathlib.Path) -> pathlib.Path:
     """Returns the folder that has class folders in a folder that has nothing else: seg_train/seg_train/<class>."""
     for _ in range(3):
-        inner = folder_scan.subfolders(folder)
-        if len(inner) != 1 or not folder_scan.subfolders(folder / inner[0]):
+        inner = subfolders(folder)
+        if len(inner) != 1 or not subfolders(folder / inner[0]):
             break
         folder = folder / inner[0]
     return folder
 
 
-def _read_splits(
-    directory: pathlib.Path, folders: dict[str, pathlib.Path], for_prepare: bool, split_rule: str
-) -> datasets.DataSet:
-    """`train/<class>/*` and a validation folder beside it."""
-    present = [name for name in VALIDATION_NAMES if name in folders]
-    if present == ["test"] and _is_unlabelled(folders["test"]) and folder_scan.subfolders(folders["train"]):
-        data = _read_classes(folders["train"], "", False, for_prepare, split_rule)
-        note = f"{folders['test']} is left out: its images have no labels. Errors are measured on a tenth of train."
-        return dataclasses.replace(data, name=directory.name, directory=str(directory), notes=(note, *data.notes))
-    if not present:
-        raise errors.DataError(
-            f"{directory} has a folder {folders['train'].name!r}, but none to measure the error on: looked for "
-            f"{', '.join(VALIDATION_NAMES)}; there: {folder_scan.listing(directory)}. Make one, or give "
-            f"--data_dir={shlex.quote(str(folders['train']))}, which is then split 90/10."
-        )
-    scans = _scan_splits(folders, present, for_prepare)
-    if not for_prepare:
-        folder_scan.check_formats(list(scans.values()), directory)
-    found = {name: each.classes for name, each in scans.items()}
-    class_names = tuple(sorted(found["train"]))
-    _check_classes(class_names, folders["train"])
-    splits, notes = {"train": folder_scan.image_files(found["train"], class_names)}, []
-    if pathlib.Path(directory / "train") != folders["train"] and folders["train"].name.lower() != "train":
-        roles = [f"{os.path.relpath(folders[name], directory)} is {name}" for name in ("train", *present)]
-        notes.append(f"Splits: {', '.join(roles)}.")
-    for name in present:
-        unknown = sorted(set(found[name]) - set(class_names))
-        if found[name] and not unknown:
-            splits[name] = folder_scan.image_files(found[name], class_names)
-        elif len(present) > 1 and (name != present[0] or not found[name]):
-            notes.append(_left_out_split(folders[name], found[name]))
-        else:
-            raise errors.DataError(_unusable_split(folders, name, unknown))
-    validation = next((name for name in present if name in splits), None)
-    if validation is None:
-        raise errors.DataError(_unusable_split(folders, present[0], []))
-    if validation == "test":
-        notes.append(CHOSEN_ON_TEST)
-    left_out = dict.fromkeys(note for each in scans.values() for note in each.notes)
-    return datasets.DataSet(directory.name, str(directory), class_names, splits, validation, (*notes, *left_out))
-
-
-def _scan_splits(
-    folders: dict[str, pathlib.Path], present: Sequence[str], for_prepare: bool
-) -> dict[str, folder_scan.FolderScan]:
-    """Returns what is in the folder of each split: the class folders of train, or what a file of labels says."""
-    scans: dict[str, folder_scan.FolderScan] = {}
-    for name in ("train", *present):
-        scans[name] = scan = folder_scan.scan(folders[name], for_prepare=for_prepare)
-        known = scans["train"].classes
-        scan.classes = _spelled_as(known, scan.classes)
-        if scan.classes and scan.classes.keys() <= known.keys():
-            continue
-        path = label_tables.find_in_split(folders[name])
+def _read_splits(directory: pathlib.Path, folders: dict[str, pathlib.Path], validation: list[str]) -> datasets.DataSet:
+    """Reads a folder of training images and at least one to measure the error on."""
+    train, notes = _read_split(folders["train"], {})
+    if len(train) < 2:
+        label_files.check_names(folders["train"])
+    if folders["train"].name.lower() != "train":
+        roles = [f"{os.path.relpath(folders[name], directory)} is {name}" for name in ("train", *validation)]
+        notes.insert(0, f"Splits: {', '.join(roles)}.")
+    splits, first = {"train": _examples(train)}, validation[0]
+    for name in validation:
         try:
-            scans[name] = label_tables.read_split(path, folders[name], known) if path else scan
+            classes, more = _read_split(folders[name], train)
         except errors.DataError:
-            if name in ("train", present[0]):
+            if name == first:
                 raise
-    return scans
-
-
-def _spelled_as(class_names: Collection[str], found: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Returns images by class, each class as it is spelled in `class_names`: macOS takes accents apart in names."""
-    spelling = {unicodedata.normalize("NFC", name): name for name in class_names}
-    result: dict[str, list[str]] = {}
-    for name, paths in found.items():
-        name = name if name in class_names else spelling.get(unicodedata.normalize("NFC", name), name)
-        result[name] = sorted([*result.get(name, []), *paths])
-    return result
-
-
-def _is_unlabelled(folder: pathlib.Path) -> bool:
-    """Returns whether a folder holds images and no class folders; "unknown" is no class."""
-    inner = folder_scan.subfolders(folder)
-    if inner and [name.lower() for name in inner] not in (
-        [folder.name.lower()],
-        ["unknown"],
-        ["unlabelled"],
-        ["unlabeled"],
-    ):
-        return False
-    where = folder / inner[0] if inner else folder
-    names = [entry.name for entry in list(os.scandir(where))]
-    return any(os.path.splitext(name)[1].lower() in folder_scan.IMAGE_ENDINGS for name in names)
-
-
-def _left_out_split(folder: pathlib.Path, found: dict[str, list[str]]) -> str:
-    if found:
-        return f"{folder.name} is left out: it does not have the classes of train."
-    return f"{folder.name} is left out: it holds no class folders with images, so its images have no labels."
-
-
-def _unusable_split(folders: dict[str, pathlib.Path], name: str, unknown: list[str]) -> str:
-    if unknown:
-        return (
-            f"{folders[name]} has classes that are not in {folders['train']}: {datasets.abbreviate(unknown)}. Both "
-            "must have the same folder names, letter by letter."
-        )
-    return (
-        f"{folders[name]} holds no images in class folders ({', '.join(folder_scan.IMAGE_ENDINGS[:3])}); there: "
-        f"{folder_scan.listing(folders[name])}. Its images have no labels: give them in a file ({name}.csv beside "
-        "it, with a file name and a label in each line), or give "
-        f"--data_dir={shlex.quote(str(folders['train']))}, which is then split 90/10."
-    )
-
-
-def _read_classes(
-    directory: pathlib.Path, expected: str, is_whole: bool, for_prepare: bool, split_rule: str
-) -> datasets.DataSet:
-    """One folder of class folders, divided by a hash."""
-    scan = folder_scan.scan(directory, for_prepare=for_prepare)
-    class_names = tuple(sorted(scan.classes))
-    if not class_names:
-        raise errors.DataError(
-            f"{directory} holds nothing to train on; there: {folder_scan.listing(directory)}.\n{expected}"
-            + file_names.advice(directory)
-        )
-    _check_no_splits(directory, class_names, scan)
-    if not for_prepare:
-        folder_scan.check_formats([scan], directory)
-    _check_classes(class_names, directory)
-    if is_whole:
-        whole = folder_scan.image_files(scan.classes, class_names)
-        return datasets.DataSet(directory.name, str(directory), class_names, {"all": whole}, "all", tuple(scan.notes))
-    rule, note = SPLIT_RULES[split_rule]
-    held_out = rule(scan.classes, directory)
-    splits = {
-        "train": folder_scan.image_files(scan.classes, class_names, lambda name, path: path not in held_out),
-        "validation": folder_scan.image_files(scan.classes, class_names, lambda name, path: path in held_out),
-    }
-    for name, split in splits.items():
-        if not len(split):
+            classes, more = {}, []
+        unknown = sorted(classes.keys() - train.keys())
+        if unknown and name == first:
             raise errors.DataError(
-                f"{directory}: too few images for a 90/10 split; '{name}' got none. Make folders train and val."
+                f"{folders[name]} has classes that are not in {folders['train']}: {datasets.abbreviate(unknown)}. Both "
+                "must have the same folder names, letter by letter."
             )
-    return datasets.DataSet(
-        directory.name, str(directory), class_names, splits, "validation", (note, *scan.notes), split_rule=split_rule
-    )
+        notes += more
+        if classes and not unknown:
+            splits[name] = _examples(classes)
+        else:
+            why = "it does not have the classes of train" if classes else "its images have no labels"
+            notes.append(f"{folders[name].name} is left out: {why}.")
+    if len(splits) == 1:
+        raise errors.DataError(
+            f"{folders[first]} holds no images in class folders; there: {listing(folders[first])}. Give the labels of "
+            f"its images in a file ({first}.csv beside it, with a file name and a label in each line), or "
+            f"{_train_alone(folders)}"
+        )
+    return labelled_files.data_set(directory, sorted(train), splits, list(dict.fromkeys(notes)))
 
 
-def _check_no_splits(directory: pathlib.Path, class_names: tuple[str, ...], scan: folder_scan.FolderScan) -> None:
+def _read_split(folder: pathlib.Path, train: dict[str, list[str]]) -> tuple[dict[str, list[str]], list[str]]:
+    """Returns ({class name: images}, notes) of the folder of one split: its class folders, or what a file says.
+
+    Args:
+        folder: The split's.
+        train: The same of the training images; empty for train itself.
+
+    Raises:
+        DataError: If there is a file of labels that cannot be understood.
+    """
+    classes, notes = images_of_classes(folder)
+    if classes and (not train or classes.keys() <= train.keys()):
+        return classes, notes
+    path = label_files.find_in_split(folder)
+    if path is not None:
+        examples, notes = label_files.read(path, folder, class_names=train)
+        classes = {}
+        for image, name, _ in examples:
+            classes.setdefault(name, []).append(image)
+    return classes, notes
+
+
+def _examples(classes: dict[str, list[str]]) -> Examples:
+    return [(path, name) for name in sorted(classes) for path in classes[name]]
+
+
+def _train_alone(folders: dict[str, pathlib.Path]) -> str:
+    return f"give --data_dir={shlex.quote(str(folders['train']))}, which is then split 90/10."
+
+
+def _read_one(root: pathlib.Path, directory: pathlib.Path, is_whole: bool) -> datasets.DataSet | None:
+    """Reads one folder of class folders and divides it, unless it stays whole."""
+    classes, notes = images_of_classes(root)
+    _check_level(root, classes)
+    if not classes:
+        return None
+    examples = _examples(classes)
+    splits: dict[str, Examples] = {"all": examples}
+    if not is_whole and len(classes) > 1:
+        splits, note = labelled_files.divide(examples, root, "validation")
+        notes.insert(0, note)
+    return labelled_files.data_set(directory, sorted(classes), splits, notes)
+
+
+def _check_level(root: pathlib.Path, classes: dict[str, list[str]]) -> None:
     """Refuses folders that must be splits, and a directory one level too high.
 
     Raises:
-        DataError: If folders are named like splits, several hold the same class folders, or one holds all classes.
+        DataError: If several folders hold the same class folders, one holds all, or they are named like splits.
     """
-    like_splits = [name for name in class_names if name.lower() in (*VALIDATION_NAMES, "training")]
-    if all(_split_words(name) for name in class_names) and any(_split_words(name) == {"train"} for name in class_names):
-        like_splits = list(class_names)
+    inner = _inner_folders(root, classes)
+    if len(inner) == len(classes) == 1:
+        [(name, folders)] = inner.items()
+        raise errors.DataError(
+            f"{root} holds one folder only, {name}, with {len(folders)} folders of images in it. Are these the "
+            f"classes? Then type\n  {shell.command_line('train', data_dir=root / name)}"
+        )
+    if len(inner) == len(classes) > 1 and len(set(inner.values())) == 1:
+        raise errors.DataError(
+            f"{datasets.abbreviate(list(inner))} in {root} hold the same class folders "
+            f"({datasets.abbreviate(next(iter(inner.values())))}): are they splits? Rename them to train and val (and "
+            "test). If they are classes, move their images together."
+        )
+    words = [_split_words(name) for name in classes]
+    like_splits = [name for name in classes if name.lower() in (*VALIDATION_NAMES, "training")]
+    if all(words) and {"train"} in words:
+        like_splits = list(classes)
+    if like_splits or len(classes) < 2:
+        label_files.check_names(root)
     if like_splits:
         raise errors.DataError(
-            f"{directory} has folders that look like splits ({', '.join(like_splits)}) and none called train with "
-            f"class folders beside a validation folder; there: {folder_scan.listing(directory)}. Rename the folders to "
-            "train and val, or give the folder of the class folders as --data_dir." + file_names.advice(directory)
+            f"{root} has folders that look like splits ({', '.join(like_splits)}) and none called train with class "
+            f"folders beside a validation folder; there: {listing(root)}. Rename the folders to train and val, or give "
+            "the folder of the class folders as --data_dir."
         )
-    inner = {name: tuple(each) for name, each in scan.nested.items()}
-    alike = [name for name in inner if list(inner.values()).count(inner[name]) > 1]
-    if len(alike) > 1 and len(alike) == len(class_names):
-        raise errors.DataError(
-            f"{datasets.abbreviate(alike)} in {directory} hold the same class folders "
-            f"({datasets.abbreviate(inner[alike[0]])}): are they splits? Rename them to train and val (and test). If "
-            "they are classes, move their images together."
-        )
-    if len(class_names) == 1 and class_names[0] in inner:
-        folder = directory / class_names[0]
-        raise errors.DataError(
-            f"{directory} holds one folder only, {class_names[0]}, with {len(inner[class_names[0]])} folders of images "
-            f"in it. Are these the classes? Then type\n  {shell.command_line('train', data_dir=folder)}"
-        )
-
-
-def _check_classes(class_names: tuple[str, ...], directory: pathlib.Path) -> None:
-    if len(class_names) < 2:
-        raise errors.DataError(
-            f"{directory} must hold at least two class folders with images; got {list(class_names)}; there: "
-            f"{folder_scan.listing(directory)}.{file_names.advice(directory)}"
-        )
-
-
-def is_held_out(path: str) -> bool:
-    """Returns whether the rule of older versions holds an image out: a tenth, by SHA-256 of the file's name alone."""
-    return hashlib.sha256(os.path.basename(path).encode("utf-8", "surrogateescape")).digest()[0] % 10 == 0
-
-
-def _held_out_by_file_name(classes: dict[str, list[str]], directory: pathlib.Path) -> set[str]:
-    return {path for paths in classes.values() for path in paths if is_held_out(path)}
-
-
-def _held_out_by_class_and_path(classes: dict[str, list[str]], directory: pathlib.Path) -> set[str]:
-    """Returns a tenth of each class, at least one of two images: those of the smallest SHA-256 of class and path."""
-
-    def place(path: str) -> bytes:
-        return hashlib.sha256(os.path.relpath(path, directory).encode("utf-8", "surrogateescape")).digest()
-
-    return {path for paths in classes.values() for path in sorted(paths, key=place)[: held_out_count(len(paths))]}
-
-
-def held_out_count(count: int) -> int:
-    """Returns how many of a class's images are validation: a tenth, at least one of two."""
-    return 0 if count < 2 else max(1, (count + 5) // 10)
-
-
-# {name: (function from (images by class, directory) to the paths that are validation, a note)}.
-SPLIT_RULES: dict[str, tuple[Callable[[dict[str, list[str]], pathlib.Path], set[str]], str]] = {
-    "file_name": (_held_out_by_file_name, "Split 90/10 by a hash of each file's name: the same for ever."),
-    "class_and_path": (
-        _held_out_by_class_and_path,
-        "Split 90/10 in each class by a hash of class and path: the same for the same files.",
-    ),
-}

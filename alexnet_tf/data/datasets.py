@@ -12,14 +12,14 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from alexnet_tf.data import image_headers, reading, tfrecords
+from alexnet_tf.data import reading
 from alexnet_tf.support import errors, shell
 
 # Files whose sizes are looked up in one go by a thread.
 _FILES_A_TASK = 2000
 
 
-class ImageSource(typing.Protocol):
+class ImageSource:
     """Encoded examples by index: `ImageFiles`, `tfrecords.Records` and `pixel_files.PixelArrays`.
 
     Attributes:
@@ -28,43 +28,44 @@ class ImageSource(typing.Protocol):
         files: The files that hold the examples.
     """
 
-    @property
-    def labels(self) -> np.ndarray | None: ...  # noqa: D102
+    labels: np.ndarray | None
+    is_square: bool = False
+    files: tuple[str, ...]
 
-    @property
-    def is_square(self) -> bool: ...  # noqa: D102
-
-    @property
-    def files(self) -> tuple[str, ...]: ...  # noqa: D102
-
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        raise NotImplementedError
 
     def subset(self, indices: np.ndarray) -> "ImageSource":
         """Returns some of the examples."""
+        raise NotImplementedError
 
     def with_label_order(self, new_labels: np.ndarray) -> "ImageSource":
         """Returns the same examples with label `new_labels[i]` in place of i."""
+        raise NotImplementedError
 
     def describe(self, index: int) -> str:
         """Returns the file of an example, and its place in there, for messages."""
+        raise NotImplementedError
+
+    def read(self, index: int) -> tuple[bytes, typing.Any]:
+        """Returns the encoded image, of any format that `plain_images` knows, and the label of an example.
+
+        Raises:
+            OSError: If it cannot be read.
+        """
+        raise NotImplementedError
 
     def image_bytes(self, index: int) -> bytes:
-        """Returns an encoded image; raises OSError if it cannot be read."""
+        """Returns the encoded image of an example, as `read`."""
+        return self.read(index)[0]
 
-    def label(self, index: int) -> int:
-        """Returns the label of an example."""
+    def examples(self, blocks: tf.data.Dataset, function: Callable[..., object]) -> tf.data.Dataset:
+        """Reads examples and applies a function to each: see `reading.read_examples`."""
+        return reading.read_examples(self, blocks, function)
 
-    def examples(
-        self, blocks: tf.data.Dataset, function: Callable[..., object], with_headers: bool = False
-    ) -> tf.data.Dataset:
-        """Reads examples and applies a function to each: as `reading.read_examples`.
-
-        Args:
-            blocks: As there.
-            function: As there.
-            with_headers: Whether the function gets `image_headers.ordinary_shape`, int32 [2], after the label; (0, 0)
-                where it costs too much to find out.
-        """
+    def label(self, index: int) -> typing.Any:
+        """Returns the label of an example; raises OSError as `read`, if it is inside a record."""
+        return self.read(index)[1] if self.labels is None else int(self.labels[index])
 
 
 def report_bad_image(problem: str, on_bad_image: str | None, count: int, total: int) -> None:
@@ -92,7 +93,7 @@ def report_bad_image(problem: str, on_bad_image: str | None, count: int, total: 
 
 
 @dataclasses.dataclass(frozen=True)
-class ImageFiles:
+class ImageFiles(ImageSource):
     """Examples that are files of their own.
 
     Attributes:
@@ -102,10 +103,9 @@ class ImageFiles:
 
     paths: tuple[str, ...]
     labels: np.ndarray
-    is_square: typing.ClassVar[bool] = False  # Nothing is known of their sizes.
 
     @property
-    def files(self) -> tuple[str, ...]:
+    def files(self) -> tuple[str, ...]:  # type: ignore[override]
         """The files that hold the examples."""
         return self.paths
 
@@ -124,29 +124,31 @@ class ImageFiles:
         """Returns the file of example `index`, for messages."""
         return self.paths[index]
 
-    def image_bytes(self, index: int) -> bytes:
-        """Returns the encoded image of example `index`.
-
-        Raises:
-            OSError: If the file cannot be read, is no regular file or too large.
-        """
-        return reading.read_file(self.paths[index])
-
-    def label(self, index: int) -> int:
-        """Returns the label of example `index`."""
-        return int(self.labels[index])
-
-    def examples(
-        self, blocks: tf.data.Dataset, function: Callable[..., object], with_headers: bool = False
-    ) -> tf.data.Dataset:
-        """Reads examples and applies a function to each: see `ImageSource`."""
-        header_of = image_headers.ordinary_shape if with_headers else None
-        return reading.read_examples(blocks, self.image_bytes, self.labels, function, header_of)
+    def read(self, index: int) -> tuple[bytes, int]:
+        """Returns the encoded image and the label of example `index`; raises OSError as `reading.read_file`."""
+        return reading.read_file(self.paths[index]), int(self.labels[index])
 
 
 def relabel(labels: np.ndarray, new_labels: np.ndarray) -> np.ndarray:
     """Returns label `new_labels[i]` in place of i, int32; -1, no label, stays."""
     return np.where(labels < 0, -1, np.asarray(new_labels, "int32")[labels]).astype("int32")
+
+
+@dataclasses.dataclass(frozen=True)
+class Statistics:
+    """What `prepare` measured on the pixels of the training split, all in grey levels of RGB.
+
+    Attributes:
+        mean_pixel: Mean colour.
+        mean_image: float32 [256, 256, 3], the mean at each place.
+        pca_stdevs: Standard deviations along the components of the colours, ascending.
+        pca_vectors: Components as columns, rows R, G, B.
+    """
+
+    mean_pixel: tuple[float, ...]
+    mean_image: np.ndarray
+    pca_stdevs: tuple[float, ...]
+    pca_vectors: tuple[tuple[float, ...], ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,10 +165,7 @@ class DataSet:
         source: What it was prepared from, where it was prepared.
         resize: How the images were brought to 256 x 256, where they were prepared.
         statistics: What was measured on the training split, where it was prepared.
-        split_rule: How a folder without splits was divided, a key of `class_folders.SPLIT_RULES`; "file_name" also
-            where nothing was divided.
-        options: What else says which examples are meant: fields of `label_files.LabelOptions` and
-            `tfds_datasets.TfdsKeys`.
+        options: What else says which examples are meant: fields of `options.ExampleOptions`.
     """
 
     name: str
@@ -177,8 +176,7 @@ class DataSet:
     notes: tuple[str, ...] = ()
     source: str | None = None
     resize: str | None = None
-    statistics: tfrecords.Statistics | None = None
-    split_rule: str = "file_name"
+    statistics: Statistics | None = None
     options: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def summary(self) -> str:

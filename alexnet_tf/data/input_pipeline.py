@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from alexnet_tf.data import augmentations, datasets, preprocessing, reading, tfrecords
+from alexnet_tf.data import augmentations, datasets, preprocessing, reading
 from alexnet_tf.network import recipes
 from alexnet_tf.support import errors, processors
 
@@ -69,42 +69,33 @@ def make_train_dataset(
         indices = _order(positions, seed, current, len(split))
         if replacements is not None:
             indices = tf.gather(replacements, indices)
-        draws = tf.concat(
-            [
-                _draws(tf.raw_ops.StatelessRandomUniformV2, block_size, seed, current, position, stream)
-                for stream in range(max(1, len(recipe.augmentations)))
-            ],
-            1,
-        )
+        seeds = _seeds_of_images(block_size, seed, current, position, len(recipe.augmentations))
         if colour_pca is None:
-            return indices, draws
+            return indices, seeds
         normals = _draws(tf.raw_ops.StatelessRandomNormalV2, block_size, seed, current, position)
-        return indices, draws, augmentations.colour_noise(normals[:, :3], *colour_pca)
+        return indices, seeds, augmentations.colour_noise(normals[:, :3], *colour_pca)
 
     @tf.autograph.experimental.do_not_convert
-    def augment(image_bytes: tf.Tensor, label: tf.Tensor, *others: tf.Tensor) -> tuple[object, tf.Tensor]:
-        *header, draws = others if colour_pca is None else others[:-1]
-        noise = () if colour_pca is None else others[-1:]
+    def augment(image_bytes: tf.Tensor, label: tf.Tensor, seeds: tf.Tensor, *noise: tf.Tensor) -> tuple:
         image = _train_image(
             image_bytes,
-            draws,
+            seeds,
             image_size=image_size,
             crop=recipe.crop,
             augment_with=recipe.augmentations,
             resize=recipe.resize,
             is_square=split.is_square,
-            header=header[0] if header else None,
         )
         return ((image, *noise) if noise else image), label
 
     blocks = tf.data.Dataset.range(first_step * share, num_epochs * steps * share, block_size).map(plan)
-    examples = split.examples(blocks, augment, with_headers=not split.is_square)
+    examples = split.examples(blocks, augment)
     return examples.batch(share, drop_remainder=True).prefetch(2).with_options(_options())
 
 
 def _block_size(share: int) -> int:
     """Returns into which equal parts of consecutive positions a worker's share of a batch is divided for reading."""
-    return next((size for size in range(tfrecords.BLOCK_SIZE, 7, -1) if share % size == 0), share)
+    return next((size for size in range(reading.BLOCK_SIZE, 7, -1) if share % size == 0), share)
 
 
 def _draws(
@@ -114,8 +105,9 @@ def _draws(
     epoch: tf.Tensor,
     position: tf.Tensor,
     stream: int = 0,
+    **options: tf.DType,
 ) -> tf.Tensor:
-    """Draws four numbers for each of some consecutive positions, float32 [count, 4]: the same however they are divided.
+    """Draws four numbers for each of some consecutive positions, [count, 4]: the same however they are divided.
 
     Philox counts: a counter gives four numbers, so a position's are those of its own counter. One call for a block
     costs a tenth of one call for each image.
@@ -123,7 +115,19 @@ def _draws(
     purpose = int(distribution is tf.raw_ops.StatelessRandomNormalV2)
     start = tf.raw_ops.StatelessRandomGetKeyCounter(seed=_seeds(seed, 2 * epoch + purpose))
     counter = start.counter + tf.stack([tf.cast(position, tf.uint64), tf.constant(stream, tf.uint64)])
-    return distribution(shape=[count, 4], key=start.key, counter=counter, alg=1)
+    return distribution(shape=[count, 4], key=start.key, counter=counter, alg=1, **options)
+
+
+def _seeds_of_images(count: int, seed: int, epoch: tf.Tensor, position: tf.Tensor, augmentations: int) -> tf.Tensor:
+    """Returns the seeds of the crop and of each augmentation, int32 [count, 1 + augmentations, 2], of some positions.
+
+    Of the first four numbers the crop has two; the others are those of the first augmentation.
+    """
+    bits = [
+        _draws(tf.raw_ops.StatelessRandomUniformFullIntV2, count, seed, epoch, position, stream, dtype=tf.int32)
+        for stream in range(max(1, augmentations))
+    ]
+    return tf.stack([bits[0][:, :2], *(each[:, 2:] for each in bits[:augmentations])], 1)
 
 
 def _replacements(num_examples: int, skipped: Iterable[int]) -> np.ndarray:
@@ -169,15 +173,12 @@ def evaluation_batches(
     left = np.array([index for index in range(len(split)) if index not in skipped], "int64")
 
     @tf.autograph.experimental.do_not_convert
-    def crop(image_bytes: tf.Tensor, label: tf.Tensor, *header: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        crops = _evaluation_crops(
-            image_bytes, image_size, resize, ten_crop, header=header[0] if header else None, is_square=split.is_square
-        )
-        return crops, label
+    def crop(image_bytes: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return _evaluation_crops(image_bytes, image_size, resize, ten_crop, is_square=split.is_square), label
 
     while len(left):
-        blocks = tf.data.Dataset.from_tensor_slices((left,)).batch(tfrecords.BLOCK_SIZE)
-        crops = split.examples(blocks, crop, with_headers=not split.is_square)
+        blocks = tf.data.Dataset.from_tensor_slices((left,)).batch(reading.BLOCK_SIZE)
+        crops = split.examples(blocks, crop)
         batches = iter(crops.batch(batch_size).prefetch(2).with_options(_options()))
         try:
             while (batch := next(batches, None)) is not None:
@@ -185,7 +186,7 @@ def evaluation_batches(
                 yield batch
         except READ_ERRORS as error:
             # A block that begins in this batch may end beyond it.
-            found = bad_images(split, left[: batch_size + tfrecords.BLOCK_SIZE], error, on_bad_image, skipped)
+            found = bad_images(split, left[: batch_size + reading.BLOCK_SIZE], error, on_bad_image, skipped)
             left = left[~np.isin(left, list(found))]
 
 
@@ -207,11 +208,10 @@ def evaluation_crops(
     image_size: int,
     resize: str,
     ten_crop: bool = False,
-    header: tf.Tensor | None = None,
     is_square: bool = False,
 ) -> tf.Tensor:
     """Returns the crops that an image is judged by, uint8 [1 or 10, image_size, image_size, 3]."""
-    square = preprocessing.square(image_bytes, resize, header, is_square)
+    square = preprocessing.square(image_bytes, resize, is_square)
     if ten_crop:
         return preprocessing.ten_crops(square, image_size)
     return preprocessing.center_crop(square, image_size)[None]
@@ -302,7 +302,7 @@ def _all_bad_images(split: datasets.ImageSource, known: set[int]) -> dict[int, s
 def why_unreadable(split: datasets.ImageSource, index: int) -> str | None:
     """Returns why example `index` of a split cannot be read, in words for a person, or None if it can."""
     try:
-        return preprocessing.why_unreadable(split.image_bytes(index))
+        return preprocessing.why_unreadable(split.read(index)[0])
     except OSError as error:
         return str(error.strerror)
 

@@ -1,202 +1,224 @@
-"""Labels in a file: CSV, TSV, text or JSON lines beside images that lie in no class folders.
+"""Labels in a file: CSV, TSV, text or JSON lines beside images; or in the names of the files, where that is asked for.
 
-Which split an image belongs to is said by a file for each split (`train.csv`, `val.csv`), by a column `split`, or else
-by a hash. How a line is read: `label_tables`.
+A file is read as rows; what they say is `label_rows`'. The split is said by a file for each (`train.csv`, `val.csv`),
+by a column, or otherwise by a hash.
 """
 
 import collections
+import csv
 import dataclasses
-import functools
+import json
 import os
 import pathlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 
-import numpy as np
+from alexnet_tf.data import datasets, labelled_files
+from alexnet_tf.data.label_rows import LABEL_COLUMNS, SPLIT_COLUMNS, SPLIT_NAMES, Example, ImageIndex, Row, examples_of
+from alexnet_tf.data.options import FILE_NAMES, ExampleOptions
+from alexnet_tf.support import errors, shell
 
-from alexnet_tf.data import class_folders, datasets, folder_scan, label_tables
-from alexnet_tf.support import errors
+_ENDINGS = (".csv", ".tsv", ".txt", ".jsonl")
 
-# Names of the file, without ending, that is looked for; and of those for one split each.
+# Names of the file, without ending, that is looked for.
 _NAMES = ("labels", "train_labels", "trainlabels", "train", "training", "annotations", "metadata")
+
+# Names of the file beside the images of one split; {} is the split's name.
+_NAMES_IN_SPLIT = ("{}_annotations", "{}_labels", "{}", "labels", "annotations", "metadata", "_classes")
 
 # Folders where flat images are looked for.
 _IMAGE_FOLDERS = ("", "images", "image", "img", "imgs", "train", "train_images", "jpg")
 
+# A file's name that states its class, followed by a number: cat.0, Abyssinian_12, golden retriever (3).
+_STATED = re.compile(r"(.*[^-._ ()0-9])[-._ ]*[(]?[0-9]+[)]?")
 
-@dataclasses.dataclass(frozen=True)
-class LabelOptions:
-    """Which file has the labels and which columns; None is found by looking.
-
-    Attributes:
-        labels: The file; relative to the data directory or to the working directory.
-        image_column: Name of the column that names images, or its number from 0.
-        label_column: Name of the column of the labels, or its number from 0.
-    """
-
-    labels: str | None = None
-    image_column: str | None = None
-    label_column: str | None = None
+_MOST_STATED = 1000
 
 
-def find_labels(directory: pathlib.Path) -> pathlib.Path | None:
-    """Returns a directory's file of labels where its images lie in no class folders, or None."""
-    files = {entry.name.lower(): entry.path for entry in list(os.scandir(directory)) if entry.is_file()}
-    names = [name + ending for name in _NAMES for ending in label_tables.ENDINGS]
-    found = next((files[name] for name in names if name in files), None)
-    if found is None or not any(_has_images(directory / name) for name in _IMAGE_FOLDERS):
-        return None
-    return pathlib.Path(found)
-
-
-def _has_images(folder: pathlib.Path) -> bool:
-    return folder.is_dir() and any(
-        entry.is_file() and not entry.name.startswith(".") and folder_scan.kind_of(entry.path)
-        for entry in list(os.scandir(folder))
-    )
-
-
-def read(
-    directory: pathlib.Path,
-    options: LabelOptions = LabelOptions(),
-    *,
-    for_prepare: bool = False,  # noqa: B008
-) -> datasets.DataSet:
-    """Reads a data set whose labels are in a file.
-
-    Args:
-        directory: Where the images are, at any depth.
-        options: Which file and columns.
-        for_prepare: Whether formats that only `prepare` reads are images too.
+def find(directory: pathlib.Path, options: ExampleOptions) -> datasets.DataSet | None:
+    """Reads a data set whose labels are in a file, or in the files' names where `options.labels` says so.
 
     Raises:
         DataError: If the file or its columns cannot be understood, or images are missing.
     """
     path = _labels_path(directory, options)
-    images = label_tables.ImageIndex(directory)
-    read_file = functools.partial(
-        label_tables.examples, images=images, image_column=options.image_column, label_column=options.label_column
-    )
-    examples = [(each, split or "train") for each, split in read_file(path)]
-    others = _files_of_other_splits(path)
-    for other, split in others.items():
-        examples += [(each, split) for each, _ in read_file(other)]
-    images.notes += _repeated(path, examples)
-    if all(split == "train" for _, split in examples):
-        examples = _held_out(examples, directory)
-        note = (
-            f"Labels from {path.name}. Split 90/10 in each class by a hash of class and path: the same for the "
-            "same files."
-        )
+    if path is not None:
+        examples, notes = read(path, directory, options)
+        options = dataclasses.replace(options, labels=options.labels and str(path))
+    elif options.labels == FILE_NAMES:
+        path, notes = directory, ["The classes are those of the files' names."]
+        examples = [Example(image, name) for image, name in stated_classes(directory).items()]
     else:
-        source = "the files of each split" if others else "its column of splits"
-        note = f"Labels from {path.name}; splits from {source}."
-    names = sorted({name for (_, name), split in examples if split == "train"}, key=_class_order(examples))
-    if len(names) < 2:
-        raise errors.DataError(f"{path} must name at least two classes; got {names}.")
-    for name in names:
-        folder_scan.check_class_name(name, str(path))
-    if not for_prepare:
-        convertible = collections.Counter(name for (path, name), _ in examples if path in images.convertible)
-        folder_scan.check_formats([folder_scan.FolderScan(other_formats=dict(convertible))], directory)
-    unknown = sorted({name for (_, name), _ in examples} - set(names))
-    if unknown:
-        raise errors.DataError(f"{path}: classes without a training image: {datasets.abbreviate(unknown)}.")
-    label_of = {name: label for label, name in enumerate(names)}
-    splits = {}
-    for split in ("train", "val", "test"):
-        chosen = [(path, label_of[name]) for (path, name), where in examples if where == split]
-        if chosen:
-            paths, labels = zip(*chosen)
-            splits[split] = datasets.ImageFiles(paths, np.array(labels, "int32"))
-    validation = "val" if "val" in splits else "test"
-    notes = (note, *images.notes, *([class_folders.CHOSEN_ON_TEST] if validation == "test" else []))
-    given = {name: value for name, value in dataclasses.asdict(options).items() if value is not None}
-    return datasets.DataSet(
-        directory.name,
-        str(directory),
-        tuple(names),
-        splits,
-        validation,
-        notes,
-        split_rule="class_and_path",
-        options=given | ({"labels": str(path)} if "labels" in given else {}),
+        return None
+    class_names = labelled_files.class_order(each.class_name for each in examples)
+    pairs: dict[str, labelled_files.Examples] = {"train": [], "val": [], "test": []}
+    for image, name, split in examples:
+        pairs[split].append((image, name))
+    if unknown := set(class_names) - {name for _, name in pairs["train"]}:
+        raise errors.DataError(f"{path}: classes without a training image: {datasets.abbreviate(sorted(unknown))}.")
+    splits = {split: each for split, each in pairs.items() if each}
+    if splits.keys() == {"train"}:
+        splits, note = labelled_files.divide(splits["train"], directory, "val")
+        notes.append(note)
+    data = labelled_files.data_set(directory, class_names, splits, notes)
+    return dataclasses.replace(data, options=options.of_examples())
+
+
+def _labels_path(directory: pathlib.Path, options: ExampleOptions) -> pathlib.Path | None:
+    """Returns the file of labels that was asked for, or one that is found beside images that are in no class folders.
+
+    Raises:
+        DataError: If one is asked for and not there.
+    """
+    if options.labels is not None:
+        for path in (directory / options.labels, pathlib.Path(options.labels).expanduser().absolute()):
+            if path.is_file():
+                return path
+        if options.labels == FILE_NAMES:
+            return None
+        raise errors.DataError(f"--labels={options.labels} does not exist; looked in {directory} and in {os.getcwd()}.")
+    found = _first_file(directory, _NAMES)
+    if found and any(_has_images(directory / name) for name in _IMAGE_FOLDERS):
+        return found
+    if options.image_column is not None or options.label_column is not None:
+        raise errors.DataError(f"{directory} holds no file of labels, such as labels.csv. Name it: --labels=FILE.")
+    return None
+
+
+def _first_file(folder: pathlib.Path, names: Sequence[str], endings: Sequence[str] = _ENDINGS) -> pathlib.Path | None:
+    """Returns the first file of a folder that is called so, in upper or lower case."""
+    files = {entry.name.lower(): entry.path for entry in list(os.scandir(folder)) if entry.is_file()}
+    found = (files.get(name.lower() + ending) for name in names for ending in endings)
+    return next((pathlib.Path(path) for path in found if path), None)
+
+
+def _has_images(folder: pathlib.Path) -> bool:
+    return folder.is_dir() and any(
+        labelled_files.is_image(entry) for entry in list(os.scandir(folder)) if not entry.name.startswith(".")
     )
 
 
-def _labels_path(directory: pathlib.Path, options: LabelOptions) -> pathlib.Path:
-    if options.labels is None:
-        found = find_labels(directory)
-        if found is None:
-            raise errors.DataError(f"{directory} holds no file of labels, such as labels.csv. Name it: --labels=FILE.")
-        return found
-    for path in (directory / options.labels, pathlib.Path(options.labels).expanduser().absolute()):
-        if path.is_file():
-            return path
-    raise errors.DataError(f"--labels={options.labels} does not exist; looked in {directory} and in {os.getcwd()}.")
+def find_in_split(folder: pathlib.Path) -> pathlib.Path | None:
+    """Returns the file of labels in the folder of one split, or beside it (`val.csv` beside `val`), or None."""
+    inside = [name.format(folder.name) for name in _NAMES_IN_SPLIT]
+    beside = [name.format(folder.name) for name in _NAMES_IN_SPLIT if "{}" in name]
+    return _first_file(folder, inside) or _first_file(folder.parent, beside)
+
+
+def read(
+    path: pathlib.Path,
+    folder: pathlib.Path,
+    options: ExampleOptions = ExampleOptions(),  # noqa: B008
+    class_names: Collection[str] = (),
+) -> tuple[list[Example], list[str]]:
+    """Returns (examples, notes) of a file of labels, and of those beside `train.csv` that are other splits'.
+
+    Args:
+        path: The file.
+        folder: Where the images are, at any depth.
+        options: Which columns are meant.
+        class_names: Classes that are known already.
+
+    Raises:
+        DataError: As `examples_of`; also if more than a tenth of the images have several labels.
+    """
+    images = ImageIndex(folder)
+    others = _files_of_other_splits(path)
+    examples, missing = examples_of(read_rows(path), images, path, options, class_names)
+    for other, split in others.items():
+        more, notes = examples_of(read_rows(other), images, other, options, class_names)
+        examples += [each._replace(split=split) for each in more]
+        missing += notes
+    files = ", ".join(each.name for each in (path, *others))
+    return examples, [f"Labels from {files}.", *missing, *_repeated(path, examples)]
 
 
 def _files_of_other_splits(path: pathlib.Path) -> dict[pathlib.Path, str]:
-    """Returns {file: split} of the files beside `train.csv` that are named as a validation or test split."""
-    if "train" not in path.stem.lower():
-        return {}
-    start, _, end = path.stem.lower().partition("train")
+    """Returns {file: split} of the files that are called as `train.csv` is, with a validation or test split's name."""
     found = {}
-    for entry in sorted(os.scandir(path.parent), key=lambda entry: entry.name):
-        stem, ending = os.path.splitext(entry.name.lower())
-        middle = stem[len(start) : len(stem) - len(end)] if stem.startswith(start) and stem.endswith(end) else ""
-        split = label_tables.SPLIT_NAMES.get(middle)
-        if ending == path.suffix.lower() and split and _has_labels(pathlib.Path(entry.path), path):
-            found[pathlib.Path(entry.path)] = split
+    for word, split in SPLIT_NAMES.items():
+        other = _first_file(path.parent, [path.stem.lower().replace("train", word, 1)], (path.suffix.lower(),))
+        # Kaggle's test files have no labels.
+        if other and "train" in path.stem.lower() and len(read_rows(other)[0]) >= len(read_rows(path)[0]):
+            found[other] = split
     return found
 
 
-def _has_labels(path: pathlib.Path, like: pathlib.Path) -> bool:
-    """Returns whether a file has as many columns as that of the training images: Kaggle's test files have no labels."""
-    return len(label_tables.rows(path)[0][0]) >= len(label_tables.rows(like)[0][0])
-
-
-def _class_order(examples: Sequence[tuple[tuple[str, str], str]]) -> Callable[[str], tuple[int, str]]:
-    """Returns the key that classes are sorted by: numbers by their value, names as text."""
-    is_numeric = all(re.fullmatch(r"\d+", name) for (_, name), _ in examples)
-    return (lambda name: (int(name), name)) if is_numeric else (lambda name: (0, name))
-
-
-def _held_out(
-    examples: Sequence[tuple[tuple[str, str], str]], directory: pathlib.Path
-) -> list[tuple[tuple[str, str], str]]:
-    """Puts a tenth of each class into "val", by the rule of class folders."""
-    classes: dict[str, list[str]] = {}
-    for (path, name), _ in examples:
-        classes.setdefault(name, []).append(path)
-    chosen = class_folders.SPLIT_RULES["class_and_path"][0](classes, directory)
-    return [((path, name), "val" if path in chosen else "train") for (path, name), _ in examples]
-
-
-def _repeated(path: pathlib.Path, examples: Sequence[tuple[tuple[str, str], str]]) -> list[str]:
-    """Returns notes about images that are named more than once: with several labels, or in several splits.
+def _repeated(path: pathlib.Path, examples: Sequence[Example]) -> list[str]:
+    """Returns notes about images with several labels, or in several splits.
 
     Raises:
         DataError: If more than a tenth of the images have several labels.
     """
     names, splits = collections.defaultdict(set), collections.defaultdict(set)
-    for (image, name), split in examples:
+    for image, name, split in examples:
         names[image].add(name)
         splits[image].add(split)
     notes = []
-    if several := sorted(image for image, each in names.items() if len(each) > 1):
-        text = (
-            f"{path.name} gives {len(several):,} images of {len(names):,} several labels, such as {several[0]}: "
-            f"{datasets.abbreviate(sorted(names[several[0]]))}"
-        )
-        if len(several) > len(names) // 10:
-            raise errors.DataError(
-                f"{text}. An image has one class here: leave one line for each image, or join the labels to one name."
+    for found, what in ((names, "labels"), (splits, "splits")):
+        if several := [image for image, each in found.items() if len(each) > 1]:
+            text = (
+                f"{path.name} gives {len(several):,} images of {len(names):,} several {what}, such as {several[0]}: "
+                f"{', '.join(sorted(found[several[0]]))}"
             )
-        notes.append(f"{text}. It is learned as each of them.")
-    if shared := sorted(image for image, each in splits.items() if len(each) > 1):
-        notes.append(
-            f"{len(shared):,} images are in several splits, such as {shared[0]} in "
-            f"{' and '.join(sorted(splits[shared[0]]))}: the error that is measured on them is too good."
-        )
+            if found is names and len(several) > len(names) // 10:
+                raise errors.DataError(
+                    f"{text}. An image has one class here: leave one line for each image, or join the labels to one "
+                    "name."
+                )
+            notes.append(f"{text}. It is used as each of them, so that the error is not exact.")
     return notes
+
+
+def read_rows(path: pathlib.Path) -> list[Row]:
+    """Returns the rows of a file; where no line names the columns, they are called "0", "1", ...
+
+    Raises:
+        DataError: If it is empty, or is not of its ending's format.
+    """
+    try:
+        lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise errors.DataError(f"{path} is not UTF-8 text.") from error
+    if not lines:
+        raise errors.DataError(f"{path} is empty.")
+    if path.suffix.lower() == ".jsonl":
+        try:
+            objects = [dict(json.loads(line)) for line in lines]
+        except (ValueError, TypeError) as error:
+            raise errors.DataError(f"{path}: each line must be a JSON object; {error}.") from error
+        return [{name: "" if value is None else str(value) for name, value in each.items()} for each in objects]
+    delimiter = max(",;\t", key=lines[0].count)
+    if path.suffix.lower() == ".txt" and delimiter not in lines[0]:
+        table = [line.rsplit(maxsplit=1) for line in lines]
+    else:
+        table = list(csv.reader(lines, delimiter=delimiter, skipinitialspace=True))
+    columns = [name.strip() for name in table[0]]
+    is_header = len(table) > 1 and (
+        any(name.lower() in (*LABEL_COLUMNS, *SPLIT_COLUMNS) for name in columns)
+        or not any(os.path.splitext(name)[1] or name.isdecimal() for name in columns)
+    )
+    if not is_header:
+        columns = [str(number) for number in range(len(columns))]
+    return [dict(zip(columns, row)) for row in table[is_header:]]
+
+
+def stated_classes(directory: pathlib.Path) -> dict[str, str]:
+    """Returns {image: class} of the images whose name is a class and a number, at any depth."""
+    matches = {path: _STATED.fullmatch(pathlib.PurePath(path).stem) for path in labelled_files.files_in(directory)[0]}
+    return {path: match[1] for path, match in matches.items() if match}
+
+
+def check_names(directory: pathlib.Path) -> None:
+    """Refuses images in no class folders whose names seem to state their classes: IMG_1.jpg and DSC_1.jpg do not.
+
+    Raises:
+        DataError: Says what to type if they do.
+    """
+    counts = collections.Counter(stated_classes(directory).values())
+    if 2 <= len(counts) <= _MOST_STATED and min(counts.values()) > 1:
+        raise errors.DataError(
+            f"{directory} holds no class folders. Are the classes in the names of the files: "
+            f"{datasets.abbreviate(sorted(counts))}? Then type\n  "
+            + shell.command_line("train", data_dir=directory, labels=FILE_NAMES)
+        )

@@ -2,7 +2,7 @@
 
 The output is an ordinary TFDS data set, with two files of ours beside it: `preparation.json` says what was done, what
 was left out and what was measured; `index.npz` where each image lies. It is made in OUT.incomplete, shard by shard, and
-renamed to OUT at the end. What an image goes through is in `preprocessing`, how the output is read in `records`.
+renamed to OUT at the end. What an image goes through is in `preprocessing`, how the output is read in `tfrecords`.
 """
 
 import fcntl
@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 import tqdm
 
-from alexnet_tf.data import class_folders, datasets, image_statistics, prepare_images, shards, tfrecords
+from alexnet_tf.data import datasets, prepare_images, tfrecords
 from alexnet_tf.network import architectures
 from alexnet_tf.support import atomic_files, errors
 
@@ -32,9 +32,6 @@ SHARD_IMAGES = 1024
 _CHUNK_IMAGES = 64
 
 _JOB = "job.json"
-
-# What an older version's job did, which did not record it.
-_OLD_JOB = {"split_rule": "file_name"}
 
 
 def prepare(
@@ -75,7 +72,6 @@ def prepare(
         "resize": resize,
         "quality": quality,
         "images": {name: len(split) for name, split in data.splits.items()},
-        "split_rule": data.split_rule,
     }
     if (output / tfrecords.PREPARATION).exists():
         preparation = _read_json(output / tfrecords.PREPARATION)
@@ -91,7 +87,7 @@ def prepare(
             if (partial / _JOB).exists():
                 _check_same_job(_read_json(partial / _JOB), job, partial)
             atomic_files.atomic_write(partial / _JOB, lambda file: file.write(json.dumps(job, indent=2).encode()))
-            if not (partial / tfrecords.PREPARATION).exists():  # Else only what follows was left to do.
+            if not (partial / tfrecords.PREPARATION).exists():  # Otherwise only what follows is left to do.
                 _prepare_shards(data, partial, resize, quality, processes, on_bad_image, initializer)
                 _complete(data, partial, job)
             for path in [*partial.glob("*.tfrecord-*.npz"), *partial.glob(".*.tmp"), partial / _JOB, partial / ".lock"]:
@@ -106,16 +102,6 @@ def prepare(
             f"{error.filename or partial} could not be written: {error.strerror}. {_kept(partial)}"
         ) from error
     return _read_json(output / tfrecords.PREPARATION), True
-
-
-def split_rule_of(output_dir: str | os.PathLike[str]) -> str:
-    """Returns how the source was divided for what is in an output directory already; else today's rule."""
-    output = pathlib.Path(output_dir).expanduser().resolve()
-    for path in (output / tfrecords.PREPARATION, output.with_name(f"{output.name}.incomplete") / _JOB):
-        if path.is_file():
-            content = _read_json(path)
-            return (_OLD_JOB | content.get("job", content)).get("split_rule", class_folders.SPLIT_RULE)
-    return class_folders.SPLIT_RULE
 
 
 def _kept(directory: pathlib.Path) -> str:
@@ -136,7 +122,7 @@ def _check_same_job(before: dict, now: dict, directory: pathlib.Path) -> None:
     differing = [
         f"{key}: {before.get(key)} there, {now[key]} now"
         for key in now
-        if key != "source" and before.get(key, _OLD_JOB.get(key)) != now[key]
+        if key != "source" and before.get(key) != now[key]
     ]
     if differing:
         raise errors.DataError(
@@ -167,7 +153,7 @@ def _prepare_shards(
     initializer: Callable[[], None],
 ) -> None:
     every_shard = list(_shards(data))
-    left = [shard for shard in every_shard if not shards.summary_of(directory / shard[1]).exists()]
+    left = [shard for shard in every_shard if not prepare_images.summary_of(directory / shard[1]).exists()]
     total = sum(len(indices) for _, _, indices in every_shard)
     done = total - sum(len(indices) for _, _, indices in left)
     if done:
@@ -192,23 +178,22 @@ def _prepare_shards(
     with bar, prepare_images.processed(chunks, processes, initializer) as results:
         for _, file_name, indices in left:
             part = itertools.islice(results, -(-len(indices) // _CHUNK_IMAGES))
-            shards.write_shard(directory / file_name, reported(part), data.directory)
+            prepare_images.write_shard(directory / file_name, reported(part), data.directory)
 
 
 def _complete(data: datasets.DataSet, directory: pathlib.Path, job: dict) -> None:
     """Joins what is remembered of the shards and adds TFDS's files; preparation.json comes last."""
     arrays: dict[str, typing.Any] = {}
     splits: dict[str, dict] = {}
-    sums = image_statistics.Sums()
+    sums = prepare_images.Sums()
     for split, shards_of_split in itertools.groupby(_shards(data), key=lambda shard: shard[0]):
         paths = [directory / file_name for _, file_name, _ in shards_of_split]
-        summaries = [dict(np.load(shards.summary_of(path))) for path in paths]
+        summaries = [dict(np.load(prepare_images.summary_of(path))) for path in paths]
         counts = [len(summary["offsets"]) for summary in summaries]
         for summary in summaries:
-            sums.add(image_statistics.Sums(int(summary["images"]), summary["pixels"], summary["products"]))
+            sums.add(prepare_images.Sums(int(summary["images"]), summary["pixels"], summary["products"]))
         arrays[f"{split}/file_of"] = np.repeat(np.arange(len(paths), dtype="int32"), counts)
-        fields = [field for field in shards.ARRAYS if all(field in summary for summary in summaries)]
-        for field in fields:  # Shards that an older version began with have no checksums.
+        for field in prepare_images.ARRAYS:
             arrays[f"{split}/{field}"] = np.concatenate([summary[field] for summary in summaries])
         if not sum(counts):
             raise errors.DataError(f"No image of {split} can be read.")
@@ -220,7 +205,7 @@ def _complete(data: datasets.DataSet, directory: pathlib.Path, job: dict) -> Non
             "sizes": [int(summary["size"]) for summary in summaries],
             "shard_lengths": counts,
         }
-    statistics = image_statistics.statistics_of(sums.images, sums.pixels, sums.products)
+    statistics = sums.statistics()
     arrays["mean_image"] = statistics.mean_image
     measured = {field: getattr(statistics, field) for field in ("mean_pixel", "pca_stdevs", "pca_vectors")}
     preparation = {

@@ -1,4 +1,4 @@
-"""What `prepare` does with each image: the square as JPEG, and its share of the statistics."""
+"""What `prepare` does with some images, in other processes: the square as JPEG, a file of records, exact sums."""
 
 import collections
 import concurrent.futures
@@ -6,15 +6,23 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import json
 import multiprocessing
+import os
+import pathlib
 import signal
-from collections.abc import Callable, Iterator, Sequence
+import typing
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.data import datasets, image_headers, image_statistics, other_formats, preprocessing
-from alexnet_tf.support import errors, processors
+from alexnet_tf.data import datasets, plain_images, preprocessing
+from alexnet_tf.network import architectures
+from alexnet_tf.support import atomic_files, errors, processors
+
+# What is kept of each image: where its record's data is in the file, and its label.
+ARRAYS = {"offsets": "int64", "lengths": "int64", "labels": "int32"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,10 +36,52 @@ class PreparedImage:
     problem: str | None = None
 
 
+@dataclasses.dataclass
+class Sums:
+    """Exact sums over the pixels of some images: the order in which they come does not matter.
+
+    Attributes:
+        images: How many.
+        pixels: uint64 [256, 256, 3], over the images.
+        products: uint64 [3, 3], over all pixels: of each colour times each colour.
+    """
+
+    images: int = 0
+    pixels: np.ndarray = dataclasses.field(
+        default_factory=lambda: np.zeros((architectures.SQUARE_SIZE, architectures.SQUARE_SIZE, 3), "uint64")
+    )
+    products: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((3, 3), "uint64"))
+
+    def add_image(self, image: np.ndarray) -> None:
+        """Adds an image, uint8 [256, 256, 3]."""
+        flat = image.reshape(-1, 3).astype("float64")  # Whole numbers below 2^53 are exact.
+        self.add(Sums(1, image, (flat.T @ flat).astype("uint64")))
+
+    def add(self, other: "Sums") -> None:
+        """Adds the sums over other images."""
+        self.images += other.images
+        self.pixels += other.pixels
+        self.products += other.products
+
+    def statistics(self) -> datasets.Statistics:
+        """Returns the mean and the components of the colours."""
+        mean_image = self.pixels / self.images
+        mean_pixel = mean_image.mean(axis=(0, 1))
+        covariance = self.products / (self.images * architectures.SQUARE_SIZE**2) - np.outer(mean_pixel, mean_pixel)
+        variances, vectors = np.linalg.eigh(covariance)
+        vectors *= np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(3)])  # eigh leaves the sign to chance.
+        return datasets.Statistics(
+            tuple(mean_pixel.tolist()),
+            mean_image.astype("float32"),
+            tuple(np.sqrt(np.maximum(variances, 0)).tolist()),
+            tuple(map(tuple, vectors.tolist())),
+        )
+
+
 # Some examples, how to resize them, the JPEG quality, and whether they count for the statistics.
 Chunk = tuple[datasets.ImageSource, str, int, bool]
 
-Result = tuple[list[PreparedImage], image_statistics.Sums]
+Result = tuple[list[PreparedImage], Sums]
 
 
 def set_up_process() -> None:
@@ -77,13 +127,14 @@ def processed(chunks: Sequence[Chunk], processes: int, initializer: Callable[[],
 def prepare_images(chunk: Chunk) -> Result:
     """Prepares some examples."""
     examples, resize, quality, is_train = chunk
-    images, sums = [], image_statistics.Sums()
+    images, sums = [], Sums()
     for index in range(len(examples)):
         name = examples.describe(index)
         try:
-            pixels, jpeg, is_rotated = _prepare_image(examples.image_bytes(index), resize, quality)
-            images.append(PreparedImage(name, examples.label(index), jpeg, is_rotated))
-        except (other_formats.UnreadableImage, OSError) as error:
+            content, label = examples.read(index)
+            pixels, jpeg = _prepare_image(content, resize, quality)
+            images.append(PreparedImage(name, label, jpeg, plain_images.is_turned(content)))
+        except (plain_images.UnreadableImage, OSError) as error:
             images.append(PreparedImage(name, problem=getattr(error, "strerror", None) or str(error)))
             continue
         if is_train:
@@ -91,21 +142,62 @@ def prepare_images(chunk: Chunk) -> Result:
     return images, sums
 
 
-def _prepare_image(image_bytes: bytes, resize: str, quality: int) -> tuple[np.ndarray, bytes, bool]:
-    """Returns (the square, uint8 [256, 256, 3]; the same as JPEG; whether EXIF had it rotated)."""
-    image_bytes = other_formats.as_readable(image_bytes)
+def _prepare_image(image_bytes: bytes, resize: str, quality: int) -> tuple[np.ndarray, bytes]:
+    """Returns the square, uint8 [256, 256, 3], and the same as JPEG."""
     try:
-        pixels, orientation = _graph_of_square(resize)(tf.constant(image_bytes))
+        pixels = _graph_of_square(resize)(tf.constant(plain_images.plain(image_bytes)))
         jpeg = tf.io.encode_jpeg(pixels, quality=quality, chroma_downsampling=True)
     except tf.errors.OpError as error:
-        reason = preprocessing.why_unreadable(image_bytes) or preprocessing.DAMAGED
-        raise other_formats.UnreadableImage(reason) from error
-    return pixels.numpy(), jpeg.numpy(), int(orientation) > 1
+        raise plain_images.UnreadableImage(plain_images.DAMAGED) from error
+    return pixels.numpy(), jpeg.numpy()
 
 
 @functools.cache
-def _graph_of_square(resize: str) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    def square(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return preprocessing.square(image_bytes, resize), image_headers.inspect_header(image_bytes)[2]
-
+def _graph_of_square(resize: str) -> Callable[[tf.Tensor], tf.Tensor]:
+    square = functools.partial(preprocessing.square, resize=resize)
     return tf.function(square, input_signature=[tf.TensorSpec([], tf.string)])
+
+
+def write_shard(path: pathlib.Path, results: Iterable[Result], source: str) -> None:
+    """Writes a TFRecord file, and last, beside it, its summary, which says that both are whole."""
+    columns: dict[str, list[int]] = {name: [] for name in ARRAYS}
+    skipped, rotated, sums, position = [], 0, Sums(), 0
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with tf.io.TFRecordWriter(str(temporary)) as writer:
+            for images, chunk_sums in results:
+                sums.add(chunk_sums)
+                for image in images:
+                    if image.jpeg is None:
+                        skipped.append({"file": image.name, "reason": image.problem})
+                        continue
+                    record = _record(image, source)
+                    writer.write(record)
+                    # A record is its length (8 bytes), that number's checksum (4), the data, and its checksum (4).
+                    for column, value in zip(columns.values(), (position + 12, len(record), image.label), strict=True):
+                        column.append(value)
+                    rotated += image.is_rotated
+                    position += len(record) + 16
+    except tf.errors.OpError as error:
+        raise OSError(None, str(error.message), str(path)) from error
+    with open(temporary, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    arrays: dict[str, typing.Any] = {name: np.array(columns[name], dtype) for name, dtype in ARRAYS.items()}
+    arrays |= {"size": position, "rotated": rotated, "skipped": json.dumps(skipped), **vars(sums)}
+    atomic_files.atomic_write(summary_of(path), lambda file: np.savez(file, **arrays))
+
+
+def summary_of(path: pathlib.Path) -> pathlib.Path:
+    """Returns the file beside a shard that lists what is in it."""
+    return path.with_name(f"{path.name}.npz")
+
+
+def _record(image: PreparedImage, source: str) -> bytes:
+    name = os.fsencode(image.name.removeprefix(f"{source}/"))
+    feature = {
+        "image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[image.jpeg])),
+        "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[image.label])),
+        "file_name": tf.train.Feature(bytes_list=tf.train.BytesList(value=[name])),
+    }
+    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(deterministic=True)

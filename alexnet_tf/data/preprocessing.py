@@ -2,59 +2,30 @@
 
 Every image is first seen as a square of 256 x 256 pixels (Section 2): its shorter side is scaled to 256 and the centre
 kept, or, as Caffe did, the whole is warped. Crops are windows of that square, so that an original and a record
-prepared at 256 pixels give the same windows. Pixels are uint8 RGB until something makes them float. An EXIF orientation
-is applied while decoding, in the graph, so that every consumer of the network sees the same picture.
+prepared at 256 pixels give the same windows. Pixels are uint8 RGB until something makes them float. Only ordinary JPEG
+and PNG images come here: see `plain_images`.
 """
 
 import functools
-import re
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from alexnet_tf.data import augmentations, image_headers, other_formats
-from alexnet_tf.data.image_headers import (
-    DCT_METHOD,
-    MAX_PIXELS,
-    image_shape,
-    inspect_header,
-    ordinary_shape,
-    stored_window,
-    turn_upright,
-    upright_shape,
-)
+from alexnet_tf.data import augmentations, plain_images
 from alexnet_tf.network import architectures
 
-__all__ = [
-    "DAMAGED",
-    "DCT_METHOD",
-    "MAX_PIXELS",
-    "center_crop",
-    "decode",
-    "image_shape",
-    "ordinary_shape",
-    "orientation",
-    "square",
-    "square_of",
-    "ten_crops",
-    "train_image",
-    "why_unreadable",
-]
-
-# The reason given for an image that the decoder refuses.
-DAMAGED = "the image data is cut short, damaged or of an unsupported kind"
+# Pillow's, OpenCV's and so Caffe's and torchvision's: the same pixels to the bit, at the same speed. TensorFlow's
+# default differs from them by one grey level on average and 24 at most.
+DCT_METHOD = "INTEGER_ACCURATE"
 
 
 def decode(image_bytes: tf.Tensor) -> tf.Tensor:
-    """Decodes a whole image, uint8 [height, width, 3], upright; finds damage anywhere."""
-    image_bytes, shape, orientation = inspect_header(image_bytes)
-    window = tf.concat([[0, 0], upright_shape(shape, orientation)], 0)
-    return _decode_window(image_bytes, window, shape, orientation)
-
-
-def orientation(image_bytes: tf.Tensor) -> tf.Tensor:
-    """Returns the EXIF orientation of an image, int32 [], 1 to 8; 1 is upright."""
-    return inspect_header(image_bytes)[2]
+    """Decodes a whole JPEG or PNG, uint8 [height, width, 3], as it is stored; finds damage anywhere."""
+    return tf.cond(
+        tf.io.is_jpeg(image_bytes),
+        lambda: tf.io.decode_jpeg(image_bytes, channels=3, dct_method=DCT_METHOD),
+        lambda: tf.io.decode_png(image_bytes, channels=3),
+    )
 
 
 def _region(shape: tf.Tensor, resize: str) -> tuple[tf.Tensor, tf.Tensor]:
@@ -66,33 +37,9 @@ def _region(shape: tf.Tensor, resize: str) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.floor((shape - side) / 2), tf.stack([side, side])
 
 
-def _decode_window(image_bytes: tf.Tensor, window: tf.Tensor, shape: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """Decodes a window [top, left, height, width] (int32 pixels) to uint8; from JPEG without decoding the rest."""
-    stored = _stored(window, shape, orientation)
-    image = tf.cond(
-        tf.io.is_jpeg(image_bytes),
-        lambda: _decode_jpeg_window(image_bytes, stored),
-        lambda: tf.slice(tf.io.decode_png(image_bytes, channels=3), _with(stored[:2], 0), _with(stored[2:], 3)),
-    )
-    return _upright(image, orientation)
-
-
 def _decode_jpeg_window(image_bytes: tf.Tensor, window: tf.Tensor, ratio: int = 1) -> tf.Tensor:
-    """Decodes a window of the stored image, both scaled by 1 / ratio."""
+    """Decodes a window of a JPEG, int32 [top, left, height, width], both scaled by 1 / ratio, without the rest."""
     return tf.io.decode_and_crop_jpeg(image_bytes, window, channels=3, ratio=ratio, dct_method=DCT_METHOD)
-
-
-def _stored(window: tf.Tensor, shape: tf.Tensor, orientation: tf.Tensor | None) -> tf.Tensor:
-    """Returns where a window of the upright image lies in the stored one; without an orientation, in the same place."""
-    if orientation is None:
-        return window
-    return tf.cond(orientation == 1, lambda: window, lambda: stored_window(window, shape, orientation))
-
-
-def _upright(image: tf.Tensor, orientation: tf.Tensor | None) -> tf.Tensor:
-    if orientation is None:
-        return image
-    return tf.cond(orientation == 1, lambda: image, lambda: turn_upright(image, orientation))
 
 
 def _with(pair: tf.Tensor, third: int) -> tf.Tensor:
@@ -109,50 +56,37 @@ def _resize(image: tf.Tensor, size: int, antialias: bool) -> tf.Tensor:
     return tf.ensure_shape(tf.cond(is_done, lambda: image, resized), [size, size, 3])
 
 
-def square(
-    image_bytes: tf.Tensor, resize: str = "paper", header: tf.Tensor | None = None, is_square: bool = False
-) -> tf.Tensor:
+def square(image_bytes: tf.Tensor, resize: str = "paper", is_square: bool = False) -> tf.Tensor:
     """Decodes an image to the 256 x 256 square that evaluation, export and prepared records share.
 
     Args:
-        image_bytes: string [], JPEG or PNG; grey, colour, CMYK, with or without alpha (which is dropped).
+        image_bytes: string [], ordinary JPEG or PNG; grey, colour, CMYK, with or without alpha (which is dropped).
         resize: "paper": shorter side to 256 and the centre; "caffe": the whole image warped.
-        header: int32 [2], what `ordinary_shape` found, if it was asked.
         is_square: Whether the image is known to be a JPEG of 256 x 256 pixels, as prepared records are: it is decoded
             and nothing else.
 
     Returns:
-        uint8 [256, 256, 3], RGB, upright; antialiased where the image was larger.
+        uint8 [256, 256, 3], RGB; antialiased where the image was larger.
 
     Raises:
-        tf.errors.InvalidArgumentError: If the bytes are no readable image.
+        tf.errors.InvalidArgumentError: If the bytes are not a readable image.
     """
     if is_square:
         image = tf.io.decode_jpeg(image_bytes, channels=3, dct_method=DCT_METHOD)
         return tf.ensure_shape(image, [architectures.SQUARE_SIZE, architectures.SQUARE_SIZE, 3])
-    if header is None:
-        return _square_any(image_bytes, resize)
     return tf.cond(
-        header[0] > 0,
-        lambda: _square_ordinary(image_bytes, header, resize),
-        lambda: _square_unusual(image_bytes, resize),
+        tf.io.is_jpeg(image_bytes), lambda: _square_jpeg(image_bytes, resize), lambda: _square_png(image_bytes, resize)
     )
 
 
-def _square_ordinary(image_bytes: tf.Tensor, shape: tf.Tensor, resize: str) -> tf.Tensor:
-    """Decodes an upright JPEG of a known shape to the square."""
-    window = tf.cast(tf.concat(_region(shape, resize), 0), tf.int32)
+def _square_jpeg(image_bytes: tf.Tensor, resize: str) -> tf.Tensor:
+    region = _region(tf.io.extract_jpeg_shape(image_bytes)[:2], resize)
+    window = tf.cast(tf.concat(region, 0), tf.int32)
     return _resize(_decode_jpeg_window(image_bytes, window), architectures.SQUARE_SIZE, antialias=True)
 
 
-def _square_any(image_bytes: tf.Tensor, resize: str) -> tf.Tensor:
-    """Decodes any image to the square."""
-    image_bytes, shape, orientation = inspect_header(image_bytes)
-    window = tf.cast(tf.concat(_region(upright_shape(shape, orientation), resize), 0), tf.int32)
-    return _resize(_decode_window(image_bytes, window, shape, orientation), architectures.SQUARE_SIZE, antialias=True)
-
-
-_square_unusual = image_headers.rarely_called(_square_any)
+def _square_png(image_bytes: tf.Tensor, resize: str) -> tf.Tensor:
+    return square_of(tf.io.decode_png(image_bytes, channels=3), resize)
 
 
 def square_of(image: tf.Tensor, resize: str = "paper") -> tf.Tensor:
@@ -177,65 +111,38 @@ def ten_crops(square_image: tf.Tensor, size: int) -> tf.Tensor:
 
 def train_image(
     image_bytes: tf.Tensor,
-    draws: tf.Tensor,
+    seeds: tf.Tensor,
     *,
     image_size: int,
     crop: str = "window",
     augment_with: Sequence[str] = ("mirror",),
     resize: str = "paper",
     is_square: bool = False,
-    header: tf.Tensor | None = None,
 ) -> tf.Tensor:
-    """Decodes a random crop of an image and augments it. The same draws give the same pixels.
+    """Decodes a random crop of an image and augments it. The same seeds give the same pixels.
 
     Args:
-        image_bytes: string [], JPEG or PNG.
-        draws: float32 [4 * number of augmentations, at least 4], uniform in [0, 1): see `augmentations`.
+        image_bytes: string [], ordinary JPEG or PNG.
+        seeds: int32 [1 + number of augmentations, 2]: of the crop, and of each augmentation.
         image_size: Side of the crop in pixels.
         crop: A key of `augmentations.CROPS`.
-        augment_with: Keys of `augmentations.AUGMENTATIONS`.
+        augment_with: As for `augmentations.parse`.
         resize: As in `square`.
         is_square: As in `square`; a window is not resized then.
-        header: int32 [2], what `ordinary_shape` found, if it was asked.
 
     Returns:
-        uint8 [image_size, image_size, 3], RGB, upright.
+        uint8 [image_size, image_size, 3], RGB.
     """
     if is_square and crop == "window":
-        window = tf.concat([augmentations.window_offsets(draws, image_size), [image_size, image_size]], 0)
+        window = tf.concat([augmentations.window_offsets(seeds[0], image_size), [image_size, image_size]], 0)
         image = tf.io.decode_and_crop_jpeg(image_bytes, window, channels=3, dct_method=DCT_METHOD)
-    elif header is None:
-        image = _crop_any(image_bytes, draws, crop, resize, image_size)
     else:
         image = tf.cond(
-            header[0] > 0,
-            lambda: _crop_ordinary(image_bytes, header, draws, crop, resize, image_size),
-            lambda: _crop_unusual(image_bytes, draws, crop, resize, image_size),
+            tf.io.is_jpeg(image_bytes),
+            lambda: _crop_jpeg(image_bytes, seeds[0], crop, resize, image_size),
+            lambda: _crop_png(image_bytes, seeds[0], crop, resize, image_size),
         )
-    return augmentations.augment(tf.ensure_shape(image, [image_size, image_size, 3]), draws, augment_with)
-
-
-def _crop_ordinary(
-    image_bytes: tf.Tensor, shape: tf.Tensor, draws: tf.Tensor, crop: str, resize: str, size: int
-) -> tf.Tensor:
-    """Decodes a random crop of an upright JPEG of a known shape, uint8 [size, size, 3]."""
-    begin, extent = augmentations.CROPS[crop](shape, _region(shape, resize), draws, size)
-    return _crop_jpeg(image_bytes, shape, None, begin, extent, size)
-
-
-def _crop_any(image_bytes: tf.Tensor, draws: tf.Tensor, crop: str, resize: str, size: int) -> tf.Tensor:
-    """Decodes a random crop of any image, uint8 [size, size, 3]."""
-    content, shape, orientation = inspect_header(image_bytes)
-    upright = upright_shape(shape, orientation)
-    begin, extent = augmentations.CROPS[crop](upright, _region(upright, resize), draws, size)
-    return tf.cond(
-        tf.io.is_jpeg(content),
-        lambda: _crop_jpeg(content, shape, orientation, begin, extent, size),
-        lambda: _crop_png(content, shape, orientation, begin, extent, size),
-    )
-
-
-_crop_unusual = image_headers.rarely_called(_crop_any)
+    return augmentations.augment(tf.ensure_shape(image, [image_size, image_size, 3]), seeds[1:], augment_with)
 
 
 def _whole_pixels(shape: tf.Tensor, begin: tf.Tensor, extent: tf.Tensor) -> tf.Tensor:
@@ -244,34 +151,28 @@ def _whole_pixels(shape: tf.Tensor, begin: tf.Tensor, extent: tf.Tensor) -> tf.T
     return tf.concat([tf.minimum(tf.cast(tf.round(begin), tf.int32), shape - extent), extent], 0)
 
 
-def _crop_jpeg(
-    image_bytes: tf.Tensor,
-    shape: tf.Tensor,
-    orientation: tf.Tensor | None,
-    begin: tf.Tensor,
-    extent: tf.Tensor,
-    size: int,
-) -> tf.Tensor:
-    """Decodes a window and resizes it to [size, size, 3]; the decoder halves large ones, which also antialiases."""
+def _crop_jpeg(image_bytes: tf.Tensor, seed: tf.Tensor, crop: str, resize: str, size: int) -> tf.Tensor:
+    """Decodes a random crop to [size, size, 3]; the decoder halves large ones, which also antialiases."""
+    shape = tf.io.extract_jpeg_shape(image_bytes)[:2]
+    begin, extent = augmentations.CROPS[crop](shape, _region(shape, resize), seed, size)
     # A branch for each ratio, which is an attribute of the decoder; all else is there once.
     halvings = tf.reduce_sum(tf.cast(tf.reduce_min(extent) >= [1.999 * size, 3.999 * size, 7.999 * size], tf.int32))
     ratios = (1, 2, 4, 8)
     ratio = tf.gather(ratios, halvings)
-    scaled = (shape + ratio - 1) // ratio
-    upright = scaled if orientation is None else upright_shape(scaled, orientation)
     divisor = tf.cast(ratio, tf.float32)
-    window = _stored(_whole_pixels(upright, begin / divisor, extent / divisor), scaled, orientation)
+    window = _whole_pixels((shape + ratio - 1) // ratio, begin / divisor, extent / divisor)
     image = tf.switch_case(
         halvings, [functools.partial(_decode_jpeg_window, image_bytes, window, each) for each in ratios]
     )
-    return _resize(_upright(image, orientation), size, antialias=False)
+    return _resize(image, size, antialias=False)
 
 
-def _crop_png(
-    image_bytes: tf.Tensor, shape: tf.Tensor, orientation: tf.Tensor, begin: tf.Tensor, extent: tf.Tensor, size: int
-) -> tf.Tensor:
-    window = _whole_pixels(upright_shape(shape, orientation), begin, extent)
-    return _resize(_decode_window(image_bytes, window, shape, orientation), size, antialias=True)
+def _crop_png(image_bytes: tf.Tensor, seed: tf.Tensor, crop: str, resize: str, size: int) -> tf.Tensor:
+    image = tf.io.decode_png(image_bytes, channels=3)
+    shape = tf.shape(image)[:2]
+    begin, extent = augmentations.CROPS[crop](shape, _region(shape, resize), seed, size)
+    window = _whole_pixels(shape, begin, extent)
+    return _resize(tf.slice(image, _with(window[:2], 0), _with(window[2:], 3)), size, antialias=True)
 
 
 @functools.cache
@@ -280,29 +181,12 @@ def _decode_graph() -> Callable[[tf.Tensor], tf.Tensor]:
     return tf.function(decode, input_signature=[tf.TensorSpec([], tf.string)])
 
 
-# How other files begin that are often named .jpg; images of other formats are `other_formats.name_of`'s.
-_NO_IMAGES = (
-    (rb"(\xef\xbb\xbf)?\s*<", "an HTML page or an SVG image"),
-    (rb"version https://git-lfs", "a pointer of Git LFS (git lfs pull fetches the file itself)"),
-)
-
-
 def why_unreadable(image_bytes: bytes) -> str | None:
-    """Returns why an image cannot be read, in words for a person, or None if it can."""
-    if not image_bytes:
-        return "the file is empty"
-    kind = other_formats.name_of(image_bytes) or next(
-        (kind for beginning, kind in _NO_IMAGES if re.match(beginning, image_bytes, re.DOTALL)), None
-    )
-    if kind:
-        return f"it is {kind}; JPEG and PNG are read"
+    """Returns why an image, of any format, cannot be read, in words for a person, or None if it can."""
     try:
-        _decode_graph()(tf.constant(image_bytes))
-    except tf.errors.OpError as error:
-        # What our own assertions say; what the decoders say is for programmers.
-        message = str(error.message or "")
-        _, marker, data = message.partition("assertion failed: ")
-        if not marker or "cut short" in data:
-            return DAMAGED
-        return " ".join(re.sub(r"[\[\]]", " ", data.split("[[")[0]).split())
+        _decode_graph()(tf.constant(plain_images.plain(image_bytes)))
+    except plain_images.UnreadableImage as error:
+        return str(error)
+    except tf.errors.OpError:
+        return plain_images.DAMAGED
     return None

@@ -5,6 +5,7 @@ it, and a texture is finer than a thumbnail's pixel: only a network that looks a
 """
 
 import concurrent.futures
+import itertools
 import logging
 import os
 import shutil
@@ -115,12 +116,8 @@ def write_all(directory: str, images_per_class: dict[str, int]) -> None:
         OSError: If they cannot be written; nothing half-written stays.
     """
     temporary = f"{directory}.{os.getpid()}.tmp"
-    jobs = [
-        (split, name, number)
-        for split, count in images_per_class.items()
-        for name in CLASSES
-        for number in range(count)
-    ]
+    folders = itertools.product(images_per_class.items(), CLASSES)
+    jobs = [(split, name, number) for (split, count), name in folders for number in range(count)]
 
     def write(job: tuple[str, str, int]) -> None:
         split, name, number = job
@@ -130,7 +127,7 @@ def write_all(directory: str, images_per_class: dict[str, int]) -> None:
 
     _LOGGER.info(f"Making {len(jobs):,} images in {directory} (once).")
     try:
-        for split, name, _ in jobs:
+        for split, name in itertools.product(images_per_class, CLASSES):
             os.makedirs(os.path.join(temporary, split, name), exist_ok=True)
         with concurrent.futures.ThreadPoolExecutor(processors.available_cpus()) as pool:
             list(tqdm.tqdm(pool.map(write, jobs), total=len(jobs), unit="image", disable=None))

@@ -5,7 +5,6 @@ The files are read by offset, as `prepare`'s are; TFDS itself is asked for the f
 
 import concurrent.futures
 import dataclasses
-import functools
 import json
 import pathlib
 import shlex
@@ -13,9 +12,9 @@ import typing
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import tensorflow as tf
 
-from alexnet_tf.data import class_folders, datasets, reading, tfrecords
+from alexnet_tf.data import datasets, labelled_files, tfrecords
+from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.network import architectures
 from alexnet_tf.support import errors
 
@@ -29,20 +28,36 @@ tfds.dataset_builders.store_as_tfds_dataset(
     b.name, b.version, b.info.features, splits, config=b.builder_config, data_dir=out, file_format='tfrecord')\""""
 
 
-@dataclasses.dataclass(frozen=True)
-class TfdsKeys:
-    """Which features of a TFDS data set are meant; None is found by looking.
+def find(directory: pathlib.Path, options: ExampleOptions) -> datasets.DataSet | None:
+    """Opens a data set that TFDS or `prepare` has prepared, or lets TFDS fetch it where `options.download` says so.
 
-    Attributes:
-        image_key: Name of the image's feature.
-        label_key: Name of the label's: a ClassLabel, a text or an integer.
+    Raises:
+        DataError: If the one that is asked for is not there, several are, or it cannot be read.
     """
+    if options.download:
+        return _open(_download(directory, options.dataset), options)
+    there = _prepared(directory)
+    matching = [path for name, path in there.items() if options.dataset in (None, name, name.split("/")[0])]
+    if len(matching) > 1:
+        raise errors.DataError(
+            f"{directory} holds several TFDS data sets: choose with --dataset=NAME. There: {', '.join(there)}."
+        )
+    if matching:
+        if (found := tfrecords.read_prepared(matching[0])) is not None:
+            return _from_records(matching[0], *found)
+        import tensorflow_datasets as tfds
 
-    image_key: str | None = None
-    label_key: str | None = None
+        return _open(tfds.builder_from_directory(matching[0]), options)
+    if options.dataset in (None, "imagenet2012"):  # ImageNet's own files may be there.
+        return None
+    raise errors.DataError(
+        f"No prepared TFDS data set {options.dataset!r} in {directory}; prepared there: {', '.join(there) or 'none'}; "
+        f"files: {labelled_files.listing(directory)}.\nType the same command with --download to let TFDS fetch "
+        f"{options.dataset}."
+    )
 
 
-def prepared(directory: pathlib.Path) -> dict[str, pathlib.Path]:
+def _prepared(directory: pathlib.Path) -> dict[str, pathlib.Path]:
     """Returns {name[/config]: newest version's folder} of the TFDS data sets at most three levels down."""
     found: dict[str, tuple[list[int], pathlib.Path]] = {}
     # Only names that look like versions, so that a folder of a million images is not searched.
@@ -59,45 +74,70 @@ def prepared(directory: pathlib.Path) -> dict[str, pathlib.Path]:
     return {name: path for name, (_, path) in sorted(found.items())}
 
 
-def open_dataset(builder: typing.Any, keys: TfdsKeys = TfdsKeys()) -> datasets.DataSet:  # noqa: B008
-    """Finds the records of a prepared TFDS data set.
+def _download(directory: pathlib.Path, dataset: str | None) -> typing.Any:
+    """Returns TFDS's builder, once it has fetched and prepared a data set."""
+    import tensorflow_datasets as tfds
 
-    Args:
-        builder: TFDS's.
-        keys: Which features are meant.
+    try:
+        builder = tfds.builder(dataset, data_dir=directory)
+        builder.download_and_prepare()
+    except Exception as error:  # An unknown name, no network, missing tar files: whatever TFDS and its servers do.
+        raise errors.DataError(
+            f"TFDS could not prepare {dataset!r} in {directory}: {str(error).strip()[:500]}"
+        ) from error
+    return builder
 
-    Raises:
-        DataError: If it is no set for image classification, or its files cannot be read.
-    """
-    image_key, label_key = supervised_keys(builder, keys)
-    splits = {name: read_split(builder, name, image_key, label_key) for name in builder.info.splits}
-    if "train" not in splits:
-        raise errors.DataError(f"{builder.data_dir} has no split 'train'; it has {', '.join(splits) or 'none'}.")
-    feature, notes = builder.info.features[label_key], []
-    if getattr(feature, "names", None):
-        class_names = tuple(feature.names)
-    else:
-        class_names, splits = _with_found_classes(splits)
-    validation = next((name for name in class_folders.VALIDATION_NAMES if name in splits), None)
-    others = [name for name in splits if name != "train"]
-    if validation is None:
-        splits["train"], splits["validation"] = tfrecords.hold_out(splits["train"])
-        validation = "validation"
-        notes.append(
-            "Only a train split is there: every tenth example is held out."
-            if not others
-            else f"No split is called {', '.join(class_folders.VALIDATION_NAMES)} (there: {', '.join(others)}): "
-            "every tenth example of train is held out."
-        )
-    elif validation == "test":
-        notes.append(class_folders.CHOSEN_ON_TEST)
-    given = {name: value for name, value in dataclasses.asdict(keys).items() if value is not None}
+
+def _from_records(
+    directory: pathlib.Path,
+    preparation: dict,
+    splits: Mapping[str, tfrecords.Records],
+    statistics: datasets.Statistics,
+) -> datasets.DataSet:
+    """Returns what `prepare` wrote, from what `tfrecords.read_prepared` found."""
+    note = (
+        f"Prepared at {architectures.SQUARE_SIZE} pixels (--resize={preparation['resize']}) from "
+        f"{preparation['source']}; its own mean and colours are used."
+    )
     return datasets.DataSet(
-        builder.name, str(builder.data_dir), class_names, splits, validation, tuple(notes), options=given
+        preparation["name"],
+        str(directory),
+        tuple(preparation["classes"]),
+        splits,
+        preparation["validation"],
+        (note,),
+        source=preparation["source"],
+        resize=preparation["resize"],
+        statistics=statistics,
     )
 
 
-def supervised_keys(builder: typing.Any, keys: TfdsKeys = TfdsKeys()) -> tuple[str, str]:  # noqa: B008
+def _open(builder: typing.Any, options: ExampleOptions) -> datasets.DataSet:
+    """Finds the records of a prepared TFDS data set."""
+    image_key, label_key = _keys(builder, options)
+    splits = {name: _read_split(builder, name, image_key, label_key) for name in builder.info.splits}
+    if "train" not in splits:
+        raise errors.DataError(f"{builder.data_dir} has no split 'train'; it has {', '.join(splits) or 'none'}.")
+    class_names, notes = getattr(builder.info.features[label_key], "names", None), []
+    if not class_names:
+        class_names, splits = _with_found_classes(splits)
+    validation = labelled_files.validation_of(splits)
+    if validation is None:
+        validation, there = "validation", ", ".join(splits)
+        splits["train"], splits["validation"] = tfrecords.hold_out(splits["train"])
+        notes.append(f"No validation split is there, but {there}: every tenth example of train is held out.")
+    return datasets.DataSet(
+        builder.name,
+        str(builder.data_dir),
+        tuple(map(labelled_files.composed, class_names)),
+        splits,
+        validation,
+        tuple(notes),
+        options=options.of_examples(),
+    )
+
+
+def _keys(builder: typing.Any, options: ExampleOptions) -> tuple[str, str]:
     """Returns the names of a data set's image and label.
 
     Raises:
@@ -108,48 +148,27 @@ def supervised_keys(builder: typing.Any, keys: TfdsKeys = TfdsKeys()) -> tuple[s
     features = dict(sorted(builder.info.features.items()))
     supervised = builder.info.supervised_keys or ()
     images = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
-    classes = [key for key, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)]
-    others = [key for key, feature in features.items() if _may_be_label(feature)]
-    image_key = keys.image_key or _the_one([key for key in images if key in supervised], images, usual="image")
-    label_key = keys.label_key or _the_one(
-        [key for key in (*classes, *others) if key in supervised], classes, others, usual="label"
+    # One integer or text each; a class is an integer with names.
+    labels = [
+        key for key, feature in features.items() if feature.shape == () and np.dtype(feature.np_dtype).kind in "iuOSU"
+    ]
+    classes = [key for key in labels if isinstance(features[key], tfds.features.ClassLabel)]
+    image_key = options.image_key or _the_one([key for key in images if key in supervised] or images, "image")
+    label_key = options.label_key or _the_one(
+        [key for key in labels if key in supervised] or classes or labels, "label"
     )
-    if image_key is None or label_key is None:
+    if image_key not in images or label_key not in labels:
         raise errors.DataError(
-            f"{builder.name} is no image classification set: an Image and a ClassLabel, text or integer feature are "
-            f"needed; it has {features}. If there are several, name one of each: --image_key=NAME --label_key=NAME."
-        )
-    if image_key not in images or label_key not in (*classes, *others):
-        raise errors.DataError(
-            f"{builder.name} has the images {', '.join(images) or 'none'} and the labels "
-            f"{', '.join((*classes, *others)) or 'none'}; --image_key={image_key} --label_key={label_key} are not of "
-            "them."
+            f"{builder.name}: an image and a label are needed for classification, a class, a text or an integer. "
+            f"Images: {', '.join(images) or 'none'}; labels: {', '.join(labels) or 'none'}. Name one of each: "
+            "--image_key=NAME --label_key=NAME."
         )
     return image_key, label_key
 
 
-def _the_one(*groups: Sequence[str], usual: str) -> str | None:
-    """Returns the only member, or that of the usual name, of the first group that has one; None if it is not clear."""
-    for group in groups:
-        if group:  # TFDS keeps features in no order, so that none of several is the first.
-            return group[0] if len(group) == 1 else usual if usual in group else None
-    return None
-
-
-def _may_be_label(feature: typing.Any) -> bool:
-    """Returns whether a feature is a text or one integer, and no class label."""
-    import tensorflow_datasets as tfds
-
-    if isinstance(feature, (tfds.features.ClassLabel, tfds.features.Image)):
-        return False
-    if isinstance(feature, tfds.features.Text):
-        return True
-    is_scalar = getattr(feature, "shape", None) == () and isinstance(
-        feature, (tfds.features.Scalar, tfds.features.Tensor)
-    )
-    return is_scalar and (
-        np.issubdtype(feature.np_dtype, np.integer) or feature.np_dtype in (np.object_, np.str_, np.bytes_)
-    )
+def _the_one(keys: Sequence[str], usual: str) -> str:
+    """Returns the only key; of several the usual one, for TFDS keeps features in no order."""
+    return keys[0] if len(keys) == 1 else usual
 
 
 def _with_found_classes(
@@ -157,27 +176,21 @@ def _with_found_classes(
 ) -> tuple[tuple[str, ...], dict[str, tfrecords.Records]]:
     """Reads every record's label, which is a text or an integer; returns (class names, the splits with labels)."""
     values = {name: _label_values(split) for name, split in splits.items()}
-    found = {each for each in values["train"] if each}
-    is_numeric = all(name.lstrip("-").isdecimal() for name in found)
-    class_names = tuple(sorted(found, key=(lambda name: (int(name), name)) if is_numeric else str))
+    class_names = labelled_files.class_order(each for each in values["train"] if each)
     if len(class_names) < 2:
         raise errors.DataError(f"At least two different labels are needed in train; found {list(class_names)}.")
-    label_of = {name: label for label, name in enumerate(class_names)}
     return class_names, {
-        name: dataclasses.replace(split, labels=np.array([label_of.get(each, -1) for each in values[name]], "int32"))
+        name: dataclasses.replace(split, labels=labelled_files.labels_of(values[name], class_names))
         for name, split in splits.items()
     }
 
 
 def _label_values(split: tfrecords.Records) -> list[str]:
-    blocks = tf.data.Dataset.range(len(split)).batch(reading.BLOCK_SIZE)
-    examples = split.examples(
-        blocks, lambda _, label: label if label.dtype == tf.string else tf.strings.as_string(label)
-    )
-    return [value.decode("utf-8", "replace").strip() for value in examples.as_numpy_iterator()]
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        return [labelled_files.composed(str(label).strip()) for label in pool.map(split.label, range(len(split)))]
 
 
-def read_split(builder: typing.Any, split: str, image_key: str, label_key: str) -> tfrecords.Records:
+def _read_split(builder: typing.Any, split: str, image_key: str, label_key: str) -> tfrecords.Records:
     """Finds the records of a split; reads their headers only."""
     info = builder.info
     if info.file_format.value != "tfrecord":
@@ -188,61 +201,9 @@ def read_split(builder: typing.Any, split: str, image_key: str, label_key: str) 
             f"and give --data_dir={converted}"
         )
     files = tuple(str(path) for path in info.splits[split].filepaths)
-    lengths_of_shards = info.splits[split].shard_lengths
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        spans = list(pool.map(tfrecords.record_spans, files, lengths_of_shards))
+        spans = list(pool.map(tfrecords.record_spans, files, info.splits[split].shard_lengths))
     file_of = np.repeat(np.arange(len(files), dtype="int32"), [len(s) for s in spans])
     offsets, lengths = np.concatenate(spans).T
-    parse = _TfdsParser(str(builder.data_dir), image_key, label_key)
-    return tfrecords.Records(files, file_of, offsets, lengths, parse=parse, are_whole_records=True)
-
-
-@dataclasses.dataclass(frozen=True)
-class _TfdsParser:
-    """Graph function from a record of a TFDS data set to (image_bytes, label); other processes can be given it."""
-
-    directory: str
-    image_key: str
-    label_key: str
-
-    def __call__(self, record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        import tensorflow_datasets as tfds
-
-        example = _builder(self.directory).info.features.deserialize_example(
-            record, decoders={self.image_key: tfds.decode.SkipDecoding()}
-        )
-        label = example[self.label_key]
-        return example[self.image_key], label if label.dtype == tf.string else tf.cast(label, tf.int32)
-
-
-@functools.cache
-def _builder(directory: str) -> typing.Any:
-    import tensorflow_datasets as tfds
-
-    return tfds.builder_from_directory(directory)
-
-
-def open_prepared(
-    directory: pathlib.Path,
-    preparation: dict,
-    splits: Mapping[str, tfrecords.Records],
-    statistics: tfrecords.Statistics,
-) -> datasets.DataSet:
-    """Returns what `prepare` wrote, from what `tfrecords.read_prepared` found."""
-    notes = [
-        f"Prepared at {architectures.SQUARE_SIZE} pixels (--resize={preparation['resize']}) from "
-        f"{preparation['source']}; its own mean and colours are used."
-    ]
-    if preparation["validation"] == "test":
-        notes.append(class_folders.CHOSEN_ON_TEST)
-    return datasets.DataSet(
-        preparation["name"],
-        str(directory),
-        tuple(preparation["classes"]),
-        splits,
-        preparation["validation"],
-        tuple(notes),
-        preparation["source"],
-        preparation["resize"],
-        statistics,
-    )
+    parse = tfrecords.ExampleParser(image_key, label_key)
+    return tfrecords.Records(files, file_of, offsets, lengths, parse=parse)

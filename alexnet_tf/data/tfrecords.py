@@ -1,7 +1,7 @@
 """Examples inside larger files, reached by their offsets: TFRecords of TFDS, those that `prepare` wrote, tar files.
 
-Which data set is meant is decided in `discovery`; nothing is decoded here. Where a checksum is known, it is verified
-with every read.
+Which data set is meant is decided in `discovery`; nothing is decoded here. The checksum of a TFRecord is verified with
+every read.
 """
 
 import dataclasses
@@ -11,13 +11,14 @@ import json
 import os
 import pathlib
 import struct
+import typing
 from collections.abc import Callable
 
 import google_crc32c
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.data import image_headers, reading
+from alexnet_tf.data import datasets, reading
 from alexnet_tf.network import architectures
 from alexnet_tf.runs import checkpoints
 from alexnet_tf.support import errors
@@ -25,24 +26,20 @@ from alexnet_tf.support import errors
 # What `prepare` adds to TFDS's files: what was done, for a person and for us; and where each image lies.
 PREPARATION, INDEX = "preparation.json", "index.npz"
 
-# Examples that are read at a time.
-BLOCK_SIZE = reading.BLOCK_SIZE
-
 
 @dataclasses.dataclass(frozen=True)
-class Records:
+class Records(datasets.ImageSource):
     """Examples inside files, each reached by its offset.
 
     Attributes:
         files: Files, TFRecords or tar files.
         file_of: int32 [n], which file an example is in.
-        offsets, lengths: int64 [n], where its bytes are.
+        offsets, lengths: int64 [n], where its bytes are: those of a TFRecord's data where there is a `parse`, otherwise
+            those of the image.
         labels: int32 [n], or None: they are inside the records.
-        parse: Graph function from a record to (image_bytes, label), where the bytes are not the image itself.
+        parse: Finds image and label in a TFRecord's data.
         name_at: Function (file, offset) -> the image's name, where it has one.
         is_square: Whether each is a JPEG of 256 x 256 pixels.
-        checksums: uint32 [n], CRC-32C of each example's bytes, where it is known.
-        are_whole_records: Whether each example is the data of a TFRecord, whose checksum follows it.
     """
 
     files: tuple[str, ...]
@@ -50,11 +47,9 @@ class Records:
     offsets: np.ndarray
     lengths: np.ndarray
     labels: np.ndarray | None = None
-    parse: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]] | None = None
+    parse: "ExampleParser | None" = None
     name_at: Callable[[str, int], str] | None = None
     is_square: bool = False
-    checksums: np.ndarray | None = None
-    are_whole_records: bool = False
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -65,96 +60,70 @@ class Records:
 
     def subset(self, indices: np.ndarray) -> "Records":
         """Returns some of the examples."""
-        arrays = ("file_of", "offsets", "lengths", "labels", "checksums")
+        arrays = ("file_of", "offsets", "lengths", "labels")
         chosen = {name: array[indices] for name in arrays if (array := getattr(self, name)) is not None}
         return dataclasses.replace(self, **chosen)
 
     def with_label_order(self, new_labels: np.ndarray) -> "Records":
         """Returns the same examples with label `new_labels[i]` in place of i."""
         if self.labels is None:
-            return dataclasses.replace(self, parse=Relabelled(self.parse, tuple(map(int, new_labels))))
-        labels = np.where(self.labels < 0, -1, np.asarray(new_labels, "int32")[self.labels]).astype("int32")
-        return dataclasses.replace(self, labels=labels)
+            assert self.parse is not None
+            return dataclasses.replace(self, parse=self.parse.with_label_order(new_labels))
+        return dataclasses.replace(self, labels=datasets.relabel(self.labels, new_labels))
 
     def describe(self, index: int) -> str:
         """Returns the file and the place of example `index`, for messages."""
         path, offset = self.files[self.file_of[index]], int(self.offsets[index])
         return f"{path}, {self.name_at(path, offset) if self.name_at else f'the record at byte {offset}'}"
 
-    def _read(self, index: int) -> bytes:
-        """Returns the bytes of an example.
+    def read(self, index: int) -> tuple[bytes, typing.Any]:
+        """Returns the image and the label of example `index`.
 
         Raises:
             OSError: If the file cannot be read, is too short, or has other bytes than were written.
         """
-        path, length = self.files[self.file_of[index]], int(self.lengths[index])
-        if self.are_whole_records:  # The checksum of the data follows it, masked.
-            content = self._open_files.read(path, int(self.offsets[index]), length + 4)
-            content, expected = content[:-4], int.from_bytes(content[-4:], "little")
-            found = masked_checksum(content)
-        else:
-            content = self._open_files.read(path, int(self.offsets[index]), length)
-            if self.checksums is None:
-                return content
-            expected, found = int(self.checksums[index]), google_crc32c.value(content)
-        if found != expected:
-            raise OSError(errno.EIO, "the record is damaged: its checksum differs", path)
-        return content
-
-    def image_bytes(self, index: int) -> bytes:
-        """Returns the encoded image of example `index`.
-
-        Raises:
-            OSError: If its file cannot be read.
-        """
-        return self._parsed(index)[0].numpy() if self.parse else self._read(index)
-
-    def label(self, index: int) -> int:
-        """Returns the label of example `index`; reads the example if it is in there.
-
-        Raises:
-            OSError: If it cannot be read then.
-        """
-        return int(self._parsed(index)[1] if self.labels is None else self.labels[index])
-
-    def _parsed(self, index: int) -> tuple[tf.Tensor, tf.Tensor]:
-        assert self.parse is not None
+        path, offset, length = self.files[self.file_of[index]], int(self.offsets[index]), int(self.lengths[index])
+        if self.parse is None:
+            return self._open_files.read(path, offset, length), self.label(index)
+        content = self._open_files.read(path, offset, length + 4)
+        damaged = OSError(errno.EIO, "the record is damaged: its checksum differs", path)
+        # The checksum of the data follows it.
+        if masked_checksum(content[:-4]) != int.from_bytes(content[-4:], "little"):
+            raise damaged
         try:
-            return self.parse(tf.constant(self._read(index)))
-        except (tf.errors.OpError, UnicodeDecodeError) as error:  # The latter if TensorFlow's message quotes the bytes.
-            raise OSError(errno.EIO, "the record is damaged", self.files[self.file_of[index]]) from error
-
-    def examples(
-        self, blocks: tf.data.Dataset, function: Callable[..., object], with_headers: bool = False
-    ) -> tf.data.Dataset:
-        """Reads examples and applies a function to each: see `datasets.ImageSource`."""
-        labels, parse = self.labels, self.parse
-        header_of = image_headers.ordinary_shape if with_headers and not parse else None
-
-        @tf.autograph.experimental.do_not_convert
-        def parse_and_apply(record: tf.Tensor, label: tf.Tensor, *others: tf.Tensor) -> object:
-            assert parse is not None
-            image_bytes, inner_label = parse(record)
-            header = [tf.zeros([2], tf.int32)] if with_headers else []
-            return function(image_bytes, inner_label if labels is None else label, *header, *others)
-
-        known = np.zeros(len(self), "int32") if labels is None else labels
-        return reading.read_examples(blocks, self._read, known, parse_and_apply if parse else function, header_of)
+            image_bytes, label = self.parse(content[:-4])
+        except Exception as error:
+            raise damaged from error
+        return image_bytes, label if self.labels is None else int(self.labels[index])
 
 
 @dataclasses.dataclass(frozen=True)
-class Relabelled:
-    """Graph function from a record to (image_bytes, another label), for classes in another order."""
+class ExampleParser:
+    """Function from the bytes of a tf.train.Example to (encoded image, label: an integer or a text).
 
-    parse: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]] | None
-    new_labels: tuple[int, ...]
+    Attributes:
+        image_key, label_key: Names of the features.
+        new_labels: Label `new_labels[i]` is given in place of i, where there are any.
+    """
 
-    def __call__(self, record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:  # noqa: D102
-        assert self.parse is not None
-        image_bytes, label = self.parse(record)
-        return image_bytes, tf.where(
-            label < 0, -1, tf.gather(tf.constant(self.new_labels, tf.int32), tf.maximum(label, 0))
-        )
+    image_key: str
+    label_key: str
+    new_labels: tuple[int, ...] | None = None
+
+    def with_label_order(self, new_labels: np.ndarray) -> "ExampleParser":
+        """Returns the parser that gives label `new_labels[i]` in place of i."""
+        assert self.new_labels is None
+        return dataclasses.replace(self, new_labels=tuple(map(int, new_labels)))
+
+    def __call__(self, content: bytes) -> tuple[bytes, typing.Any]:
+        """Returns image and label; raises whatever protobuf does, or an index error, if they are not there."""
+        features = tf.train.Example.FromString(content).features.feature
+        [image_bytes] = features[self.image_key].bytes_list.value
+        feature = features[self.label_key]
+        [label] = feature.bytes_list.value or feature.int64_list.value
+        if isinstance(label, bytes):
+            return image_bytes, label.decode("utf-8", "replace")
+        return image_bytes, label if self.new_labels is None or label < 0 else self.new_labels[label]
 
 
 def masked_checksum(content: bytes) -> int:
@@ -189,24 +158,7 @@ def hold_out(records: Records) -> tuple[Records, Records]:
     return records.subset(positions[positions % 10 != 0]), records.subset(positions[positions % 10 == 0])
 
 
-@dataclasses.dataclass(frozen=True)
-class Statistics:
-    """What `prepare` measured on the pixels of the training split, all in grey levels of RGB.
-
-    Attributes:
-        mean_pixel: Mean colour.
-        mean_image: float32 [256, 256, 3], the mean at each place.
-        pca_stdevs: Standard deviations along the components of the colours, ascending.
-        pca_vectors: Components as columns, rows R, G, B.
-    """
-
-    mean_pixel: tuple[float, ...]
-    mean_image: np.ndarray
-    pca_stdevs: tuple[float, ...]
-    pca_vectors: tuple[tuple[float, ...], ...]
-
-
-def read_prepared(directory: pathlib.Path) -> tuple[dict, dict[str, Records], Statistics] | None:
+def read_prepared(directory: pathlib.Path) -> tuple[dict, dict[str, Records], datasets.Statistics] | None:
     """Reads what `prepare` wrote, without TFDS.
 
     Returns:
@@ -238,7 +190,7 @@ def read_prepared(directory: pathlib.Path) -> tuple[dict, dict[str, Records], St
     return preparation, splits, statistics
 
 
-def _statistics(mean_image: np.ndarray, measured: dict) -> Statistics:
+def _statistics(mean_image: np.ndarray, measured: dict) -> datasets.Statistics:
     """Returns the statistics, once they are what they should be: the mean colour is that of the mean image."""
     size = architectures.SQUARE_SIZE
     shapes = {"mean_pixel": (3,), "pca_stdevs": (3,), "pca_vectors": (3, 3)}
@@ -250,7 +202,7 @@ def _statistics(mean_image: np.ndarray, measured: dict) -> Statistics:
         mean_image.mean(axis=(0, 1), dtype="float64"), measured["mean_pixel"], rtol=0, atol=0.01
     ):
         raise ValueError("the mean image and the mean colour differ")
-    return Statistics(mean_image=mean_image, **{name: measured[name] for name in shapes})
+    return datasets.Statistics(mean_image=mean_image, **{name: measured[name] for name in shapes})
 
 
 def _prepared_split(directory: pathlib.Path, name: str, split: dict, arrays: dict[str, np.ndarray]) -> Records:
@@ -262,21 +214,12 @@ def _prepared_split(directory: pathlib.Path, name: str, split: dict, arrays: dic
         if found != size:
             state = "is missing" if found is None else f"has {found:,} bytes instead of {size:,}: it is cut or damaged"
             raise errors.DataError(f"{path} {state}. Prepare the data set again, into an empty directory.")
-    fields = {field: arrays[f"{name}/{field}"] for field in ("file_of", "offsets", "lengths", "labels")}
-    images = len(fields["offsets"])
-    checksums = arrays.get(f"{name}/checksums")  # Sets that older versions prepared have none.
-    if {len(field) for field in fields.values()} != {split["images"]}:
-        raise ValueError(f"{name} has {split['images']} images and {images} places")
-    if images and not 0 <= fields["file_of"].min() <= fields["file_of"].max() < len(paths):
-        raise ValueError(f"{name} has images in files that are not listed")
-    if checksums is not None and len(checksums) != images:
-        raise ValueError(f"{name} has {images} places and {len(checksums)} checksums")
-    return Records(
-        paths,
-        fields["file_of"],
-        fields["offsets"],
-        fields["lengths"],
-        fields["labels"],
-        is_square=True,
-        checksums=checksums,
+    file_of, offsets, lengths, labels = (
+        arrays[f"{name}/{field}"] for field in ("file_of", "offsets", "lengths", "labels")
     )
+    images = len(offsets)
+    if {len(file_of), images, len(lengths), len(labels)} != {split["images"]}:
+        raise ValueError(f"{name} has {split['images']} images and {images} places")
+    if images and not 0 <= file_of.min() <= file_of.max() < len(paths):
+        raise ValueError(f"{name} has images in files that are not listed")
+    return Records(paths, file_of, offsets, lengths, labels, parse=ExampleParser("image", "label"), is_square=True)

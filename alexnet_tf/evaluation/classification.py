@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.data import input_pipeline, preprocessing
+from alexnet_tf.data import input_pipeline, plain_images
 from alexnet_tf.evaluation import image_arguments
 from alexnet_tf.support import processors
 
@@ -95,11 +95,11 @@ def _crops(
     def load(path: str) -> tf.Tensor | str:
         try:
             image_bytes = read(path)
-            return crop(tf.constant(image_bytes)) if image_bytes else "the file is empty"
+            return crop(tf.constant(image_bytes))
         except image_arguments.UnreadableImage as error:
             return str(error)
         except tf.errors.OpError:
-            return preprocessing.why_unreadable(image_bytes) or preprocessing.DAMAGED
+            return plain_images.DAMAGED
 
     with concurrent.futures.ThreadPoolExecutor(2 * processors.available_cpus(), "decode") as pool:
         waiting: collections.deque = collections.deque()

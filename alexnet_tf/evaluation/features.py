@@ -32,6 +32,7 @@ import tensorflow as tf
 import tqdm
 
 from alexnet_tf.data import datasets, discovery, input_pipeline
+from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.evaluation import npz_stream
 from alexnet_tf.network import architectures
 from alexnet_tf.runs.config import RunData
@@ -195,7 +196,8 @@ def _find_images(run_data: RunData, request: FeatureOptions):
             tuple(map(os.path.abspath, request.images)), np.full(len(request.images), -1, "int32")
         )
         return split, {"title": "Files", "classes": np.array([], "<U1"), "data_dir": "", "split": "", "fingerprint": ""}
-    data = discovery.load_run_dataset(run_data, request.data_dir, request.dataset, any_classes=True)
+    options = ExampleOptions(dataset=request.dataset)
+    data = discovery.load_run_dataset(run_data, request.data_dir, options, any_classes=True)
     name = request.split or ("train" if "train" in data.splits else data.validation)
     if name not in data.splits:
         raise errors.UserError(f"--split={name} is not in {data.directory}; there: {', '.join(data.splits)}.")

@@ -8,12 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.data import folder_scan, input_pipeline, other_formats, preprocessing, reading
+from alexnet_tf.data import input_pipeline, labelled_files, plain_images, preprocessing, reading
+from alexnet_tf.data.plain_images import UnreadableImage
 from alexnet_tf.support import errors
-
-
-class UnreadableImage(ValueError):
-    """An image cannot be read; the message says why."""
 
 
 def expand(arguments: Sequence[str], lines: Iterable[str]) -> Iterator[str]:
@@ -44,26 +41,24 @@ def expand(arguments: Sequence[str], lines: Iterable[str]) -> Iterator[str]:
 
 def _images_in(folder: str) -> list[str]:
     try:
-        files = folder_scan.images_in(folder)
+        files = labelled_files.files_in(folder)[0]
     except OSError as error:
         raise errors.UserError(f"{folder} cannot be read: {error.strerror}.") from error
     if not files:
-        raise errors.UserError(f"{folder} has no images. There: {folder_scan.listing(folder)}.")
+        raise errors.UserError(f"{folder} has no images. There: {labelled_files.listing(folder)}.")
     return files
 
 
 def read(path: str | os.PathLike[str]) -> bytes:
-    """Returns an encoded image as JPEG or PNG; other formats that are known are converted.
+    """Returns an encoded image as an ordinary JPEG or PNG.
 
     Raises:
-        UnreadableImage: If the file cannot be read, or holds a damaged image of such a format.
+        UnreadableImage: If the file cannot be read, or as `plain_images.plain`.
     """
     try:
-        return other_formats.as_readable(reading.read_file(str(pathlib.Path(path).expanduser())))
+        return plain_images.plain(reading.read_file(str(pathlib.Path(path).expanduser())))
     except OSError as error:
         raise UnreadableImage(error.strerror) from error
-    except other_formats.UnreadableImage as error:
-        raise UnreadableImage(str(error)) from error
 
 
 def read_crop(path: str | os.PathLike[str], image_size: int, resize: str) -> np.ndarray:

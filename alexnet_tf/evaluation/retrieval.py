@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.data import datasets, discovery, input_pipeline, preprocessing
+from alexnet_tf.data import datasets, discovery, input_pipeline, plain_images, preprocessing
+from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.evaluation import features, npz_stream
 from alexnet_tf.runs.directory import RunDirectory, load_model
 from alexnet_tf.support import errors, plotting, shell
@@ -258,7 +259,7 @@ def _find_split(file, data_dir):
     """Returns the split that a file was made of, or None, with a warning."""
     directory, name = data_dir or file.text("data_dir"), file.text("split")
     try:
-        data = discovery.find_dataset(directory, is_whole=name == "all")
+        data = discovery.find_dataset(directory, ExampleOptions(is_whole=name == "all"))
     except errors.DataError as error:
         _LOGGER.warning(str(error).split("\n")[0])
         return None
@@ -295,4 +296,4 @@ def _draw_tile(axes, name: str, note: str, image_bytes: bytes | None, resize: st
         axes.text(0.5, 0.5, "not found", fontsize=10, ha="center", va="center", transform=axes.transAxes)
         axes.set_aspect(1)
     else:
-        axes.imshow(preprocessing.square(tf.constant(image_bytes), resize).numpy())
+        axes.imshow(preprocessing.square(tf.constant(plain_images.plain(image_bytes)), resize).numpy())

@@ -13,7 +13,7 @@ import numpy as np
 from alexnet_tf.experiments import catalogue
 from alexnet_tf.runs.directory import RunDirectory, load_model
 from alexnet_tf.support import errors, plotting
-from alexnet_tf.weights import containers, pickled_arrays
+from alexnet_tf.weights import guard
 
 _CLAIM = "conv1's kernels specialise: largely colour-agnostic on one GPU, largely colour-specific on the other"
 
@@ -59,8 +59,7 @@ def read_kernels(path: str) -> np.ndarray:
     Raises:
         errors.UserError: If there are no such kernels.
     """
-    entries = pickled_arrays.read_npy(containers.read_bytes(path))
-    arrays = list(entries.values()) if isinstance(entries, dict) else [entries]
+    arrays = list(guard.read(path)[0].arrays.values())
     for array in arrays:
         if np.ndim(array) == 4 and array.shape[2] == 3:
             return np.asarray(array, "float32")

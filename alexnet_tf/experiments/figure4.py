@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.data import input_pipeline, preprocessing
+from alexnet_tf.data import input_pipeline, plain_images, preprocessing
 from alexnet_tf.evaluation import features, metrics, retrieval
 from alexnet_tf.experiments import catalogue
 from alexnet_tf.experiments.error_table import TrainedRun, load_runs
@@ -122,7 +122,7 @@ def _predict(run: TrainedRun, split, chosen: list[int]) -> list[Prediction]:
     predict, predictions = metrics.make_predictor(run.model), []
     for index in chosen:
         crops = input_pipeline.evaluation_crops(
-            tf.constant(split.image_bytes(index)), run.architecture.image_size, run.resize
+            tf.constant(plain_images.plain(split.image_bytes(index))), run.architecture.image_size, run.resize
         )
         probabilities = np.exp(predict(crops[None]).numpy()[0])
         best = np.argsort(-probabilities, kind="stable")[:5]
@@ -137,7 +137,7 @@ def _predict(run: TrainedRun, split, chosen: list[int]) -> list[Prediction]:
 
 
 def _picture(run: TrainedRun, split, index: int) -> np.ndarray:
-    return preprocessing.square(tf.constant(split.image_bytes(int(index))), run.resize).numpy()
+    return preprocessing.square(tf.constant(plain_images.plain(split.image_bytes(int(index)))), run.resize).numpy()
 
 
 def _draw(predictions: list[Prediction], neighbours: list[Neighbours]):

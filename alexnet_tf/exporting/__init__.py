@@ -11,6 +11,7 @@ latency            one image's milliseconds, by number of threads
 python_latency     the same of the Keras model and the SavedModel
 quiet              keeps C++ libraries off the screen
 signatures         what a SavedModel offers and refuses
+image_guard        what the served graph looks at before it decodes
 serving_files      warm-up requests, batching parameters, SERVING.md
 serving_client     asks a TF Serving server
 tflite             for phones, browsers and small computers

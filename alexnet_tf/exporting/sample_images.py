@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.data import datasets, discovery, input_pipeline, synthetic
+from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.runs.config import RunConfig
 from alexnet_tf.support import errors
 
@@ -49,12 +50,14 @@ def find_images(
         DataError: If there are no images in `data_dir`.
     """
     run_data = run_config.data
-    if not data_dir and run_data.name not in discovery.SYNTHETIC and not os.path.isdir(run_data.directory or ""):
+    if not data_dir and run_data.name != discovery.DEMO and not os.path.isdir(run_data.directory or ""):
         return None, (
             "The run's images are not there; synthetic images take their place. For real ones: --data_dir=DIR"
         )
     try:
-        data = discovery.load_run_dataset(run_data, data_dir, dataset, any_classes=data_dir is not None)
+        data = discovery.load_run_dataset(
+            run_data, data_dir, ExampleOptions(dataset=dataset), any_classes=data_dir is not None
+        )
     except errors.DataError:
         images = _flat_folder(data_dir)
         if images is None:

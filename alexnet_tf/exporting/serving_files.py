@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.data import image_headers, synthetic
+from alexnet_tf.data import plain_images, synthetic
 from alexnet_tf.exporting.signatures import EXAMPLE_KEY, TOP, ImageLimits
 from alexnet_tf.network import architectures
 from alexnet_tf.support import atomic_files, processors
@@ -122,7 +122,7 @@ def write_companions(architecture: architectures.Architecture, limits: ImageLimi
         width=architecture.stages[-2].filters,
         megapixels=limits.megapixels,
         megabytes=limits.megabytes,
-        scans=image_headers.MAX_SCANS,
+        scans=plain_images.MAX_SCANS,
     )
     atomic_files.atomic_write(directory / "SERVING.md", lambda file: file.write(text.encode()))
     batching = _BATCHING % processors.available_cpus()

@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
-from alexnet_tf.data import input_pipeline, preprocessing
+from alexnet_tf.data import preprocessing
+from alexnet_tf.exporting import image_guard
 from alexnet_tf.exporting.options import MAX_MEGABYTES, MAX_MEGAPIXELS
 from alexnet_tf.network import architectures
 
@@ -109,7 +110,8 @@ def _make_classifier(forward, architecture, class_names: Sequence[str], resize: 
     size, names = architecture.image_size, tf.constant(encoded(class_names))
 
     def crop(image_bytes):
-        return tf.cast(input_pipeline.evaluation_crops(_check_bytes(image_bytes, limits), size, resize)[0], tf.float32)
+        square = image_guard.square(_check_length(image_bytes, limits), resize, 1_000_000 * limits.megapixels)
+        return tf.cast(preprocessing.center_crop(square, size), tf.float32)
 
     def classify(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         check = tf.debugging.Assert(tf.size(image_bytes) > 0, ["at least one image must be given; got none"])
@@ -139,22 +141,12 @@ def _check_images(images: tf.Tensor, size: int) -> tf.Tensor:
         return tf.ensure_shape(tf.identity(hidden), [None, size, size, 3])
 
 
-def _check_bytes(image_bytes: tf.Tensor, limits: ImageLimits) -> tf.Tensor:
-    """Returns an encoded image bound to the checks of its length and of the size that its header declares."""
+def _check_length(image_bytes: tf.Tensor, limits: ImageLimits) -> tf.Tensor:
+    """Returns an encoded image bound to a check of its length."""
     length = tf.strings.length(image_bytes)
     check = tf.debugging.Assert(
         length <= 1_000_000 * limits.megabytes,
         ["the encoded image has", length, f"bytes; at most {limits.megabytes} MB are read"],
-    )
-    with tf.control_dependencies([check]):
-        image_bytes = tf.identity(image_bytes)
-    if limits.megapixels * 1_000_000 >= preprocessing.MAX_PIXELS:
-        return image_bytes  # Decoding checks as much itself.
-    shape = preprocessing.image_shape(image_bytes)
-    pixels = tf.reduce_prod(tf.cast(shape, tf.int64))
-    check = tf.debugging.Assert(
-        pixels <= 1_000_000 * limits.megapixels,
-        ["the header declares", shape[1], "x", shape[0], f"pixels; at most {limits.megapixels} megapixels are read"],
     )
     with tf.control_dependencies([check]):
         return tf.identity(image_bytes)

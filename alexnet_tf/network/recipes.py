@@ -57,8 +57,8 @@ class Recipe:
     )
     augmentations: tuple[str, ...] = setting(
         ("mirror",),
-        "What is done to a crop, in this order, of mirror (half of the time); --augmentations= does nothing.",
-        choices=("mirror",),
+        "What is done to a crop, in this order: names in data/augmentations.py, such as mirror (half of the time), or "
+        "NAME:KEY=NUMBER; --augmentations= does nothing.",
     )
     resize: str = setting("paper", "", choices=("paper", "caffe"))
     new_layer_learning_rate_multiplier: float = setting(

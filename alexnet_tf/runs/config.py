@@ -104,8 +104,6 @@ class RunData:
         images: Number of images by split.
         validation: Split that errors are measured on.
         fingerprint: Hash of the classes and files.
-        split_rule: How one folder of class folders was divided, a key of `data.class_folders.SPLIT_RULES`; the default
-            is the rule of older versions, and stands also where nothing was divided.
         options: What else says which examples are meant, such as the file of the labels.
     """
 
@@ -115,7 +113,6 @@ class RunData:
     images: dict[str, int] = dataclasses.field(default_factory=dict)
     validation: str | None = None
     fingerprint: str = ""
-    split_rule: str = "file_name"
     options: dict[str, str] = dataclasses.field(default_factory=dict)
 
 

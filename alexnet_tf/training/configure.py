@@ -191,7 +191,6 @@ def make_run_config(
             images={name: len(split) for name, split in data.splits.items()},
             validation=data.validation,
             fingerprint=data.fingerprint(),
-            split_rule=data.split_rule,
             options=dict(data.options),
         ),
     )

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.data import datasets, input_pipeline, preprocessing
+from alexnet_tf.data import augmentations, datasets, input_pipeline, preprocessing
 from alexnet_tf.evaluation import metrics
 from alexnet_tf.network import xla
 from alexnet_tf.runs import checkpoints
@@ -63,6 +63,7 @@ def train(
     """
     settings.check(train_config)
     settings.check(options)
+    augmentations.parse(train_config.recipe.augmentations)
     if train_config.jit and train_config.deterministic:
         raise TrainingError("--jit does not go with --deterministic: XLA has no max-pooling gradient that is.")
     if train_config.jit and not xla.is_usable():

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61lexnet_tf/weights/caffe.proto\x12\x10\x61lexnet_tf.caffe\"\x1c\n\tBlobShape\x12\x0f\n\x03\x64im\x18\x01 \x03(\x03\x42\x02\x10\x01\"\x83\x01\n\tBlobProto\x12\x0b\n\x03num\x18\x01 \x01(\x05\x12\x10\n\x08\x63hannels\x18\x02 \x01(\x05\x12\x0e\n\x06height\x18\x03 \x01(\x05\x12\r\n\x05width\x18\x04 \x01(\x05\x12\x0c\n\x04\x64\x61ta\x18\x05 \x03(\x0c\x12*\n\x05shape\x18\x07 \x01(\x0b\x32\x1b.alexnet_tf.caffe.BlobShape\"q\n\x0cLRNParameter\x12\x15\n\nlocal_size\x18\x01 \x01(\r:\x01\x35\x12\x10\n\x05\x61lpha\x18\x02 \x01(\x02:\x01\x31\x12\x12\n\x04\x62\x65ta\x18\x03 \x01(\x02:\x04\x30.75\x12\x16\n\x0bnorm_region\x18\x04 \x01(\x05:\x01\x30\x12\x0c\n\x01k\x18\x05 \x01(\x02:\x01\x31\"F\n\x0ePowerParameter\x12\x10\n\x05power\x18\x01 \x01(\x02:\x01\x31\x12\x10\n\x05scale\x18\x02 \x01(\x02:\x01\x31\x12\x10\n\x05shift\x18\x03 \x01(\x02:\x01\x30\"\xdf\x01\n\x0eLayerParameter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x0e\n\x06\x62ottom\x18\x03 \x03(\t\x12\x0b\n\x03top\x18\x04 \x03(\t\x12*\n\x05\x62lobs\x18\x07 \x03(\x0b\x32\x1b.alexnet_tf.caffe.BlobProto\x12\x31\n\tlrn_param\x18v \x01(\x0b\x32\x1e.alexnet_tf.caffe.LRNParameter\x12\x35\n\x0bpower_param\x18z \x01(\x0b\x32 .alexnet_tf.caffe.PowerParameter\"\xc4\x01\n\x10V1LayerParameter\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x0c\n\x04type\x18\x05 \x01(\x05\x12*\n\x05\x62lobs\x18\x06 \x03(\x0b\x32\x1b.alexnet_tf.caffe.BlobProto\x12\x31\n\tlrn_param\x18\x12 \x01(\x0b\x32\x1e.alexnet_tf.caffe.LRNParameter\x12\x35\n\x0bpower_param\x18\x15 \x01(\x0b\x32 .alexnet_tf.caffe.PowerParameter\"\x81\x01\n\x0cNetParameter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x32\n\x06layers\x18\x02 \x03(\x0b\x32\".alexnet_tf.caffe.V1LayerParameter\x12/\n\x05layer\x18\x64 \x03(\x0b\x32 .alexnet_tf.caffe.LayerParameter')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61lexnet_tf/weights/caffe.proto\x12\x10\x61lexnet_tf.caffe\"\x1c\n\tBlobShape\x12\x0f\n\x03\x64im\x18\x01 \x03(\x03\x42\x02\x10\x01\"\x83\x01\n\tBlobProto\x12\x0b\n\x03num\x18\x01 \x01(\x05\x12\x10\n\x08\x63hannels\x18\x02 \x01(\x05\x12\x0e\n\x06height\x18\x03 \x01(\x05\x12\r\n\x05width\x18\x04 \x01(\x05\x12\x0c\n\x04\x64\x61ta\x18\x05 \x03(\x0c\x12*\n\x05shape\x18\x07 \x01(\x0b\x32\x1b.alexnet_tf.caffe.BlobShape\"Y\n\x0cLRNParameter\x12\x15\n\nlocal_size\x18\x01 \x01(\r:\x01\x35\x12\x10\n\x05\x61lpha\x18\x02 \x01(\x02:\x01\x31\x12\x12\n\x04\x62\x65ta\x18\x03 \x01(\x02:\x04\x30.75\x12\x0c\n\x01k\x18\x05 \x01(\x02:\x01\x31\"\x8b\x01\n\x0eLayerParameter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12*\n\x05\x62lobs\x18\x07 \x03(\x0b\x32\x1b.alexnet_tf.caffe.BlobProto\x12\x31\n\tlrn_param\x18v \x01(\x0b\x32\x1e.alexnet_tf.caffe.LRNParameter\"\x8d\x01\n\x10V1LayerParameter\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x0c\n\x04type\x18\x05 \x01(\x05\x12*\n\x05\x62lobs\x18\x06 \x03(\x0b\x32\x1b.alexnet_tf.caffe.BlobProto\x12\x31\n\tlrn_param\x18\x12 \x01(\x0b\x32\x1e.alexnet_tf.caffe.LRNParameter\"s\n\x0cNetParameter\x12\x32\n\x06layers\x18\x02 \x03(\x0b\x32\".alexnet_tf.caffe.V1LayerParameter\x12/\n\x05layer\x18\x64 \x03(\x0b\x32 .alexnet_tf.caffe.LayerParameter')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,13 +38,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BLOBPROTO']._serialized_start=83
   _globals['_BLOBPROTO']._serialized_end=214
   _globals['_LRNPARAMETER']._serialized_start=216
-  _globals['_LRNPARAMETER']._serialized_end=329
-  _globals['_POWERPARAMETER']._serialized_start=331
-  _globals['_POWERPARAMETER']._serialized_end=401
-  _globals['_LAYERPARAMETER']._serialized_start=404
-  _globals['_LAYERPARAMETER']._serialized_end=627
-  _globals['_V1LAYERPARAMETER']._serialized_start=630
-  _globals['_V1LAYERPARAMETER']._serialized_end=826
-  _globals['_NETPARAMETER']._serialized_start=829
-  _globals['_NETPARAMETER']._serialized_end=958
+  _globals['_LRNPARAMETER']._serialized_end=305
+  _globals['_LAYERPARAMETER']._serialized_start=308
+  _globals['_LAYERPARAMETER']._serialized_end=447
+  _globals['_V1LAYERPARAMETER']._serialized_start=450
+  _globals['_V1LAYERPARAMETER']._serialized_end=591
+  _globals['_NETPARAMETER']._serialized_start=593
+  _globals['_NETPARAMETER']._serialized_end=708
 # @@protoc_insertion_point(module_scope)

@@ -29,67 +29,45 @@ class BlobProto(_message.Message):
     def __init__(self, num: _Optional[int] = ..., channels: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., data: _Optional[_Iterable[bytes]] = ..., shape: _Optional[_Union[BlobShape, _Mapping]] = ...) -> None: ...
 
 class LRNParameter(_message.Message):
-    __slots__ = ("local_size", "alpha", "beta", "norm_region", "k")
+    __slots__ = ("local_size", "alpha", "beta", "k")
     LOCAL_SIZE_FIELD_NUMBER: _ClassVar[int]
     ALPHA_FIELD_NUMBER: _ClassVar[int]
     BETA_FIELD_NUMBER: _ClassVar[int]
-    NORM_REGION_FIELD_NUMBER: _ClassVar[int]
     K_FIELD_NUMBER: _ClassVar[int]
     local_size: int
     alpha: float
     beta: float
-    norm_region: int
     k: float
-    def __init__(self, local_size: _Optional[int] = ..., alpha: _Optional[float] = ..., beta: _Optional[float] = ..., norm_region: _Optional[int] = ..., k: _Optional[float] = ...) -> None: ...
-
-class PowerParameter(_message.Message):
-    __slots__ = ("power", "scale", "shift")
-    POWER_FIELD_NUMBER: _ClassVar[int]
-    SCALE_FIELD_NUMBER: _ClassVar[int]
-    SHIFT_FIELD_NUMBER: _ClassVar[int]
-    power: float
-    scale: float
-    shift: float
-    def __init__(self, power: _Optional[float] = ..., scale: _Optional[float] = ..., shift: _Optional[float] = ...) -> None: ...
+    def __init__(self, local_size: _Optional[int] = ..., alpha: _Optional[float] = ..., beta: _Optional[float] = ..., k: _Optional[float] = ...) -> None: ...
 
 class LayerParameter(_message.Message):
-    __slots__ = ("name", "type", "bottom", "top", "blobs", "lrn_param", "power_param")
+    __slots__ = ("name", "type", "blobs", "lrn_param")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
-    BOTTOM_FIELD_NUMBER: _ClassVar[int]
-    TOP_FIELD_NUMBER: _ClassVar[int]
     BLOBS_FIELD_NUMBER: _ClassVar[int]
     LRN_PARAM_FIELD_NUMBER: _ClassVar[int]
-    POWER_PARAM_FIELD_NUMBER: _ClassVar[int]
     name: str
     type: str
-    bottom: _containers.RepeatedScalarFieldContainer[str]
-    top: _containers.RepeatedScalarFieldContainer[str]
     blobs: _containers.RepeatedCompositeFieldContainer[BlobProto]
     lrn_param: LRNParameter
-    power_param: PowerParameter
-    def __init__(self, name: _Optional[str] = ..., type: _Optional[str] = ..., bottom: _Optional[_Iterable[str]] = ..., top: _Optional[_Iterable[str]] = ..., blobs: _Optional[_Iterable[_Union[BlobProto, _Mapping]]] = ..., lrn_param: _Optional[_Union[LRNParameter, _Mapping]] = ..., power_param: _Optional[_Union[PowerParameter, _Mapping]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[str] = ..., blobs: _Optional[_Iterable[_Union[BlobProto, _Mapping]]] = ..., lrn_param: _Optional[_Union[LRNParameter, _Mapping]] = ...) -> None: ...
 
 class V1LayerParameter(_message.Message):
-    __slots__ = ("name", "type", "blobs", "lrn_param", "power_param")
+    __slots__ = ("name", "type", "blobs", "lrn_param")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     BLOBS_FIELD_NUMBER: _ClassVar[int]
     LRN_PARAM_FIELD_NUMBER: _ClassVar[int]
-    POWER_PARAM_FIELD_NUMBER: _ClassVar[int]
     name: str
     type: int
     blobs: _containers.RepeatedCompositeFieldContainer[BlobProto]
     lrn_param: LRNParameter
-    power_param: PowerParameter
-    def __init__(self, name: _Optional[str] = ..., type: _Optional[int] = ..., blobs: _Optional[_Iterable[_Union[BlobProto, _Mapping]]] = ..., lrn_param: _Optional[_Union[LRNParameter, _Mapping]] = ..., power_param: _Optional[_Union[PowerParameter, _Mapping]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[int] = ..., blobs: _Optional[_Iterable[_Union[BlobProto, _Mapping]]] = ..., lrn_param: _Optional[_Union[LRNParameter, _Mapping]] = ...) -> None: ...
 
 class NetParameter(_message.Message):
-    __slots__ = ("name", "layers", "layer")
-    NAME_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("layers", "layer")
     LAYERS_FIELD_NUMBER: _ClassVar[int]
     LAYER_FIELD_NUMBER: _ClassVar[int]
-    name: str
     layers: _containers.RepeatedCompositeFieldContainer[V1LayerParameter]
     layer: _containers.RepeatedCompositeFieldContainer[LayerParameter]
-    def __init__(self, name: _Optional[str] = ..., layers: _Optional[_Iterable[_Union[V1LayerParameter, _Mapping]]] = ..., layer: _Optional[_Iterable[_Union[LayerParameter, _Mapping]]] = ...) -> None: ...
+    def __init__(self, layers: _Optional[_Iterable[_Union[V1LayerParameter, _Mapping]]] = ..., layer: _Optional[_Iterable[_Union[LayerParameter, _Mapping]]] = ...) -> None: ...

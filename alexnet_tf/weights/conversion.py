@@ -1,10 +1,10 @@
-"""From a weight file to a run, and back: which reader, which conventions of the input, which classes.
+"""From a weight file to a run, and back: which conventions of the input, which classes.
 
 An imported run has neither images nor momentum. Apart from that it is as training leaves a run, for every command.
 """
 
 import dataclasses
-import hashlib
+import json
 import os
 import pathlib
 from collections.abc import Sequence
@@ -14,13 +14,40 @@ import numpy as np
 from alexnet_tf.network import architectures
 from alexnet_tf.runs.config import MEAN_IMAGE, ImportedFile, RunConfig, RunData, TrainConfig, class_names_in
 from alexnet_tf.runs.directory import RunDirectory
-from alexnet_tf.support import atomic_files, errors
-from alexnet_tf.weights import caffemodel, containers, formats, layouts, pickled_arrays
+from alexnet_tf.support import errors, settings, shell
+from alexnet_tf.weights import formats, guard, layouts, safetensors_file
 
 _CLASSES = pathlib.Path(__file__).with_name("imagenet_classes.txt")
 
 # What `Recipe.resize` does, in words.
 _RESIZED = {"caffe": "warped to 256 x 256", "paper": "with the shorter side scaled to 256"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImportOptions:
+    """How a weight file becomes a run."""
+
+    architecture: str | None = settings.setting(
+        None,
+        "Which network it is; by default detected from the names, shapes and order of the layers.",
+        choices=architectures.ARCHITECTURES,
+    )
+    classes: str | None = settings.setting(
+        None,
+        "Text with a class name on each line, in the order of the logits. By default the file's own, or ImageNet's "
+        "1000.",
+        path="file",
+    )
+    mean: str | None = settings.setting(
+        None,
+        "What is subtracted from an image: B,G,R in [0, 255], or a .binaryproto or .npy file, [3, height, width], BGR. "
+        "By default what the file states, or else what networks of its kind were trained with.",
+    )
+    allow_nan: bool = settings.setting(False, "Accept weights that are not finite.")
+    partial: bool = settings.setting(
+        False,
+        "Accept a file that lacks layers, such as one of convolutions only; the others are initialised at random.",
+    )
 
 
 def imagenet_classes() -> tuple[list[str], list[str]]:
@@ -44,79 +71,72 @@ def read_mean(mean: str, image_size: int) -> list[float] | np.ndarray:
     Raises:
         WeightFileError: If it is neither.
     """
-    array: np.ndarray | dict
-    if not mean.lower().endswith((".binaryproto", ".npy")):
+    if mean.lower().endswith((".binaryproto", ".npy")):
+        array, *_ = guard.read(mean)[0].arrays.values()
+    else:
         try:
             array = np.array([float(each) for each in mean.split(",")])
         except ValueError as error:
-            raise containers.WeightFileError(
-                f"--mean={mean} is neither B,G,R nor a .binaryproto or .npy file."
-            ) from error
-    else:
-        content = containers.read_bytes(mean)
-        is_proto = mean.lower().endswith(".binaryproto")
-        array = caffemodel.read_mean(content) if is_proto else pickled_arrays.read_npy(content)
-    if isinstance(array, dict) or array.shape[:1] != (3,) or array.ndim not in (1, 3) or not np.isfinite(array).all():
-        raise containers.WeightFileError(
+            raise formats.WeightFileError(f"--mean={mean} is neither B,G,R nor a .binaryproto or .npy file.") from error
+    if array.shape[:1] != (3,) or array.ndim not in (1, 3) or not np.isfinite(array).all():
+        raise formats.WeightFileError(
             f"--mean={mean} is not a mean: it must be three numbers, or an array [3, height, width]."
         )
     if array.ndim == 1:
         return array[::-1].tolist()
-    offsets = [(size - image_size) // 2 for size in array.shape[1:]]
-    if min(offsets) < 0 or array.shape[1] > architectures.SQUARE_SIZE or array.shape[2] > architectures.SQUARE_SIZE:
-        raise containers.WeightFileError(
+    top, left = ((size - image_size) // 2 for size in array.shape[1:])
+    if min(top, left) < 0 or max(array.shape[1:]) > architectures.SQUARE_SIZE:
+        raise formats.WeightFileError(
             f"--mean={mean} has {array.shape[1]} x {array.shape[2]} pixels; {image_size} to "
             f"{architectures.SQUARE_SIZE} are needed."
         )
-    top, left = offsets
-    return np.ascontiguousarray(
-        array[::-1, top : top + image_size, left : left + image_size].transpose(1, 2, 0), "float32"
-    )
+    centre = array[::-1, top : top + image_size, left : left + image_size]
+    return np.ascontiguousarray(centre.transpose(1, 2, 0), "float32")
 
 
-def _read_lines(path) -> list[str]:
-    try:
-        return class_names_in(containers.read_bytes(path).decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise containers.WeightFileError(f"--classes={path} is not UTF-8 text.") from error
+def _input_of(file: formats.WeightFile, architecture, mean: str | None):
+    """Returns (the mean [3] or [size, size, 3], the scale [3]) of a network's input, RGB."""
+    size, scale = architecture.image_size, architecture.scale if file.scale is None else file.scale
+    given = read_mean(mean, size) if mean else architecture.mean if file.mean is None else file.mean
+    if np.shape(given) not in ((3,), (size, size, 3)) or np.shape(scale) != (3,):
+        raise formats.WeightFileError("The mean and the scale that it states are not three numbers each, or an image.")
+    return given, tuple(scale)
 
 
-def _choose_classes(path, of_the_file: list[str] | None, count: int) -> tuple[list[str], list[str]]:
+def _choose_classes(path: str | None, of_the_file: list[str] | None, count: int) -> tuple[list[str], list[str]]:
     """Returns (the classes' names as data sets have them, as people read them), for `count` logits."""
     if path is None:
         if of_the_file is not None and len(of_the_file) == count:
             return of_the_file, of_the_file
         if count != 1000:
-            raise containers.WeightFileError(
+            raise formats.WeightFileError(
                 f"It has {count} classes. Name them: --classes=FILE, a line each, in the order of the logits."
             )
         return imagenet_classes()
     names = _read_lines(path)
     if len(names) != count:
-        raise containers.WeightFileError(f"--classes={path} has {len(names)} lines; the network has {count} logits.")
+        raise formats.WeightFileError(f"--classes={path} has {len(names)} lines; the network has {count} logits.")
     return names, names
 
 
+def _read_lines(path: str) -> list[str]:
+    try:
+        return class_names_in(pathlib.Path(path).expanduser().read_text(encoding="utf-8"))
+    except OSError as error:
+        raise formats.WeightFileError(f"--classes={path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise formats.WeightFileError(f"--classes={path} is not UTF-8 text.") from error
+
+
 def import_run(
-    source: str | os.PathLike,
-    path: str | os.PathLike,
-    *,
-    architecture: str | None = None,
-    classes: str | os.PathLike | None = None,
-    mean: str | None = None,
-    allow_nan: bool = False,
-    partial: bool = False,
+    source: str | os.PathLike, path: str | os.PathLike, options: ImportOptions = ImportOptions()
 ) -> list[str]:
     """Turns a weight file into a run.
 
     Args:
-        source: The file; its ending is one of those in `formats.FORMATS`.
+        source: The file; its ending is one of `formats.ENDINGS`.
         path: The run's directory, new.
-        architecture: Name of the architecture; by default it is detected.
-        classes: File with a class name on each line; by default the file's own, or ImageNet's if there are 1000 logits.
-        mean: See `read_mean`; by default the file's, or else the architecture's own.
-        allow_nan: Whether weights may be other than finite numbers.
-        partial: Whether layers may be missing; they are then initialised as for training.
+        options: Which network, classes and mean, where the file does not state them.
 
     Returns:
         What was found and decided, as lines to print.
@@ -125,50 +145,46 @@ def import_run(
         WeightFileError: If the file cannot be read, or fits no architecture.
         errors.RunError: If the directory holds a run already, or cannot be written.
     """
+    settings.check(options)
     run = RunDirectory(path)
     if run.read_config() is not None or run.steps():
         raise errors.RunError(f"{run} holds a run already. Give another --workdir.")
-    content = containers.read_bytes(source)
+    file, sha256 = guard.read(source)
     try:
-        file_format = formats.format_of(str(source))
-        read = formats.FORMATS[file_format].read(content)
-        file_format = read.file_format or file_format
-        network, how = layouts.detect_architecture(
-            file_format,
-            read.entries,
-            layers=read.layers,
-            architecture=architecture or read.architecture,
-            partial=partial,
-        )
-        how = "as the file states" if read.architecture and not architecture else how
-        layout = formats.FORMATS[file_format].layout
-        if partial and classes and not _has_last_layer(network, layout, read.entries):
-            network = architectures.with_num_classes(network, len(_read_lines(classes)))
-        arrays = layouts.from_file(network, layout, read.entries) if layout else read.entries
-        arrays = {name: np.asarray(array, "float32") for name, array in arrays.items()}
-        if not allow_nan:
-            layouts.check_finite(arrays)
-    except containers.WeightFileError as error:
-        raise containers.WeightFileError(f"{source}: {error}") from error
-    missing = [name for name in layouts.variable_shapes(network) if name not in arrays]
+        network, how = layouts.identify(file, options.architecture, partial=options.partial)
+        arrays = layouts.from_file(network, layouts.LAYOUTS[file.layout], file.arrays)
+        if not options.allow_nan:
+            check_finite(arrays)
+        missing = [name for name in layouts.variable_shapes(network) if name not in arrays]
+        if options.classes and not any(name.startswith(network.stages[-1].name) for name in arrays):
+            network = architectures.with_num_classes(network, len(_read_lines(options.classes)))
+        mean, scale = _input_of(file, network, options.mean)
+        ids, names = _choose_classes(options.classes, file.class_names, network.num_classes)
+    except formats.WeightFileError as error:
+        raise formats.WeightFileError(f"{source}: {error}") from error
     if missing:
         arrays |= _initial_arrays(network, missing)
-    ids, names = _choose_classes(classes, read.class_names, network.num_classes)
-    subtracted = read_mean(mean, network.image_size) if mean else network.mean if read.mean is None else read.mean
-    scale = tuple(network.scale if read.scale is None else read.scale)
     with run.locked():
-        run_config = make_run_config(
-            network,
-            subtracted,
-            scale,
-            ids,
-            ImportedFile(pathlib.Path(source).name, hashlib.sha256(content).hexdigest()),
-        )
+        run_config = make_run_config(network, mean, scale, ids, ImportedFile(pathlib.Path(source).name, sha256))
         run.write_checkpoint(0, {**arrays, **layouts.dropout_counts(network)}, {"epoch": 0})
         if run_config.mean == MEAN_IMAGE:
-            run.write_mean_image(np.asarray(subtracted, "float32"))
+            run.write_mean_image(np.asarray(mean, "float32"))
         run.write_config(run_config, names)
     return _report(network, how, arrays, run_config, names, missing)
+
+
+def check_finite(arrays: layouts.Arrays) -> None:
+    """Refuses weights that are not finite.
+
+    Raises:
+        WeightFileError: If there are any, with their names and how many.
+    """
+    bad = {name: int((~np.isfinite(array)).sum()) for name, array in arrays.items()}
+    listed = ", ".join(f"{count:,} in {name}" for name, count in bad.items() if count)
+    if listed:
+        raise formats.WeightFileError(
+            f"Some weights are not finite: {listed}. To accept them nevertheless: --allow_nan."
+        )
 
 
 def make_run_config(
@@ -193,11 +209,6 @@ def make_run_config(
     )
 
 
-def _has_last_layer(architecture, layout, entries) -> bool:
-    last = architecture.stages[-1].name
-    return (layout.name("kernel", last) if layout else f"{last}/kernel") in entries
-
-
 def _initial_arrays(architecture, names) -> dict[str, np.ndarray]:
     """Returns some variables of a network at the start of its training."""
     from alexnet_tf.network import alexnet  # TensorFlow takes seconds, and most imports do without.
@@ -209,11 +220,8 @@ def _initial_arrays(architecture, names) -> dict[str, np.ndarray]:
 def _report(architecture, how, arrays, run_config, names, missing):
     mean = run_config.mean
     mean = "a mean image" if mean == MEAN_IMAGE else "R, G, B = " + ", ".join(f"{each:.3f}" for each in mean)
-    factor = (
-        ""
-        if set(run_config.scale) == {1.0}
-        else ", then times " + ", ".join(f"{each:.6f}" for each in run_config.scale)
-    )
+    is_scaled = set(run_config.scale) != {1.0}
+    factor = ", then times " + ", ".join(f"{each:.6f}" for each in run_config.scale) if is_scaled else ""
     return [
         f"Network: {architecture.name} ({how}), {sum(array.size for array in arrays.values()):,} parameters",
         f"Input: RGB {architecture.image_size} x {architecture.image_size} in [0, 255]; minus {mean}{factor}; images "
@@ -223,79 +231,52 @@ def _report(architecture, how, arrays, run_config, names, missing):
     ]
 
 
-def export_run(
-    path: str | os.PathLike, file_format: str, output: str | os.PathLike, *, which: str = "last"
-) -> list[str]:
-    """Writes a run's weights for another engine.
+def export_run(path: str | os.PathLike, output: str | os.PathLike, *, which: str = "last") -> list[str]:
+    """Writes a run's weights as a .safetensors file, which PyTorch, JAX and others load.
+
+    The arrays are those of a PyTorch network: of torchvision's by its names, of all others by the names of the stages
+    ("conv1.weight"), with towers as groups. The architecture, the input's mean and scale, and the classes are its
+    metadata.
 
     Args:
         path: The run's directory.
-        file_format: One of `formats.WRITTEN`.
-        output: The file. Beside a .caffemodel appear its .prototxt, its .classes.txt, and a mean image as .binaryproto.
+        output: The file, ending in .safetensors.
         which: "last" or "best" checkpoint.
 
     Returns:
         What was written, and what its reader must know, as lines to print.
 
     Raises:
-        WeightFileError: If the format cannot hold the architecture.
+        WeightFileError: If the output's name has another ending.
         errors.RunError: If there is no run or checkpoint, or the output cannot be written.
     """
+    output = pathlib.Path(output).expanduser()
+    if output.suffix.lower() != ".safetensors":
+        raise formats.WeightFileError(
+            f"--output={output} must end in .safetensors, which is what this command writes. As ONNX:\n  "
+            + shell.command_line("export", workdir=str(path), formats="onnx")
+        )
     run = RunDirectory(path)
     run_config = run.existing_config()
     architecture = run_config.architecture
-    reason = layouts.unsupported_reason(architecture, file_format)
-    if reason:
-        possible = [name for name in formats.WRITTEN if not layouts.unsupported_reason(architecture, name)]
-        raise containers.WeightFileError(f"{reason}. Formats that can: {', '.join(possible) or 'none'}.")
     shapes, mean = layouts.variable_shapes(architecture), run.read_mean(run_config)
     arrays, _ = run.existing_checkpoint(which, is_wanted=shapes.__contains__)
     problems = layouts.differences(shapes, arrays)
     if problems:
         raise errors.RunError(f"The checkpoint of {run} does not fit {architecture.name}: {'; '.join(problems)}.")
-    output = pathlib.Path(output).expanduser()
-    chosen, shown = formats.FORMATS[file_format], architecture
-    assert chosen.layout and chosen.write  # It is one of formats.WRITTEN.
-    if not chosen.has_scale and architecture.scale != (1.0, 1.0, 1.0):
-        _fold_scale(arrays, architecture)
-        shown = dataclasses.replace(architecture, scale=(1.0,) * 3)
-    lines = _conventions(shown, mean, chosen.layout.is_bgr)
-    if shown is not architecture:
-        lines.append("The file has no place for the input's scale: conv1 was multiplied by it.")
-    if chosen.layout.default not in (None, architecture.name):
-        lines.append(
-            f"The file does not state that it is {architecture.name}: readers take it for {chosen.layout.default} by "
-            "default."
-        )
-    entries = layouts.to_file(architecture, chosen.layout, arrays)
-    files = chosen.write(output, formats.Network(architecture, entries, mean, lines))
-    if file_format == "caffemodel":  # It has no place for them.
-        files.append(_write_class_names(run, output.with_suffix(".classes.txt")))
-    return [*(f"Written: {file}" for file in files), *lines]
-
-
-def _write_class_names(run: RunDirectory, path: pathlib.Path) -> pathlib.Path:
-    """Writes a run's class names, one a line in the order of the logits, as `--classes` reads them."""
-    content = "".join(f"{name}\n" for name in run.class_names()).encode("utf-8", "surrogateescape")
-    atomic_files.atomic_write(path, lambda file: file.write(content))
-    return path
-
-
-def _fold_scale(arrays, architecture):
-    for name in architecture.stages[0].layer_names:
-        arrays[f"{name}/kernel"] *= np.array(architecture.scale, "float32")[:, None]
-
-
-def _conventions(architecture, mean, is_bgr) -> list[str]:
-    """Returns what a reader of the file must do with an image."""
-    step = -1 if is_bgr else 1
-    order = "B, G, R" if is_bgr else "R, G, B"
-    mean = "the run's mean image" if np.ndim(mean) == 3 else f"({', '.join(f'{each:.9g}' for each in mean[::step])})"
-    factor = ""
-    if architecture.scale != (1.0, 1.0, 1.0):
-        factor = f", times ({', '.join(f'{each:.9g}' for each in architecture.scale[::step])})"
-        factor += " (the layer `scale` does so)" if is_bgr else ""
+    layout = layouts.LAYOUTS["torchvision" if architecture.name == "torchvision" else "stages"]
+    stated = {
+        "architecture": architecture.name,
+        "scale": " ".join(map(repr, architecture.scale)),
+        "classes": json.dumps(run.class_names()),
+    }
+    if np.ndim(mean) == 1:
+        stated["mean"] = " ".join(map(repr, mean))
+    safetensors_file.write(output, layouts.to_file(architecture, layout, arrays), stated)
+    subtracted = f"({', '.join(f'{each:.9g}' for each in mean)})" if np.ndim(mean) == 1 else "the run's mean image"
+    factor = f", times ({', '.join(f'{each:.9g}' for each in architecture.scale)})"
     return [
-        f"Input: {order}, 0 to 255, minus {mean}{factor}; images {_RESIZED[architecture.recipe.resize]}, the "
-        f"central {architecture.image_size} pixels"
+        f"Written: {output}",
+        f"Input: R, G, B, 0 to 255, minus {subtracted}{factor if set(architecture.scale) != {1.0} else ''}; images "
+        f"{_RESIZED[architecture.recipe.resize]}, the central {architecture.image_size} pixels",
     ]

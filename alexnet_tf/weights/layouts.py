@@ -1,54 +1,112 @@
 """What the arrays of a weight file mean: which architecture they fit, and conversion to this model and back.
 
 On one side are arrays by the paths of this model's variables (`conv2_a/kernel`), on the other arrays by a file's own
-names, all of them NumPy's: neither Caffe nor PyTorch is needed. How files are read and written: `formats`.
+names, all of them NumPy's. How files are read: `formats`.
 """
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from alexnet_tf.network import architectures
-from alexnet_tf.weights import caffemodel, containers, prototxt
-from alexnet_tf.weights.formats import FORMATS, Layout
+from alexnet_tf.weights import formats
+
+Shapes = dict[str, tuple[int, ...]]
+Arrays = dict[str, np.ndarray]
 
 
-def unsupported_reason(architecture: architectures.Architecture, file_format: str) -> str | None:
-    """Returns why a format cannot hold an architecture, or None if it can: the matrix of the README.
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How a file holds a network's weights. All readers, like Keras, compute cross-correlation.
 
-    Args:
-        architecture: Any architecture.
-        file_format: One of `formats.WRITTEN`.
+    Attributes:
+        kernel: Name of a stage's kernel in the file, with the stage's name in place of {}.
+        bias: Name of its bias.
+        is_channels_first: Whether convolutions are [out, in, height, width], dense kernels [out, in], and what a dense
+            layer reads of a map is ordered by channel, row, column. Otherwise [height, width, in, out], [in, out],
+            and row, column, channel, as in Keras.
+        is_bgr: Whether conv1 reads blue first.
+        is_by_tower: Whether each tower has arrays of its own.
+        candidates: Names of the architectures whose weights are in such files; empty: all.
+        assumed: The one that is assumed where several fit and nothing in the file decides.
+        layer_names: The file's names of the stages, where they are not ours.
     """
-    layout = FORMATS[file_format].layout
-    assert layout  # It is one of formats.WRITTEN.
-    supported = layout.supported
-    if supported is None:
-        reason = prototxt.unsupported_reason(architecture)
-    elif architecture.name not in supported:
-        reason = f"its readers compute {' or '.join(supported)} and nothing else"
-    else:
-        reason = None
-    return reason and f"{architecture.name} cannot be written as {file_format}: {reason}"
+
+    kernel: str
+    bias: str
+    is_channels_first: bool = False
+    is_bgr: bool = False
+    is_by_tower: bool = False
+    candidates: tuple[str, ...] = ()
+    assumed: str | None = None
+    layer_names: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def name(self, kind: str, stage_name: str) -> str:
+        """Returns the file's name of a "kernel" or "bias" of a stage, or of a tower."""
+        return getattr(self, kind).format(self.layer_names.get(stage_name, stage_name))
+
+    def parts(self, stage: architectures.Stage) -> list[tuple[str, tuple[str, ...]]]:
+        """Returns (what an array of the file belongs to, the layers of the model that are in it) of a stage."""
+        return (
+            [(name, (name,)) for name in stage.layer_names] if self.is_by_tower else [(stage.name, stage.layer_names)]
+        )
 
 
-def kernel_shapes(architecture: architectures.Architecture) -> dict[str, tuple[int, ...]]:
-    """Returns the shape of each stage's kernel over all its towers: [height, width, in, out] or [in, out]."""
-    shapes = architecture.tower_shapes()
-    return {stage.name: (*shapes[stage.name].kernel[:-1], stage.filters) for stage in architecture.stages}
+# torchvision/models/alexnet.py: positions in its two Sequential modules.
+_TORCHVISION_NAMES = {
+    "conv1": "features.0",
+    "conv2": "features.3",
+    "conv3": "features.6",
+    "conv4": "features.8",
+    "conv5": "features.10",
+    "fc6": "classifier.1",
+    "fc7": "classifier.4",
+    "fc8": "classifier.6",
+}
+
+LAYOUTS = {
+    # This model's variables by their paths.
+    "own": Layout("{}/kernel", "{}/bias", is_by_tower=True),
+    # A PyTorch network whose layers are called as our stages; towers are groups.
+    "stages": Layout("{}.weight", "{}.bias", is_channels_first=True),
+    "torchvision": Layout(
+        "{}.weight",
+        "{}.bias",
+        is_channels_first=True,
+        candidates=("torchvision",),
+        layer_names=_TORCHVISION_NAMES,
+    ),
+    # BVLC/caffe, base_conv_layer.cpp and inner_product_layer.cpp: [out, in / group, height, width] and [out, in].
+    # Images are BGR, as cv::imread gives them.
+    "caffe": Layout("{}[0]", "{}[1]", is_channels_first=True, is_bgr=True, candidates=("caffe", "caffenet")),
+    # bvlc_alexnet.npy, as ethereon/caffe-tensorflow converts the caffemodel: transposed, the inputs of fc6 reordered,
+    # conv1 still BGR. Its readers compute bvlc_alexnet; caffenet's weights have the same shapes.
+    "caffe-tensorflow": Layout("{}[0]", "{}[1]", is_bgr=True, candidates=("caffe", "caffenet"), assumed="caffe"),
+}
 
 
-def variable_shapes(architecture: architectures.Architecture) -> dict[str, tuple[int, ...]]:
-    """Returns the shape of each variable of `alexnet.build_model(architecture)` that holds weights, by its path."""
-    shapes = {}
+def file_shapes(architecture: architectures.Architecture, layout: Layout) -> Shapes:
+    """Returns the shapes that an architecture's arrays have in a file of a layout, by the file's names."""
+    shapes, towers = {}, architecture.tower_shapes()
     for stage in architecture.stages:
-        *ins, out = kernel_shapes(architecture)[stage.name]
-        for name in stage.layer_names:
-            shapes[f"{name}/kernel"] = (*ins, out // stage.towers)
+        ins, parts = towers[stage.name].kernel[:-1], layout.parts(stage)
+        out = stage.filters // len(parts)
+        for name, _ in parts:
+            shape = (out, *ins[-1:], *ins[:-1]) if layout.is_channels_first else (*ins, out)
+            shapes[layout.name("kernel", name)] = shape
             if stage.bias:
-                shapes[f"{name}/bias"] = (out // stage.towers,)
+                shapes[layout.name("bias", name)] = (out,)
     return shapes
 
 
-def dropout_counts(architecture: architectures.Architecture) -> dict[str, np.ndarray]:
+def variable_shapes(architecture: architectures.Architecture) -> Shapes:
+    """Returns the shape of each variable of `alexnet.build_model(architecture)` that holds weights, by its path."""
+    return file_shapes(architecture, LAYOUTS["own"])
+
+
+def dropout_counts(architecture: architectures.Architecture) -> Arrays:
     """Returns the other variables of the model, at their start: how many masks each dropout layer has made."""
     return {
         f"{name}_dropout/iteration": np.array(0, "int64")
@@ -58,29 +116,15 @@ def dropout_counts(architecture: architectures.Architecture) -> dict[str, np.nda
     }
 
 
-def file_shapes(architecture: architectures.Architecture, layout: Layout) -> dict[str, tuple[int, ...]]:
-    """Returns the shapes that an architecture's arrays have in a file of a layout, by the file's names."""
-    shapes = {}
+def _with_channels(architecture):
+    """Yields each stage with the channels of the maps that one of its groups reads; a dense layer's map is 1 x 1."""
+    channels = 3
     for stage in architecture.stages:
-        *ins, out = kernel_shapes(architecture)[stage.name]
-        if layout.is_channels_first:
-            shapes[layout.name("kernel", stage.name)] = (out, *ins[::-1][:1], *ins[:-1])
-        else:
-            shapes[layout.name("kernel", stage.name)] = (*ins, out)
-        if stage.bias:
-            shapes[layout.name("bias", stage.name)] = (out,)
-    return shapes
+        yield stage, channels // stage.groups
+        channels = stage.filters
 
 
-def _last_map(architecture: architectures.Architecture) -> tuple[str, int]:
-    """Returns the first dense stage and the channels of the map it reads, or ("", 0)."""
-    for before, stage in zip(architecture.stages, architecture.stages[1:]):
-        if before.kernel_size and not stage.kernel_size:
-            return stage.name, before.filters
-    return "", 0
-
-
-def from_file(architecture: architectures.Architecture, layout: Layout, entries: dict) -> dict:
+def from_file(architecture: architectures.Architecture, layout: Layout, entries: Mapping[str, np.ndarray]) -> Arrays:
     """Converts a file's arrays to this model's.
 
     Args:
@@ -90,100 +134,85 @@ def from_file(architecture: architectures.Architecture, layout: Layout, entries:
             result too.
 
     Returns:
-        float32 arrays of the shapes of `variable_shapes`, by the variable's path.
+        Arrays of the shapes of `variable_shapes`, by the variable's path.
     """
-    arrays, (dense_after_map, channels) = {}, _last_map(architecture)
-    for stage in architecture.stages:
-        if layout.name("kernel", stage.name) not in entries:
-            continue
-        kernel = entries[layout.name("kernel", stage.name)]
-        if layout.is_channels_first:
-            if stage.name == dense_after_map:
-                kernel = _map_of(kernel, channels)
-            kernel = kernel.transpose(2, 3, 1, 0) if kernel.ndim == 4 else kernel.T
-        if layout.is_bgr and stage is architecture.stages[0]:
-            kernel = kernel[:, :, ::-1]
-        if not stage.kernel_size:
-            kernel = kernel.reshape(-1, stage.filters)
-        # A group's filters are consecutive output channels, and so are a tower's (Caffe's conv_layer.cpp).
-        for name, part in zip(stage.layer_names, np.split(kernel, stage.towers, axis=-1)):
-            arrays[f"{name}/kernel"] = np.ascontiguousarray(part, "float32")
-        if stage.bias and layout.name("bias", stage.name) in entries:
-            bias = entries[layout.name("bias", stage.name)]
-            for name, part in zip(stage.layer_names, np.split(bias, stage.towers)):
-                arrays[f"{name}/bias"] = np.ascontiguousarray(part, "float32")
+    arrays = {}
+    for stage, channels in _with_channels(architecture):
+        for name, layers in layout.parts(stage):
+            kernel, bias = (entries.get(layout.name(kind, name)) for kind in ("kernel", "bias"))
+            if kernel is not None:
+                if layout.is_channels_first:
+                    if not stage.kernel_size:
+                        side = math.isqrt(kernel.shape[1] // channels)
+                        kernel = kernel.reshape(-1, channels, side, side)
+                    kernel = kernel.transpose(2, 3, 1, 0)
+                if layout.is_bgr and stage is architecture.stages[0]:
+                    kernel = kernel[:, :, ::-1]
+                if not stage.kernel_size:
+                    kernel = kernel.reshape(-1, kernel.shape[-1])
+                # A group's filters are consecutive output channels, and so are a tower's (Caffe's conv_layer.cpp).
+                for layer, part in zip(layers, np.split(kernel, len(layers), axis=-1)):
+                    arrays[f"{layer}/kernel"] = np.ascontiguousarray(part)
+            if bias is not None and stage.bias:
+                arrays |= {f"{layer}/bias": part for layer, part in zip(layers, np.split(bias, len(layers)))}
     return arrays
 
 
-def _map_of(kernel, channels):
-    """Returns a kernel [out, channel * architecture * column] as the convolution over the whole map that it is."""
-    side = round((kernel.shape[1] // channels) ** 0.5)
-    return kernel.reshape(-1, channels, side, side)
+def to_file(architecture: architectures.Architecture, layout: Layout, arrays: Mapping[str, np.ndarray]) -> Arrays:
+    """Converts this model's arrays to those of a PyTorch network: the inverse of `from_file`, bit for bit.
 
-
-def to_file(architecture: architectures.Architecture, layout: Layout, arrays: dict) -> dict:
-    """Converts this model's arrays to a file's: the inverse of `from_file`, bit for bit."""
-    entries, (dense_after_map, channels) = {}, _last_map(architecture)
-    for stage in architecture.stages:
-        kernel = np.concatenate([arrays[f"{name}/kernel"] for name in stage.layer_names], axis=-1)
-        if layout.is_bgr and stage is architecture.stages[0]:
-            kernel = kernel[:, :, ::-1]
-        if layout.is_channels_first:
-            if stage.name == dense_after_map:
-                side = round((kernel.shape[0] // channels) ** 0.5)
-                kernel = kernel.reshape(side, side, channels, -1)
-            kernel = kernel.transpose(3, 2, 0, 1) if kernel.ndim == 4 else kernel.T
-            if not stage.kernel_size:
-                kernel = kernel.reshape(stage.filters, -1)
+    Args:
+        architecture: The model's.
+        layout: One that is by stage, channels first, and RGB.
+        arrays: By the paths of the model's variables.
+    """
+    entries = {}
+    for stage, channels in _with_channels(architecture):
+        kernel = np.concatenate([arrays[f"{layer}/kernel"] for layer in stage.layer_names], axis=-1)
+        if not stage.kernel_size:
+            side = math.isqrt(len(kernel) // channels)
+            kernel = kernel.reshape(side, side, channels, -1)
+        kernel = kernel.transpose(3, 2, 0, 1)
+        kernel = kernel if stage.kernel_size else kernel.reshape(len(kernel), -1)
         entries[layout.name("kernel", stage.name)] = np.ascontiguousarray(kernel)
         if stage.bias:
-            entries[layout.name("bias", stage.name)] = np.concatenate(
-                [arrays[f"{name}/bias"] for name in stage.layer_names]
-            )
+            biases = [arrays[f"{layer}/bias"] for layer in stage.layer_names]
+            entries[layout.name("bias", stage.name)] = np.concatenate(biases)
     return entries
 
 
-def differences(expected: dict, entries: dict) -> list[str]:
+def differences(expected: Shapes, entries: Mapping[str, np.ndarray]) -> list[str]:
     """Describes what is missing, left over and of another shape in a file; empty if it fits.
 
     Args:
         expected: Shapes by name.
         entries: Arrays by name.
     """
-    missing = [name for name in expected if name not in entries]
-    left_over = [name for name in entries if name not in expected]
-    differing = [
-        f"{name}: {entries[name].shape} in the file, {shape} in the network"
-        for name, shape in expected.items()
-        if name in entries and entries[name].shape != shape
-    ]
-    return [
-        f"{what}: {_listing(names)}"
-        for what, names in (("missing", missing), ("left over", left_over), ("other shapes", differing))
-        if names
-    ]
+    kinds = {
+        "missing": [name for name in expected if name not in entries],
+        "left over": [name for name in entries if name not in expected],
+        "other shapes": [
+            f"{name}: {entries[name].shape} in the file, {shape} in the network"
+            for name, shape in expected.items()
+            if name in entries and entries[name].shape != shape
+        ],
+    }
+    return [f"{what}: {_listing(names)}" for what, names in kinds.items() if names]
 
 
-def _listing(names, limit: int = 24) -> str:
-    return ", ".join(name[:80] for name in names[:limit]) + (
-        f" and {len(names) - limit} more" if len(names) > limit else ""
-    )
+def _listing(names: Iterable[str], limit: int = 24) -> str:
+    names = list(names)
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(name[:80] for name in names[:limit]) + more
 
 
-def detect_architecture(
-    file_format: str,
-    entries: dict[str, np.ndarray],
-    *,
-    layers: list[caffemodel.Layer] | None = None,
-    partial: bool = False,
-    architecture: str | None = None,
+def identify(
+    file: formats.WeightFile, architecture: str | None = None, *, partial: bool = False
 ) -> tuple[architectures.Architecture, str]:
-    """Finds the architecture of a file's arrays, by names and shapes, and in a .caffemodel by the layers' order.
+    """Finds the architecture of a file: what it states, or by names and shapes, and by the layers' order if it has one.
 
     Args:
-        file_format: A key of `formats.FORMATS`.
-        entries: Arrays by the file's names.
-        layers: Of a .caffemodel, in its order.
+        file: The weight file.
         architecture: Name of the only architecture to consider.
         partial: Whether arrays may be missing.
 
@@ -193,105 +222,69 @@ def detect_architecture(
     Raises:
         WeightFileError: If none fits (with what is missing, left over and differing), or several do.
     """
-    candidates = [architectures.ARCHITECTURES[architecture]] if architecture else _architectures_of(file_format)
-    fits = {
-        each.name: (each, differences(_shapes(each, file_format), entries))
-        for each in (_with_classes_of(each, file_format, entries) for each in candidates)
-    }
+    layout, known = LAYOUTS[file.layout], architectures.ARCHITECTURES
+    stated = file.architecture if file.architecture in known else None
+    chosen = architecture or stated
+    fits = {}
+    for name in [chosen] if chosen else layout.candidates or known:
+        candidate = _with_classes_of(known[name], layout, file.arrays)
+        fits[name] = candidate, differences(file_shapes(candidate, layout), file.arrays)
     fitting = [
-        each
-        for each, problems in fits.values()
+        name
+        for name, (_, problems) in fits.items()
         if not problems or partial and all(each.startswith("missing: ") for each in problems)
     ]
     if not fitting:
-        name, (_, problems) = min(fits.items(), key=lambda item: (len(item[1][1]), sum(map(len, item[1][1]))))
-        raise containers.WeightFileError(
-            f"It does not fit {'' if architecture else 'any architecture; the nearest is '}{name}. In the file are\n  "
-            + "\n  ".join(problems)
-            + ("" if architecture else "\nChoose an architecture yourself: --architecture=NAME.")
-            + _naming_advice(fits[name][0], file_format, entries)
+        raise _misfit(fits, layout, file.arrays, is_chosen=chosen is not None)
+    ordered = fitting if file.steps is None else [name for name in fitting if _steps_of(known[name]) == file.steps]
+    order = " ".join(file.steps or [])[:2000]
+    if chosen:
+        how = "as requested" if architecture else "as the file states"
+        how += "" if ordered else f", though the file's layers are in another order: {order}"
+    elif not ordered:
+        orders = "\n  ".join(f"{name}: {' '.join(_steps_of(known[name]))}" for name in fitting)
+        raise formats.WeightFileError(
+            f"Its weights have the shapes of {', '.join(fitting)}, but its layers are in another order:\n  the file: "
+            f"{order}\n  {orders}\nIf you know what it is: --architecture=NAME."
         )
-    if architecture:
-        return fitting[0], _order_note(fitting[0], layers)
-    names = [architecture.name for architecture in fitting]
-    if layers is not None:
-        return _by_order(fitting, layers), "by its shapes and the order of its layers"
-    layout = FORMATS[file_format].layout
-    default = layout.default if layout else None
-    if default in names:
-        others = ", ".join(name for name in names if name != default)
-        return fits[default][0], f"assumed; it could be {others} too (--architecture)" if others else "by its shapes"
-    if len(fitting) == 1:
-        return fitting[0], "by its names and shapes"
-    raise containers.WeightFileError(f"It fits {', '.join(names)} alike. Choose one: --architecture=NAME.")
+    elif len(ordered) == 1:
+        how = "by its names and shapes" if file.steps is None else "by its shapes and the order of its layers"
+    elif layout.assumed in ordered:
+        others = ", ".join(name for name in ordered if name != layout.assumed)
+        ordered, how = [layout.assumed], f"assumed; it could be {others} too (--architecture)"
+    else:
+        raise formats.WeightFileError(f"It fits {', '.join(ordered)} alike. Choose one: --architecture=NAME.")
+    return fits[(ordered or fitting)[0]][0], how
 
 
-def _naming_advice(architecture, file_format, entries):
-    """Returns what helps where a file has the network's arrays under other names, or lacks some of them."""
-    expected = _shapes(architecture, file_format)
-    if not expected.keys() & entries.keys():
-        return f"\nIts names are not known; rename its arrays and save them again: {_listing(list(expected))}."
-    if all(name in expected and array.shape == expected[name] for name, array in entries.items()):
-        return "\nTo initialise what is missing at random: --partial."
-    return ""
-
-
-def _architectures_of(file_format):
-    return [
-        each
-        for each in architectures.ARCHITECTURES.values()
-        if FORMATS[file_format].layout is None or not unsupported_reason(each, file_format)
-    ]
-
-
-def _shapes(architecture, file_format):
-    layout = FORMATS[file_format].layout
-    return file_shapes(architecture, layout) if layout else variable_shapes(architecture)
-
-
-def _with_classes_of(architecture, file_format, entries):
+def _with_classes_of(architecture, layout, entries):
     """Returns the architecture with as many classes as the file's last bias has values, if it has one."""
-    layout, last = FORMATS[file_format].layout, architecture.stages[-1].name
-    bias = entries.get(layout.name("bias", last) if layout else f"{last}/bias")
+    bias = entries.get(layout.name("bias", architecture.stages[-1].name))
     if bias is None or bias.ndim != 1 or not bias.size:
         return architecture
     return architectures.with_num_classes(architecture, bias.size)
 
 
-def _order_note(architecture, layers):
-    if layers is None or prototxt.unsupported_reason(architecture):
-        return "as requested"
-    order = prototxt.layer_signature(layers)
-    if order == prototxt.layer_signature(prototxt.to_caffe_layers(architecture)):
-        return "as requested"
-    return f"as requested, though the file's layers are in another order: {' '.join(order)[:2000]}"
-
-
-def _by_order(fitting, layers):
-    """Returns the architecture that has the layers' order and LRN constants."""
-    order = prototxt.layer_signature(layers)
-    orders = {each.name: prototxt.layer_signature(prototxt.to_caffe_layers(each)) for each in fitting}
-    for architecture in fitting:
-        if orders[architecture.name] == order:
-            return architecture
-    known = "\n  ".join(f"{name}: {' '.join(each)}" for name, each in orders.items())
-    raise containers.WeightFileError(
-        f"Its weights have the shapes of {', '.join(orders)}, but its layers are none of theirs:\n  the file: "
-        f"{' '.join(order)[:2000]}\n  {known}\nIf you know what it is: --architecture=NAME."
+def _misfit(fits, layout, entries, *, is_chosen):
+    """Returns the error that says how the nearest architecture differs, and what helps."""
+    name, (nearest, problems) = min(fits.items(), key=lambda item: (len(item[1][1]), sum(map(len, item[1][1]))))
+    expected, advice = (
+        file_shapes(nearest, layout),
+        "" if is_chosen else "\nChoose an architecture yourself: --architecture=NAME.",
     )
+    if not expected.keys() & entries.keys():
+        advice += f"\nIts names are not known; rename its arrays and save them again: {_listing(expected)}."
+    elif all(each in expected and array.shape == expected[each] for each, array in entries.items()):
+        advice += "\nTo initialise what is missing at random: --partial."
+    nearest_name = name if is_chosen else f"any architecture; the nearest is {name}"
+    listed = "\n  ".join(problems)
+    return formats.WeightFileError(f"It does not fit {nearest_name}. In the file are\n  {listed}{advice}")
 
 
-def check_finite(arrays: dict) -> None:
-    """Refuses weights that are not finite.
-
-    Raises:
-        WeightFileError: If there are any, with their names and how many.
-    """
-    bad = {name: int((~np.isfinite(array)).sum()) for name, array in arrays.items()}
-    bad = {name: count for name, count in bad.items() if count}
-    if bad:
-        raise containers.WeightFileError(
-            "Some weights are not finite: "
-            + ", ".join(f"{count:,} in {name}" for name, count in bad.items())
-            + ". To accept them nevertheless: --allow_nan."
-        )
+def _steps_of(architecture):
+    """Returns an architecture's `WeightFile.steps`: dropout does not affect the logits."""
+    lrn = architecture.lrn
+    size = 2 * lrn.depth_radius + 1
+    words = {"lrn": formats.lrn_step(size, lrn.alpha * size, lrn.beta, lrn.bias)}  # Caffe divides alpha by the size.
+    steps = [step for stage in architecture.stages for step in (stage.name, *stage.ops) if step != "dropout"]
+    return [words.get(step, step) for step in steps]

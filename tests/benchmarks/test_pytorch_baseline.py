@@ -11,7 +11,7 @@ from tests.helpers.networks import TINY, narrow
 
 torch = pytest.importorskip("torch")
 pytorch_baseline = pytest.importorskip("alexnet_tf.benchmarks.pytorch_baseline")
-pytorch_network = pytest.importorskip("alexnet_tf.weights.pytorch_network")
+pytorch_network = pytest.importorskip("alexnet_tf.benchmarks.pytorch_network")
 
 QUIET = {
     name: dataclasses.replace(narrow(architecture), dropout_rate=0.0)

@@ -1,7 +1,6 @@
 """Paths in remote storage are refused by every flag of every command, and never become a local folder called `gs:`."""
 
 import os
-import pathlib
 
 import pytest
 from absl import flags
@@ -49,8 +48,6 @@ def path_flags(command):
         for flag in texts
         if flag.name in ("workdir", "data_dir", "output_dir", "output", "source", "features")
     }
-    if command == "export_weights":
-        required["format"] = "npy"
     return [flag.name for flag in texts if flag.name not in NO_PATHS], required
 
 
@@ -64,7 +61,7 @@ def test_every_flag_that_takes_a_path_refuses_remote_storage(command):
             status, _, err = call(*script, *(f"--{flag}={value}" for flag, value in given.items()))
             scheme = path.partition(":")[0]
             assert status == 1 and f"Error: --{name}={path}: {scheme}:// is not read or written" in err, (name, err)
-            assert {"gs": "gcsfuse", "s3": "mount-s3", "hdfs": "NFS gateway"}[scheme] in err
+            assert "Mount or copy it" in err
     assert not [each for each in os.listdir(ROOT) if ":" in each]
 
 
@@ -88,9 +85,7 @@ def test_images_are_refused_too(tmp_path):
     assert status == 1 and "gs://bucket/1.jpg: gs:// is not read" in err
 
 
-@pytest.mark.parametrize(
-    "path", ["gs://b/run", "S3://b/run", "oss://b/run", "https://host/run", pathlib.Path("gs://b/x")]
-)
+@pytest.mark.parametrize("path", ["gs://b/run", "S3://b/run", "oss://b/run", "https://host/run", "file:///x"])
 def test_python_functions_refuse_them_too(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for function in (

@@ -4,7 +4,9 @@ import pytest
 
 from alexnet_tf.commands import cli
 from alexnet_tf.experiments import catalogue, figure1
+from alexnet_tf.network import architectures
 from tests.helpers import cifar
+from tests.helpers.networks import SMALL
 
 DATA = {"figure1": "images", "lrn": "images", "ablations": "images", "figure3": "run", "figure4": "run", "table": "run"}
 
@@ -16,6 +18,7 @@ def images(tmp_path_factory):
 
 @pytest.mark.parametrize("name", catalogue.EXPERIMENTS)
 def test_an_experiment_ends_in_a_report(name, images, small_run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(architectures.ARCHITECTURES, "small", SMALL)
     short = functools.partial(figure1.Budget, (("layers-19pct", "scaled"),), search_epochs=1)
     monkeypatch.setattr(figure1, "Budget", short)
     given = {"images": [f"--data_dir={images}", "--seeds=1", "--epochs=1"], "run": [f"--workdir={small_run}"]}[

@@ -1,39 +1,39 @@
-"""Tests of `class_folders` and `folder_scan`: which folders are splits or classes, and the division."""
+"""Tests of `class_folders` and `labelled_files`: which folders are splits or classes, which files images."""
 
 import hashlib
-import io
 import os
 import pathlib
 import unicodedata
 
 import numpy as np
-import PIL.Image
 import pytest
 
-from alexnet_tf.data import class_folders, discovery, prepare
-from alexnet_tf.runs import config
-from alexnet_tf.support import errors
 from tests.helpers.files import touch
-
-
-def encoded(kind):
-    file = io.BytesIO()
-    PIL.Image.fromarray(np.full((8, 8, 3), 99, "uint8")).save(file, kind)
-    return file.getvalue()
-
-
-def find(directory, **options):
-    return discovery.find_dataset(str(directory), **options)
-
-
-def error_of(directory, **options):
-    with pytest.raises(errors.DataError) as caught:
-        find(directory, **options)
-    return str(caught.value)
+from tests.helpers.layouts import encoded, error_of, find, paths_in, sizes
 
 
 def images(*folders, classes=("cats", "dogs"), count=1):
     return [f"{folder}/{name}/{number}.jpg" for folder in folders for name in classes for number in range(count)]
+
+
+@pytest.mark.parametrize("validation", ["val", "valid", "validation", "test", "VAL"])
+def test_train_and_validation_folders(tmp_path, validation):
+    train = ["train/cat/1.Jpeg", "train/cat/2.JPG", "train/cat/deep/er/0.PNG", "train/dog/1.jpg"]
+    others = ["train/cat/x.txt", "train/cat/y.pdf", "train/empty/notes.txt", "train/stray.jpg", "readme.md"]
+    held_out = [f"{validation}/cat/8.png", f"{validation}/dog/7.jpeg"]
+    data = find(touch(tmp_path, *train[::-1], *others, *held_out))
+    assert data.class_names == ("cat", "dog") and data.validation == validation.lower()
+    assert list(data.splits) == ["train", validation.lower()]
+    assert paths_in(data.splits["train"], tmp_path) == train
+    assert data.splits["train"].labels.tolist() == [0, 0, 0, 1] and data.splits["train"].labels.dtype == np.int32
+    assert paths_in(data.splits[validation.lower()], tmp_path) == held_out
+    assert data.splits[validation.lower()].labels.tolist() == [0, 1]
+    assert data.name == tmp_path.name and data.directory == str(tmp_path)
+    assert data.notes[:2] == (
+        f"Left out, as they are not images: 3, such as {tmp_path}/train/cat/x.txt.",
+        f"Left out, as class folders without an image: 1: {tmp_path}/train/empty.",
+    )
+    assert [("chosen on test" in note) for note in data.notes[2:]] == [True] * (validation == "test")
 
 
 @pytest.mark.parametrize(
@@ -46,44 +46,57 @@ def images(*folders, classes=("cats", "dogs"), count=1):
         ("train_images", "validation_images", "val"),
         ("flowers-train", "flowers-dev", "val"),
         ("seg_train/seg_train", "seg_test/seg_test", "test"),
-        ("training_set/training_set", "test_set/test_set", "test"),
     ],
 )
 def test_folders_named_as_splits_in_any_way_are_splits(tmp_path, train, other, split):
     data = find(touch(tmp_path, *images(train, count=2), *images(other)))
     assert data.class_names == ("cats", "dogs") and data.validation == split
-    assert {name: len(each) for name, each in data.splits.items()} == {"train": 4, split: 2}
-    assert any(note.startswith(f"Splits: {train} is train, {other} is {split}.") for note in data.notes)
-    assert data.split_rule == "file_name"
+    assert sizes(data) == {"train": 4, split: 2}
+    assert data.notes[0].startswith(f"Splits: {train} is train, {other} is {split}.")
 
 
-def test_three_splits(tmp_path):
-    data = find(touch(tmp_path, *images("d_train", "d_valid", "d_test")))
-    assert list(data.splits) == ["train", "val", "test"] and data.validation == "val"
-
-
-def test_two_folders_for_one_split_are_an_error(tmp_path):
-    touch(tmp_path, *images("train_a", "train_b", "my_val"))
-    assert "train_a, train_b all look like train" in error_of(tmp_path)
-
-
-def test_folders_of_the_same_class_folders_that_are_not_called_as_splits_are_an_error(tmp_path):
-    touch(tmp_path, *images("part1", "part2"))
-    assert "part1, part2" in error_of(tmp_path) and "same class folders (cats, dogs): are they splits?" in error_of(
-        tmp_path
+def test_three_splits_and_a_validation_split_may_lack_a_class(tmp_path):
+    data = find(
+        touch(tmp_path, *images("d_train", "d_test", classes="abc"), *images("d_valid", classes="cd"[:1] + "b"))
     )
+    assert list(data.splits) == ["train", "val", "test"] and data.validation == "val"
+    assert data.splits["val"].labels.tolist() == [1, 2]
 
 
-def test_a_class_may_be_called_train(tmp_path):
-    data = find(touch(tmp_path, *(f"{name}/{i}.jpg" for name in ("bus", "car", "train") for i in range(4))))
-    assert data.class_names == ("bus", "car", "train")
+def test_a_test_split_of_other_classes_is_left_out(tmp_path):
+    data = find(touch(tmp_path, *images("train", "val"), "test/birds/1.jpg"))
+    assert list(data.splits) == ["train", "val"]
+    assert data.notes == ("test is left out: it does not have the classes of train.",)
 
 
-def test_nested_class_folders_are_reported(tmp_path):
-    touch(tmp_path, *images("animals", count=4), *images("plants", classes=("roses", "tulips"), count=4))
-    data = find(tmp_path)
-    assert data.class_names == ("animals", "plants")
-    assert any("animals joins cats, dogs; it is so in 1 other class too." in note for note in data.notes)
+@pytest.mark.parametrize("name", ["train", "test tube"])
+def test_a_class_may_be_called_as_a_split(tmp_path, name):
+    data = find(touch(tmp_path, *(f"{name}/{i}.jpg" for name in ("bus", "car", name) for i in range(4))))
+    assert data.class_names == ("bus", "car", name)
+
+
+@pytest.mark.parametrize(
+    ("files", "text"),
+    [
+        (images("train_a", "train_b", "my_val"), "train_a, train_b all look like train"),
+        (images("part1", "part2"), "same class folders (cats, dogs): are they splits?"),
+        (images("valid", count=2, classes=("",)) + images("cats", classes=("",)), "look like splits (valid)"),
+        ([*images("train"), "other/x"], "looked for val, valid, validation, test; there: other/, train/"),
+        (["train/a/1.jpg", "val/a/1.jpg"], "at least two classes with images are needed; got ['a']"),
+        (["train/x.txt", "val/a/1.jpg"], "classes that are not in"),
+        (["cat/1.jpg"], "at least two classes with images are needed; got ['cat']; there: cat/"),
+        (["cat/1.jpg", "dog/1.jpg"], "too few images for a 90/10 split; 'validation' got none"),
+        (images("train") + images("val", classes=("cats", "dog", "eel")), "not in {}/train: dog, eel. Both"),
+        ([*images("train"), "val/a/1.txt"], "val holds no images in class folders; there: a/"),
+        ([*images("train"), "val/1.jpg"], "in a file (val.csv beside it"),
+        (
+            [*images(".", count=4), "birds/1.CR2", "birds/2.cr2", "birds/3.svg", "birds/list.txt"],
+            "Class 'birds' would be missing: {}/birds holds no image that can be read, but 2 .cr2, 1 .svg.",
+        ),
+    ],
+)
+def test_what_cannot_be_used_as_it_is_says_why(tmp_path, files, text):
+    assert text.format(tmp_path) in error_of(touch(tmp_path, *files))
 
 
 def test_one_folder_too_high_says_which_one(tmp_path):
@@ -91,90 +104,21 @@ def test_one_folder_too_high_says_which_one(tmp_path):
     assert f" --data_dir={tmp_path}/flower_photos" in error_of(tmp_path)
 
 
+def test_nested_class_folders_are_reported_once(tmp_path):
+    for split in ("train", "val"):
+        touch(tmp_path / split, *images("animals", count=2), *images("plants", classes=("roses", "tulips"), count=2))
+    data = find(tmp_path)
+    assert data.class_names == ("animals", "plants") and len(data.notes) == 1
+    assert "animals joins cats, dogs (the same in 1 other class)." in data.notes[0]
+
+
 @pytest.mark.parametrize("junk", ["__MACOSX", ".ipynb_checkpoints", "@eaDir", ".cache"])
-def test_folders_of_other_programs_are_no_classes(tmp_path, junk):
-    touch(tmp_path, *images(".", count=4), f"{junk}/cats/._1.jpg", f"{junk}/1.jpg", f"cats/{junk}/2.jpg")
-    data = find(tmp_path)
-    assert data.class_names == ("cats", "dogs") and sum(map(len, data.splits.values())) == 8
-
-
-# The 90/10 split.
-
-
-def test_a_tenth_of_each_class_is_held_out_by_class_and_path(tmp_path):
-    sizes = {"a": 100, "b": 20, "c": 2, "d": 1, "e": 14, "f": 15}
-    data = find(touch(tmp_path, *(f"{name}/img_{i:04d}.jpg" for name, size in sizes.items() for i in range(size))))
-    counts = np.bincount(data.splits["validation"].labels, minlength=6).tolist()
-    assert counts == [10, 2, 1, 0, 1, 2]
-    assert np.bincount(data.splits["train"].labels).tolist() == [90, 18, 1, 1, 13, 13]
-    smallest = sorted(
-        (f"a/img_{i:04d}.jpg" for i in range(100)), key=lambda path: hashlib.sha256(path.encode()).digest()
-    )[:10]
-    found = {os.path.relpath(path, tmp_path) for path in data.splits["validation"].paths}
-    assert {path for path in found if path.startswith("a/")} == set(smallest)
-    assert "none of d" in data.summary() and data.split_rule == "class_and_path"
-
-
-def test_images_numbered_alike_in_every_class_are_not_held_out_alike(tmp_path):
-    data = find(touch(tmp_path, *(f"{name}/{i}.jpg" for name in "abcdefgh" for i in range(5))))
-    assert np.bincount(data.splits["validation"].labels).tolist() == [1] * 8
-    assert len({os.path.basename(path) for path in data.splits["validation"].paths}) > 1
-
-
-def test_runs_of_older_versions_keep_their_split(tmp_path):
-    data = find(
-        touch(tmp_path, *(f"{name}/img_{i:04d}.jpg" for name in "ab" for i in range(60))), split_rule="file_name"
+def test_folders_of_other_programs_are_not_classes(tmp_path, junk):
+    touch(
+        tmp_path, *images(".", count=4), f"{junk}/cats/._1.jpg", f"{junk}/1.jpg", f"cats/{junk}/2.jpg", "cats/._0.jpg"
     )
-    held_out = {10, 15, 43, 46, 51}
-    assert {int(path[-8:-4]) for path in data.splits["validation"].paths} == held_out
-    old = config.RunData(classes=("a", "b"), name="x", directory=str(tmp_path))
-    assert old.split_rule == "file_name"
-    again = discovery.load_run_dataset(old)
-    assert again.splits["validation"].paths == data.splits["validation"].paths
-    new = find(tmp_path)
-    assert new.splits["validation"].paths != data.splits["validation"].paths
-    old_run = config.RunConfig(config.TrainConfig(), old, 227, (0.0, 0.0, 0.0))
-    assert discovery.as_in_run(new, old_run).splits["validation"].paths == data.splits["validation"].paths
-    assert discovery.as_in_run(new, None) is new
-    assert config.RunConfig.from_json(old_run.to_json()) == old_run
-
-
-def test_prepare_goes_on_with_the_split_that_it_began_with(tmp_path):
-    assert prepare.split_rule_of(tmp_path / "out") == class_folders.SPLIT_RULE
-    touch(tmp_path, "out.incomplete/job.json", content=b'{"source": "x"}')
-    assert prepare.split_rule_of(tmp_path / "out") == "file_name"
-    touch(tmp_path, "out/preparation.json", content=b'{"job": {"split_rule": "class_and_path"}}')
-    assert prepare.split_rule_of(tmp_path / "out") == "class_and_path"
-
-
-# Formats.
-
-
-def test_images_are_known_by_their_content_whatever_their_ending(tmp_path):
-    for name in ("a/1.jfif", "a/2.JPE", "a/3", "a/4.image", "b/1.jpg"):
-        touch(tmp_path, name, content=encoded("jpeg"))
-    for name in ("b/2", "b/3.img"):
-        touch(tmp_path, name, content=encoded("png"))
-    touch(tmp_path, "b/notes.txt", content=b"hello")
     data = find(tmp_path)
-    assert sum(map(len, data.splits.values())) == 7
-    assert any("1, such as" in note and "notes.txt" in note for note in data.notes)
-
-
-@pytest.mark.parametrize("kind", ["webp", "bmp", "tiff", "gif"])
-def test_other_formats_are_refused_for_each_class_with_the_command_that_converts_them(tmp_path, kind):
-    touch(tmp_path, *images(".", count=4), content=encoded("jpeg"))
-    touch(tmp_path, f"dogs/5.{kind}", f"birds/1.{kind}", f"birds/2.{kind}", content=encoded(kind))
-    message = error_of(tmp_path)
-    assert "2 of birds, 1 of dogs" in message and f"prepare --data_dir={tmp_path} --output_dir=OUT" in message
-    data = find(tmp_path, for_prepare=True)
-    assert data.class_names == ("birds", "cats", "dogs") and sum(map(len, data.splits.values())) == 11
-
-
-def test_a_class_that_would_vanish_is_an_error_with_ending_and_count(tmp_path):
-    touch(tmp_path, *images(".", count=4), "birds/1.CR2", "birds/2.cr2", "birds/3.svg", "birds/list.txt")
-    message = error_of(tmp_path)
-    assert "'birds'" in message and "2 .cr2, 1 .svg" in message
+    assert data.class_names == ("cats", "dogs") and sum(sizes(data).values()) == 8
 
 
 @pytest.mark.parametrize("name", ["two\nlines", "tab\there", "bell\x07", os.fsdecode(b"caf\xe9"), " "])
@@ -183,87 +127,149 @@ def test_class_names_that_would_break_a_list_are_refused(tmp_path, name):
     assert "Rename it" in error_of(tmp_path) and "\n" not in error_of(tmp_path)
 
 
-# Other things a person may bring.
+def test_strange_names_are_read(tmp_path):
+    names = ('it\'s "a" 猫', "two words", "🐕")
+    files = ("a b.jpg", "猫🐱.png", "quo\"te'.jpeg", os.fsdecode(b"\xff\xe9.jpg"))
+    folders = [f"{split}/{name}/{file}" for split in ("train", "val") for name in names for file in files]
+    data = find(touch(tmp_path, *folders, content=encoded("jpeg")))
+    assert data.class_names == names and sizes(data) == {"train": 12, "val": 12}
+    split = data.splits["train"]
+    assert all(split.image_bytes(index) == encoded("jpeg") for index in range(12))
+    assert split.describe(0) == split.paths[0] and len(data.fingerprint()) == 16
+
+
+# Links, pipes.
+
+
+@pytest.fixture
+def two_classes(tmp_path):
+    touch(tmp_path / "data", *(f"{split}/{name}/1.jpg" for split in ("train", "val") for name in "ab"))
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize("target", [".", "..", "../..", "/", "nowhere", "link", "../train/../../data/train"])
+def test_links_that_lead_back_or_nowhere_are_left_out(two_classes, target):
+    (two_classes / "train/link").symlink_to(target)
+    data = find(two_classes)
+    assert paths_in(data.splits["train"], two_classes) == ["train/a/1.jpg", "train/b/1.jpg"]
+    assert len(data.notes) == 1 and data.notes[0].startswith(
+        f"{two_classes}/train/link is left out: it is not a folder"
+    )
+
+
+def test_links_to_class_folders_are_followed(two_classes):
+    (two_classes / "train/c").symlink_to("../val/a")
+    assert len(find(two_classes).splits["train"]) == 3
+
+
+def test_links_inside_a_class_to_folders_are_not_followed(two_classes):
+    for name, target in (("loop", "."), ("up", "../.."), ("self", "self"), ("other", "../b")):
+        (two_classes / "train/a" / name).symlink_to(target)
+    data = find(two_classes)
+    assert len(data.splits["train"]) == 2
+    assert data.notes == (f"Left out, as they are not images: 4, such as {two_classes}/train/a/loop.",)
+
+
+def test_links_to_images_are_kept_and_those_that_lead_nowhere_fail_when_read(two_classes):
+    (two_classes / "val/a/1.jpg").write_bytes(encoded("jpeg"))
+    for name, target in (("2.jpg", "../../val/a/1.jpg"), ("3.jpg", "gone"), ("4.jpg", "4.jpg")):
+        (two_classes / "train/a" / name).symlink_to(target)
+    data = find(two_classes)
+    split = data.splits["train"]
+    assert data.notes == () and len(data.fingerprint()) == 16
+    assert paths_in(split, two_classes) == [f"train/a/{i}.jpg" for i in range(1, 5)] + ["train/b/1.jpg"]
+    assert split.image_bytes(1) == encoded("jpeg")
+    for index in (2, 3):
+        with pytest.raises(OSError):
+            split.image_bytes(index)
+
+
+def test_what_is_not_a_file_is_left_out(two_classes):
+    for name in ("train/a/x.jpg", "train/y.jpg", "waits"):  # To open one would wait for ever.
+        os.mkfifo(two_classes / name)
+    (two_classes / "train/a/z.jpg").symlink_to("../../waits")
+    (two_classes / "train/a/b.jpg").symlink_to("../b")
+    data = find(two_classes)
+    assert len(data.splits["train"]) == 2 and data.notes[0].startswith(f"{two_classes}/train/y.jpg is left out")
+    assert data.notes[1:] == (f"Left out, as they are not images: 3, such as {two_classes}/train/a/b.jpg.",)
+
+
+# The 90/10 split.
+
+
+def test_a_tenth_of_each_class_is_held_out_by_class_and_path(tmp_path):
+    counts = {"a": 100, "b": 20, "c": 2, "d": 1, "e": 14, "f": 15}
+    data = find(touch(tmp_path, *(f"{name}/img_{i:04d}.jpg" for name, size in counts.items() for i in range(size))))
+    assert np.bincount(data.splits["validation"].labels, minlength=6).tolist() == [10, 2, 1, 0, 1, 2]
+    assert np.bincount(data.splits["train"].labels).tolist() == [90, 18, 1, 1, 13, 13]
+    smallest = sorted(
+        (f"a/img_{i:04d}.jpg" for i in range(100)), key=lambda path: hashlib.sha256(path.encode()).digest()
+    )[:10]
+    found = paths_in(data.splits["validation"], tmp_path)
+    assert [path for path in found if path.startswith("a/")] == sorted(smallest)
+    assert "none of d" in data.summary() and data.notes[0].startswith("Split 90/10 in each class by a hash of class")
+
+
+def test_a_folder_that_stays_whole(tmp_path):
+    data = find(touch(tmp_path, *images(".", count=10), "cats/x.txt"), is_whole=True)
+    assert sizes(data) == {"all": 20} and data.validation == "all"
+    assert data.notes == (f"Left out, as they are not images: 1, such as {tmp_path}/cats/x.txt.",)
 
 
 @pytest.mark.parametrize("test_images", ["test/1.jpg", "test/test/1.jpg", "test/unknown/1.jpg"])
 def test_an_unlabelled_test_folder_beside_train_is_left_out(tmp_path, test_images):
     data = find(touch(tmp_path, *images("train", count=20), test_images))
-    assert {name: len(split) for name, split in data.splits.items()} == {"train": 36, "validation": 4}
-    assert "test is left out: its images have no labels" in data.notes[0] and data.name == tmp_path.name
+    assert sizes(data) == {"train": 36, "validation": 4} and data.name == tmp_path.name
+    assert "test is left out: it has none of train's class folders" in data.notes[0] and data.directory == str(tmp_path)
 
 
-def test_an_unlabelled_validation_folder_says_what_to_do(tmp_path):
-    touch(tmp_path, *images("train"), "val/1.jpg")
-    assert "give them in a file (val.csv beside it" in error_of(tmp_path)
+# Formats.
 
 
-def test_classes_that_are_numbers_are_noted(tmp_path):
-    assert (
-        "label 2 is class '10'" in find(touch(tmp_path, *images(".", classes=("1", "0", "2", "10"), count=4))).summary()
-    )
-    assert "label" not in find(touch(tmp_path / "x", *images(".", classes=("0", "1", "2"), count=4))).summary()
+def test_images_are_known_by_their_content_whatever_their_ending(tmp_path):
+    files = {"a/1.jfif": b"", "a/2.JPE": b"", "a/3": "jpeg", "a/4.image": "jpeg", "b/1.jpg": b"", "b/2": "png"}
+    files |= {"b/3.img": "webp", "b/4": "gif", "c/5": "bmp", "c/6.tif": "tiff", "b/notes.txt": b"hello"}
+    for name, content in files.items():
+        touch(tmp_path, name, content=encoded(content) if isinstance(content, str) else content)
+    data = find(tmp_path)
+    assert sum(sizes(data).values()) == 10
+    assert any("1, such as" in note and "notes.txt" in note for note in data.notes)
 
 
-def test_summary_says_how_large_the_classes_are(tmp_path):
-    data = find(
-        touch(
-            tmp_path,
-            *images("train", classes=("a",), count=7),
-            *images("train", classes=("b",), count=2),
-            *images("val", classes="ab"),
-        )
-    )
-    assert "  train: 9 images; from 2 (b) to 7 (a) a class\n  val: 2 images" in data.summary()
-
-
-APART, COMPOSED = (unicodedata.normalize(form, "caf\u00e9") for form in ("NFD", "NFC"))
-
-
-@pytest.mark.parametrize(("train", "val"), [(APART, COMPOSED), (COMPOSED, APART)])
-def test_a_class_whose_accents_macos_took_apart_is_the_same_in_every_split(tmp_path, train, val):
-    names = [*images("train", classes=(train, "cafz")), *images("val", classes=(val, "cafz"), count=2)]
-    data = find(touch(tmp_path, *names))
-    assert sorted(data.class_names) == sorted([train, "cafz"])
-    assert len(data.splits["train"]) == 2 and np.bincount(data.splits["val"].labels).tolist() == [2, 2]
-
-
-@pytest.mark.parametrize(("of_run", "there"), [(APART, COMPOSED), (COMPOSED, APART)])
-def test_a_run_knows_its_classes_with_accents_taken_apart(tmp_path, of_run, there):
-    touch(tmp_path, *images("train", "val", classes=(there, "cafz"), count=2))
-    run_data = config.RunData(tuple(sorted([of_run, "cafz"])))
-    data = discovery.load_run_dataset(run_data, str(tmp_path))
-    assert data.class_names == run_data.classes
-    for path, label in zip(data.splits["val"].paths, data.splits["val"].labels.tolist()):
-        folder = unicodedata.normalize("NFC", pathlib.Path(path).parent.name)
-        assert folder == unicodedata.normalize("NFC", run_data.classes[label])
+# What the summary says.
 
 
 @pytest.mark.parametrize(
     ("classes", "expected"),
     [
-        (("Cat", "cat", "dog"), "'Cat' and 'cat'"),
-        (("red fox", "red_fox", "wolf"), "'red fox' and 'red_fox'"),
-        ((APART, COMPOSED, "x"), f"{APART!r} and {COMPOSED!r}"),
+        (("1", "0", "2", "10"), "label 2 is class '10'"),
+        (("Cat", "cat", "dog"), "Classes whose names are nearly the same: 'Cat' and 'cat'. If each is one class"),
+        (("red fox", "red_fox", "wolf"), "nearly the same: 'red fox' and 'red_fox'."),
+        (tuple(f"c{i:02d}" for i in range(12)), "12 classes: c00, c01, c02, c03, c04, c05, c06, c07 and 4 more"),
     ],
 )
-def test_classes_with_nearly_the_same_name_are_named(tmp_path, classes, expected):
+def test_summary_of_classes(tmp_path, classes, expected):
+    assert expected in find(touch(tmp_path, *images(".", classes=classes, count=4))).summary()
+
+
+@pytest.mark.parametrize("classes", [("A", "a", "b"), ("-1", "1", "2"), ("cat", "cats", "dog"), ("0", "1", "2")])
+def test_ordinary_names_are_not_noted(tmp_path, classes):
     summary = find(touch(tmp_path, *images(".", classes=classes, count=4))).summary()
-    assert f"Classes whose names are nearly the same: {expected}. If each is one class" in summary
+    assert "nearly the same" not in summary and "label" not in summary
 
 
-@pytest.mark.parametrize("classes", [("A", "a", "b"), ("-1", "1", "2"), ("cat", "cats", "dog")])
-def test_other_classes_are_not(tmp_path, classes):
-    assert "nearly the same" not in find(touch(tmp_path, *images(".", classes=classes, count=4))).summary()
+def test_summary_says_how_large_the_classes_are(tmp_path):
+    touch(tmp_path, *images("train", classes="a", count=7), *images("train", classes="b", count=2))
+    data = find(touch(tmp_path, *images("val", classes="ab")))
+    assert "  train: 9 images; from 2 (b) to 7 (a) a class\n  val: 2 images" in data.summary()
 
 
-def test_a_note_that_holds_for_several_splits_is_given_once(tmp_path):
-    names = [
-        f"{split}/{name}/{inner}/{number}.jpg"
-        for split in ("train", "val")
-        for name in "ab"
-        for inner in ("x", "y")
-        for number in range(2)
-    ]
-    notes = find(touch(tmp_path, *names)).notes
-    assert len(notes) == len(set(notes)) == 1
+@pytest.mark.parametrize(("train", "val"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_a_class_whose_accents_macos_took_apart_is_the_same_in_every_split(tmp_path, train, val):
+    for split, form in (("train", train), ("val", val)):
+        touch(tmp_path, *images(split, classes=(unicodedata.normalize(form, "caf\u00e9"), "cafz")))
+    data = find(tmp_path)
+    assert data.class_names == ("cafz", "caf\u00e9")
+    for split in data.splits.values():
+        names = [unicodedata.normalize("NFC", pathlib.Path(path).parent.name) for path in split.paths]
+        assert names == [data.class_names[label] for label in split.labels]

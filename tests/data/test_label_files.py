@@ -1,38 +1,28 @@
-"""Tests of `label_files`: labels in CSV, text and JSON lines, in every way that people write them."""
+"""Tests of `label_files`: labels in CSV, text and JSON lines, as people write them, and in files' names."""
 
 import json
 import pathlib
+import shlex
+import unicodedata
 
-import PIL.Image
 import pytest
 
-from alexnet_tf.data import discovery
-from alexnet_tf.runs import config
-from alexnet_tf.support import errors
+from tests.helpers.files import touch
+from tests.helpers.layouts import class_of, encoded, error_of, find, sizes
 
-CLASS_OF = {f"img_{i:02d}": ("cat", "dog", "owl")[i % 3] for i in range(30)}
+CLASS_OF = {f"img_{i:02d}.jpg": ("cat", "dog", "owl")[i % 3] for i in range(30)}
 
 
-def make(directory, text, name="labels.csv", folder="", ending=".jpg", images=CLASS_OF, encoding="utf-8"):
-    for image in images:
-        path = pathlib.Path(directory, folder, image + ending)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"")
+def make(directory, text, name="labels.csv", folder="", images=CLASS_OF, encoding="utf-8"):
+    touch(directory / folder, *images)
     pathlib.Path(directory, name).write_text(text, encoding=encoding)
-    return str(directory)
-
-
-def found(data):
-    """Returns {image: class name} over all splits."""
-    return {
-        pathlib.Path(path).stem: data.class_names[label]
-        for split in data.splits.values()
-        for path, label in zip(split.paths, split.labels.tolist())
-    }
+    return directory
 
 
 def lines(form, header=""):
-    return header + "".join(form.format(image=image, name=name) + "\n" for image, name in CLASS_OF.items())
+    return header + "".join(
+        form.format(image=image.removesuffix(".jpg"), name=name) + "\n" for image, name in CLASS_OF.items()
+    )
 
 
 FORMS = {
@@ -42,9 +32,9 @@ FORMS = {
     "label first": lines("{name},{image}.jpg", "class,file_name\n"),
     "more columns": lines("7,{image}.jpg,0.5,{name},x", "width,image,quality,category,source\n"),
     "semicolons": lines("{image}.jpg;{name}", "file;label\n"),
-    "tabs": lines("{image}.jpg\t{name}", "file\tlabel\n"),
     "with a folder": lines("images/{image}.jpg,{name}", "path,label\n"),
     "with a folder that is not here": lines("/home/me/data/{image}.jpg,{name}", "path,label\n"),
+    "with a folder of Windows": lines("data\\{image}.jpg,{name}", "path,label\n"),
     "quoted": lines('"{image}.jpg", "{name}"', "file,label\n"),
     "with BOM and CRLF and empty lines": "\ufeff"
     + lines("{image}.jpg,{name}", "file,label\n").replace("\n", "\r\n")
@@ -55,9 +45,12 @@ FORMS = {
 @pytest.mark.parametrize("folder", ["", "images", "train"])
 @pytest.mark.parametrize("form", FORMS)
 def test_labels_of_every_form(tmp_path, form, folder):
-    data = discovery.find_dataset(make(tmp_path, FORMS[form], folder=folder))
-    assert data.class_names == ("cat", "dog", "owl") and found(data) == CLASS_OF
-    assert {name: len(split) for name, split in data.splits.items()} == {"train": 27, "val": 3}
+    data = find(make(tmp_path, FORMS[form], folder=folder))
+    assert data.class_names == ("cat", "dog", "owl") and class_of(data) == CLASS_OF
+    assert sizes(data) == {"train": 27, "val": 3} and data.notes[0] == "Labels from labels.csv."
+
+
+JSON_LINES = "".join(json.dumps({"file_name": i, "label": n, "id": None}) + "\n" for i, n in CLASS_OF.items())
 
 
 @pytest.mark.parametrize(
@@ -66,66 +59,41 @@ def test_labels_of_every_form(tmp_path, form, folder):
         ("labels.txt", lines("{image}.jpg {name}")),
         ("train.txt", lines("images/{image}.jpg {name}")),
         ("labels.tsv", lines("{image}.jpg\t{name}", "file\tlabel\n")),
-        ("train_labels.csv", FORMS["file and label"]),
-        (
-            "labels.jsonl",
-            "".join(json.dumps({"file_name": f"{i}.jpg", "label": n, "id": 3}) + "\n" for i, n in CLASS_OF.items()),
-        ),
+        ("Train_Labels.csv", FORMS["file and label"]),
+        ("labels.jsonl", JSON_LINES),
     ],
 )
 def test_files_of_every_kind(tmp_path, name, text):
-    assert found(discovery.find_dataset(make(tmp_path, text, name, "images"))) == CLASS_OF
+    assert class_of(find(make(tmp_path, text, name, "images"))) == CLASS_OF
 
 
 def test_numbers_are_labels_in_the_order_of_their_value(tmp_path):
-    numbers = {f"{i:03d}": str(i % 12) for i in range(120)}
-    text = "id,label\n" + "".join(f"{image},{number}\n" for image, number in numbers.items())
-    data = discovery.find_dataset(make(tmp_path, text, images=numbers))
-    assert data.class_names == tuple(map(str, range(12))) and found(data) == numbers
+    numbers = {f"{i:03d}.jpg": str(i % 12) for i in range(120)}
+    text = "id,label\n" + "".join(f"{image[:3]},{number}\n" for image, number in numbers.items())
+    data = find(make(tmp_path, text, images=numbers))
+    assert data.class_names == tuple(map(str, range(12))) and class_of(data) == numbers
 
 
 def test_a_file_for_each_split(tmp_path):
-    rows = FORMS["file and label"].splitlines(keepends=True)
-    make(tmp_path, "".join(rows[:25]), "train.csv", "images")
-    (tmp_path / "val.csv").write_text("".join([rows[0], *rows[25:]]))
+    header, *rows = FORMS["file and label"].splitlines(keepends=True)
+    make(tmp_path, "".join([header, *rows[:24]]), "train.csv", "images")
+    (tmp_path / "Valid.csv").write_text("".join([header, *rows[24:]]))
     (tmp_path / "test.csv").write_text("file\nimg_00.jpg\n")  # Kaggle's: without labels.
-    data = discovery.find_dataset(str(tmp_path))
-    assert {name: len(split) for name, split in data.splits.items()} == {"train": 24, "val": 6} and found(
-        data
-    ) == CLASS_OF
+    data = find(tmp_path)
+    assert sizes(data) == {"train": 24, "val": 6} and class_of(data) == CLASS_OF
+    assert data.notes == ("Labels from train.csv, Valid.csv.",)
 
 
 def test_a_column_of_splits(tmp_path):
-    text = "file,label,split\n" + "".join(
-        f"{image}.jpg,{name},{'test' if i < 6 else 'train'}\n" for i, (image, name) in enumerate(CLASS_OF.items())
-    )
-    data = discovery.find_dataset(make(tmp_path, text))
-    assert {name: len(split) for name, split in data.splits.items()} == {
-        "train": 24,
-        "test": 6,
-    } and data.validation == "test"
+    rows = (f"{image},{name},{'Test' if i < 6 else 'train'}\n" for i, (image, name) in enumerate(CLASS_OF.items()))
+    data = find(make(tmp_path, "file,label,split\n" + "".join(rows)))
+    assert sizes(data) == {"train": 24, "test": 6} and data.validation == "test"
 
 
 def test_columns_that_are_asked_for(tmp_path):
-    text = lines("{image}.jpg,7,{name}", "picture,a,b\n")
-    make(tmp_path, text, "mine.csv")
-    options = {"labels": "mine.csv", "label_column": "b"}
-    data = discovery.find_dataset(str(tmp_path), options=options)
-    assert found(data) == CLASS_OF and data.options["label_column"] == "b"
-    again = discovery.load_run_dataset(
-        config.RunData(
-            data.class_names, data.name, data.directory, split_rule=data.split_rule, options=dict(data.options)
-        )
-    )
-    assert again.fingerprint() == data.fingerprint()
-    assert (
-        found(
-            discovery.find_dataset(
-                str(tmp_path), options={"labels": "mine.csv", "label_column": "2", "image_column": "0"}
-            )
-        )
-        == CLASS_OF
-    )
+    make(tmp_path, lines("{image}.jpg,7,{name}", "picture,a,b\n"), "mine.csv")
+    for options in ({"label_column": "b"}, {"label_column": "2", "image_column": "0"}):
+        assert class_of(find(tmp_path, labels="mine.csv", **options)) == CLASS_OF
 
 
 @pytest.mark.parametrize(
@@ -134,18 +102,14 @@ def test_columns_that_are_asked_for(tmp_path):
         (
             lines("{image}.jpg,7,{name}", "picture,a,b\n"),
             {},
-            "picture, a, b; which one is meant is not clear. Name it: --label_column=",
+            "picture, a, b; which one holds the labels is not clear. Name it: --label_column=",
         ),
         (
-            lines("{image}.jpg,{name}", "file,label\n"),
+            FORMS["file and label"],
             {"label_column": "breed"},
-            "--label_column=breed: .* has the columns file, label",
+            "--label_column=breed: {}/labels.csv has the columns file",
         ),
-        (
-            lines("{image}.png,x,{name}", "file,label,l\n").replace("img", "pic"),
-            {},
-            "names no image that lies beside it, .*; a line is ",
-        ),
+        (FORMS["file and label"].replace("img", "pic"), {}, "names no image that lies beside it"),
         ("file,label\nimg_00.jpg,\nimg_01.jpg,a\n", {}, "no label for img_00.jpg"),
         ("file,label\nimg_00.jpg,a\nimg_01.jpg,a\n", {}, "at least two classes"),
         (
@@ -153,33 +117,170 @@ def test_columns_that_are_asked_for(tmp_path):
             {},
             "names 2 images of 3 that are not there, such as no.jpg",
         ),
-        ("file,label\nimg_00.jpg,a\nimg_01.jpg\n", {}, "a line with 1 columns"),
+        ("file,label\nimg_00.jpg,a\nimg_01.jpg\n", {}, "a line without the column label: img_01.jpg"),
+        ("file,label,split\nimg_00.jpg,a,train\nimg_01.jpg,b,val\n", {}, "classes without a training image: b"),
         ("", {}, "is empty"),
-        ("x", {"labels": "gone.csv"}, "--labels=gone.csv does not exist"),
+        ("x", {"labels": "gone.csv"}, "--labels=gone.csv does not exist; looked in {}"),
+        ("image,MEL,NV,BCC\nimg_01,0,0,1\nimg_00,1,1,0\n", {}, "img_00 has several: MEL, NV. An image has one class"),
+        ("image,MEL,NV,BCC\nimg_01,0,0,1\nimg_00,0,0,0\n", {}, "img_00 has no 1. An image has one class"),
+        (lines("{image}.jpg,{name}") + lines("{image}.jpg,x"), {}, "gives 30 images of 30 several labels, such as"),
     ],
 )
 def test_what_cannot_be_understood_is_an_error(tmp_path, text, options, message):
-    with pytest.raises(errors.DataError, match=message):
-        discovery.find_dataset(make(tmp_path, text), options=options)
+    assert message.format(tmp_path) in error_of(make(tmp_path, text), **options)
 
 
-def test_images_are_known_by_their_content_and_other_formats_are_for_prepare(tmp_path):
-    make(tmp_path, FORMS["ids without ending"], images=())
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [("labels.csv", b"\xff\xfe", "is not UTF-8 text"), ("labels.jsonl", b"[1]\n", "each line must be a JSON object")],
+)
+def test_what_is_not_of_its_endings_format_is_an_error(tmp_path, name, content, message):
+    touch(tmp_path, "1.jpg")
+    assert message in error_of(touch(tmp_path, name, content=content))
+
+
+def test_images_are_known_by_their_content_in_any_format(tmp_path):
     for number, image in enumerate(CLASS_OF):
-        kind = "webp" if number == 7 else "png"
-        PIL.Image.new("RGB", (8, 8)).save(tmp_path / image, kind)  # Without an ending.
-    with pytest.raises(errors.DataError, match="(?s)1 of dog.*prepare --data_dir=") as caught:
-        discovery.find_dataset(str(tmp_path))
-    assert "WebP" in str(caught.value)
-    assert found(discovery.find_dataset(str(tmp_path), for_prepare=True)) == CLASS_OF
+        touch(tmp_path, image[:-4], content=encoded("webp" if number == 7 else "png"))  # Without an ending.
+    data = find(make(tmp_path, FORMS["ids without ending"], images=()))
+    assert class_of(data) == {image[:-4]: name for image, name in CLASS_OF.items()}
 
 
-def test_a_few_missing_images_are_noted(tmp_path):
-    data = discovery.find_dataset(make(tmp_path, FORMS["file and label"] + "gone.jpg,cat\n"))
-    assert any("names 1 images of 31 that are not there, such as gone.jpg: left out." in note for note in data.notes)
+def test_a_name_of_several_images_is_none_of_them_but_a_whole_path_is_one(tmp_path):
+    make(tmp_path, FORMS["file and label"], folder="images")
+    touch(tmp_path, "img_00.jpg", "a/img_01.jpg")  # The first is a path, the second's is not clear.
+    data = find(tmp_path)
+    assert class_of(data) == {image: name for image, name in CLASS_OF.items() if image != "img_01.jpg"}
+    assert str(tmp_path / "img_00.jpg") in {path for split in data.splits.values() for path in split.paths}
 
 
 def test_class_folders_beside_a_file_of_that_name_stay_class_folders(tmp_path):
     for name in ("cats", "dogs"):
         make(tmp_path, "x,y\n", "train.csv", name)
-    assert discovery.find_dataset(str(tmp_path)).class_names == ("cats", "dogs")
+    assert find(tmp_path).class_names == ("cats", "dogs")
+
+
+def test_a_few_odd_lines_are_noted(tmp_path):
+    text = FORMS["file and label"] + "gone.jpg,cat\nimg_04.jpg,owl\n"
+    notes = find(make(tmp_path, text)).notes
+    assert any("names 1 images of 32 that are not there, such as gone.jpg: left out." in note for note in notes)
+    assert any("gives 1 images of 30 several labels, such as " in n and "img_04.jpg: dog, owl." in n for n in notes)
+
+
+def test_an_image_that_is_named_twice_with_one_label_counts_twice(tmp_path):
+    data = find(make(tmp_path, 2 * FORMS["without a header"]))
+    assert sum(sizes(data).values()) == 60
+    assert not set(data.splits["train"].paths) & set(data.splits["val"].paths)
+
+
+def test_an_image_in_two_splits_is_named(tmp_path):
+    make(tmp_path, FORMS["without a header"], "train.csv")
+    (tmp_path / "val.csv").write_text("img_03.jpg,cat\n")
+    assert any(
+        "1 images of 30 several splits, such as" in note and "img_03.jpg: train, val. " in note
+        for note in find(tmp_path).notes
+    )
+
+
+def test_a_name_with_accents_taken_apart_is_found(tmp_path):
+    names = [f"caf\u00e9 {number}.jpg" for number in range(12)]
+    text = "".join(f"{name},{'ab'[number % 2]}\n" for number, name in enumerate(names))
+    data = find(make(tmp_path, text, images=[unicodedata.normalize("NFD", name) for name in names]))
+    assert sum(sizes(data).values()) == 12
+
+
+# A column of zeros and ones for each class.
+
+
+def one_hot(form="{}.jpg, {}, {}, {}\n", header="filename, cat, dog, owl\n"):
+    rows = enumerate(CLASS_OF)
+    return header + "".join(form.format(image[:-4], *(int(i % 3 == c) for c in range(3))) for i, image in rows)
+
+
+@pytest.mark.parametrize("form", ["{},{},{},{}\n", "{}.jpg,{}.0,{}.0,{}.0\n", "images/{}.jpg,{},{},{}\n"])
+def test_a_column_for_each_class_is_read(tmp_path, form):
+    assert class_of(find(make(tmp_path, one_hot(form), folder="images"))) == CLASS_OF
+
+
+def test_a_column_of_zeros_and_ones_can_be_the_label(tmp_path):
+    assert find(make(tmp_path, one_hot()), label_column="dog").class_names == ("0", "1")
+
+
+# Files of labels of one split.
+
+WORDNET_IDS = ("n01443537", "n01629819")
+VAL = {f"val_{number}.JPEG": WORDNET_IDS[number % 3 // 2] for number in range(6)}
+
+
+def tiny_imagenet(directory, text, name="val/val_annotations.txt"):
+    for each in WORDNET_IDS:
+        touch(directory, *[f"train/{each}/images/{each}_{number}.JPEG" for number in range(4)])
+        (directory / "train" / each / f"{each}_boxes.txt").write_text(f"{each}_0.JPEG\t0\t0\t62\t62\n")
+    touch(directory, *[f"val/images/{image}" for image in VAL], *[f"test/images/test_{i}.JPEG" for i in range(3)])
+    (directory / name).write_text(text)
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("val/val_annotations.txt", "{}\t{}\t0\t32\t44\t62\n"),
+        ("val/labels.csv", "{},{}\n"),
+        ("val.csv", "{},{}\n"),
+        ("val_labels.txt", "{} {}\n"),
+        ("val/val.tsv", "{}\t{}\n"),
+    ],
+)
+def test_validation_images_have_their_labels_from_a_file(tmp_path, name, form):
+    text = "".join(form.format(*each) for each in VAL.items())
+    data = find(tiny_imagenet(tmp_path, text, name))
+    assert data.class_names == WORDNET_IDS and sizes(data) == {"train": 8, "val": 6}
+    assert class_of(data, "val") == VAL and f"Labels from {pathlib.Path(name).name}." in data.notes
+
+
+def test_a_file_of_validation_labels_with_other_classes_is_refused(tmp_path):
+    tiny_imagenet(tmp_path, "".join(f"{image}\tcat\n" for image in VAL))
+    assert f"that are not in {tmp_path}/train: cat" in error_of(tmp_path)
+
+
+def test_a_file_without_labels_beside_test_is_not_an_error(tmp_path):
+    tiny_imagenet(tmp_path, "".join(f"{image}\t{name}\n" for image, name in VAL.items()))
+    (tmp_path / "test.csv").write_text("test_0.JPEG\ntest_1.JPEG\n")
+    data = find(tmp_path)
+    assert list(data.splits) == ["train", "val"] and any("test is left out" in note for note in data.notes)
+
+
+def test_each_split_may_hold_its_file_of_labels(tmp_path):
+    for split in ("train", "valid", "test"):
+        make(tmp_path / split, one_hot(), "_classes.csv")
+    data = find(tmp_path)
+    assert data.class_names == ("cat", "dog", "owl") and data.validation == "valid"
+    assert all(class_of(data, split) == CLASS_OF for split in ("train", "valid", "test"))
+
+
+# Classes that only the files' names state.
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [  # As Kaggle's Dogs vs. Cats, the Oxford pets and a phone's exports come.
+        (["train/cat.{}.jpg", "train/dog.{}.jpg", "test1/{}.jpg"], ["cat", "dog"]),
+        (["train/cat.{}.jpg", "train/dog.{}.jpg", "test/{}.jpg"], ["cat", "dog"]),
+        (["images/Abyssinian_{}.png", "images/great_pyrenees_{}.png"], ["Abyssinian", "great_pyrenees"]),
+        (["red fox ({}).jpg", "wolf ({}).jpg"], ["red fox", "wolf"]),
+    ],
+)
+def test_classes_in_names_are_asked_about_and_the_printed_command_reads_them(tmp_path, files, names):
+    touch(tmp_path / "my data", *(name.format(number) for name in files for number in range(20)))
+    question, command = error_of(tmp_path / "my data").split("\n")
+    assert f"Are the classes in the names of the files: {', '.join(names)}? Then type" in question
+    data_dir, labels = (word.partition("=")[2] for word in shlex.split(command)[-2:])
+    data = find(data_dir, labels=labels)
+    assert list(data.class_names) == names and sizes(data) == {"train": 36, "val": 4}
+    assert all(image.startswith(name) for image, name in class_of(data).items())
+
+
+@pytest.mark.parametrize("files", [["IMG_{}.jpg"], ["{}.jpg"], ["name{}x.jpg"], ["cat.{}.jpg", "a1.jpg"]])
+def test_names_that_state_no_classes_are_not_asked_about(tmp_path, files):
+    touch(tmp_path, *(name.format(number) for name in files for number in range(9)))
+    assert "in the names of the files" not in error_of(tmp_path)

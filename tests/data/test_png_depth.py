@@ -1,7 +1,4 @@
-"""Tests of `png_depth`: 16-bit PNG images that hold 12-bit values are noted once, and the advice works when pasted."""
-
-import shlex
-import sys
+"""Tests of `png_depth`: 16-bit PNG images that hold 12-bit values are noted once."""
 
 import numpy as np
 import PIL.Image
@@ -25,15 +22,15 @@ def write(directory, largest, dtype="uint16", count=6):
     return directory
 
 
-def notes(directory, **options):
-    return [note for note in discovery.find_dataset(str(directory), **options).notes if "bits" in note]
+def notes(directory):
+    return [note for note in discovery.find_dataset(str(directory)).notes if "bits" in note]
 
 
 @pytest.mark.parametrize(("largest", "bits"), [(4095, 12), (1023, 10), (2500, 12), (16_383, 14)])
-@pytest.mark.parametrize("for_prepare", [False, True])
-def test_unused_upper_bits_are_noted_once(tmp_path, largest, bits, for_prepare):
-    [note] = notes(write(tmp_path, largest), for_prepare=for_prepare)
+def test_unused_upper_bits_are_noted_once(tmp_path, largest, bits):
+    [note] = notes(write(tmp_path, largest))
     assert f"only the lower {bits} are used (values below {2**bits:,})" in note and "almost black" in note
+    assert note.endswith(f"multiply them by {2 ** (16 - bits)}.")
 
 
 @pytest.mark.parametrize(("largest", "dtype"), [(65_535, "uint16"), (40_000, "uint16"), (0, "uint16"), (255, "uint8")])
@@ -48,19 +45,6 @@ def test_images_that_cannot_be_read_are_left_to_be_reported_later(tmp_path):
     assert notes(tmp_path) == []
 
 
-def test_the_advice_works_when_it_is_pasted_and_may_run_twice(tmp_path, monkeypatch):
-    [note] = notes(write(tmp_path / "it's here", 4095))
-    before = np.asarray(PIL.Image.open(tmp_path / "it's here/none/3.png"))
-    python, option, code, *arguments = shlex.split(note.split("\n", 1)[1])
-    assert (python, option) == ("python", "-c")
-    monkeypatch.setattr(sys, "argv", [option, *arguments])
-    for _ in range(2):
-        exec(code, {})  # noqa: S102
-        after = np.asarray(PIL.Image.open(tmp_path / "it's here/none/3.png"))
-        np.testing.assert_array_equal(after, before * 16)
-        assert notes(tmp_path / "it's here") == []
-
-
 def predict(small_run, *images):
     """Returns the lines on standard output and what stands on standard error."""
     status, out, err = commands.call("-m", "alexnet_tf", "predict", f"--workdir={small_run}", "--json", *images)
@@ -68,26 +52,12 @@ def predict(small_run, *images):
     return out.splitlines(), err
 
 
-def test_predict_notes_unused_upper_bits_once_and_the_advice_works(small_run, tmp_path, monkeypatch):
+def test_predict_notes_unused_upper_bits_once(small_run, tmp_path, monkeypatch):
     monkeypatch.setitem(architectures.ARCHITECTURES, "small", SMALL)
-    folder = write(tmp_path / "it's here", 4095) / "cells"
-    lines, err = predict(small_run, folder)
+    lines, err = predict(small_run, write(tmp_path, 4095) / "cells")
     assert len(lines) == 6 and all("classes" in line for line in lines)
     assert err.count("only the lower 12 are used (values below 4,096)") == 1 == err.count("images are almost black")
-    command = err.split("in a copy of the directory:\n")[1].removesuffix(
-        "\nThe factor must be that of the training images.\n"
-    )
-    _, option, code, *arguments = shlex.split(command)
-    monkeypatch.setattr(sys, "argv", [option, *arguments])
-    exec(code, {})  # noqa: S102
-    assert "bits" not in predict(small_run, folder)[1]
-
-
-def test_predict_gives_no_command_for_images_of_several_folders(small_run, tmp_path, monkeypatch):
-    monkeypatch.setitem(architectures.ARCHITECTURES, "small", SMALL)
-    write(tmp_path, 1000)
-    _, err = predict(small_run, tmp_path / "cells" / "0.png", tmp_path / "none" / "0.png")
-    assert "almost black. Stretch the values first: multiply them by 64." in err and "python" not in err
+    assert "multiply them by 16.\nThe factor must be that of the training images." in err
 
 
 @pytest.mark.parametrize(("largest", "dtype"), [(65_535, "uint16"), (0, "uint16"), (255, "uint8")])
@@ -105,5 +75,7 @@ def test_only_so_many_images_are_decoded_twice_and_none_that_is_very_large(tmp_p
     for number in range(40):
         watch.look(f"{number}.png", content)
     assert len(decoded) == 16 and largest_value(content) == 4095
-    monkeypatch.setattr(png_depth, "_MAX_BYTES", 2 * 9 * 8 - 1)
-    assert largest_value(content) == 0
+    monkeypatch.setattr(png_depth, "_MAX_PIXELS", 9 * 8 - 1)
+    watch = png_depth.Watch()
+    watch.look("0.png", content)
+    assert watch.notes() == () and len(decoded) == 16

@@ -25,13 +25,14 @@ import tensorflow_datasets as tfds
 from alexnet_tf.data import (
     datasets,
     discovery,
-    image_statistics,
     input_pipeline,
     png_depth,
     prepare,
+    prepare_images,
     preprocessing,
     tfrecords,
 )
+from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.network import recipes
 from alexnet_tf.support import errors
 from tests.helpers import commands
@@ -143,7 +144,8 @@ def prepare_data(data, output, shard_images=5, **options):
 
 def prepare_all(source, output, shard_images=5, dataset=None, **options):
     """Prepares what is in a directory, with small shards."""
-    return prepare_data(discovery.find_dataset(str(source), dataset), output, shard_images, **options)
+    data = discovery.find_dataset(str(source), ExampleOptions(dataset=dataset))
+    return prepare_data(data, output, shard_images, **options)
 
 
 @pytest.fixture(scope="module")
@@ -257,7 +259,7 @@ def test_find_reads_the_same_as_tfds(outputs, source):
             assert [tuple(each) for each in split.examples(blocks, lambda *each: each).as_numpy_iterator()] == expected
             for index, (jpeg, _) in enumerate(expected):
                 path, offset = split.files[split.file_of[index]], split.offsets[index]
-                assert pathlib.Path(path).read_bytes()[offset : offset + split.lengths[index]] == jpeg
+                assert jpeg in pathlib.Path(path).read_bytes()[offset : offset + split.lengths[index]]
                 assert split.describe(index) == f"{path}, the record at byte {offset}"
         assert list(data.splits) == ["train", "val"]
 
@@ -390,7 +392,7 @@ def test_statistics_of_sums_that_float32_could_not_hold():
     products = np.array(
         [[10_100, 10_050, 10_000], [10_050, 10_400, 10_000], [10_000, 10_000, 10_900]], "uint64"
     ) * np.uint64(pixels)
-    statistics = image_statistics.statistics_of(images, pixel_sums, products)
+    statistics = prepare_images.Sums(images, pixel_sums, products).statistics()
     np.testing.assert_allclose(statistics.mean_pixel, [100, 100 + 1 / images, 100], rtol=1e-11)
     vectors, stdevs = np.array(statistics.pca_vectors), np.array(statistics.pca_stdevs)
     np.testing.assert_allclose(
@@ -422,6 +424,7 @@ def with_orientation(image, orientation, kind="jpeg"):
     return encode(image, kind, exif=exif)
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")  # Pillow's.
 @pytest.mark.parametrize("resize", ["paper", "caffe"])
 def test_exif_orientations_are_applied_and_counted(tmp_path, resize):
     picture = smooth(200, 300, 33)
@@ -528,7 +531,7 @@ def test_killed_at_the_end_no_image_is_prepared_again(small, tmp_path, monkeypat
         killed_at(patch, module, name, place)
         with pytest.raises(Killed):
             prepare_all(small / "source", tmp_path / "out", 3)
-    seen = killed_at(monkeypatch, datasets.ImageFiles, "image_bytes", 10**9)
+    seen = killed_at(monkeypatch, datasets.ImageFiles, "read", 10**9)
     prepare_all(small / "source", tmp_path / "out", 3)
     assert seen == []
     assert_same_tree(tmp_path / "out", small / "whole")
@@ -541,13 +544,13 @@ def snapshot_of_output(out, finished):
 def test_stopped_in_a_shard_only_that_shard_is_done_again(small, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        seen = killed_at(patch, datasets.ImageFiles, "image_bytes", 8)
+        seen = killed_at(patch, datasets.ImageFiles, "read", 8)
         with pytest.raises(Killed):
             prepare_all(small / "source", out, 3)
     assert len(seen) == 8 and not out.exists()
     finished = snapshot(tmp_path / "out.incomplete")
     assert len(finished) == 2  # Of three images each; the eighth image is in the third.
-    seen = killed_at(monkeypatch, datasets.ImageFiles, "image_bytes", 10**9)
+    seen = killed_at(monkeypatch, datasets.ImageFiles, "read", 10**9)
     prepare_all(small / "source", out, 3)
     assert len(seen) == 6 and "6 of 12 images are done" in capsys.readouterr().out
     assert snapshot_of_output(out, finished) == finished
@@ -577,7 +580,7 @@ def test_another_job_is_refused_with_both_values(small, tmp_path, monkeypatch, i
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
         if not is_complete:
-            killed_at(patch, datasets.ImageFiles, "image_bytes", 5)
+            killed_at(patch, datasets.ImageFiles, "read", 5)
         try:
             prepare_all(small / "source", out, 3)
         except Killed:
@@ -632,7 +635,7 @@ def test_an_output_whose_preparation_is_damaged_is_an_error_for_a_person(small, 
 
 
 def test_two_at_once_are_refused(small, tmp_path, monkeypatch):
-    out, texts, read = tmp_path / "out", [], datasets.ImageFiles.image_bytes
+    out, texts, read = tmp_path / "out", [], datasets.ImageFiles.read
 
     def read_while_another_begins(split, index):
         if not texts:
@@ -640,7 +643,7 @@ def test_two_at_once_are_refused(small, tmp_path, monkeypatch):
             texts[0] = error_of(small / "source", out, 3)
         return read(split, index)
 
-    monkeypatch.setattr(datasets.ImageFiles, "image_bytes", read_while_another_begins)
+    monkeypatch.setattr(datasets.ImageFiles, "read", read_while_another_begins)
     prepare_all(small / "source", out, 3)
     assert f"{out}.incomplete is in use by another `prepare`" in texts[0]
     assert_same_tree(out, small / "whole")
@@ -712,7 +715,7 @@ def test_skipped_images_of_finished_shards_are_listed_after_going_on(small, tmp_
     root = with_bad(small, tmp_path, BAD)
     prepare_all(root, tmp_path / "whole", 3, on_bad_image="skip")
     with monkeypatch.context() as patch:
-        killed_at(patch, datasets.ImageFiles, "image_bytes", 14)
+        killed_at(patch, datasets.ImageFiles, "read", 14)
         with pytest.raises(Killed):
             prepare_all(root, tmp_path / "out", 3, on_bad_image="skip")
     prepare_all(root, tmp_path / "out", 3, on_bad_image="skip")

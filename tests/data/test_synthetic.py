@@ -1,20 +1,27 @@
-"""Tests of `drawing`: pictures are reproducible, and no linear classifier of thumbnails can tell them apart."""
+"""Tests of `synthetic`: pictures are reproducible, and no linear classifier of thumbnails can tell them apart."""
+
+import pathlib
 
 import numpy as np
+import PIL.Image
 import pytest
 
-from alexnet_tf.data import synthetic
+from alexnet_tf.data import discovery, synthetic
+from alexnet_tf.support import errors
+from tests.helpers.layouts import sizes
 
 
 def picture(name, *seed):
     return synthetic.draw(name, np.random.default_rng(seed))
 
 
-@pytest.mark.parametrize("name", synthetic.CLASSES)
-def test_draw_same_state_same_picture(name):
-    first = picture(name, 1, 2)
-    assert first.shape == (256, 256, 3) and first.dtype == np.uint8
-    np.testing.assert_array_equal(first, picture(name, 1, 2))
+def test_draw_gives_the_pictures_that_the_documents_numbers_were_measured_on():
+    pictures = [picture(name, 1, 2) for name in synthetic.CLASSES]
+    assert {each.shape for each in pictures} == {(256, 256, 3)} and {each.dtype for each in pictures} == {
+        np.dtype("uint8")
+    }
+    np.testing.assert_allclose([each.mean() for each in pictures], [88.86, 85.63, 88.79, 90.24, 88.82], atol=0.02)
+    np.testing.assert_array_equal(pictures[0], picture(synthetic.CLASSES[0], 1, 2))
 
 
 @pytest.mark.parametrize("name", synthetic.CLASSES)
@@ -30,10 +37,6 @@ def test_draw_classes_differ_in_nothing_but_the_texture():
     first, second = picture("vertical_stripes", 5).astype(int), picture("horizontal_stripes", 5).astype(int)
     differs = np.abs(first - second).max(axis=-1) > 60
     assert 0.02 < differs.mean() < 0.8
-
-
-def test_classes_are_in_the_order_of_their_folders():
-    assert list(synthetic.CLASSES) == sorted(synthetic.CLASSES)
 
 
 def test_draw_stripes_have_the_direction_of_their_name():
@@ -90,9 +93,43 @@ def test_draw_thumbnails_do_not_tell_the_class_to_a_linear_classifier():
 
 
 def test_linear_classifier_of_this_test_can_learn():
-    # Else the test above would say nothing: a class that shifts the colour is found at once.
+    # Otherwise the test above would say nothing: a class that shifts the colour is found at once.
     rng = np.random.default_rng(0)
     labels = np.arange(500) % 5
     x = rng.normal(0, 1, (500, 192))
     x[np.arange(500), labels] += 4
     assert min(linear_errors(x[:400], labels[:400], x[400:], labels[400:])) < 0.1
+
+
+def test_the_demo_is_written_once_as_class_folders_of_jpeg_files(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    data = discovery.synthetic_dataset(images_per_class=10)
+    assert data.name == "demo" and data.class_names == synthetic.CLASSES and data.validation == "val"
+    assert sizes(data) == {"train": 50, "val": 5} and "no result" in data.notes[0]
+    assert data.directory == str(tmp_path / "alexnet_tf" / "demo-v1-10")
+    contents = {pathlib.Path(path).read_bytes() for split in data.splits.values() for path in split.paths}
+    assert len(contents) == 55  # No picture twice, also not between train and val.
+    assert all(content[:3] == b"\xff\xd8\xff" for content in contents)
+    with PIL.Image.open(data.splits["train"].paths[11]) as image:
+        drawn = synthetic.draw(synthetic.CLASSES[1], np.random.default_rng([False, 1, 1]))
+        assert np.abs(np.asarray(image).astype(int) - drawn).mean() < 10  # JPEG's loss.
+    monkeypatch.setattr(synthetic, "draw", lambda *_: pytest.fail("drawn again"))
+    assert discovery.synthetic_dataset(images_per_class=10).fingerprint() == data.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [(KeyboardInterrupt(), KeyboardInterrupt), (OSError(28, "No space left on device"), errors.DataError)],
+)
+def test_an_interrupted_demo_leaves_nothing(tmp_path, monkeypatch, error, raised):
+    pictures = iter(range(20))
+
+    def draw(name, rng):
+        if next(pictures) == 7:
+            raise error
+        return np.zeros((256, 256, 3), "uint8")
+
+    monkeypatch.setattr(synthetic, "draw", draw)
+    with pytest.raises(raised, match="cannot be written to .*No space left" if raised is errors.DataError else None):
+        discovery.synthetic_dataset(str(tmp_path / "set"), images_per_class=10)
+    assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,8 @@
 
 import struct
 
+import numpy as np
+
 # (out, in / group, height, width) of bvlc_alexnet's and bvlc_reference_caffenet's layers.
 CAFFE_SHAPES = {
     "conv1": (96, 3, 11, 11),
@@ -23,6 +25,34 @@ TORCHVISION_SHAPES = {
     "classifier.4": (4096, 4096),
     "classifier.6": (1000, 4096),
 }
+WIDTH, CLASSES = 48, 7
+
+
+def narrow(shapes):
+    """The shapes with dense layers of WIDTH units and CLASSES classes."""
+    *_, fc6, fc7, fc8 = shapes
+    return shapes | {fc6: (WIDTH, 9216), fc7: (WIDTH, WIDTH), fc8: (CLASSES, WIDTH)}
+
+
+def random_weights(shapes, seed=0):
+    """Kernels that keep the signal's size, so that LRN changes it much, and biases of its size."""
+    numbers = np.random.default_rng(seed).standard_normal(1_000_003, "float32")  # Repeated: millions take seconds.
+    return {
+        name: (
+            np.resize(np.roll(numbers, 997 * index), shape) * np.float32((2 / np.prod(shape[1:])) ** 0.5),
+            numbers[1000 * index :][: shape[0]] * 5,
+        )
+        for index, (name, shape) in enumerate(shapes.items())
+    }
+
+
+def state_dict(weights):
+    """Kernels and biases by PyTorch's names."""
+    return {
+        f"{name}.{each}": array for name, arrays in weights.items() for each, array in zip(("weight", "bias"), arrays)
+    }
+
+
 # What follows each weight layer: its type, then name; caffe and caffenet differ in nothing else.
 CAFFE_ORDER = {
     "caffe": "conv1 relu1 norm1 pool1 conv2 relu2 norm2 pool2",

@@ -68,6 +68,8 @@ RUNS = (
 
 def prepare() -> None:
     """Writes what the documents take for granted into the working directory: images, weight files, a run."""
+    import torch
+
     from alexnet_tf.data import synthetic
 
     for name in ("demo", "DIR", "flowers", "IMAGES"):
@@ -91,22 +93,16 @@ def prepare() -> None:
         caffe.caffemodel_bytes(caffe.CAFFE_ORDER["caffe"] + caffe.REST, weights)
     )
     np.save("bvlc_alexnet_conv1.npy", weights["conv1"][0].transpose(2, 3, 1, 0))
-    np.savez(
-        "torchvision.npz",
-        **{
-            f"{name}.{part}": value
-            for name, both in layers(caffe.TORCHVISION_SHAPES).items()
-            for part, value in zip(("weight", "bias"), both)
-        },
-    )
-    for command in (
-        "import_weights --source=torchvision.npz --architecture=torchvision --workdir=torchvision",
-        "export_weights --workdir=torchvision --format=torch --output=alexnet-owt-7be5be79.pth",
-        "train --data_dir=DIR --epochs=1 --workdir=RUN",
-    ):
-        status, _, text = run(command.split())
-        if status:
-            sys.exit(f"{command}: {text}")
+    tensors = {
+        f"{name}.{part}": torch.from_numpy(value)
+        for name, both in layers(caffe.TORCHVISION_SHAPES).items()
+        for part, value in zip(("weight", "bias"), both)
+    }
+    torch.save(tensors, "alexnet-owt-7be5be79.pth")
+    command = "train --data_dir=DIR --epochs=1 --workdir=RUN"
+    status, _, text = run(command.split())
+    if status:
+        sys.exit(f"{command}: {text}")
     pathlib.Path("runs").mkdir()
     for name in RUNS:
         os.symlink(os.path.abspath("RUN"), name)

@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import struct
 import zipfile
 
 import numpy as np
@@ -23,6 +24,43 @@ def torch_zip(data, storages=None, compression=zipfile.ZIP_STORED):
         for name, content in (storages or {}).items():
             archive.writestr(f"archive/data/{name}", content)
     return file.getvalue()
+
+
+def tensor_pickle(shape=(2, 3), strides=(3, 1), offset=0, count=6, key="0", storage=b"torch\nFloatStorage\n"):
+    """Returns the pickle of {"w": tensor}, by hand, as torch.save writes it."""
+    number = lambda value: b"\x8a\x08" + struct.pack("<q", value)  # noqa: E731
+    text = lambda value: b"X" + struct.pack("<I", len(value)) + value.encode()  # noqa: E731
+    sizes = lambda values: b"(" + b"".join(map(number, values)) + b"t"  # noqa: E731
+    pid = b"(" + text("storage") + b"c" + storage + text(key) + text("cpu") + number(count) + b"tQ"
+    return (
+        b"\x80\x02}("
+        + text("w")
+        + b"ctorch._utils\n_rebuild_tensor_v2\n("
+        + pid
+        + number(offset)
+        + sizes(shape)
+        + sizes(strides)
+        + b"\x89}tRu."
+    )
+
+
+def python2_array(dtype, byte_order, shape, content):
+    """Returns what Python 2 writes for an array under protocol 2: its str is bytes."""
+    minus_one = b"J\xff\xff\xff\xff"
+    return (
+        b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\0\x85U\x01b\x87R(K\x01"
+        + shape
+        + b"cnumpy\ndtype\nU"
+        + bytes([len(dtype)])
+        + dtype
+        + b"K\0K\x01\x87R(K\x03U\x01"
+        + byte_order
+        + b"NNN"
+        + minus_one * 2
+        + b"K\0tb\x89"
+        + content
+        + b"tb"
+    )
 
 
 class Evil:

@@ -1,27 +1,20 @@
 """Tests of `layouts`: conversions against indices written out by hand, every row against the model, refusals."""
 
 import dataclasses
-import pathlib
 
 import numpy as np
 import pytest
 
 from alexnet_tf.network import alexnet, architectures
-from alexnet_tf.weights import caffemodel, containers, formats, layouts
+from alexnet_tf.weights import formats, guard, layouts
+from alexnet_tf.weights.layouts import LAYOUTS
 from tests.helpers.caffe import CAFFE_ORDER, CAFFE_SHAPES, REST, TORCHVISION_SHAPES, caffemodel_bytes, lrn_field
-
-README = pathlib.Path(__file__).parents[2] / "alexnet_tf" / "weights" / "README.md"
+from tests.helpers.networks import narrow_dense
 
 
 def narrow(row):
     """The row with dense layers of 8 units and 3 classes."""
-    row = architectures.with_num_classes(row, 3)
-    return dataclasses.replace(
-        row,
-        stages=tuple(
-            dataclasses.replace(stage, filters=8) if stage.name in ("fc6", "fc7") else stage for stage in row.stages
-        ),
-    )
+    return narrow_dense(architectures.with_num_classes(row, 3), 8)
 
 
 @pytest.mark.parametrize("name", architectures.ARCHITECTURES)
@@ -38,39 +31,36 @@ def values_of(row, seed=0):
     return {path: rng.standard_normal(shape, "float32") for path, shape in layouts.variable_shapes(row).items()}
 
 
+@pytest.mark.parametrize("layout", ["stages", "torchvision"])
 @pytest.mark.parametrize("name", architectures.ARCHITECTURES)
-def test_to_file_then_from_file_is_the_identity(name):
-    row = narrow(architectures.ARCHITECTURES[name])
-    arrays = values_of(row)
-    for file_format in formats.WRITTEN:
-        layout = formats.FORMATS[file_format].layout
-        entries = layouts.to_file(row, layout, arrays)
-        assert {key: value.shape for key, value in entries.items()} == layouts.file_shapes(row, layout)
-        again = layouts.from_file(row, layout, entries)
-        assert again.keys() == arrays.keys() and all(np.array_equal(again[path], arrays[path]) for path in arrays)
+def test_to_file_then_from_file_is_the_identity(name, layout):
+    row, layout = narrow(architectures.ARCHITECTURES[name]), LAYOUTS[layout]
+    rng, shapes = np.random.default_rng(0), layouts.variable_shapes(row)
+    arrays = {path: rng.standard_normal(shape, "float32") for path, shape in shapes.items()}
+    entries = layouts.to_file(row, layout, arrays)
+    assert {key: value.shape for key, value in entries.items()} == layouts.file_shapes(row, layout)
+    again = layouts.from_file(row, layout, entries)
+    assert again.keys() == arrays.keys() and all(np.array_equal(again[path], arrays[path]) for path in arrays)
 
 
 @pytest.mark.parametrize(
-    ("name", "file_format", "shapes"),
+    ("name", "layout", "kernel", "bias", "shapes"),
     [
-        ("caffe", "caffemodel", CAFFE_SHAPES),
-        ("paper", "caffemodel", CAFFE_SHAPES),
-        ("torchvision", "torch", TORCHVISION_SHAPES),
-        ("torchvision", "safetensors", TORCHVISION_SHAPES),
+        ("caffe", "caffe", "{}[0]", "{}[1]", CAFFE_SHAPES),
+        ("paper", "stages", "{}.weight", "{}.bias", CAFFE_SHAPES),
+        ("torchvision", "torchvision", "{}.weight", "{}.bias", TORCHVISION_SHAPES),
     ],
 )
-def test_file_shapes_are_the_sources(name, file_format, shapes):
-    layout = formats.FORMATS[file_format].layout
-    kernel, bias = ("{}[0]", "{}[1]") if file_format == "caffemodel" else ("{}.weight", "{}.bias")
+def test_file_shapes_are_the_sources(name, layout, kernel, bias, shapes):
     expected = {kernel.format(key): shape for key, shape in shapes.items()}
     expected |= {bias.format(key): shape[:1] for key, shape in shapes.items()}
-    assert layouts.file_shapes(architectures.ARCHITECTURES[name], layout) == expected
+    assert layouts.file_shapes(architectures.ARCHITECTURES[name], LAYOUTS[layout]) == expected
 
 
 def from_caffe(name, **changed):
     """Our arrays of a Caffe file that is zero but for `changed`."""
     row = narrow(architectures.ARCHITECTURES[name])
-    layout = formats.FORMATS["caffemodel"].layout
+    layout = LAYOUTS["caffe"]
     entries = {key: np.zeros(shape, "float32") for key, shape in layouts.file_shapes(row, layout).items()}
     for key, value in changed.items():
         entries[f"{key}[0]"] = value
@@ -96,7 +86,7 @@ def test_conv1_reads_blue_first_in_caffe_and_red_first_here():
     kernel[5, 0, 2, 3], kernel[6, 2, 4, 5] = 1, 2  # Blue, red.
     converted = from_caffe("caffe", conv1=kernel)["conv1/kernel"]
     assert converted[2, 3, 2, 5] == 1 and converted[4, 5, 0, 6] == 2 and np.count_nonzero(converted) == 2
-    layout = formats.FORMATS["torch"].layout
+    layout = LAYOUTS["torchvision"]
     row = narrow(architectures.TORCHVISION)
     entries = {key: np.zeros(shape, "float32") for key, shape in layouts.file_shapes(row, layout).items()}
     entries["features.0.weight"][5, 0, 2, 3] = 1
@@ -112,74 +102,56 @@ def test_the_first_group_is_tower_a():
     assert converted["conv2_a/kernel"][1, 2, 7, 3] == 1 and converted["conv2_b/kernel"][3, 4, 40, 0] == 2
 
 
-def entries_of(name, file_format="caffemodel", seed=0):
-    row = architectures.ARCHITECTURES[name]
-    return {
-        key: np.broadcast_to(np.float32(seed), shape)
-        for key, shape in layouts.file_shapes(row, formats.FORMATS[file_format].layout).items()
-    }
+def file_of(name, layout, steps=None, **others):
+    """A file of an architecture's arrays, of zeros that take no room."""
+    shapes = layouts.file_shapes(architectures.ARCHITECTURES[name], LAYOUTS[layout])
+    zeros = {key: np.broadcast_to(np.float32(0), shape) for key, shape in shapes.items()}
+    return formats.WeightFile(zeros | others, layout, steps)
 
 
-def layers_of(order, **arguments):
+def steps_of(order, **arguments):
     some_weights = {"conv1": (np.zeros((1, 1, 1, 1)), np.zeros(1))}
-    return caffemodel.read_caffemodel(caffemodel_bytes(order + REST, some_weights, **arguments))
+    return guard.parse("caffe", caffemodel_bytes(order + REST, some_weights, **arguments)).steps
 
 
 @pytest.mark.parametrize("name", ["caffe", "caffenet"])
-def test_recognise_tells_caffes_two_by_the_layers_order(name):
-    row, how = layouts.detect_architecture("caffemodel", entries_of("caffe"), layers=layers_of(CAFFE_ORDER[name]))
+def test_caffes_two_are_told_apart_by_the_layers_order(name):
+    row, how = layouts.identify(file_of("caffe", "caffe", steps_of(CAFFE_ORDER[name])))
     assert row.name == name and "order of its layers" in how
 
 
-def test_recognise_refuses_another_lrn_and_says_which():
-    layers = layers_of(CAFFE_ORDER["caffe"], lrn_parameters=lrn_field(5e-4, 2.0))
+def test_another_lrn_is_refused_with_its_constants():
+    file = file_of("caffe", "caffe", steps_of(CAFFE_ORDER["caffe"], lrn_parameters=lrn_field(5e-4, 2.0)))
     with pytest.raises(
-        containers.WeightFileError, match=r"(?s)file: conv1 ReLU LRN\(local_size=5, alpha=0.0005.*k=2\).*--arch"
+        formats.WeightFileError, match=r"(?s)file: conv1 relu lrn\(size=5, alpha=0.0005.*k=2\).*caffenet: conv1.*--arch"
     ):
-        layouts.detect_architecture("caffemodel", entries_of("caffe"), layers=layers)
-    row, how = layouts.detect_architecture("caffemodel", entries_of("caffe"), layers=layers, architecture="caffe")
-    assert row.name == "caffe" and how.startswith("as requested, though the file's layers are in another order")
+        layouts.identify(file)
+    row, how = layouts.identify(file, "caffe")
+    assert row.name == "caffe" and how.startswith("as requested, though the file's layers are in another order: conv1")
 
 
-def test_recognise_takes_the_number_of_classes_from_the_file():
-    entries = entries_of("caffe", "npy") | {"fc8[0]": np.zeros((4096, 12)), "fc8[1]": np.zeros(12)}
-    row, how = layouts.detect_architecture("npy", entries)
+def test_the_number_of_classes_is_the_files():
+    others = {"fc8[0]": np.zeros((4096, 12)), "fc8[1]": np.zeros(12)}
+    row, how = layouts.identify(file_of("caffe", "caffe-tensorflow", **others))
     assert row.num_classes == 12 and row.name == "caffe" and "caffenet" in how
 
 
-def test_recognise_lists_what_is_missing_left_over_and_differing():
-    entries = entries_of("torchvision", "torch")
-    del entries["features.3.bias"]
-    entries |= {"bn.weight": np.zeros(3), "classifier.4.weight": np.zeros((2048, 4096))}
-    with pytest.raises(containers.WeightFileError) as caught:
-        layouts.detect_architecture("torch", entries)
+def test_what_is_missing_left_over_and_differing_is_listed():
+    file = file_of("torchvision", "torchvision")
+    arrays = file.arrays | {"bn.weight": np.zeros(3), "classifier.4.weight": np.zeros((2048, 4096))}
+    del arrays["features.3.bias"]
+    with pytest.raises(formats.WeightFileError) as caught:
+        layouts.identify(dataclasses.replace(file, arrays=arrays))
     message = str(caught.value)
     assert "missing: features.3.bias" in message and "left over: bn.weight" in message
     assert "classifier.4.weight: (2048, 4096) in the file, (4096, 4096) in the network" in message
-    with pytest.raises(containers.WeightFileError, match="(?s)does not fit paper.*conv2"):
-        layouts.detect_architecture("npy", entries_of("ungrouped", "npy"), architecture="paper")
+    with pytest.raises(formats.WeightFileError, match="(?s)does not fit paper.*conv2"):
+        layouts.identify(file_of("ungrouped", "caffe-tensorflow"), "paper")
 
 
-def test_check_finite_counts_what_is_not():
-    with pytest.raises(containers.WeightFileError, match=r"2 in b, 1 in c\. .*--allow_nan"):
-        layouts.check_finite({"a": np.ones(3), "b": np.array([np.nan, 1, np.inf]), "c": np.array([-np.inf])})
-    layouts.check_finite({"a": np.ones(3)})
-
-
-def test_refusals_name_row_format_and_reason():
-    assert layouts.unsupported_reason(architectures.PAPER, "torch") == (
-        "paper cannot be written as torch: its readers compute torchvision and nothing else"
-    )
-    assert "conv1 has 0 zeros before" in layouts.unsupported_reason(architectures.OWT, "caffemodel")
-    assert layouts.unsupported_reason(architectures.PAPER, "caffemodel") is None
-
-
-def test_readmes_matrix_is_what_the_code_says():
-    section = README.read_text(encoding="utf-8").split("## Which network fits which format")[1].split("\n## ")[0]
-    tables = [line for line in section.splitlines() if line.startswith("|")]
-    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in tables]
-    header = next(cells for cells in lines if cells[1:] == [f"`{name}`" for name in formats.WRITTEN])
-    said = {cells[0].strip("`"): cells[1:] for cells in lines[lines.index(header) + 2 :] if len(cells) == len(header)}
-    for name, row in architectures.ARCHITECTURES.items():
-        fits = [not layouts.unsupported_reason(row, file_format) for file_format in formats.WRITTEN]
-        assert [cell.startswith("yes") for cell in said[name]] == fits, name
+def test_names_of_another_program_get_advice():
+    arrays = {
+        f"layer{index}": array for index, array in enumerate(file_of("torchvision", "torchvision").arrays.values())
+    }
+    with pytest.raises(formats.WeightFileError, match="names are not known; rename .* features.0.weight"):
+        layouts.identify(formats.WeightFile(arrays, "torchvision"))

@@ -10,7 +10,7 @@ from alexnet_tf.support import errors
 from tests.helpers.networks import TINY, narrow
 
 torch = pytest.importorskip("torch")
-pytorch_network = pytest.importorskip("alexnet_tf.weights.pytorch_network")
+pytorch_network = pytest.importorskip("alexnet_tf.benchmarks.pytorch_network")
 
 
 def both(architecture):

@@ -9,8 +9,6 @@ from alexnet_tf.network import architectures
 from alexnet_tf.support import errors
 from alexnet_tf.weights import layouts
 
-_LAYOUT = layouts.Layout("{}.weight", "{}.bias", is_channels_first=True, is_bgr=False)
-
 
 class Normalize(torch.nn.Module):
     """(images - mean) * scale, of uint8 images."""
@@ -102,5 +100,5 @@ def _make_op(op, stage, architecture):
 
 def load_weights(network: torch.nn.Sequential, architecture: architectures.Architecture, arrays: dict) -> None:
     """Sets the weights from arrays by the paths of our model's variables, such as "conv2_a/kernel"."""
-    entries = layouts.to_file(architecture, _LAYOUT, arrays)
+    entries = layouts.to_file(architecture, layouts.LAYOUTS["stages"], arrays)
     network.load_state_dict({name: torch.from_numpy(array) for name, array in entries.items()})

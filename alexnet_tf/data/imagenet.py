@@ -1,0 +1,192 @@
+"""ImageNet's own files: its two tar files, read in place, or what people unpack from them.
+
+`ILSVRC2012_img_train.tar` holds a tar file for each class, named by its WordNet id; `ILSVRC2012_img_val.tar` holds
+images named by number, whose classes are listed in TFDS's `imagenet2012` builder. Unpacked, also as Kaggle packs it:
+class folders of training images, and a flat folder of the numbered images.
+"""
+
+import os
+import pathlib
+import re
+import tarfile
+import typing
+from collections.abc import Collection, Iterable, Iterator, Sequence
+
+import numpy as np
+import tqdm
+
+from alexnet_tf.data import class_folders, datasets, labelled_files, tfrecords
+from alexnet_tf.data.options import ExampleOptions
+from alexnet_tf.support import errors, shell
+
+TRAIN, VALIDATION = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
+
+_ROOTS = (".", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC")
+
+_VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.jpe?g", re.IGNORECASE)
+
+_HELP = """\
+{data_dir} holds no ImageNet, which cannot be downloaded by a program. Register at
+https://image-net.org/download-images and put
+  ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar   (138 GB and 6.3 GB)
+into {data_dir}, as they are, then type
+  {prepare}
+  {train}
+"""
+
+
+def find(directory: pathlib.Path, options: ExampleOptions) -> datasets.DataSet | None:
+    """Finds ImageNet's images.
+
+    Raises:
+        DataError: If a file is missing, cut or of another form, no validation image is of a class of train, or
+            `options.dataset` asks for ImageNet and nothing is there.
+    """
+    if options.dataset not in (None, "imagenet2012"):
+        return None
+    if any((directory / name).is_file() for name in (TRAIN, VALIDATION)):
+        return _read_tars(directory)
+    for root in (directory / each for each in _ROOTS):
+        if (root / "train").is_dir() and (root / "val").is_dir() and not labelled_files.subfolders(root / "val"):
+            numbered = [each.path for each in list(os.scandir(root / "val")) if _VALIDATION_NAME.fullmatch(each.name)]
+            if numbered:
+                return _read_folders(directory, root, sorted(numbered))
+    if options.dataset is None:
+        return None
+    prepare = shell.command_line("prepare", data_dir=directory, output_dir="imagenet-256")
+    train = shell.command_line("train", data_dir="imagenet-256")
+    raise errors.DataError(_HELP.format(data_dir=directory, prepare=prepare, train=train))
+
+
+def _read_folders(directory: pathlib.Path, root: pathlib.Path, numbered: list[str]) -> datasets.DataSet:
+    """Reads class folders of training images and files of numbered validation images."""
+    classes, notes = class_folders.images_of_classes(root / "train")
+    ids = _wordnet_ids(map(os.path.basename, numbered), root / "val")
+    notes = [
+        "The labels of the numbered validation images are those of ILSVRC2012.",
+        *_strangers(ids, classes, root / "val"),
+        *notes,
+    ]
+    if (root / "test").is_dir():
+        notes.append(f"{root / 'test'} is left out: its images have no labels.")
+    splits = {
+        "train": [(path, name) for name in sorted(classes) for path in classes[name]],
+        "val": [(path, name) for path, name in zip(numbered, ids) if name in classes],
+    }
+    return labelled_files.data_set(directory, sorted(classes), splits, notes)
+
+
+def _read_tars(directory: pathlib.Path) -> datasets.DataSet:
+    """Finds every image in the two tar files; reads their headers only, a minute for ImageNet."""
+    train_file, validation_file = directory / TRAIN, directory / VALIDATION
+    for path in (train_file, validation_file):
+        if not path.is_file():
+            raise errors.DataError(f"{path} is missing; both {TRAIN} and {VALIDATION} are needed.")
+    train = list(_nested_images(train_file))
+    classes = {wordnet_id for wordnet_id, _, _ in train}
+    with open(validation_file, "rb") as file:
+        members = list(_members(validation_file, file, os.path.getsize(validation_file)))
+    ids = _wordnet_ids((os.path.basename(member.name) for member in members), validation_file)
+    notes = _strangers(ids, classes, validation_file)
+    validation = [(name, each.offset_data, each.size) for name, each in zip(ids, members) if name in classes]
+    splits = {
+        "train": _records(train_file, train, sorted(classes)),
+        "validation": _records(validation_file, validation, sorted(classes)),
+    }
+    return datasets.DataSet(
+        "imagenet2012", str(directory), tuple(sorted(classes)), splits, validation="validation", notes=tuple(notes)
+    )
+
+
+def _records(
+    path: pathlib.Path, found: Sequence[tuple[str, int, int]], class_names: Sequence[str]
+) -> tfrecords.Records:
+    names, offsets, lengths = zip(*found)
+    return tfrecords.Records(
+        (str(path),),
+        np.zeros(len(found), "int32"),
+        np.array(offsets, "int64"),
+        np.array(lengths, "int64"),
+        labelled_files.labels_of(names, class_names),
+        name_at=name_at,
+    )
+
+
+def _wordnet_ids(names: Iterable[str], where: pathlib.Path) -> list[str]:
+    """Returns the WordNet ids of validation images by their names' numbers: TFDS has the list.
+
+    Raises:
+        DataError: If a name is not that of a validation image.
+    """
+    import tensorflow_datasets as tfds
+
+    ids = tfds.core.tfds_path("datasets/imagenet2012/validation_labels.txt").read_text().split()
+    found = []
+    for name in names:
+        match = _VALIDATION_NAME.fullmatch(name)
+        if match is None or not 1 <= int(match[1]) <= len(ids):
+            raise errors.DataError(
+                f"{where} holds {name}; expected ILSVRC2012_val_00000001.JPEG to ILSVRC2012_val_{len(ids):08d}.JPEG."
+            )
+        found.append(ids[int(match[1]) - 1])
+    return found
+
+
+def _strangers(wordnet_ids: Sequence[str], classes: Collection[str], where: pathlib.Path) -> list[str]:
+    """Returns a note if some validation images are of other classes than train's.
+
+    Raises:
+        DataError: If all are.
+    """
+    count = sum(wordnet_id not in classes for wordnet_id in wordnet_ids)
+    if count == len(wordnet_ids):
+        raise errors.DataError(f"{where} holds no image of the {len(classes)} classes of train.")
+    return [f"{count:,} validation images are left out: their classes are not in train."] if count else []
+
+
+def name_at(path: str, offset: int) -> str:
+    """Returns the name of the tar member whose data begins at an offset, or the offset where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(offset - tarfile.BLOCKSIZE)
+            return tarfile.TarInfo.frombuf(file.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape").name
+    except (OSError, tarfile.TarError):
+        return f"the image at byte {offset}"
+
+
+def _members(path: pathlib.Path, file: typing.BinaryIO, end: int) -> Iterator[tarfile.TarInfo]:
+    """Yields the regular files of the tar file from where `file` stands to `end`.
+
+    `tarfile` takes a cut between two members, or a damaged header, for the end: so the end's mark is looked for.
+
+    Raises:
+        DataError: If it is cut, damaged or not a tar file.
+    """
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as archive:
+            for member in archive:
+                if member.offset_data + member.size > end:
+                    raise tarfile.ReadError(f"{member.name} goes beyond its end")
+                if member.isreg():
+                    yield member
+                archive.members = []  # type: ignore[attr-defined]  # A million of them would stay in memory.
+            file.seek(archive.offset)
+            if archive.offset + tarfile.BLOCKSIZE > end or file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise tarfile.ReadError(f"no member and no end at byte {archive.offset}")
+    except tarfile.TarError as error:
+        raise errors.DataError(f"{path} is cut or damaged: {error}. Download it again.") from error
+
+
+def _nested_images(path: pathlib.Path) -> Iterator[tuple[str, int, int]]:
+    """Yields (WordNet id, offset, length) of each image in a tar file of tar files."""
+    with open(path, "rb") as outer, open(path, "rb") as inner:
+        archives = _members(path, outer, os.path.getsize(path))
+        for archive in tqdm.tqdm(archives, f"Looking through {path.name}", unit=" classes", disable=None, leave=False):
+            match = re.fullmatch(r"(n\d{8})\.tar", os.path.basename(archive.name))
+            if match is None:
+                raise errors.DataError(
+                    f"{path} holds {archive.name}; expected a tar file for each class, such as n01440764.tar."
+                )
+            inner.seek(archive.offset_data)
+            for member in _members(path, inner, archive.offset_data + archive.size):
+                yield match[1], member.offset_data, member.size
