@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf.data import datasets, discovery, input_pipeline, tfrecords
+from alexnet_tf.data import datasets, discovery, input_pipeline
 from alexnet_tf.evaluation import metrics
 from alexnet_tf.exporting import saved_model
 from alexnet_tf.network import architectures, recipes
@@ -229,7 +229,7 @@ def test_train_skips_in_the_validation_too_and_says_so_once(folders, tmp_path, c
 
 
 def test_train_uses_the_statistics_of_prepared_data(folders, tmp_path):
-    statistics = tfrecords.Statistics(
+    statistics = datasets.Statistics(
         (1.0, 2.0, 3.0),
         np.arange(256 * 256 * 3, dtype="float32").reshape(256, 256, 3),
         (4.0, 5.0, 6.0),
