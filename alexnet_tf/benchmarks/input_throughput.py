@@ -1,120 +1,102 @@
-"""How fast is the training input, against the bare decode and a baseline pipeline, and what bounds it on more cores?"""
+"""How fast is the training input, against the bare decode of the same crops and the pipeline that others have?"""
 
 import dataclasses
+import logging
 import time
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.benchmarks import rounds, worker_process
-from alexnet_tf.data import datasets, input_pipeline, preprocessing, reading
+from alexnet_tf.benchmarks import model_throughput, rounds
+from alexnet_tf.data import datasets, discovery, input_pipeline, preprocessing, reading
 from alexnet_tf.network import architectures, recipes
-from alexnet_tf.support import errors, processors, timing
+from alexnet_tf.support import errors, processors, report
 
-# Encoded images of the bare decode, in memory.
-_SAMPLE = 2048
+# Encoded images of the bare decode, in memory, and the length of an epoch, which repeats the images.
+_SAMPLE, _EPOCH = 2048, 20_000
 
-# Images in each measurement of the stages.
-_STAGE_IMAGES = 1024
-
-
-@dataclasses.dataclass(frozen=True)
-class InputStage:
-    """The cost of a stage of the training input."""
-
-    name: str
-    microseconds: float  # Processor time an image.
-    is_serial: bool  # Whether one thread at a time works on it.
+_LOGGER = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(frozen=True)
-class InputThroughput:
-    """What `benchmark_input` measured."""
-
-    pipeline: rounds.Speed  # The training input.
-    decode: rounds.Speed  # The bare decode of the same crops, from bytes in memory: the limit.
-    baseline: rounds.Speed  # Decode whole, resize, random crop, flip, on the originals.
-    peak_bytes: int  # Memory of the training input and the index of its epoch.
-    first_batch_seconds: tuple[float, float]  # At the first step of an epoch and at its last.
-    images: int  # Length of the epoch.
-    delayed: rounds.Speed | None = None  # The training input from slow storage.
-    stages: tuple[InputStage, ...] = ()
-
-    def ceilings(self, cores: int) -> tuple[float, float]:
-        """Returns the most images a second on a number of such cores.
-
-        Returns:
-            (by Amdahl's law, with one serial stage at a time; with them beside each other, as they run in tf.data).
-        """
-        serial = [stage.microseconds for stage in self.stages if stage.is_serial]
-        total = sum(stage.microseconds for stage in self.stages)
-        return 1e6 / (sum(serial) + (total - sum(serial)) / cores), 1e6 / max(*serial, total / cores)
-
-
-def benchmark_input(
-    data: datasets.DataSet,
-    originals: datasets.DataSet,
-    *,
-    recipe: recipes.Recipe,
-    image_size: int,
-    num_images: int,
-    num_rounds: int = 5,
-    seconds: float = 2.0,
-    read_latency: float = 0.0,
-) -> InputThroughput:
+def measure(options: model_throughput.Options) -> dict[str, rounds.Speed]:
     """Measures the training input in interleaved rounds with the bare decode and the baseline pipeline.
 
     Args:
-        data: The images; the training split is repeated.
-        originals: What the baseline reads: the same, or what it was prepared from.
-        recipe: Batch size, crop and resize, and whether there is colour noise.
-        image_size: Side of the crop in pixels.
-        num_images: Length of the epoch.
-        num_rounds: Number of rounds after the warm-up.
-        seconds: Shortest duration of a trial.
-        read_latency: If positive, the training input is also measured with each read delayed by so many seconds.
+        options: The fields for `input`.
+
+    Returns:
+        The speeds by what was measured: the bare decode, which is the limit, the input, the baseline, and the input
+        from slow storage if that was asked for.
+
+    Raises:
+        DataError: If there is no such data, or no JPEG file among them, whose decoder is the limit.
     """
-    split, size = data.splits["train"], recipe.batch_size
-    pca = (architectures.IMAGENET_PCA_STDEVS, architectures.IMAGENET_PCA_VECTORS) if recipe.colour_noise else None
-
-    def repeated(count):
-        return split.subset(np.resize(np.arange(len(split)), max(count, size)))
-
-    def epoch(examples, first_step=0):
-        return input_pipeline.make_train_dataset(
-            examples, recipe, image_size=image_size, seed=0, epoch=0, first_step=first_step, colour_pca=pca
-        )
-
-    def measure_pipeline():
-        examples = repeated(num_images)
-        first = tuple(
-            timing.seconds(lambda step=step: next(iter(epoch(examples, step))))
-            for step in (0, input_pipeline.steps_per_epoch(examples, size) - 1)
-        )
-        trial = _trial(epoch(examples), size)
-        trial(seconds)
-        return trial, first, len(examples)
-
-    next(iter(epoch(repeated(size))))  # Time and memory that TensorFlow needs once in a process are not the pipeline's.
-    _, before = worker_process.peak_host_memory(lambda: None)
-    (trial, first, images), peak = worker_process.peak_host_memory(measure_pipeline)
-    cases = {
-        "pipeline": trial,
-        "decode": _trial(_bare_decode(split, image_size, recipe), size),
-        "baseline": _trial(_baseline(originals.splits["train"], image_size, size), size),
-    }
-    if read_latency:
-        cases["delayed"] = _trial(epoch(_Slow(repeated(num_images), read_latency)), size)
-    return InputThroughput(
-        **rounds.interleave(cases, num_rounds, seconds),
-        peak_bytes=max(0, peak - before),
-        first_batch_seconds=first,
-        images=images,
-        stages=_stages(repeated(_STAGE_IMAGES // size * size), epoch),
+    data = discovery.find_dataset(options.data_dir) if options.data_dir else discovery.synthetic_dataset()
+    originals = discovery.find_dataset(data.source) if data.source else data
+    _LOGGER.info(f"{data.summary()}\nThe baseline pipeline reads {originals.directory}.\n")
+    architecture, size, split = (
+        architectures.ARCHITECTURES[options.architecture],
+        options.batch_size,
+        data.splits["train"],
     )
+    resize = data.resize or architecture.recipe.resize
+    recipe = dataclasses.replace(architecture.recipe, batch_size=size, resize=resize)
+    pca = (architectures.IMAGENET_PCA_STDEVS, architectures.IMAGENET_PCA_VECTORS) if recipe.colour_noise else None
+    # A long epoch, so that its end is seldom seen.
+    examples = split.subset(np.resize(np.arange(len(split)), max(_EPOCH, size)))
+
+    def pipeline(examples: Any) -> rounds.Trial:
+        epoch = input_pipeline.make_train_dataset(
+            examples, recipe, image_size=architecture.image_size, seed=0, epoch=0, colour_pca=pca
+        )
+        return _trial(epoch, size)
+
+    trials = {
+        "bare decode of the same crops, from memory": _trial(
+            _bare_decode(split, architecture.image_size, recipe), size
+        ),
+        "the training input": pipeline(examples),
+        "baseline: decode, resize, crop, flip": _trial(
+            _baseline(originals.splits["train"], architecture.image_size, size), size
+        ),
+    }
+    if options.read_latency_ms:
+        trials["the training input, from slow storage"] = pipeline(_Slow(examples, options.read_latency_ms))
+    return rounds.interleave(trials, options.rounds, options.seconds)
 
 
-def _trial(dataset, batch_size) -> rounds.Trial:
+def table(speeds: dict[str, rounds.Speed]) -> str:
+    """Returns what `measure` found as a table in Markdown."""
+    decode, _, baseline, *_ = (speed.median for speed in speeds.values())
+    rows = [
+        [name, *speed.cells(",.0f"), f"{speed.median / decode:.2f}", f"{speed.median / baseline:.2f}"]
+        for name, speed in speeds.items()
+    ]
+    return report.markdown_table(["", "images/s", "range", "of the decode", "of the baseline"], rows)
+
+
+class _Slow:
+    """An image source on slow storage: each read takes longer."""
+
+    def __init__(self, source: datasets.ImageSource, milliseconds: float):
+        self._source, self._seconds = source, milliseconds / 1000
+
+    def __getattr__(self, name):
+        return getattr(self._source, name)
+
+    def __len__(self):
+        return len(self._source)
+
+    def read(self, index):
+        time.sleep(self._seconds)
+        return self._source.read(index)
+
+    def examples(self, blocks, function):
+        return reading.read_examples(self, blocks, function)
+
+
+def _trial(dataset: tf.data.Dataset, batch_size: int) -> rounds.Trial:
     """Returns the trial that takes batches, which are made only while it runs, but for those of buffers."""
     batches = iter(dataset.repeat())
     run = rounds.repeat(lambda: next(batches), batch_size)
@@ -127,66 +109,8 @@ def _trial(dataset, batch_size) -> rounds.Trial:
     return drained
 
 
-class _Slow:
-    """An image source each of whose reads takes longer by some seconds."""
-
-    def __init__(self, source, seconds):
-        self._source, self._seconds = source, seconds
-
-    def __getattr__(self, name):
-        return getattr(self._source, name)
-
-    def __len__(self):
-        return len(self._source)
-
-    def examples(self, blocks, function):
-        return reading.read_examples(self, blocks, function)
-
-    def read(self, index):
-        time.sleep(self._seconds)
-        return self._source.read(index)
-
-
-class _Recorder(_Slow):
-    """An image source that remembers what it was asked for."""
-
-    def examples(self, blocks, function):
-        self.arguments = blocks, function
-        return self._source.examples(blocks, function)
-
-
-def _stages(split, epoch) -> tuple[InputStage, ...]:
-    """Measures the stages of an epoch: what each one adds to the processor time of those before it."""
-    recorder = _Recorder(split, 0)
-    batches = epoch(recorder)
-    blocks, augment = recorder.arguments
-    reads = split.examples(blocks, lambda image_bytes, label, *others: label)
-    examples = split.examples(blocks, augment)
-    same = tf.data.Dataset.from_tensors(next(iter(examples))).repeat(len(split))  # Batching alone, to be exact.
-    batch_size = len(tf.nest.flatten(next(iter(batches)))[0])
-    planned, read, augmented, batched = (
-        min(_processor_seconds(dataset) for _ in range(3)) / len(split) * 1e6
-        for dataset in (blocks, reads, examples, same.batch(batch_size))
-    )
-    return (
-        InputStage("order and random numbers", planned, is_serial=True),
-        InputStage("reading", max(0.0, read - planned), is_serial=True),
-        InputStage("decoding and augmentation", max(0.0, augmented - read), is_serial=False),
-        InputStage("batching", batched, is_serial=True),
-    )
-
-
-def _processor_seconds(dataset) -> float:
-    """Returns the processor time of all elements of a data set; windows of them, because Python's own time counts."""
-    windows = iter(_without_autotuning(dataset.window(128)))
-    start = time.process_time()
-    for _ in windows:
-        pass
-    return time.process_time() - start
-
-
-def _bare_decode(split, image_size, recipe) -> tf.data.Dataset:
-    """Decodes random windows of JPEG images in memory into batches: no reading, mirroring or resizing.
+def _bare_decode(split: datasets.ImageSource, image_size: int, recipe: recipes.Recipe) -> tf.data.Dataset:
+    """Decodes random crops of JPEG files in memory, and nothing else: no reading, mirroring or resizing.
 
     Windows of originals have many sizes, which do not fit into one batch: one pixel of each is passed on.
     """
@@ -196,7 +120,7 @@ def _bare_decode(split, image_size, recipe) -> tf.data.Dataset:
         image_bytes = split.image_bytes(index)
         if image_bytes[:2] == b"\xff\xd8":
             whole = tf.io.extract_jpeg_shape(image_bytes).numpy()[:2]
-            region = whole if recipe.resize == "caffe" else np.repeat(whole.min(), 2)
+            region = np.repeat(whole.min(), 2)
             offsets = rng.integers(0, architectures.SQUARE_SIZE - image_size + 1, 2)
             begin = (whole - region) // 2 + offsets * region // architectures.SQUARE_SIZE
             images.append(image_bytes)
@@ -204,7 +128,7 @@ def _bare_decode(split, image_size, recipe) -> tf.data.Dataset:
     if not images:
         raise errors.DataError("There are no JPEG files: the decoder's limit cannot be measured.")
 
-    def decode(image_bytes, window):
+    def decode(image_bytes: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
         image = tf.io.decode_and_crop_jpeg(image_bytes, window, channels=3, dct_method=preprocessing.DCT_METHOD)
         return tf.ensure_shape(image, [image_size, image_size, 3]) if split.is_square else image[0, 0]
 
@@ -212,10 +136,10 @@ def _bare_decode(split, image_size, recipe) -> tf.data.Dataset:
     return _batched(windows_of_images.map(decode, 2 * processors.available_cpus()), recipe.batch_size)
 
 
-def _baseline(split, image_size, batch_size) -> tf.data.Dataset:
+def _baseline(split: datasets.ImageSource, image_size: int, batch_size: int) -> tf.data.Dataset:
     """The usual pipeline: shuffle, decode whole, resize the shorter side to 256, random crop, random flip."""
 
-    def augment(image_bytes, _):
+    def augment(image_bytes: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
         image = tf.io.decode_image(image_bytes, channels=3, expand_animations=False)
         image.set_shape([None, None, 3])
         shape = tf.cast(tf.shape(image)[:2], tf.float32)
@@ -228,13 +152,9 @@ def _baseline(split, image_size, batch_size) -> tf.data.Dataset:
     return _batched(split.examples(indices.batch(reading.BLOCK_SIZE), augment), batch_size)
 
 
-def _batched(examples, batch_size) -> tf.data.Dataset:
-    return _without_autotuning(examples.batch(batch_size, drop_remainder=True).prefetch(2))
-
-
-def _without_autotuning(dataset) -> tf.data.Dataset:
-    """Turns off autotuning, which would go on filling buffers while another case is measured."""
+def _batched(examples: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
+    """Batches examples without autotuning, which would go on filling buffers while another case is measured."""
     options = tf.data.Options()
     options.autotune.enabled = False
     options.threading.max_intra_op_parallelism = 1
-    return dataset.with_options(options)
+    return examples.batch(batch_size, drop_remainder=True).prefetch(2).with_options(options)

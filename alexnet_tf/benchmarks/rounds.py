@@ -1,9 +1,23 @@
-"""Interleaved rounds: each case runs once a round, as only ratios within one run mean anything on a shared machine."""
+"""Interleaved rounds: each case runs once a round, as only ratios within one run mean anything on a shared machine.
 
+A workload runs in a process of its own, idle while another computes: in one process the thread pools and allocators of
+several frameworks would disturb each other.
+"""
+
+import importlib
+import multiprocessing
+import os
 import statistics
 import time
 from collections.abc import Callable
+from concurrent import futures
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from alexnet_tf.network import architectures
+from alexnet_tf.support import errors, processors
 
 # One trial of a case: shortest duration in seconds -> its rate, in images per second unless stated otherwise.
 Trial = Callable[[float], float]
@@ -14,15 +28,25 @@ SETTLE_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Speed:
-    """The rates of one case, in images per second unless stated otherwise."""
+    """The rates of one case, in images per second unless stated otherwise.
+
+    Attributes:
+        name: The case.
+        rounds: One rate a round; of a pruned case only the warm-up's.
+    """
 
     name: str
-    rounds: tuple[float, ...]  # One rate a round; of a pruned case only the warm-up's.
-    peak_bytes: int | None = None  # Peak memory of the first trial beyond weights and momentum, if it was measured.
-    median: float = field(init=False)
+    rounds: tuple[float, ...]
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "median", statistics.median(self.rounds))
+    @property
+    def median(self) -> float:
+        """The median of the rounds."""
+        return statistics.median(self.rounds)
+
+    def cells(self, form: str) -> list[str]:
+        """Returns the median and the range in a number format, for a table."""
+        low, high = (format(limit, form) for limit in (min(self.rounds), max(self.rounds)))
+        return [format(self.median, form), f"{low} to {high}" if len(self.rounds) > 1 else "one round"]
 
 
 def interleave(
@@ -77,3 +101,65 @@ def repeat(step: Callable[[], object], images: int, wait: Callable[[], object] =
         return steps * images / (time.perf_counter() - start)
 
     return run
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a process of its own computes; arguments and results are pickled.
+
+    Attributes:
+        trials: `Trial` of each case by name.
+        facts: What the report says of it.
+        calls: What else can be asked for, by name.
+    """
+
+    trials: dict[str, Trial]
+    facts: dict[str, Any]
+    calls: dict[str, Callable] = field(default_factory=dict)
+
+
+class Process(futures.ProcessPoolExecutor):
+    """A process of its own, which ends with this one and whose libraries log to nowhere; a context manager."""
+
+    def __init__(self) -> None:
+        super().__init__(1, multiprocessing.get_context("spawn"), _start)
+
+    def ask(self, function: Callable, *arguments: Any) -> Any:
+        """Returns what a function returns in the process.
+
+        Raises:
+            UserError: If the process dies or memory runs out.
+        """
+        try:
+            return self.submit(function, *arguments).result()
+        except (futures.BrokenExecutor, MemoryError) as error:
+            raise errors.UserError(
+                f"A process of the benchmark failed. If memory ran out, use a smaller batch_size. {error}"
+            ) from error
+
+
+def _start() -> None:
+    processors.end_with_parent()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # Libraries log to file descriptor 2; errors travel as exceptions.
+
+
+# Of this process, by module.
+_workloads: dict[str, Workload] = {}
+
+
+def make_workload(module: str, arguments: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
+    """Calls the `make_workload` of a module; returns the names of its trials, and its facts."""
+    workload = _workloads[module] = importlib.import_module(module).make_workload(**arguments)
+    return list(workload.trials), workload.facts
+
+
+def call(module: str, name: str, *arguments: object) -> Any:
+    """Returns the result of a trial or call of the module's workload."""
+    return (_workloads[module].trials | _workloads[module].calls)[name](*arguments)
+
+
+def random_batch(architecture: architectures.Architecture, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the batch of every case: uint8 images [batch, size, size, 3] and int64 labels [batch]."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (batch_size, architecture.image_size, architecture.image_size, 3), "uint8")
+    return images, rng.integers(0, architecture.num_classes, batch_size)

@@ -104,6 +104,17 @@ def parse(texts: Sequence[str]) -> list[Callable[[tf.Tensor, tf.Tensor], tf.Tens
     return functions
 
 
+def check(crop: str, texts: Sequence[str]) -> None:
+    """Refuses a crop or an augmentation that there is not.
+
+    Raises:
+        UserError: Lists those that there are.
+    """
+    if crop not in CROPS:
+        raise errors.UserError(f"crop must be one of {', '.join(CROPS)}; got {crop!r}.")
+    parse(texts)
+
+
 def augment(image: tf.Tensor, seeds: tf.Tensor, texts: Sequence[str]) -> tf.Tensor:
     """Applies augmentations to a crop.
 

@@ -167,7 +167,7 @@ def evaluation_batches(
         the last batch is smaller.
 
     Raises:
-        datasets.DataError: At an image that cannot be read, with its name and the reason.
+        DataError: At an image that cannot be read, with its name and the reason.
     """
     skipped = {} if skipped is None else skipped
     left = np.array([index for index in range(len(split)) if index not in skipped], "int64")
@@ -227,7 +227,7 @@ def steps_per_epoch(split: datasets.ImageSource, batch_size: int) -> int:
     """Returns the number of whole batches in a split.
 
     Raises:
-        datasets.DataError: If there is none.
+        DataError: If there is none.
     """
     if len(split) < batch_size:
         raise errors.DataError(
@@ -268,7 +268,7 @@ def bad_images(
         {index: "file: reason"} of the images found, each of them reported.
 
     Raises:
-        datasets.DataError: As `datasets.report_bad_image`.
+        DataError: As `datasets.report_bad_image`.
         Exception: `error` itself, if every image can be read.
     """
     found = {}

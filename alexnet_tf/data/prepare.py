@@ -62,7 +62,7 @@ def prepare(
         (preparation.json as a dict, whether there was anything to do).
 
     Raises:
-        datasets.DataError: If an image cannot be read, or the directory holds something else or cannot be written.
+        DataError: If an image cannot be read, or the directory holds something else or cannot be written.
     """
     errors.check_local_path(output_dir, "output_dir=")
     output = pathlib.Path(output_dir).expanduser().resolve()

@@ -49,8 +49,8 @@ class FeatureOptions:
     Attributes:
         layer: A name of `layers_of`.
         images: Image files; without any, those of a data set.
-        data_dir: As for `datasets.find`; by default the run's.
-        dataset: As for `datasets.find`.
+        data_dir: As for `discovery.find_dataset`; by default the run's.
+        dataset: As for `discovery.find_dataset`.
         split: Name of a split; by default "train", or the only one.
         checkpoint: "last" or "best".
         on_bad_image: As in `input_pipeline.evaluation_batches`.

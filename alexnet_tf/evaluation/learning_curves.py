@@ -69,7 +69,7 @@ def draw(curves: Sequence[Curve], path: str, title: str | None = None) -> None:
         title: For the top; by default none.
     """
     names = list(dict.fromkeys(curve.name for curve in curves))
-    with plotting.style([*names, title or ""]):
+    with plotting.style():
         figure = plotting.new_figure(10, 5.2)
         axes = figure.subplot_mosaic(
             [["error", "loss"], ["error", "rate"]], width_ratios=(1.25, 1), height_ratios=(1.7, 1)

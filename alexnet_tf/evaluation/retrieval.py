@@ -272,8 +272,7 @@ def _find_split(file, data_dir):
 def _draw(path, answers, tiles, resize: str):
     """Draws a row for each answer as Figure 4 does: the query, apart, then its neighbours, nearest first."""
     columns = max(map(len, tiles))
-    names = [neighbour.class_name or "" for answer in answers for neighbour in answer.neighbours]
-    with plotting.style([*names, *(os.path.basename(answer.file) for answer in answers)]):
+    with plotting.style():
         figure = plotting.new_figure(1.7 * columns + 0.3, 2.12 * len(tiles) + 0.1)
         # A narrow empty column sets the queries apart.
         axes = figure.subplots(len(tiles), columns + 1, squeeze=False, width_ratios=[1, 0.06, *[1] * (columns - 1)])

@@ -27,7 +27,7 @@ def draw(view: grad_cam.View, image: np.ndarray, class_names: Sequence[str], tit
     """
     best = np.argsort(-view.probabilities, kind="stable")[:_CLASSES]
     name = class_names[view.class_index]
-    with plotting.style([title, name, *(class_names[index] for index in best)]):
+    with plotting.style():
         figure = plotting.new_figure(13, 7.4)
         figure.suptitle(plotting.shortened(title, 90), x=0.008, ha="left")
         left, right = figure.subfigures(1, 2, width_ratios=(1, 3.9))

@@ -5,7 +5,6 @@ Imports no TensorFlow. Each experiment is a module with `run(name, options)`, wh
 
 import dataclasses
 import pathlib
-import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -185,10 +184,7 @@ def _cell(value: object) -> str:
 
 def _machine() -> str:
     """Returns the processor's name and how many cores this process may use."""
-    import cpuinfo  # Starts processes.
-
-    name = cpuinfo.get_cpu_info().get("brand_raw", platform.machine())
-    return f"{processors.available_cpus()} cores of {name}"
+    return f"{processors.available_cpus()} cores of {processors.processor()[0]}"
 
 
 def _write_picture(path: pathlib.Path, content: Any) -> None:

@@ -97,7 +97,7 @@ def reproduce(run: TrainedRun, *, seed: int = 0, batch_size: int = 64) -> catalo
         f"class first; {hits} of them are classified correctly. The label's bar is orange. Right: the "
         f"first {len(neighbours)} of them, and the six training images with the nearest activations of fc7.",
     )
-    with plotting.style(run.class_names):
+    with plotting.style():
         page = _draw(predictions, neighbours)
     return catalogue.Result((finding,), pictures={"page": page}, notes=notes)
 

@@ -51,14 +51,12 @@ class Recipe:
     colour_noise_until: float = 1.0
     crop: str = setting(
         "window",
-        "Training crops: the paper's windows of the 256 x 256 square, or torchvision's random parts of the image (8 to "
-        "100 % of the area, aspect 3/4 to 4/3).",
-        choices=("window", "random_resized"),
+        "Training crops: 'window', the paper's of 256 x 256, or 'random_resized', torchvision's.",
     )
     augmentations: tuple[str, ...] = setting(
         ("mirror",),
-        "What is done to a crop, in this order: names in data/augmentations.py, such as mirror (half of the time), or "
-        "NAME:KEY=NUMBER; --augmentations= does nothing.",
+        "What is done to a crop, in this order, such as 'mirror', or 'NAME:KEY=NUMBER' with arguments; "
+        "--augmentations= does nothing.",
     )
     resize: str = setting("paper", "", choices=("paper", "caffe"))
     new_layer_learning_rate_multiplier: float = setting(

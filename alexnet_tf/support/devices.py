@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from alexnet_tf.support import processors
+
 # How the driver of an NVIDIA GPU is seen without any library: Linux, and Linux in Windows.
 _DRIVER_FILES = ("/proc/driver/nvidia/version", "/dev/dxg")
 
@@ -93,7 +95,7 @@ def set_numerics(*, tf32: bool, deterministic: bool = False) -> None:
 
 
 def numerics() -> str | None:
-    """Returns a line about TF32 for a machine with a GPU, else None."""
+    """Returns a line about TF32 for a machine with a GPU, or None."""
     if not gpus():
         return None
     if tf.config.experimental.tensor_float_32_execution_enabled():
@@ -122,18 +124,10 @@ def chosen_precision(precision: str) -> str:
 
 def _policy(device: str) -> str:
     if device.startswith("CPU"):
-        return "mixed_bfloat16" if _computes_in_bfloat16() else "float32"
+        # A CPU that would emulate bfloat16 is faster in float32.
+        return "mixed_bfloat16" if {"avx512_bf16", "amx_bf16"} & processors.processor()[1] else "float32"
     gpu = tf.config.list_physical_devices("GPU")[int(device.removeprefix("GPU:"))]
     capability = tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
     if capability >= (8, 0):
         return "mixed_bfloat16"
     return "mixed_float16" if capability >= (7, 0) else "float32"
-
-
-def _computes_in_bfloat16() -> bool:
-    """Returns whether the CPU computes in bfloat16; one that would emulate it is faster in float32."""
-    try:
-        words = pathlib.Path("/proc/cpuinfo").read_text().split()
-    except OSError:
-        return False
-    return bool({"avx512_bf16", "amx_bf16"} & set(words))

@@ -6,14 +6,12 @@ TensorFlow is not imported. Class names in any script are drawn where an install
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
-import logging
 import os
 import pathlib
 import typing
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +28,15 @@ MAX_CONFUSION_CLASSES = 50
 # After Okabe and Ito, for colour-blind readers too: blue, orange, green, purple, light blue, brown, black.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#8C510A", "#000000")
 
-_TYPEFACE = "DejaVu Sans"  # Matplotlib brings it.
+# Matplotlib takes each character from the first installed one that has it; it brings the first itself.
+_TYPEFACES = (
+    "DejaVu Sans",
+    *(f"Noto Sans {script}" for script in ("CJK SC", "CJK JP", "Devanagari", "Bengali", "Tamil", "Thai", "Ethiopic")),
+    "WenQuanYi Zen Hei",
+    "Hiragino Sans",
+    "Arial Unicode MS",
+    "Symbola",
+)
 
 _STYLE: Any = {
     "axes.prop_cycle": f"cycler(color={list(COLOURS)})",
@@ -64,67 +70,17 @@ _STYLE: Any = {
 # What `save` writes, and the resolution of pixels in it.
 ENDINGS, DPI = (".png", ".svg", ".pdf", ".jpg"), 150
 
-# Joiners and variation selectors, which have no glyph of their own.
-_INVISIBLE = {"\u200d", "\ufe0e", "\ufe0f"}
-
-_LOGGER = logging.getLogger(__name__)
-
 
 @contextlib.contextmanager
-def style(texts: Iterable[str] = ()) -> Iterator[None]:
-    """Draws and saves in the project's style.
-
-    Args:
-        texts: What will be drawn that may hold characters of any script, such as class names.
-    """
+def style() -> Iterator[None]:
+    """Draws and saves in the project's style; a character that no installed typeface has is a box."""
     import matplotlib
-
-    missing = frozenset("".join(texts)) - _INVISIBLE
-    family = [_TYPEFACE, *_further_fonts(frozenset(each for each in missing if ord(each) > 0x24F))]
-    with matplotlib.rc_context({**_STYLE, "font.family": family}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from")  # Logged once, by `_further_fonts`.
-        yield
-
-
-@functools.cache
-def _further_fonts(characters: frozenset[str]) -> tuple[str, ...]:
-    """Returns installed fonts that have the characters which the typeface lacks, the one with the most of them first.
-
-    Characters that no font has are logged; as the result is cached, once.
-    """
     from matplotlib import font_manager
 
-    left = {ord(each) for each in characters} - _code_points(font_manager.findfont(_TYPEFACE))
-    names: list[str] = []
-    fonts = {path: _code_points(path) & left for path in sorted(font_manager.findSystemFonts())} if left else {}
-    while left and fonts:
-        best = max(fonts, key=lambda path: (len(fonts[path] & left), "Regular" in path))
-        if not fonts[best] & left:
-            break
-        left -= fonts.pop(best)
-        font_manager.fontManager.addfont(best)
-        names.append(font_manager.fontManager.ttflist[-1].name)
-    if names:  # Of which few have a bold face, as Matplotlib would say for each picture.
-        logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
-    if left:
-        shown = "".join(map(chr, sorted(left)[:10]))
-        _LOGGER.warning(
-            f"No installed font has {shown}: pictures show boxes in their place. On Debian and Ubuntu: "
-            "apt install fonts-noto-cjk fonts-symbola"
-        )
-    return tuple(names)
-
-
-def _code_points(path: str) -> set[int]:
-    """Returns the characters that a font can draw; none where Matplotlib cannot read it, as coloured emoji."""
-    from matplotlib import ft2font
-
-    try:
-        font = ft2font.FT2Font(path)
-        font.set_size(12, 72)
-        return set(font.get_charmap())
-    except (RuntimeError, OSError, ValueError):
-        return set()
+    families = [name for name in _TYPEFACES if name in font_manager.get_font_names()]
+    with matplotlib.rc_context({**_STYLE, "font.family": families}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        yield
 
 
 def new_figure(width: float, height: float) -> Any:
@@ -205,19 +161,19 @@ def first_kernels(model: keras.Model) -> np.ndarray:
     )
 
 
-def kernels_picture(model: keras.Model, columns: int = 16, zoom: int = 3) -> np.ndarray:
-    """Draws the kernels of conv1 as the paper's Figure 3: tower a (GPU 1) above, tower b (GPU 2) below.
+def kernels_image(kernels: np.ndarray, columns: int = 16, zoom: int = 3) -> np.ndarray:
+    """Draws kernels as the paper's Figure 3: those of tower a (GPU 1) above, those of tower b (GPU 2) below.
 
     Each kernel is scaled to the whole range by itself, around grey.
+
+    Args:
+        kernels: float32 [height, width, 3, n], as from `first_kernels`.
+        columns: Kernels in a row.
+        zoom: Pixels of the picture for each of a kernel.
 
     Returns:
         uint8 [height, width, 3], RGB.
     """
-    return kernels_image(first_kernels(model), columns, zoom)
-
-
-def kernels_image(kernels: np.ndarray, columns: int = 16, zoom: int = 3) -> np.ndarray:
-    """Draws kernels [height, width, 3, n] as `kernels_picture` does."""
     kernels = np.moveaxis(kernels, -1, 0)
     largest = np.abs(kernels).max(axis=(1, 2, 3), keepdims=True)
     images = np.round(127.5 + 127.5 * kernels / np.maximum(largest, 1e-12)).astype("uint8")
@@ -266,7 +222,7 @@ def confusion_picture(confusion: np.ndarray, class_names: Sequence[str], title: 
     sizes = confusion.sum(axis=1)
     class_errors = 1 - np.diagonal(confusion) / np.maximum(sizes, 1)
     side = max(3.2, (0.62 if classes <= 20 else 0.3) * classes)
-    with style(names):
+    with style():
         figure = new_figure(side + 2.6, side + 2.2)
         figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
         axes = figure.add_subplot()

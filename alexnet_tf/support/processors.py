@@ -4,10 +4,11 @@ import functools
 import multiprocessing
 import os
 import pathlib
+import platform
 import threading
 from multiprocessing import util
 
-_CGROUP = pathlib.Path("/sys/fs/cgroup")
+_CGROUP, _CPUINFO = pathlib.Path("/sys/fs/cgroup"), pathlib.Path("/proc/cpuinfo")
 
 
 def hide_gpus() -> None:
@@ -33,6 +34,17 @@ def end_with_parent() -> None:
 
     threading.Thread(target=wait, daemon=True).start()
     util.Finalize(None, end_children, exitpriority=1)
+
+
+def processor() -> tuple[str, frozenset[str]]:
+    """Returns the processor's name, and its features such as "avx512_bf16", which only Linux lists."""
+    try:
+        lines = _CPUINFO.read_text().splitlines()
+    except OSError:
+        lines = []
+    facts = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    name = facts.get("model name") or platform.processor() or platform.machine()
+    return name, frozenset(facts.get("flags", facts.get("Features", "")).split())
 
 
 @functools.cache

@@ -1,6 +1,6 @@
 """Options as dataclasses: a field made by `setting` is an argument, the flag of a command, its help and its check.
 
-A new option is one field. Commands define their flags from the fields (`commands.cli.define`); the library calls
+A new option is one field. Commands define their flags from the fields (`commands.options.define`); the library calls
 `check` where it receives the dataclass, so that Python and the command line refuse the same values.
 """
 

@@ -63,7 +63,7 @@ def train(
     """
     settings.check(train_config)
     settings.check(options)
-    augmentations.parse(train_config.recipe.augmentations)
+    augmentations.check(train_config.recipe.crop, train_config.recipe.augmentations)
     if train_config.jit and train_config.deterministic:
         raise TrainingError("--jit does not go with --deterministic: XLA has no max-pooling gradient that is.")
     if train_config.jit and not xla.is_usable():

@@ -1,12 +1,10 @@
 """Tests of `input_throughput`: that each case does what it is named after; not how fast it is."""
 
-import contextlib
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf.benchmarks import input_throughput, rounds
+from alexnet_tf.benchmarks import input_throughput, model_throughput, rounds
 from alexnet_tf.data import datasets, discovery, prepare
 from alexnet_tf.network import recipes
 from alexnet_tf.support import errors
@@ -37,53 +35,41 @@ def prepared(originals, tmp_path_factory):
 
 
 @pytest.mark.parametrize("source", ["originals", "prepared"])
-def test_benchmark_input_measures_three_cases_in_each_round(source, originals, request, monkeypatch):
+def test_measure_runs_its_cases_in_each_round(source, request, monkeypatch, caplog):
     monkeypatch.setattr(rounds, "SETTLE_SECONDS", 0.0)
-    monkeypatch.setattr(input_throughput, "_STAGE_IMAGES", 16)
-    result = input_throughput.benchmark_input(
-        request.getfixturevalue(source),
-        originals,
-        recipe=RECIPE,
-        image_size=227,
-        num_images=100,
-        num_rounds=2,
-        seconds=0.02,
-        read_latency=0.001,
+    data = request.getfixturevalue(source)
+    options = model_throughput.Options(
+        batch_size=8, rounds=2, seconds=0.02, data_dir=str(data.directory), read_latency_ms=1.0
     )
-    for speed in (result.pipeline, result.decode, result.baseline, result.delayed):
-        assert len(speed.rounds) == 2 and all(0 < each < 1e6 for each in speed.rounds)
-        assert min(speed.rounds) <= speed.median <= max(speed.rounds)
-    assert result.images == 100 and all(0 < seconds < 60 for seconds in result.first_batch_seconds)
-    assert 0 <= result.peak_bytes < 2**30
-    assert [stage.name for stage in result.stages] == [
-        "order and random numbers",
-        "reading",
-        "decoding and augmentation",
-        "batching",
+    with caplog.at_level("INFO"):
+        speeds = input_throughput.measure(options)
+    assert len(speeds) == 4 and all(len(speed.rounds) == 2 and 0 < speed.median < 1e6 for speed in speeds.values())
+    assert "The baseline pipeline reads" in caplog.text and "originals" in caplog.text.rpartition("reads")[2]
+
+
+def test_table_has_the_ratios():
+    rates = {"decode": 1000.0, "input": 900.0, "baseline": 300.0, "slow": 450.0}
+    speeds = {name: rounds.Speed(name, (rate, rate * 3, rate * 2)) for name, rate in rates.items()}
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in input_throughput.table(speeds).splitlines()]
+    assert rows[2] == ["decode", "2,000", "1,000 to 3,000", "1.00", "3.33"]
+    assert rows[3:] == [
+        ["input", "1,800", "900 to 2,700", "0.90", "3.00"],
+        ["baseline", "600", "300 to 900", "0.30", "1.00"],
+        ["slow", "900", "450 to 1,350", "0.45", "1.50"],
     ]
-    decoding = result.stages[2].microseconds  # Most of the time, and no more than a core has.
-    assert 50 < decoding < 20_000 and decoding > result.stages[0].microseconds
 
 
-def test_reads_are_delayed_in_the_trial_of_slow_storage_only(originals, monkeypatch):
-    delays = []
-    monkeypatch.setattr(
-        input_throughput.reading,
-        "simulated_latency",
-        lambda seconds: delays.append(seconds) or contextlib.nullcontext(),
-    )
-    batches = tf.data.Dataset.from_tensors(0).repeat()
-    assert all(input_throughput._trial(batches, 8, latency)(0.0) > 0 for latency in (0.0, 0.005))
-    assert delays == [0.0, 0.005]
+@pytest.mark.parametrize("source", ["originals", "prepared"])
+def test_reads_of_slow_storage_take_longer_and_give_the_same(source, request, monkeypatch):
+    split, delays = request.getfixturevalue(source).splits["train"], []
+    monkeypatch.setattr(input_throughput.time, "sleep", delays.append)
+    slow = input_throughput._Slow(split, 5.0)
+    blocks = tf.data.Dataset.range(len(split)).batch(2).map(lambda block: (block,))
 
+    def read(source):
+        return [each.numpy() for each in source.examples(blocks, lambda image_bytes, label: image_bytes)]
 
-def test_ceilings_are_amdahls_and_the_longest_serial_stages():
-    speed = rounds.Speed("any", (1.0,))
-    stages = tuple(input_throughput.InputStage("", *each) for each in ((10.0, True), (640.0, False), (30.0, True)))
-    result = input_throughput.InputThroughput(speed, speed, speed, 0, (0.0, 0.0), 1, stages=stages)
-    assert result.ceilings(1) == pytest.approx((1e6 / 680, 1e6 / 680))
-    assert result.ceilings(16) == pytest.approx((1e6 / 80, 1e6 / 42.5))
-    assert result.ceilings(64) == pytest.approx((1e6 / 50, 1e6 / 30))
+    assert read(slow) == read(split) and delays == [0.005] * len(split) and len(slow) == len(split)
 
 
 def test_bare_decode_of_records_gives_whole_crops(prepared):

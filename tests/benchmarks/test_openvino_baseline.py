@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from alexnet_tf.benchmarks import model_throughput, worker_process
+from alexnet_tf.benchmarks import rounds, tensorflow_workload
 from alexnet_tf.exporting import engines
 from alexnet_tf.network import alexnet, architectures
 from tests.helpers.networks import TINY
@@ -14,18 +14,23 @@ from tests.helpers.networks import TINY
 openvino = pytest.importorskip("openvino")
 
 
-@pytest.mark.parametrize("implementation", ["builtin", "convolution"])
-def test_logits_are_ours(implementation, tmp_path):
+def test_logits_are_ours(tmp_path):
     architecture = architectures.with_initialization(TINY, "he")
-    model = alexnet.build_model(architecture)
-    model_throughput._write_weights(model, architecture, tmp_path, [implementation])
-    images, _ = worker_process.random_batch(TINY, 3)
-    compiled = engines.openvino_core().compile_model(
-        openvino.convert_model(tmp_path / f"saved_model_{implementation}"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    arguments = {"precision": "float32", "deterministic": False, "is_compared": True}
+    workload = tensorflow_workload.make_workload(
+        architecture, str(tmp_path), batch_size=3, is_training=False, **arguments
     )
+    images, _ = rounds.random_batch(TINY, 3)
+    compiled = engines.openvino_core().compile_model(
+        openvino.convert_model(tmp_path / "saved_model"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    model = alexnet.build_model(architecture)
+    with np.load(tmp_path / "weights.npz") as arrays:
+        for variable in model.variables:
+            variable.assign(arrays[variable.path])
     expected = model(images, training=False).numpy()
     np.testing.assert_allclose(compiled(images)[0], expected, atol=1e-5 * np.abs(expected).max())
-    assert np.ptp(expected) > 1e-3
+    assert np.ptp(expected) > 1e-3 and compiled.input(0).element_type == openvino.Type.u8 and workload.trials
 
 
 SIGNAL_AFTER_A_NETWORK_ENDED_IN_ANOTHER_THREAD = """

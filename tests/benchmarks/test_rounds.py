@@ -1,8 +1,16 @@
-"""Tests of `rounds`, under a clock of our own."""
+"""Tests of `rounds`: who is measured when, under a clock of our own, and what goes on between two processes."""
 
+import multiprocessing
+import os
+import signal
+import time
+
+import numpy as np
 import pytest
 
 from alexnet_tf.benchmarks import rounds
+from alexnet_tf.support import errors
+from tests.helpers.networks import TINY
 
 
 @pytest.fixture
@@ -29,7 +37,7 @@ def test_interleave_runs_every_case_in_each_round_and_skips_pruned_ones(now):
     assert trials == [("a", 0.0), ("b", 0.0), ("c", 0.0), ("a", 3.0), ("b", 3.0), ("a", 3.0), ("b", 3.0)]
     assert {name: speed.rounds for name, speed in speeds.items()} == {"a": (104, 106), "b": (205, 207), "c": (13,)}
     assert list(speeds) == ["a", "b", "c"] and speeds["a"].median == 105 and speeds["a"].name == "a"
-    assert max(speeds.values(), key=lambda speed: speed.median).name == "b"
+    assert speeds["b"].cells(".1f") == ["206.0", "205.0 to 207.0"] and speeds["c"].cells(".0f") == ["13", "one round"]
 
 
 def test_repeat_counts_steps_after_a_first_one_and_the_wait_for_the_last(now):
@@ -45,3 +53,52 @@ def test_repeat_counts_steps_after_a_first_one_and_the_wait_for_the_last(now):
     run = rounds.repeat(step, 8, wait)
     assert run(5.0) == 3.0  # Three steps of 8 images in 6 seconds, and 2 seconds until the device had finished.
     assert run(0.0) == 2.0  # One step at least.
+
+
+def make_workload(rate=2.0, fault=None):
+    """A workload for the tests, made in another process."""
+    if fault:
+        raise fault
+    os.write(2, b"a greeting that nobody wants to see")
+    multiprocessing.get_context("spawn").Process(target=_ignore_sigterm, daemon=True).start()
+    calls = {
+        "process": lambda: (os.getpid(), [each.pid for each in multiprocessing.active_children()]),
+        "vast": lambda: np.ones(1 << 50),
+        "end": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    }
+    return rounds.Workload({"half": lambda seconds: rate / 2}, {"rate": rate}, calls)
+
+
+def _ignore_sigterm():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(600)
+
+
+def test_workload_is_made_and_called_in_a_process_of_its_own(capfd):
+    with rounds.Process() as process:
+        assert process.ask(rounds.make_workload, __name__, {"rate": 6.0}) == (["half"], {"rate": 6.0})
+        assert process.ask(rounds.call, __name__, "half", 1.0) == 3.0
+        with pytest.raises(KeyError):
+            process.ask(rounds.call, __name__, "none")
+        with pytest.raises(errors.UserError, match="use a smaller batch_size. Unable to allocate"):
+            process.ask(rounds.call, __name__, "vast")
+        other, [helper] = process.ask(rounds.call, __name__, "process")
+        assert other != os.getpid()
+    assert capfd.readouterr().err == "" and not multiprocessing.active_children()
+    with pytest.raises(ProcessLookupError):
+        os.kill(helper, 0)
+
+
+def test_process_that_dies_or_whose_workload_fails_ends_in_one_error():
+    with rounds.Process() as process, pytest.raises(errors.UserError, match="no such architecture"):
+        process.ask(rounds.make_workload, __name__, {"fault": errors.UserError("no such architecture")})
+    with rounds.Process() as process, pytest.raises(errors.UserError, match="process of the benchmark failed. If mem"):
+        process.ask(rounds.make_workload, __name__, {})
+        process.ask(rounds.call, __name__, "end")
+
+
+def test_random_batch_is_the_same_for_all():
+    images, labels = rounds.random_batch(TINY, 3)
+    assert images.shape == (3, 67, 67, 3) and images.dtype == np.uint8 and (images.min(), images.max()) == (0, 255)
+    assert labels.shape == (3,) and all(0 <= label < 5 for label in labels)
+    assert np.array_equal(images, rounds.random_batch(TINY, 3)[0])

@@ -63,7 +63,13 @@ def test_a_recipe_sets_an_augmentations_arguments(monkeypatch, colours):
 def test_what_is_not_an_augmentation_is_an_error(monkeypatch, text, message):
     monkeypatch.setitem(augmentations.AUGMENTATIONS, "stamp", stamp)
     with pytest.raises(errors.UserError, match=message):
-        augmentations.parse(["mirror", text])
+        augmentations.check("window", ["mirror", text])
+
+
+def test_a_crop_that_there_is_not_is_an_error():
+    augmentations.check("random_resized", [])
+    with pytest.raises(errors.UserError, match="crop must be one of window, random_resized; got 'square'"):
+        augmentations.check("square", [])
 
 
 def test_the_seeds_of_images_are_all_different_and_look_random():

@@ -1,4 +1,4 @@
-"""Tests of `records`: examples by offset, in order, with what goes along; files that were cut or damaged afterwards."""
+"""Tests of `tfrecords`: examples by offset, in order, with what goes along; files that are cut or damaged."""
 
 import dataclasses
 import io

@@ -33,7 +33,7 @@ SHORTER = {
     "reproduce figure1": "--quick",
     "reproduce lrn": "--quick",
     "reproduce ablations": "--quick",
-    "benchmark input": "--rounds=1 --seconds=0.2 --images=2000",
+    "benchmark input": "--rounds=1 --seconds=0.2",
     "benchmark train": "--rounds=1 --seconds=0.2 --batch_size=16 --nocompile",
     "benchmark infer": "--rounds=1 --seconds=0.2 --batch_size=16 --nocompile",
 }

@@ -12,257 +12,9 @@ import pytest
 import tensorflow as tf
 
 from alexnet_tf.network import alexnet, architectures
+from tests.helpers.facts import FACTS, gaussians_of
 from tests.helpers.networks import TINY
 from tests.helpers.numpy_network import TINY_GROUPS, lrn, max_pool
-
-COUNTS = {
-    "paper": 60_965_224,
-    "original2012": 60_965_224,
-    "caffe": 60_965_224,
-    "caffenet": 60_965_224,
-    "one_gpu": 59_798_312,
-    "ungrouped": 62_378_344,
-    "owt": 61_100_840,
-    "torchvision": 61_100_840,
-    "tf1_class": 62_376_968,
-    "fc2048": 28_868_968,
-    "conv_fc": 62_071_144,
-    "no_lrn": 60_965_224,
-    "non_overlap": 60_965_224,
-}
-
-IMAGE_SIZES = {
-    "paper": 227,
-    "original2012": 224,
-    "caffe": 227,
-    "caffenet": 227,
-    "one_gpu": 224,
-    "ungrouped": 227,
-    "owt": 224,
-    "torchvision": 224,
-    "tf1_class": 224,
-    "fc2048": 224,
-    "conv_fc": 227,
-    "no_lrn": 224,
-    "non_overlap": 224,
-}
-
-# Weight layers and pools in order: output shape, kernel and parameters (of each tower).
-TWO_TOWERS = """
-    conv1_a conv1_b            55 55 48      11x11x3x48       17,472
-    conv1_a_pool conv1_b_pool  27 27 48
-    conv2_a conv2_b            27 27 128     5x5x48x128      153,728
-    conv2_a_pool conv2_b_pool  13 13 128
-    conv3_a conv3_b            13 13 192     3x3x256x192     442,560
-    conv4_a conv4_b            13 13 192     3x3x192x192     331,968
-    conv5_a conv5_b            13 13 128     3x3x192x128     221,312
-    conv5_a_pool conv5_b_pool  6 6 128
-    fc6_a fc6_b                2048          9216x2048    18,876,416
-    fc7_a fc7_b                2048          4096x2048     8,390,656
-    fc8                        1000          4096x1000     4,097,000
-"""
-# bvlc_alexnet's norm2 reads both groups, so that its pool2 is one layer; caffenet pools before that.
-GROUPS = """
-    conv1                      55 55 96      11x11x3x96       34,944
-    conv1_pool                 27 27 96
-    conv2_a conv2_b            27 27 128     5x5x48x128      153,728
-    conv2_pool                 13 13 256
-    conv3                      13 13 384     3x3x256x384     885,120
-    conv4_a conv4_b            13 13 192     3x3x192x192     331,968
-    conv5_a conv5_b            13 13 128     3x3x192x128     221,312
-    conv5_a_pool conv5_b_pool  6 6 128
-    fc6                        4096          9216x4096    37,752,832
-    fc7                        4096          4096x4096    16,781,312
-    fc8                        1000          4096x1000     4,097,000
-"""
-ONE_GPU = """
-    conv1       55 55 48      11x11x3x48       17,472
-    conv1_pool  27 27 48
-    conv2       27 27 128     5x5x48x128      153,728
-    conv2_pool  13 13 128
-    conv3       13 13 192     3x3x128x192     221,376
-    conv4       13 13 192     3x3x192x192     331,968
-    conv5       13 13 256     3x3x192x256     442,624
-    conv5_pool  6 6 256
-    fc6         4096          9216x4096    37,752,832
-    fc7         4096          4096x4096    16,781,312
-    fc8         1000          4096x1000     4,097,000
-"""
-UNGROUPED = """
-    conv1       55 55 96      11x11x3x96       34,944
-    conv1_pool  27 27 96
-    conv2       27 27 256     5x5x96x256      614,656
-    conv2_pool  13 13 256
-    conv3       13 13 384     3x3x256x384     885,120
-    conv4       13 13 384     3x3x384x384   1,327,488
-    conv5       13 13 256     3x3x384x256     884,992
-    conv5_pool  6 6 256
-    fc6         4096          9216x4096    37,752,832
-    fc7         4096          4096x4096    16,781,312
-    fc8         1000          4096x1000     4,097,000
-"""
-ONE_WEIRD_TRICK = """
-    conv1       55 55 64      11x11x3x64       23,296
-    conv1_pool  27 27 64
-    conv2       27 27 192     5x5x64x192      307,392
-    conv2_pool  13 13 192
-    conv3       13 13 384     3x3x192x384     663,936
-    conv4       13 13 256     3x3x384x256     884,992
-    conv5       13 13 256     3x3x256x256     590,080
-    conv5_pool  6 6 256
-    fc6         4096          9216x4096    37,752,832
-    fc7         4096          4096x4096    16,781,312
-    fc8         1000          4096x1000     4,097,000
-"""
-TF1_CLASS = """
-    conv1       54 54 96      11x11x3x96       34,848
-    conv1_pool  27 27 96
-    conv2       27 27 256     5x5x96x256      614,400
-    conv2_pool  13 13 256
-    conv3       13 13 384     3x3x256x384     884,736
-    conv4       13 13 384     3x3x384x384   1,327,104
-    conv5       13 13 256     3x3x384x256     884,736
-    conv5_pool  6 6 256
-    fc6         4096          9216x4096    37,752,832
-    fc7         4096          4096x4096    16,781,312
-    fc8         1000          4096x1000     4,097,000
-"""
-FC2048 = """
-    conv1       55 55 96      11x11x3x96       34,944
-    conv1_pool  27 27 96
-    conv2       27 27 256     5x5x96x256      614,656
-    conv2_pool  13 13 256
-    conv3       13 13 384     3x3x256x384     885,120
-    conv4       13 13 384     3x3x384x384   1,327,488
-    conv5       13 13 256     3x3x384x256     884,992
-    conv5_pool  6 6 256
-    fc6         2048          9216x2048    18,876,416
-    fc7         2048          2048x2048     4,196,352
-    fc8         1000          2048x1000     2,049,000
-"""
-CONV_FC = """
-    conv1_a conv1_b            55 55 48      11x11x3x48       17,472
-    conv1_a_pool conv1_b_pool  27 27 48
-    conv2_a conv2_b            27 27 128     5x5x48x128      153,728
-    conv2_a_pool conv2_b_pool  13 13 128
-    conv3                      13 13 384     3x3x256x384     885,120
-    conv4                      13 13 384     3x3x384x384   1,327,488
-    conv5                      13 13 256     3x3x384x256     884,992
-    conv5_pool                 6 6 256
-    fc6                        1 1 4096      6x6x256x4096 37,752,832
-    fc7                        1 1 4096      1x1x4096x4096 16,781,312
-    fc8                        1 1 1000      1x1x4096x1000 4,097,000
-"""
-NON_OVERLAP = """
-    conv1_a conv1_b            55 55 48      11x11x3x48       17,472
-    conv1_a_pool conv1_b_pool  28 28 48
-    conv2_a conv2_b            26 26 128     5x5x48x128      153,728
-    conv2_a_pool conv2_b_pool  13 13 128
-    conv3_a conv3_b            13 13 192     3x3x256x192     442,560
-    conv4_a conv4_b            13 13 192     3x3x192x192     331,968
-    conv5_a conv5_b            11 11 128     3x3x192x128     221,312
-    conv5_a_pool conv5_b_pool  6 6 128
-    fc6_a fc6_b                2048          9216x2048    18,876,416
-    fc7_a fc7_b                2048          4096x2048     8,390,656
-    fc8                        1000          4096x1000     4,097,000
-"""
-LAYERS = {
-    "paper": TWO_TOWERS,
-    "original2012": TWO_TOWERS,
-    "caffe": GROUPS,
-    "caffenet": GROUPS.replace("conv2_pool                 13 13 256", "conv2_a_pool conv2_b_pool 13 13 128"),
-    "one_gpu": ONE_GPU,
-    "ungrouped": UNGROUPED,
-    "owt": ONE_WEIRD_TRICK,
-    "torchvision": ONE_WEIRD_TRICK,
-    "tf1_class": TF1_CLASS,
-    "fc2048": FC2048,
-    "conv_fc": CONV_FC,
-    "no_lrn": TWO_TOWERS,
-    "non_overlap": NON_OVERLAP,
-}
-
-
-def steps(conv1, conv2, conv5="relu pool", fc6="relu dropout", fc7="relu dropout", conv34="relu"):
-    """Returns what follows each weight layer, in order."""
-    return {
-        "conv1": conv1.split(),
-        "conv2": conv2.split(),
-        "conv3": conv34.split(),
-        "conv4": conv34.split(),
-        "conv5": conv5.split(),
-        "fc6": fc6.split(),
-        "fc7": fc7.split(),
-        "fc8": [],
-    }
-
-
-RUN_145 = steps("lrn pool relu", "relu lrn same_map_lrn pool", conv5="pool relu")
-STEPS = {
-    "paper": steps("relu lrn pool", "relu lrn pool"),
-    "original2012": RUN_145,
-    "caffe": steps("relu lrn pool", "relu lrn pool"),
-    "caffenet": steps("relu pool lrn", "relu pool lrn"),
-    "one_gpu": RUN_145,
-    "ungrouped": steps("relu lrn pool", "relu lrn pool"),
-    "owt": steps("lrn pool relu", "relu lrn pool", conv5="pool relu"),
-    "torchvision": steps("relu pool", "relu pool", conv5="relu pool dropout", fc7="relu"),
-    "tf1_class": steps("lrn pool", "lrn pool", conv5="pool", conv34=""),
-    "fc2048": steps("relu pool", "relu pool"),
-    "conv_fc": steps("relu pool", "relu pool"),
-    "no_lrn": steps("pool relu", "relu pool", conv5="pool relu"),
-    "non_overlap": RUN_145,
-}
-
-# k, effective alpha, and whether the window of 5 channels stays in a tower. beta is .75 everywhere.
-LRNS = {
-    "paper": (2, 1e-4, True),
-    "ungrouped": (2, 1e-4, True),
-    "original2012": (2, 2e-5, True),
-    "one_gpu": (2, 2e-5, True),
-    "owt": (2, 2e-5, True),
-    "non_overlap": (2, 2e-5, True),
-    "caffe": (1, 2e-5, False),
-    "caffenet": (1, 2e-5, False),
-    "tf1_class": (1, 1e-5, True),
-    "no_lrn": None,
-    "torchvision": None,
-    "fc2048": None,
-    "conv_fc": None,
-}
-
-# Zeros before and after the image.
-CONV1_PADDINGS = {
-    "paper": (0, 0),
-    "caffe": (0, 0),
-    "caffenet": (0, 0),
-    "ungrouped": (0, 0),
-    "conv_fc": (0, 0),
-    "tf1_class": (0, 0),
-    "original2012": (0, 3),
-    "one_gpu": (0, 3),
-    "owt": (0, 3),
-    "no_lrn": (0, 3),
-    "non_overlap": (0, 3),
-    "fc2048": (1, 2),
-    "torchvision": (2, 2),
-}
-
-GAUSSIANS = {
-    "paper": ".01 0  .01 1  .01 0  .01 1  .01 1  .01 1  .01 1  .01 0",
-    "original2012": ".01 0  .01 1  .03 0  .03 1  .03 1  .01 1  .01 1  .01 0",
-    "caffe": ".01 0  .01 .1  .01 0  .01 .1  .01 .1  .005 .1  .005 .1  .01 0",
-    "caffenet": ".01 0  .01 1  .01 0  .01 1  .01 1  .005 1  .005 1  .01 0",
-    "owt": ".01 0  .01 1  .03 0  .03 1  .03 1  .01 1  .01 1  .01 -7",
-}
-GAUSSIANS |= {
-    "ungrouped": GAUSSIANS["paper"],
-    "fc2048": GAUSSIANS["paper"],
-    "conv_fc": GAUSSIANS["paper"],
-    "one_gpu": GAUSSIANS["original2012"],
-    "no_lrn": GAUSSIANS["original2012"],
-    "non_overlap": GAUSSIANS["original2012"],
-}
 
 STAGES = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 STEP_NAMES = {
@@ -275,20 +27,18 @@ STEP_NAMES = {
 
 
 def test_tables_have_every_row():
-    rows = set(architectures.ARCHITECTURES)
-    assert rows == set(COUNTS) == set(IMAGE_SIZES) == set(LAYERS) == set(STEPS) == set(LRNS) == set(CONV1_PADDINGS)
-    assert rows == set(GAUSSIANS) | {"torchvision", "tf1_class"}
+    assert set(FACTS) == set(architectures.ARCHITECTURES)
 
 
 # The tests that take `model` run row after row: each full-size network is built once and let go.
-@pytest.fixture(scope="module", params=COUNTS)
+@pytest.fixture(scope="module", params=FACTS)
 def model(request):
     return alexnet.build_model(architectures.ARCHITECTURES[request.param])
 
 
 def table(row):
     """Yields (name, shape, kernel shape or None, parameters) of the row's layers."""
-    for line in LAYERS[row].strip().splitlines():
+    for line in FACTS[row].layers.strip().splitlines():
         words = line.replace(",", "").split()
         names = [word for word in words if word[0] in "cf"]
         shape = tuple(int(word) for word in words[len(names) :] if word.isdigit())
@@ -312,12 +62,12 @@ def weighing_layers(model):
 
 
 def test_build_model_has_the_sources_number_of_parameters(model):
-    assert sum(int(np.prod(v.shape)) for v in model.trainable_variables) == COUNTS[model.name]
-    assert sum(count for *_, count in table(model.name)) == COUNTS[model.name]
+    assert sum(int(np.prod(v.shape)) for v in model.trainable_variables) == FACTS[model.name].parameters
+    assert sum(count for *_, count in table(model.name)) == FACTS[model.name].parameters
 
 
 def test_build_model_takes_the_sources_image_and_gives_1000_logits(model):
-    assert model.input_shape == (None, IMAGE_SIZES[model.name], IMAGE_SIZES[model.name], 3)
+    assert model.input_shape == (None, FACTS[model.name].image_size, FACTS[model.name].image_size, 3)
     assert model.output_shape == (None, 1000)
     assert model.output.dtype == "float32"
 
@@ -363,14 +113,14 @@ def test_stages_are_followed_by_the_sources_steps(model):
         return ([step] if step else []) + following(readers[0])
 
     for layer in weighing_layers(model):
-        assert following(layer) == STEPS[model.name][stage_of(layer)], layer.name
+        assert following(layer) == FACTS[model.name].steps[stage_of(layer)], layer.name
 
 
 def test_steps_have_the_sources_constants(model):
     for layer in model.layers:
         step = STEP_NAMES.get(type(layer).__name__)
         if step == "lrn":
-            k, alpha, _ = LRNS[model.name]
+            k, alpha, _ = FACTS[model.name].lrn
             assert (layer.depth_radius, layer.bias, layer.alpha, layer.beta) == (2, k, alpha, 0.75)
         elif step == "same_map_lrn":
             # scale=.001 over 25 pixels.
@@ -378,7 +128,7 @@ def test_steps_have_the_sources_constants(model):
         elif step == "dropout":
             assert layer.rate == 0.5
         elif step == "pool":
-            size = 2 if model.name == "non_overlap" else 3
+            size = FACTS[model.name].pool
             assert (layer.pool_size, layer.strides) == ((size, size), (2, 2))
 
 
@@ -386,7 +136,7 @@ def test_dropout_stands_where_the_source_has_it(model):
     names = {layer.name for layer in model.layers if type(layer).__name__ == "Dropout"}
     if model.name == "torchvision":
         assert names == {"conv5_dropout", "fc6_dropout"}
-    elif "fc6_a" in LAYERS[model.name]:
+    elif "fc6_a" in FACTS[model.name].layers:
         assert names == {"fc6_a_dropout", "fc6_b_dropout", "fc7_a_dropout", "fc7_b_dropout"}
     else:
         assert names == {"fc6_dropout", "fc7_dropout"}
@@ -483,7 +233,7 @@ def reference(row, weights, images, conv1_padding=None):
         x = images - (122.67891434, 116.66876762, 104.00698793)
     x, outputs = x.astype("float32"), {}
     paddings = {
-        "conv1": conv1_padding or CONV1_PADDINGS[row],
+        "conv1": conv1_padding or FACTS[row].conv1_padding,
         "conv2": (2, 2),
         "conv3": (1, 1),
         "conv4": (1, 1),
@@ -491,10 +241,8 @@ def reference(row, weights, images, conv1_padding=None):
         "fc6": (0, 0),
         "fc7": (0, 0),
         "fc8": (0, 0),
-    }
-    if row == "non_overlap":
-        paddings |= {"conv2": (1, 1), "conv5": (0, 0)}
-    for stage, following in STEPS[row].items():
+    } | FACTS[row].paddings
+    for stage, following in FACTS[row].steps.items():
         names = sorted(name for name in weights if name.split("_")[0] == stage)
         for number, name in enumerate(names):
             kernel, *bias = weights[name]
@@ -507,25 +255,25 @@ def reference(row, weights, images, conv1_padding=None):
             else:
                 before_after = paddings[stage]
                 own = np.pad(own, ((0, 0), before_after, before_after, (0, 0)))
-                y = tf.nn.conv2d(own, kernel, strides=4 if stage == "conv1" else 1, padding="VALID").numpy()
+                y = tf.nn.conv2d(own, kernel, strides=FACTS[row].strides.get(stage, 1), padding="VALID").numpy()
             outputs[name] = y + bias[0] if bias else y
         x = np.concatenate([outputs[name] for name in names], axis=-1)
         for step in following:
             if step == "relu":
                 x = np.maximum(x, 0)
             elif step == "lrn":
-                k, alpha, inside = LRNS[row]
+                k, alpha, inside = FACTS[row].lrn
                 x = np.concatenate([lrn(half, k, alpha) for half in halves(x, inside and len(names) == 2)], axis=-1)
             elif step == "same_map_lrn":
                 x = same_map_lrn(x)
             elif step == "pool":
-                x = max_pool(x, 2 if row == "non_overlap" else 3)
+                x = max_pool(x, FACTS[row].pool)
     return outputs
 
 
 def loud_images(row, count=1):
     """Returns images with ten times the usual contrast, so that LRN changes much and not a hundredth."""
-    size = IMAGE_SIZES[row]
+    size = FACTS[row].image_size
     return np.random.default_rng(1).uniform(-1000, 1250, (count, size, size, 3)).astype("float32")
 
 
@@ -584,7 +332,7 @@ def test_conv1_tests_can_tell_another_padding(row):
         windows = np.lib.stride_tricks.sliding_window_view(x, (11, 11), axis=(0, 1))[::4, ::4]
         return np.einsum("yxcij,ijco->yxo", windows, kernel.astype("float64"), optimize=True) + bias
 
-    padding = CONV1_PADDINGS[row]
+    padding = FACTS[row].conv1_padding
     assert difference(conv1(padding), output[0]) < 1e-5
     for other in ((0, 3), (1, 2), (2, 2), (3, 0)):
         if other == padding:
@@ -658,8 +406,7 @@ def test_initial_weights_are_the_sources(model):
 
 
 def assert_gaussians(model):
-    numbers = iter(GAUSSIANS[model.name].split())
-    expected = {stage: (float(std), float(next(numbers))) for stage, std in zip(STAGES, numbers)}
+    expected = dict(zip(STAGES, gaussians_of(model.name), strict=True))
     for layer in weighing_layers(model):
         std, bias = expected[stage_of(layer)]
         assert_gaussian(layer.kernel.numpy(), std, layer.name)

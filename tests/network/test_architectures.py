@@ -9,62 +9,11 @@ import pytest
 
 from alexnet_tf.network import architectures, recipes
 from alexnet_tf.runs.config import RunConfig
+from tests.helpers.facts import FACTS, gaussians_of
 
-# Kernel's standard deviation and bias, conv1 ... fc8, plain Gaussians throughout.
-PAPER = ((0.01, 0), (0.01, 1), (0.01, 0), (0.01, 1), (0.01, 1), (0.01, 1), (0.01, 1), (0.01, 0))
-LAYERS_145 = ((0.01, 0), (0.01, 1), (0.03, 0), (0.03, 1), (0.03, 1), (0.01, 1), (0.01, 1), (0.01, 0))
-BVLC_ALEXNET = ((0.01, 0), (0.01, 0.1), (0.01, 0), (0.01, 0.1), (0.01, 0.1), (0.005, 0.1), (0.005, 0.1), (0.01, 0))
-BVLC_CAFFENET = ((0.01, 0), (0.01, 1), (0.01, 0), (0.01, 1), (0.01, 1), (0.005, 1), (0.005, 1), (0.01, 0))
-LAYERS_1GPU = ((0.01, 0), (0.01, 1), (0.03, 0), (0.03, 1), (0.03, 1), (0.01, 1), (0.01, 1), (0.01, -7))
-
-GAUSSIANS = {
-    "paper": PAPER,
-    "ungrouped": PAPER,
-    "fc2048": PAPER,
-    "conv_fc": PAPER,
-    "original2012": LAYERS_145,
-    "one_gpu": LAYERS_145,
-    "no_lrn": LAYERS_145,
-    "non_overlap": LAYERS_145,
-    "caffe": BVLC_ALEXNET,
-    "caffenet": BVLC_CAFFENET,
-    "owt": LAYERS_1GPU,
-}
 STAGES = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
-
-# Batch size, rate, weight decay, schedule, biases' rate over the kernels', epochs, colour noise, resize, crop.
-PAPERS_RECIPE = (128, 0.01, 5e-4, "plateau", 1, 90, True, "paper", "window")
-RUN_145 = (128, 0.01, 5e-4, "steps", 2, 91, True, "paper", "window")
-CAFFES_SOLVER = (256, 0.01, 5e-4, "steps", 2, 90, False, "caffe", "window")
-RECIPES = {
-    "paper": PAPERS_RECIPE,
-    "ungrouped": PAPERS_RECIPE,
-    "fc2048": PAPERS_RECIPE,
-    "conv_fc": PAPERS_RECIPE,
-    "tf1_class": PAPERS_RECIPE,
-    "original2012": RUN_145,
-    "one_gpu": RUN_145,
-    "no_lrn": RUN_145,
-    "non_overlap": RUN_145,
-    "caffe": CAFFES_SOLVER,
-    "caffenet": CAFFES_SOLVER,
-    "owt": (128, 0.01, 5e-4, "steps", 2, 90, True, "paper", "window"),
-    "torchvision": (256, 0.01, 1e-4, "steps", 1, 90, False, "paper", "random_resized"),
-}
-
-# Epoch (of how many) and the kernels' rate from there on. Caffe's 450,000 iterations fall by 10 every 100,000.
-RATES_145 = (91, [(25, 0.001), (51, 1e-4), (79, 1e-5)])
-RATES_CAFFE = (450_000, [(100_000, 0.001), (200_000, 1e-4), (300_000, 1e-5), (400_000, 1e-6)])
-RATES = {
-    "original2012": RATES_145,
-    "one_gpu": RATES_145,
-    "no_lrn": RATES_145,
-    "non_overlap": RATES_145,
-    "caffe": RATES_CAFFE,
-    "caffenet": RATES_CAFFE,
-    "owt": (4, [(1, 0.001587401051968), (2, 0.000251984209979), (3, 0.00004)]),
-    "torchvision": (90, [(30, 0.001), (60, 1e-4)]),
-}
+RECIPES = {name: facts.recipe for name, facts in FACTS.items()}
+RATES = {name: facts.rates for name, facts in FACTS.items() if facts.rates}
 
 
 def test_architectures_have_their_own_name_and_a_source():
@@ -74,11 +23,6 @@ def test_architectures_have_their_own_name_and_a_source():
         assert tuple(stage.name for stage in row.stages) == STAGES
         assert row.num_classes == 1000
     assert len({row.source for row in architectures.ARCHITECTURES.values()}) == len(architectures.ARCHITECTURES)
-
-
-def test_architectures_all_have_numbers_here():
-    assert set(RECIPES) == set(architectures.ARCHITECTURES)
-    assert set(GAUSSIANS) | {"torchvision", "tf1_class"} == set(architectures.ARCHITECTURES)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -139,9 +83,9 @@ def gaussians(architecture):
     return tuple((stage.kernel.value, stage.bias.value) for stage in architecture.stages)
 
 
-@pytest.mark.parametrize("name", GAUSSIANS)
+@pytest.mark.parametrize("name", [name for name in FACTS if FACTS[name].gaussians])
 def test_initialisation_is_the_sources(name):
-    assert gaussians(architectures.ARCHITECTURES[name]) == GAUSSIANS[name]
+    assert gaussians(architectures.ARCHITECTURES[name]) == gaussians_of(name)
 
 
 def test_initialisation_of_torchvision_is_pytorchs_default():
@@ -190,14 +134,12 @@ def test_with_initialization_row_changes_nothing(name):
     assert architectures.with_initialization(row, "source") == row
 
 
-@pytest.mark.parametrize(
-    ("initialization", "expected"), [("original2012", LAYERS_145), ("caffe", BVLC_ALEXNET), ("caffenet", BVLC_CAFFENET)]
-)
+@pytest.mark.parametrize("initialization", ["original2012", "caffe", "caffenet"])
 @pytest.mark.parametrize("name", sorted(set(RECIPES) - {"tf1_class"}))
-def test_with_initialization_gives_the_sources_numbers_and_changes_nothing_else(name, initialization, expected):
+def test_with_initialization_gives_the_sources_numbers_and_changes_nothing_else(name, initialization):
     row = architectures.ARCHITECTURES[name]
     changed = architectures.with_initialization(row, initialization)
-    assert gaussians(changed) == expected
+    assert gaussians(changed) == gaussians_of(initialization)
     back = tuple(
         dataclasses.replace(stage, kernel=old.kernel, bias=old.bias) for stage, old in zip(changed.stages, row.stages)
     )
@@ -278,7 +220,7 @@ def test_architecture_of_follows_config_json():
         }
     ).architecture
     assert (row.name, row.num_classes) == ("owt", 3)
-    assert gaussians(row) == BVLC_ALEXNET
+    assert gaussians(row) == gaussians_of("caffe")
 
 
 def test_config_imports_no_tensorflow():

@@ -1,4 +1,4 @@
-"""Tests of `workdir`: files appear whole or not at all, and a bad checkpoint never costs an older one."""
+"""Tests of `directory`: files appear whole or not at all, and a bad checkpoint never costs an older one."""
 
 import contextlib
 import csv

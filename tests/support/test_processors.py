@@ -91,3 +91,23 @@ def test_processes_that_measure_latency_see_no_gpu(gpus_are_visible, monkeypatch
 def test_processes_that_verify_see_no_gpu(gpus_are_visible, monkeypatch):
     monkeypatch.setattr(concurrent.futures, "ProcessPoolExecutor", processes.PoolThatAsks)
     assert verification._run_apart("engine", ["a file"], None, None) == ["-1"]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (
+            "model name\t: Some CPU\nflags\t\t: fpu avx2\n\nmodel name\t: Some CPU\nflags\t\t: fpu avx2\n",
+            ("Some CPU", {"fpu", "avx2"}),
+        ),
+        ("processor\t: 0\nFeatures\t: fp asimd\n", ("aarch64", {"fp", "asimd"})),
+        (None, ("aarch64", set())),
+    ],
+)
+def test_processor_is_what_linux_says_or_the_machines_kind(content, expected, tmp_path, monkeypatch):
+    monkeypatch.setattr(processors, "_CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(processors.platform, "processor", lambda: "")
+    monkeypatch.setattr(processors.platform, "machine", lambda: "aarch64")
+    if content:
+        (tmp_path / "cpuinfo").write_text(content)
+    assert processors.processor() == expected

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.eager import context
 
-from alexnet_tf.benchmarks import worker_process
+from alexnet_tf.benchmarks import rounds
 from alexnet_tf.network import architectures
 from alexnet_tf.support import errors
 from tests.helpers.networks import TINY, narrow_dense
@@ -163,7 +163,7 @@ def test_split_is_the_same_network_as_without():
     assert [(v.path, v.shape, v.dtype) for v in split.variables] == [
         (v.path, v.shape, v.dtype) for v in plain.variables
     ]
-    images = worker_process.random_batch(TOWERS, 4)[0]
+    images = rounds.random_batch(TOWERS, 4)[0]
     np.testing.assert_allclose(split.model(images), plain.model(images), rtol=1e-6)
     batches = make_batches(TOWERS, 1)
     found = []

@@ -1,4 +1,4 @@
-"""Tests of `transfer`: what is frozen does not move by a bit, what is new differs, what is neither is equal."""
+"""Tests of `transfer_learning`: what is frozen does not move by a bit, what is new differs, the rest is equal."""
 
 import collections
 import csv
