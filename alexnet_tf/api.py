@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.data import input_pipeline, preprocessing
-from alexnet_tf.evaluation import image_arguments, metrics
+from alexnet_tf.data import input_pipeline, plain_images, preprocessing
+from alexnet_tf.evaluation import metrics, predictions
 from alexnet_tf.network import alexnet, architectures
 from alexnet_tf.runs import checkpoints
 from alexnet_tf.runs.config import RunConfig
@@ -232,9 +232,9 @@ def _pixels(image: Any) -> np.ndarray:
 
 def _read(path: str | os.PathLike[str]) -> tf.Tensor:
     try:
-        image_bytes = image_arguments.read(path)
+        image_bytes = predictions.read(path)
         if reason := preprocessing.why_unreadable(image_bytes):
-            raise image_arguments.UnreadableImage(reason)
-    except image_arguments.UnreadableImage as error:
+            raise plain_images.UnreadableImage(reason)
+    except plain_images.UnreadableImage as error:
         raise errors.UserError(f"{os.fspath(path)} cannot be read: {error}.") from error
     return tf.constant(image_bytes)

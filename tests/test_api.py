@@ -167,9 +167,9 @@ def test_predict_refuses_what_is_no_image_file_and_does_not_wait(small_run, tmp_
     with open(tmp_path / "huge.jpg", "wb") as file:
         file.truncate(3 * 2**30)
     for name, reason in {
-        "pipe": "it is no regular file",
-        "zero": "it is no regular file",
-        "text": "neither a JPEG nor a PNG image",
+        "pipe": "it is not a regular file",
+        "zero": "it is not a regular file",
+        "text": "it is not an image of a known format",
         "huge": "the file has 3,221,225,472 bytes",
     }.items():
         with pytest.raises(alexnet_tf.UserError, match=f"{name}.jpg cannot be read: {reason}"):

@@ -12,10 +12,12 @@ Next: python -m alexnet_tf predict --workdir=RUN IMAGE...
 
 import dataclasses
 import json
+from typing import Any
 
 from alexnet_tf.commands import cli
-from alexnet_tf.commands.options import BadImageOptions, CheckpointOptions, DataOptions, precision_setting
+from alexnet_tf.commands.options import BadImageOptions, CheckpointOptions, DataOptions
 from alexnet_tf.data.options import ExampleOptions
+from alexnet_tf.evaluation.options import precision_setting
 from alexnet_tf.runs.directory import load_model
 from alexnet_tf.support import errors, shell
 from alexnet_tf.support.settings import setting
@@ -58,15 +60,20 @@ def main(options: Options) -> None:
         on_bad_image=options.on_bad_image,
         skipped=skipped,
     )
-    table = predictions.PredictionTable(data.class_names)
+    ranked: list = []
+
+    def keep(log_probabilities: Any, labels: Any) -> None:
+        ranked.append((labels, *predictions.most_probable(log_probabilities)))
+
     result = metrics.evaluate(
         metrics.make_predictor(model),
         batches,
         len(data.class_names),
-        on_batch=table.add if options.predictions else None,
+        on_batch=keep if options.predictions else None,
     )
     if options.predictions:
-        table.write(options.predictions, (split.describe(index) for index in range(len(split)) if index not in skipped))
+        names = (split.describe(index) for index in range(len(split)) if index not in skipped)
+        predictions.write_csv_file(options.predictions, predictions.of_split(ranked, names, data.class_names))
     if options.json:
         about = {
             "workdir": str(run),

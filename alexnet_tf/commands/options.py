@@ -60,15 +60,6 @@ class DataOptions(ImageOptions):
     dataset: str | None = setting(None, "Name of the TFDS data set in --data_dir.")
 
 
-def precision_setting(default: str = "auto") -> Any:
-    """Returns the field --precision of a command that does not train; see `devices.chosen_precision`."""
-    return setting(
-        default,
-        "Numbers to compute in; auto: the fastest of this machine that loses nothing, whatever the run was trained in.",
-        choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"),
-    )
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BadImageOptions:
     """What becomes of images that cannot be read."""

@@ -13,25 +13,17 @@ import webbrowser
 
 from alexnet_tf.commands import cli
 from alexnet_tf.commands.options import RunOptions
-from alexnet_tf.exporting import web_server
-from alexnet_tf.support.settings import setting
+from alexnet_tf.exporting import web
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(RunOptions):
+class Options(RunOptions, web.ServeOptions):
     """Where to serve the page."""
-
-    host: str = setting(
-        "localhost",
-        "Where to listen; 0.0.0.0 lets other devices in, whose browsers give no camera without HTTPS.",
-    )
-    port: int = setting(8000, "Port; 0 takes a free one.", lower=0, upper=65535)
-    open: bool = setting(True, "Open a browser.")
 
 
 def main(options: Options) -> None:
     """Serves until Ctrl-C."""
-    with web_server.make_server(options.workdir, options.host, options.port) as server:
+    with web.make_server(options.workdir, options) as server:
         address = f"http://{options.host}:{server.server_address[1]}/"
         cli.show(f"{address}  (Ctrl-C ends it)")
         if options.open:

@@ -1,9 +1,9 @@
 """Finds the images of a data set that are nearest to yours by their features, as in the paper's Figure 4.
 
-    python -m alexnet_tf similar --features=FILE.npz IMAGE...
-    python -m alexnet_tf similar --features=FILE.npz --top=6 --grid=FILE.png --json IMAGE...
+    python -m alexnet_tf similar --features=FILE.h5 IMAGE...
+    python -m alexnet_tf similar --features=FILE.h5 --top=6 --grid=FILE.png --json IMAGE...
 
-FILE.npz is what `features` wrote: python -m alexnet_tf features --workdir=RUN --output=FILE.npz
+FILE.h5 is what `features` wrote: python -m alexnet_tf features --workdir=RUN --output=FILE.h5
 An image that is in the data set itself is found too, at distance 0.
 Next: python -m alexnet_tf visualize --workdir=RUN IMAGE...
 """
@@ -13,20 +13,17 @@ import json
 
 from alexnet_tf.commands import cli
 from alexnet_tf.commands.options import ImageOptions
+from alexnet_tf.evaluation.options import SimilarOptions
 from alexnet_tf.support import shell
 from alexnet_tf.support.settings import REQUIRED, setting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(ImageOptions):
+class Options(SimilarOptions, ImageOptions):
     """Where to look, and what to show."""
 
     arguments: tuple[str, ...] = ()
-    features: str = setting(REQUIRED, "The .npz file that `features` wrote.", path="file")
-    top: int = setting(6, "How many images to find for each.", lower=1)
-    grid: str | None = setting(None, "Also draw them into this .png or .jpg file, a row for each image.")
-    workdir: str | None = setting(None, "The run's directory, if it is no longer where it was.")
-    data_dir: str | None = setting(None, "The data set's images for --grid, if they are no longer where they were.")
+    features: str = setting(REQUIRED, "The .h5 file that `features` wrote.", path="file")
     json: bool = setting(False, "Print one line of JSON for each image.")
 
 
@@ -37,14 +34,7 @@ def main(options: Options) -> int:
     cli.import_tensorflow()
     from alexnet_tf.evaluation import retrieval
 
-    answers = retrieval.find_similar(
-        options.features,
-        options.arguments,
-        top=options.top,
-        run_path=options.workdir,
-        grid=options.grid,
-        data_dir=options.data_dir,
-    )
+    answers = retrieval.find_similar(options.features, options.arguments, options)
     for answer in answers:
         if options.json:
             found = {"similar": [dataclasses.asdict(each) for each in answer.neighbours]}

@@ -11,29 +11,17 @@ Next: python -m alexnet_tf predict --server=HOST:PORT IMAGE...
 import dataclasses
 
 from alexnet_tf.commands import cli
-from alexnet_tf.commands.options import CheckpointOptions, DataOptions
-from alexnet_tf.support.settings import setting
+from alexnet_tf.commands.options import ImageOptions, RunOptions
+from alexnet_tf.exporting import engines
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(CheckpointOptions, DataOptions):
+class Options(RunOptions, ImageOptions, engines.VerifyOptions):
     """What to verify."""
-
-    images: int = setting(50, "How many images to compare on, at most.", lower=1)
 
 
 def main(options: Options) -> None:
     """Verifies and prints the table."""
     options.run()
     cli.import_tensorflow()
-    from alexnet_tf.exporting import report, verification
-
-    results = verification.verify(
-        options.workdir,
-        images=options.images,
-        checkpoint=options.checkpoint,
-        data_dir=options.data_dir,
-        dataset=options.dataset,
-        log=cli.show,
-    )
-    cli.show(f"\n{report.markdown_table(verification.rows(results))}")
+    cli.show(f"\n{engines.table(engines.verify(options.workdir, options, log=cli.show))}")

@@ -6,7 +6,7 @@
 For each image a page: the crop that the network sees, the evidence for the most probable class (Grad-CAM of conv5), the
 five most probable classes, and the strongest maps of each convolution, those of two towers apart. IMAGE is a file, a
 folder, a glob, or - for a list of paths on standard input.
-Next: python -m alexnet_tf features --workdir=RUN --layer=conv5_pool --output=FILE.npz
+Next: python -m alexnet_tf features --workdir=RUN --layer=conv5_pool --output=FILE.h5
 """
 
 import dataclasses
@@ -42,26 +42,25 @@ def main(options: Options) -> int:
         )
     class_index = class_names.index(class_name) if class_name else None
     cli.import_tensorflow()
-    from alexnet_tf.evaluation import grad_cam, image_arguments, view_pictures
+    from alexnet_tf.evaluation import predictions, views
 
-    paths = list(image_arguments.expand(options.arguments, sys.stdin))
+    paths = list(predictions.expand(options.arguments, sys.stdin))
     model, run_config, _ = load_model(run, options.checkpoint, "float32")
     folder, used, unreadable = pathlib.Path(options.output or run.path / "pictures").expanduser(), set(), 0
-    for path in paths:
-        try:
-            image = image_arguments.read_crop(path, run_config.image_size, run_config.train.recipe.resize)
-        except image_arguments.UnreadableImage as error:
+    for path, crops in predictions.crops_of(paths, run_config.image_size, run_config.train.recipe.resize):
+        if isinstance(crops, str):
             unreadable += 1
-            cli.show(shell.printable(f"{path}: not read: {error}", keep=""))
+            cli.show(shell.printable(f"{path}: not read: {crops}", keep=""))
             continue
-        view = grad_cam.look(model, run_config.architecture, image, class_index)
+        image = crops[0].numpy()
+        view = views.look(model, run_config.architecture, image, class_index)
         stem, number = f"visualize-{pathlib.Path(path).stem}", 2
         name = stem
         while name in used:  # Images of one name from several folders.
             name, number = f"{stem}-{number}", number + 1
         used.add(name)
         output = folder / f"{name}.png"
-        view_pictures.draw(view, image, class_names, os.path.basename(path), str(output))
+        views.draw(view, image, class_names, os.path.basename(path), str(output))
         best = int(view.probabilities.argmax())
         cli.show(shell.printable(f"{output}: {class_names[best]}, {view.probabilities[best]:.4f}", keep=""))
     return 1 if unreadable == len(paths) else 0

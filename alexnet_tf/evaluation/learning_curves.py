@@ -77,70 +77,40 @@ def draw(curves: Sequence[Curve], path: str, title: str | None = None) -> None:
         for curve in curves:
             _draw_curve(axes, curve, plotting.COLOURS[names.index(curve.name) % len(plotting.COLOURS)])
         _finish(axes, curves)
-        figure.legend(handles=_legend(names), loc="outside lower left", ncols=min(5, len(names) + 2))
+        lines = dict(zip(*reversed(axes["error"].get_legend_handles_labels())))  # One for runs of the same name.
+        figure.legend(lines.values(), lines, loc="outside lower left", ncols=min(5, len(lines)))
         if title:
             figure.suptitle(title, x=0.01, ha="left")
         plotting.save(figure, path)
 
 
 def _draw_curve(axes: dict[str, Any], curve: Curve, colour: str) -> None:
-    columns, epochs = curve.columns, curve.columns["epoch"]
-    marked: dict[str, Any] = {"marker": "o", "markersize": 4} if len(epochs) <= _MAX_MARKED_EPOCHS else {}
-    hollow = marked | {"markerfacecolor": "white"} if marked else {}
+    columns, epochs, name = curve.columns, curve.columns["epoch"], plotting.shortened(curve.name, 40)
+    marker = "o" if len(epochs) <= _MAX_MARKED_EPOCHS else None
+    style: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 4}
     for panel, column in (("error", "top1_error"), ("loss", "loss")):
-        axes[panel].plot(epochs, columns[f"train_{column}"], "--", color=colour, linewidth=1.3, **hollow)
-        axes[panel].plot(epochs, columns[f"val_{column}"], color=colour, **marked)
-    axes["rate"].plot(epochs, columns["learning_rate"], color=colour, **marked)
+        of_training = {**style, "linestyle": "--", "linewidth": 1.3, "markerfacecolor": "white"}
+        axes[panel].plot(epochs, columns[f"val_{column}"], label=name, **style)
+        axes[panel].plot(epochs, columns[f"train_{column}"], **of_training)
+    axes["rate"].plot(epochs, columns["learning_rate"], **style)
 
 
 def _finish(axes: dict[str, Any], curves: Sequence[Curve]) -> None:
     from matplotlib import ticker
 
-    last = max(max(curve.columns["epoch"]) for curve in curves)
-    for name, title in (("error", "Top-1 error"), ("loss", "Cross-entropy (nats)"), ("rate", "Learning rate")):
+    for name, title in (
+        ("error", "Top-1 error (dashed: training)"),
+        ("loss", "Cross-entropy (nats)"),
+        ("rate", "Learning rate"),
+    ):
         axes[name].set_title(title, loc="left")
         axes[name].grid(axis="y")
-        axes[name].set_xlim(min(0.9, 1 - 0.03 * last), last + max(0.1, 0.03 * last))
         axes[name].xaxis.set_major_locator(ticker.MaxNLocator("auto", integer=True, min_n_ticks=1))
-    axes["error"].set_ylim(bottom=0)
-    axes["loss"].set_ylim(bottom=0)
+        axes[name].set_ylim(bottom=0)
+        axes[name].set_xlabel("epoch" if name != "loss" else "")
     rates = [rate for curve in curves for rate in curve.columns["learning_rate"] if rate > 0]
     if rates and max(rates) > 20 * min(rates):
         axes["rate"].set_yscale("log")
         axes["rate"].set_ylim(bottom=max(min(rates) / 2, max(rates) / 300))  # A cosine ends at almost nothing.
-        axes["rate"].yaxis.set_major_locator(ticker.LogLocator(numticks=5))
-        axes["rate"].yaxis.set_minor_locator(ticker.NullLocator())
-    else:
-        axes["rate"].set_ylim(bottom=0)
     axes["rate"].yaxis.set_major_formatter(ticker.FuncFormatter(lambda rate, _: f"{rate:g}"))
     axes["loss"].tick_params(labelbottom=False)
-    for name in ("error", "rate"):
-        axes[name].set_xlabel("epoch")
-
-
-def _legend(names: Sequence[str]) -> list[Any]:
-    """Returns a line for each run, if there are several, and the two kinds of lines."""
-    from matplotlib.lines import Line2D
-
-    handles = []
-    if len(names) > 1:
-        handles = [
-            Line2D([], [], color=plotting.COLOURS[index % len(plotting.COLOURS)], label=plotting.shortened(name, 40))
-            for index, name in enumerate(names)
-        ]
-    colour = plotting.COLOURS[0] if len(names) == 1 else "#606060"
-    return [
-        *handles,
-        Line2D([], [], color=colour, marker="o", markersize=4, label="validation"),
-        Line2D(
-            [],
-            [],
-            color=colour,
-            linestyle="--",
-            linewidth=1.3,
-            marker="o",
-            markersize=4,
-            markerfacecolor="white",
-            label="training",
-        ),
-    ]

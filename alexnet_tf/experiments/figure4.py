@@ -34,21 +34,6 @@ class Prediction:
     probabilities: tuple[tuple[str, float], ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class Neighbours:
-    """An image and the training images nearest to it.
-
-    Attributes:
-        image: uint8 [256, 256, 3].
-        label: Its class.
-        nearest: (image, class) of the nearest, nearest first.
-    """
-
-    image: np.ndarray
-    label: str
-    nearest: tuple[tuple[np.ndarray, str], ...]
-
-
 def run(name: str, options: catalogue.Options) -> Iterator[catalogue.Result]:
     """Yields the page of the first run."""
     yield reproduce(load_runs(options)[0])
@@ -64,20 +49,19 @@ def reproduce(run: TrainedRun, *, seed: int = 0, batch_size: int = 64) -> catalo
     """
     validation, train = run.data.splits[run.data.validation], run.data.splits["train"]
     chosen = _choose(validation, seed)
-    extract = features.make_extractor(run.model, run.architecture, "fc7")[0]
+    extract = features.make_extractor(run.model, features.stage_of(run.model, run.architecture, "fc7").output)
     train_features = _features(run, extract, train, batch_size)
     validation_features = _features(run, extract, validation, batch_size)
-    places = retrieval.nearest([(0, train_features)], validation_features, _NEIGHBOURS)[0]
+    places = retrieval.nearest(train_features, validation_features, _NEIGHBOURS)[0]
     train_labels, labels = np.asarray(train.labels), np.asarray(validation.labels)
     agreement = float((train_labels[places] == labels[:, None]).mean())
     chance = float(np.mean(np.bincount(train_labels)[labels] / len(train_labels)))
     predictions = _predict(run, validation, chosen)
     neighbours = [
-        Neighbours(
-            _picture(run, validation, index),
-            run.data.class_names[labels[index]],
-            tuple((_picture(run, train, place), run.data.class_names[train_labels[place]]) for place in places[index]),
-        )
+        [
+            _tile(run, validation, index),
+            *(_tile(run, train, place) for place in places[index]),
+        ]
         for index in chosen[:_QUERIES]
     ]
     verdict = catalogue.NOT_SEEN
@@ -140,7 +124,12 @@ def _picture(run: TrainedRun, split, index: int) -> np.ndarray:
     return preprocessing.square(tf.constant(plain_images.plain(split.image_bytes(int(index)))), run.resize).numpy()
 
 
-def _draw(predictions: list[Prediction], neighbours: list[Neighbours]):
+def _tile(run: TrainedRun, split, index: int) -> retrieval.Tile:
+    name = run.data.class_names[split.label(int(index))]
+    return plotting.shortened(name, 18), _small(_picture(run, split, index))
+
+
+def _draw(predictions: list[Prediction], neighbours: list[list[retrieval.Tile]]):
     """Draws the page: predictions in two columns on the left, a row of neighbours for each query on the right."""
     figure = plotting.new_figure(14, 8)
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1.6))
@@ -154,15 +143,7 @@ def _draw(predictions: list[Prediction], neighbours: list[Neighbours]):
         else:
             above.set_axis_off()
             below.set_axis_off()
-    rows = right.subplots(len(neighbours), _NEIGHBOURS + 1, squeeze=False)
-    for row, each in zip(rows, neighbours):
-        tiles = [(each.image, each.label), *each.nearest]
-        for number, (axes, (image, label)) in enumerate(zip(row, tiles)):
-            weight = "normal" if number else "bold"
-            axes.imshow(_small(image))
-            axes.set_title(printable(label)[:18], fontsize=7, fontweight=weight, parse_math=False)
-        for axes in row:
-            axes.set_axis_off()
+    retrieval.draw_rows(right, neighbours)
     return figure
 
 

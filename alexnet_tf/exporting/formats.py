@@ -1,68 +1,105 @@
-"""Every export format: its name, what it is for, and the function that writes it. A new format is an entry here.
+"""What can be exported, and what a person can choose about it. A new format is a module and an entry of `FORMATS`.
 
-A writer takes an `export_job.ExportJob` and yields an `export_job.Artifact` for each file or directory as soon as that
-is whole. Writers import TensorFlow and other packages when they are called, so that the names cost nothing.
+A format's module has `write(job)`: it takes an `export.ExportJob`, writes everything of the format, and yields a
+`report.Artifact` for each file as soon as that is whole. Options of one format are a class of its own here, which
+`ExportOptions` inherits. Standard library only, so that `--help` and mistakes answer at once.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from alexnet_tf.exporting.export_job import Artifact, ExportJob
+from alexnet_tf.support import tables
+from alexnet_tf.support.settings import setting
+
+FORMATS: dict[str, tables.Entry] = {
+    "saved_model": tables.Entry("alexnet_tf.exporting.saved_model", "TF Serving"),
+    "tflite": tables.Entry("alexnet_tf.exporting.tflite", "phones, browsers and small computers"),
+    "keras": tables.Entry("alexnet_tf.exporting.keras_file", "Keras itself"),
+    "onnx": tables.Entry("alexnet_tf.exporting.onnx_file", "ONNX Runtime, OpenVINO and others"),
+    "web": tables.Entry("alexnet_tf.exporting.web", "a page that runs it in a browser"),
+}
+
+# How a .tflite file stores its weights, and which implementation of LRN is faster with it: measured at full width on
+# two cores. XNNPACK, which runs everything else, has no LRN: the built-in op cuts the graph in pieces. As a convolution
+# the graph is one piece, but in integers its square roots are slow, so that int8 keeps the op, in floats.
+LRN_IMPLEMENTATIONS = {"float32": "convolution", "float16": "convolution", "dynamic": "convolution", "int8": "builtin"}
+
+# The most that `preprocessing` decodes, whatever an export allows.
+MAX_MEGAPIXELS = 100
+
+# The longest request that TF Serving takes over gRPC by default is of 4 MB; photographs of 100 megapixels are longer.
+MAX_MEGABYTES = 256
 
 
 @dataclasses.dataclass(frozen=True)
-class Format:
-    """An export format.
+class NetworkOptions:
+    """Which network is exported, and what it is compared on."""
 
-    Attributes:
-        purpose: What it is for, in a few words.
-        write: Writes everything of this format and yields what it wrote.
-        pattern: Which files of the export's directory `verify` gives to engines; of numbered directories the last.
-        read_as: The format as which engines read them; by default the format's own name.
-    """
+    images: int = setting(500, "How many images to compare on, at most.", lower=1)
 
-    purpose: str
-    write: Callable[["ExportJob"], Iterator["Artifact"]]
-    pattern: str
-    read_as: str | None = None
+    checkpoint: str = setting("last", "Which checkpoint.", choices=("last", "best"))
+    data_dir: str | None = setting(
+        None, "Images to compare and calibrate with, of any classes; by default those of the run.", path="directory"
+    )
+    dataset: str | None = setting(None, "Name of the TFDS data set in --data_dir.")
 
 
-def _write_saved_model(job: "ExportJob") -> Iterator["Artifact"]:
-    from alexnet_tf.exporting import saved_model
+@dataclasses.dataclass(frozen=True)
+class SavedModelOptions:
+    """What a SavedModel accepts."""
 
-    yield from saved_model.write(job)
-
-
-def _write_tflite(job: "ExportJob") -> Iterator["Artifact"]:
-    from alexnet_tf.exporting import tflite
-
-    yield from tflite.write(job)
-
-
-def _write_keras_file(job: "ExportJob") -> Iterator["Artifact"]:
-    from alexnet_tf.exporting import keras_file
-
-    yield from keras_file.write(job)
+    max_megapixels: int = setting(
+        MAX_MEGAPIXELS,
+        "The SavedModel refuses images whose header declares more.",
+        lower=1,
+        upper=MAX_MEGAPIXELS,
+    )
+    max_megabytes: int = setting(
+        MAX_MEGABYTES, "The SavedModel refuses encoded images that are longer.", lower=1, upper=2000
+    )
 
 
-def _write_onnx_file(job: "ExportJob") -> Iterator["Artifact"]:
-    from alexnet_tf.exporting import onnx_file
+@dataclasses.dataclass(frozen=True)
+class TFLiteOptions:
+    """Which .tflite files are written, and how."""
 
-    yield from onnx_file.write(job)
+    quantization: tuple[str, ...] = setting(
+        tuple(LRN_IMPLEMENTATIONS),
+        "Which .tflite files; int8 needs images, of any kind.",
+        choices=LRN_IMPLEMENTATIONS,
+    )
+    lrn: str = setting(
+        "auto",
+        "How the .tflite files compute LRN: TensorFlow Lite's own op, or a 1 x 1 convolution that GPU delegates accept "
+        "too. 'auto' is the faster on a CPU for each quantization.",
+        choices=("auto", "builtin", "convolution"),
+    )
+    dense_quantization: str = setting(
+        "per_tensor",
+        "Scales of the dense layers' 8-bit weights in .tflite files: one for each layer, which runtimes from 2.4 on "
+        "read, or one for each unit, a little more exact, which needs 2.17 (older ones refuse the file or, in int8, "
+        "compute wrong results).",
+        choices=("per_tensor", "per_channel"),
+    )
+    tflite_batch_size: int = setting(
+        1, "Images that a .tflite file takes at once; the number is fixed in the file.", lower=1
+    )
 
 
-def _write_web_page(job: "ExportJob") -> Iterator["Artifact"]:
-    from alexnet_tf.exporting import web
+@dataclasses.dataclass(frozen=True)
+class WebOptions:
+    """What the web page runs on."""
 
-    yield from web.write(job)
+    litert_js: str | None = setting(
+        None,
+        "Where --formats=web takes LiteRT.js from: a node_modules folder that has @litertjs/core, or an address such "
+        "as https://cdn.jsdelivr.net/npm; by default npm fetches it once into the page's folder.",
+    )
 
 
-FORMATS: dict[str, Format] = {
-    "saved_model": Format("TF Serving", _write_saved_model, "saved_model/*"),
-    "tflite": Format("phones, browsers and small computers", _write_tflite, "tflite/*.tflite"),
-    "keras": Format("Keras itself", _write_keras_file, "keras/*.keras"),
-    "onnx": Format("ONNX Runtime, OpenVINO and others", _write_onnx_file, "onnx/*.onnx"),
-    "web": Format("a page that runs it in a browser", _write_web_page, "web/network.tflite", read_as="tflite"),
-}
+@dataclasses.dataclass(frozen=True)
+class ExportOptions(WebOptions, TFLiteOptions, SavedModelOptions, NetworkOptions):
+    """What to export."""
+
+    formats: tuple[str, ...] = setting(
+        ("saved_model", "tflite"), f"What to write. {tables.purposes(FORMATS)}.", choices=FORMATS
+    )

@@ -5,6 +5,7 @@ SavedModel's `images` signature does. Its metadata has the `architecture`, and t
 `classes`. `import_weights` reads it.
 """
 
+import functools
 import json
 import logging
 import os
@@ -15,10 +16,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.exporting import latency, quiet
-from alexnet_tf.exporting.export_job import Artifact, ExportError, ExportJob, Predictor
+from alexnet_tf.exporting.engines import Predictor, batched
+from alexnet_tf.exporting.export import ExportError, ExportJob
+from alexnet_tf.exporting.report import Artifact
 from alexnet_tf.network import alexnet
-from alexnet_tf.support import atomic_files, processors
+from alexnet_tf.support import atomic_files, quiet
 
 if TYPE_CHECKING:
     import onnx
@@ -32,13 +34,8 @@ def write(job: ExportJob) -> Iterator[Artifact]:
     path = job.directory / "onnx" / "alexnet.onnx"
     content = convert(alexnet.for_export(job.model, "builtin"), job.class_names)
     atomic_files.atomic_write(path, lambda file: file.write(content))
-    image = job.images.pixels[:1]
-    times = latency.milliseconds_by_threads(lambda threads: _call(load(path, threads), image))
-    yield job.compare("ONNX", path, load(path), milliseconds=times, details=f"opset {OPSET}")
-
-
-def _call(predict: Predictor, image: np.ndarray):
-    return lambda: predict(image)
+    load_with = functools.partial(load, path)
+    yield job.compare("ONNX", path, load_with, by_threads=True, details=f"opset {OPSET}")
 
 
 def convert(network: keras.Model, class_names: Sequence[str]) -> bytes:
@@ -52,7 +49,8 @@ def convert(network: keras.Model, class_names: Sequence[str]) -> bytes:
         ExportError: If tf2onnx or onnxruntime is not installed.
     """
     try:
-        with quiet.quiet_standard_error():
+        with quiet.standard_error_hidden():
+            import onnx
             import onnxruntime  # noqa: F401
             import tf2onnx
     except ImportError as error:
@@ -72,13 +70,11 @@ def convert(network: keras.Model, class_names: Sequence[str]) -> bytes:
         return {"logits": logits, "probabilities": tf.nn.softmax(logits)}
 
     logging.getLogger("tf2onnx").setLevel(logging.WARNING)
-    with quiet.quiet_standard_error():
+    with quiet.standard_error_hidden():
         model, _ = tf2onnx.convert.from_function(run, input_signature=signature, opset=OPSET)
     _insert_weights(model.graph, {name: (each.path, each.numpy()) for name, each in zip(names, variables)})
     labels = [name.encode("utf-8", "replace").decode() for name in class_names]
-    for key, value in (("architecture", network.name), ("classes", json.dumps(labels))):
-        entry = model.metadata_props.add()
-        entry.key, entry.value = key, value
+    onnx.helper.set_model_props(model, {"architecture": network.name, "classes": json.dumps(labels)})
     return model.SerializeToString()
 
 
@@ -118,16 +114,11 @@ def _insert_weights(graph: "onnx.GraphProto", weights: dict[str, tuple[str, np.n
         repeated.extend(kept)
 
 
-def load(path: str | os.PathLike[str], threads: int | None = None) -> Predictor:
-    """Returns the predictor of an .onnx file, run by ONNX Runtime in batches of 32 images."""
+def load(path: str | os.PathLike[str], threads: int) -> Predictor:
+    """Returns the predictor of an .onnx file, run by ONNX Runtime."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or processors.available_cpus()
+    options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-    def predict(images: np.ndarray) -> np.ndarray:
-        batches = [images[start : start + 32].astype("float32") for start in range(0, len(images), 32)]
-        return np.concatenate([session.run(["probabilities"], {"images": batch})[0] for batch in batches])
-
-    return predict
+    return batched(lambda images: session.run(["probabilities"], {"images": images})[0])

@@ -3,7 +3,6 @@
 The network must be one of `alexnet.for_export`, in float32. What the file offers: `signatures`.
 """
 
-import contextlib
 import os
 import pathlib
 import re
@@ -13,11 +12,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.exporting import serving_files, signatures
-from alexnet_tf.exporting.export_job import Artifact, ExportError, ExportJob, Predictor
+from alexnet_tf.exporting.engines import Predictor, batched
+from alexnet_tf.exporting.export import ExportError, ExportJob
+from alexnet_tf.exporting.report import Artifact
 from alexnet_tf.exporting.signatures import ImageLimits
 from alexnet_tf.network import alexnet, architectures
 from alexnet_tf.runs.directory import RunDirectory
@@ -35,27 +35,22 @@ def write(job: ExportJob) -> Iterator[Artifact]:
         directory=job.directory / "saved_model",
         limits=limits,
     )
-    yield job.compare("SavedModel", version, load(version))
+    how = f"To serve it: {version.with_name('SERVING.md')}"
+    yield job.compare("SavedModel", version, lambda _: load(version), next_step=how)
 
 
 def load(version: str | os.PathLike[str]) -> Predictor:
-    """Returns the predictor of a version's `images` signature, in batches of 32 images."""
+    """Returns the predictor of a version's `images` signature."""
     signature = restore(version).signatures["images"]
-
-    def predict(images: np.ndarray) -> np.ndarray:
-        batches = [images[start : start + 32].astype("float32") for start in range(0, len(images), 32)]
-        return np.concatenate([signature(images=tf.constant(batch))["probabilities"].numpy() for batch in batches])
-
-    return predict
+    return batched(lambda images: signature(images=tf.constant(images))["probabilities"].numpy())
 
 
 def restore(version: str | os.PathLike[str]) -> Any:
     """Returns a SavedModel as `tf.saved_model.load` does, from any path.
 
-    TensorFlow takes the path of the variables for a pattern, so that it finds none in a folder called runs[1].
+    TensorFlow takes the path of the variables for a pattern, so that it finds none in a folder called runs[1]: it gets
+    a link.
     """
-    if not re.search(r"[*?\[\\]", str(version)):
-        return tf.saved_model.load(str(version))
     with tempfile.TemporaryDirectory() as folder:
         link = os.path.join(folder, "version")
         os.symlink(os.path.abspath(version), link)
@@ -99,33 +94,21 @@ def publish(
             serving_files.write_companions(architecture, limits, directory)
             for path in (*temporary.rglob("*"), temporary):
                 atomic_files.synchronize(path)
-            version = directory / str(max(versions(directory), default=0) + 1)
+            # As TF Serving reads them: 001 is 1.
+            versions = [int(each.name) for each in directory.iterdir() if each.name.isdecimal()]
+            version = directory / str(max(versions, default=0) + 1)
             os.rename(temporary, version)
             atomic_files.synchronize(directory)
         except (OSError, tf.errors.OpError) as error:
+            # TensorFlow puts inner names around it: "{{function_node ...}} PATH; No space left on device [Op:SaveV2]".
+            reason = getattr(error, "strerror", None) or re.sub(r"(?s).*;|\[Op.*", "", str(error)).strip()
             raise ExportError(
-                f"{directory} could not be written: {_reason(error)}. Nothing half-written stays; the versions that "
+                f"{directory} could not be written: {reason}. Nothing half-written stays; the versions that "
                 "were there are served as before."
             ) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return version
-
-
-def versions(directory: str | os.PathLike[str]) -> list[int]:
-    """Returns the numbers of the versions in a directory, as TF Serving reads them: 001 is 1."""
-    with contextlib.suppress(FileNotFoundError):
-        return sorted(int(path.name) for path in pathlib.Path(directory).iterdir() if path.name.isdecimal())
-    return []
-
-
-def _reason(error: Exception) -> str:
-    """Returns why a write failed, without the inner names that TensorFlow puts around it: "No space left on device"."""
-    reason = getattr(error, "strerror", None)
-    if reason:
-        return reason
-    text = re.sub(r"\{\{.*?\}\}|\[Op:.*?\]", "", str(error).split("\n")[0])
-    return text.split(";")[-1].strip().rstrip(".")
 
 
 def _write(

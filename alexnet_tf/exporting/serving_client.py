@@ -4,16 +4,17 @@ Works with any server whose default signature takes `image_bytes` and returns `c
 """
 
 import base64
+import contextlib
 import http.client
-import ipaddress
 import json
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
-from alexnet_tf.data import preprocessing
-from alexnet_tf.evaluation import image_arguments
+from alexnet_tf.data import plain_images, preprocessing
+from alexnet_tf.evaluation import predictions
 from alexnet_tf.support import errors
 
 
@@ -48,18 +49,16 @@ def classify(
 
 
 def classify_files(
-    server: str, paths: Iterable[str], *, model: str = "alexnet", on_read: Callable[[str, bytes], object]
-) -> Iterator[tuple[str, str | None, list[tuple[str, float]]]]:
+    server: str, paths: Iterable[str], *, model: str = "alexnet", top: int = 5, on_read: Callable[[str, bytes], object]
+) -> Iterator[predictions.Prediction]:
     """Asks a server for the classes of image files, one after the other; those that cannot be read are not sent.
 
     Args:
         server: As for `classify`.
         paths: Files of images.
         model: As for `classify`.
+        top: How many classes of each image.
         on_read: Called with each file and what was read, as JPEG or PNG.
-
-    Yields:
-        (file, why it cannot be read or None, [(class name, probability)] with the best first).
 
     Raises:
         ServingError: As `classify`, but for an image that the server cannot read.
@@ -67,14 +66,14 @@ def classify_files(
     for path in paths:
         ranked: list[tuple[str, float]] = []
         try:
-            image_bytes = image_arguments.read(path)
+            image_bytes = predictions.read(path)
             on_read(path, image_bytes)
             reason = preprocessing.why_unreadable(image_bytes)
             if not reason:
                 ranked = classify(server, image_bytes, model=model)
-        except (image_arguments.UnreadableImage, ImageRefused) as error:
+        except (plain_images.UnreadableImage, ImageRefused) as error:
             reason = str(error)
-        yield path, reason, ranked
+        yield predictions.Prediction(path, ranked[:top], reason or "")
 
 
 def _parts(server: str) -> urllib.parse.SplitResult:
@@ -83,31 +82,21 @@ def _parts(server: str) -> urllib.parse.SplitResult:
     Raises:
         ServingError: If it has no host, or a port that is not a number.
     """
-    try:
+    with contextlib.suppress(ValueError):
         parts = urllib.parse.urlsplit(server if server.startswith(("http://", "https://")) else f"//{server}")
-        is_right = bool(parts.hostname) and (parts.port is None or parts.port > 0) and " " not in server
-    except ValueError:
-        is_right = False
-    if not is_right:
-        raise ServingError(
-            f"--server={server} is not an address. gRPC is --server=HOST:8500, REST is "
-            "--server=http://HOST:8501; an IPv6 address stands in brackets, http://[::1]:8501."
-        )
-    return parts
-
-
-def _is_this_machine(host: str) -> bool:
-    """Returns whether a host is the loopback interface, which no proxy reaches."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower().rstrip(".") == "localhost"
+        if parts.hostname and parts.port != 0 and " " not in server:
+            return parts
+    raise ServingError(
+        f"--server={server} is not an address. gRPC is --server=HOST:8500, REST is --server=http://HOST:8501; an IPv6 "
+        "address stands in brackets, http://[::1]:8501."
+    )
 
 
 def _proxy_of(server: str) -> str | None:
-    """Returns the proxy that the environment names for a server's address, or None if it is asked directly."""
+    """Returns the proxy that the environment names for a server; None for this machine, which no proxy reaches."""
     parts = _parts(server)
-    if _is_this_machine(parts.hostname or "") or urllib.request.proxy_bypass(parts.hostname or ""):
+    host = parts.hostname or ""
+    if host in ("localhost", "::1") or host.startswith("127.") or urllib.request.proxy_bypass(host):
         return None
     return urllib.request.getproxies().get(parts.scheme or "http")
 
@@ -121,13 +110,11 @@ def _ask_grpc(server: str, image_bytes: bytes, model: str, timeout: float) -> li
     request.model_spec.name = model
     with grpc.insecure_channel(server, [("grpc.enable_http_proxy", int(bool(_proxy_of(server))))]) as channel:
         try:
-            outputs = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout).outputs
+            answer = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout)
         except grpc.RpcError as error:
             raise _explained(server, error.code().name, error.details()) from error
-    if not {"classes", "scores"} <= outputs.keys():
-        raise _other_signature(server, outputs)
-    names, scores = (tf.make_ndarray(outputs[key])[0].tolist() for key in ("classes", "scores"))
-    return [(name.decode("utf-8", "replace"), score) for name, score in zip(names, scores, strict=True)]
+    outputs = {key: tf.make_ndarray(value)[0].tolist() for key, value in answer.outputs.items()}
+    return [(name.decode("utf-8", "replace"), score) for name, score in _answer(server, outputs)]
 
 
 # gRPC's codes as the REST interface sends them.
@@ -141,10 +128,12 @@ def _ask_rest(server: str, image_bytes: bytes, model: str, timeout: float) -> li
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({_parts(server).scheme: proxy} if proxy else {}))
     try:
         with opener.open(request, timeout=timeout) as response:
-            [prediction] = json.load(response)["predictions"]
-        return list(zip(prediction["classes"], prediction["scores"], strict=True))
+            [outputs] = json.load(response)["predictions"]
     except urllib.error.HTTPError as error:
-        raise _explained(server, _HTTP_CODES.get(error.code, str(error.code)), _message(error.read())) from error
+        message = error.read().decode("utf-8", "replace")
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            message = json.loads(message)["error"]
+        raise _explained(server, _HTTP_CODES.get(error.code, str(error.code)), message) from error
     except http.client.BadStatusLine as error:
         raise ServingError(
             f"{server} does not speak HTTP. If that is the gRPC port, leave http:// out: --server="
@@ -152,16 +141,9 @@ def _ask_rest(server: str, image_bytes: bytes, model: str, timeout: float) -> li
         ) from error
     except (OSError, http.client.HTTPException) as error:
         raise _explained(server, "UNAVAILABLE", str(getattr(error, "reason", error))) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise _other_signature(server, ()) from error
-
-
-def _message(body: bytes) -> str:
-    """Returns the message in a REST error's body."""
-    try:
-        return json.loads(body)["error"]
     except (ValueError, KeyError, TypeError):
-        return body[:500].decode("utf-8", "replace")
+        outputs = {}
+    return _answer(server, outputs)
 
 
 def _explained(server: str, code: str, details: str | None) -> ServingError:
@@ -171,30 +153,30 @@ def _explained(server: str, code: str, details: str | None) -> ServingError:
         return ImageRefused(first_line)
     if code == "NOT_FOUND":
         return ServingError(f"{server} serves no such model: {first_line}. Give its name: --model_name=NAME.")
-    if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
-        return ServingError(
-            f"{server} does not answer ({first_line}). Is the server up? gRPC is --server=HOST:8500, REST is "
-            f"--server=http://HOST:8501.{_proxy_hint(server)}"
+    if code not in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
+        return ServingError(f"{server}: {code}: {first_line}")
+    hint = ""
+    if proxy := _proxy_of(server):
+        hint = (
+            f" It was asked through the proxy {urllib.parse.urlsplit(proxy).netloc.rpartition('@')[2]}, which the "
+            f"environment names; export no_proxy={_parts(server).hostname} asks it directly."
         )
-    return ServingError(f"{server}: {code}: {first_line}")
-
-
-def _proxy_hint(server: str) -> str:
-    """Returns what to type if a proxy stands between, which often knows no host of the own network."""
-    proxy = _proxy_of(server)
-    if not proxy:
-        return ""
-    address = urllib.parse.urlsplit(proxy)
-    host = _parts(server).hostname
-    return (
-        f" It was asked through the proxy {address.hostname}:{address.port or 80}, which the environment names; "
-        f"export no_proxy={host} asks it directly."
-    )
-
-
-def _other_signature(server: str, got: Iterable[str]) -> ServingError:
-    names = ", ".join(sorted(got))
     return ServingError(
-        f"{server} answers with {names or 'something else'}, not with classes and scores: the model there is "
-        "not an exported SavedModel of this project."
+        f"{server} does not answer ({first_line}). Is the server up? gRPC is --server=HOST:8500, REST is "
+        f"--server=http://HOST:8501.{hint}"
     )
+
+
+def _answer(server: str, outputs: Mapping[str, Any]) -> list[tuple[Any, float]]:
+    """Returns an answer's classes with their probabilities.
+
+    Raises:
+        ServingError: If it has none.
+    """
+    try:
+        return list(zip(outputs["classes"], outputs["scores"], strict=True))
+    except (KeyError, TypeError) as error:
+        raise ServingError(
+            f"{server} answers without classes and scores: the model there is not an exported SavedModel of this "
+            "project."
+        ) from error

@@ -1,11 +1,11 @@
-"""What stands in and beside a SavedModel for TF Serving: warm-up requests, batching parameters, and how to serve it."""
+"""Files shipped with a SavedModel for TF Serving: warm-up requests, batching parameters, and how to serve it."""
 
 import pathlib
 
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.data import plain_images, synthetic
+from alexnet_tf.data import plain_images
 from alexnet_tf.exporting.signatures import EXAMPLE_KEY, TOP, ImageLimits
 from alexnet_tf.network import architectures
 from alexnet_tf.support import atomic_files, processors
@@ -87,11 +87,10 @@ def write_warm_up(architecture: architectures.Architecture, path: pathlib.Path) 
     """Writes one request for each signature: the server runs them before it takes a version into service."""
     from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-    picture = synthetic.draw(synthetic.CLASSES[0], np.random.default_rng(0))
-    jpeg = tf.io.encode_jpeg(picture).numpy()
-    start = (synthetic.SIZE - architecture.image_size) // 2
-    images = np.asarray(
-        picture[None, start:, start:][:, : architecture.image_size, : architecture.image_size], "float32"
+    size = architecture.image_size
+    images, jpeg = (
+        np.zeros([1, size, size, 3], "float32"),
+        tf.io.encode_jpeg(np.zeros([size, size, 3], "uint8")).numpy(),
     )
     example = tf.train.Example(
         features=tf.train.Features(feature={EXAMPLE_KEY: tf.train.Feature(bytes_list=tf.train.BytesList(value=[jpeg]))})

@@ -16,8 +16,8 @@ import tensorflow as tf
 
 from alexnet_tf.data import preprocessing
 from alexnet_tf.exporting import image_guard
-from alexnet_tf.exporting.options import MAX_MEGABYTES, MAX_MEGAPIXELS
-from alexnet_tf.network import architectures
+from alexnet_tf.exporting.formats import MAX_MEGABYTES, MAX_MEGAPIXELS
+from alexnet_tf.network import alexnet, architectures
 
 # How many classes `serving_default` and `classify` name.
 TOP = 5
@@ -45,7 +45,7 @@ def encoded(class_names: Sequence[str]) -> list[bytes]:
 
 
 def make_signatures(
-    network: keras.Model,
+    network: alexnet.AlexNet,
     architecture: architectures.Architecture,
     class_names: Sequence[str],
     resize: str,
@@ -64,7 +64,7 @@ def make_signatures(
     """
     size = architecture.image_size
     images_spec = tf.TensorSpec([None, size, size, 3], tf.float32, name="images")
-    forward = _make_forward(network, architecture, images_spec)
+    forward = _make_forward(network, images_spec)
     classify = _make_classifier(forward, architecture, class_names, resize, limits)
 
     @tf.function(input_signature=[images_spec], autograph=False)
@@ -88,19 +88,16 @@ def make_signatures(
     return {"serving_default": serving_default, "images": images, "classify": classify_examples, "features": features}
 
 
-def _make_forward(network: keras.Model, architecture: architectures.Architecture, images_spec: tf.TensorSpec):
+def _make_forward(network: alexnet.AlexNet, images_spec: tf.TensorSpec):
     """Returns the tf.function from images to (fc7 [n, width], logits): traced once, so constants are stored once."""
-    towers = [name for name in architecture.layer_names if name.split("_")[0] == "fc7"]
-    fc7 = [network.get_layer(f"{name}_relu").output for name in towers]
-    backbone = keras.Model(network.input, {"fc7": fc7, "logits": network.output})
+    fc7 = network.stage("fc7_relu").output
+    backbone = keras.Model(network.input, (fc7, network.output))
 
-    # Without AutoGraph, whose code the server would not need and a reader not understand.
+    # Without AutoGraph, whose code the server does not need.
     @tf.function(input_signature=[images_spec], autograph=False)
     def forward(images):
-        outputs = backbone(images, training=False)
-        width = sum(int(each.shape[-1]) for each in fc7)
-        flat = tf.concat([tf.reshape(each, [tf.shape(images)[0], each.shape[-1]]) for each in outputs["fc7"]], -1)
-        return tf.ensure_shape(flat, [None, width]), outputs["logits"]
+        features, logits = backbone(images, training=False)
+        return tf.reshape(features, [-1, fc7.shape[-1]]), logits
 
     return forward
 

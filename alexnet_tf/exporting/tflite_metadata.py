@@ -68,8 +68,7 @@ def add_metadata(model: bytes, class_names: Sequence[str]) -> bytes:
 
 def _label(class_name: str) -> str:
     """Returns a class name as a line of UTF-8, which is all that MediaPipe reads."""
-    text = class_name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return " ".join(text.splitlines()) if len(text.splitlines()) > 1 else text
+    return " ".join(class_name.encode("utf-8", "surrogateescape").decode("utf-8", "replace").splitlines())
 
 
 def _metadata() -> bytes:

@@ -1,5 +1,6 @@
 """Which processors this process may use, and how it behaves as the helper of another. Standard library only."""
 
+import concurrent.futures
 import functools
 import multiprocessing
 import os
@@ -17,6 +18,11 @@ def hide_gpus() -> None:
     Must be called before TensorFlow or PyTorch looks for GPUs.
     """
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+
+
+def own_process() -> concurrent.futures.ProcessPoolExecutor:
+    """Returns a pool of one process that starts afresh and sees no GPU."""
+    return concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=hide_gpus)
 
 
 def end_with_parent() -> None:

@@ -8,6 +8,11 @@ from collections.abc import Iterator
 from typing import TextIO
 
 
+def hide_standard_error() -> None:
+    """Drops what this process, a helper of another, writes to file descriptor 2 from now on, also while it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
 @contextlib.contextmanager
 def standard_error_hidden() -> Iterator[TextIO]:
     """Keeps back what is written to file descriptor 2, by C++ too, and shows it only if an exception is raised.

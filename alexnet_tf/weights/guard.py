@@ -101,7 +101,8 @@ def _run(name: str, path: pathlib.Path, output: str, seconds: float) -> None:
         raise formats.WeightFileError(f"Reading it takes longer than {seconds:.0f} s: it was given up.") from error
     if child.returncode:
         reason = child.stdout.decode(errors="replace").strip()
-        raise formats.WeightFileError(reason or f"Reading it ended its reader (status {child.returncode}): damaged.")
+        ended = f"Reading it ended its reader (status {child.returncode}): it is damaged, or needs too much memory."
+        raise formats.WeightFileError(reason or ended)
 
 
 def parse(name: str, content: bytes) -> formats.WeightFile:

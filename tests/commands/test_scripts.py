@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 
+import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -192,13 +193,13 @@ def test_train_in_anothers_place_is_refused(whole, pictures):
         (["-m", "alexnet_tf", "predict", "x.jpg"], "Give either --workdir=RUN, or --server=HOST:PORT"),
         (["-m", "alexnet_tf", "predict", "--server=localhost:1", "--ten_crop", "x.jpg"], "a server has one network"),
         (
-            ["-m", "alexnet_tf", "features", "--workdir=/nowhere/at/all", "--output=x.npz"],
+            ["-m", "alexnet_tf", "features", "--workdir=/nowhere/at/all", "--output=x.h5"],
             "is no run: it has no config.json",
         ),
         (["-m", "alexnet_tf", "similar", "--features=README.md"], "Give at least one image file"),
         (
             ["-m", "alexnet_tf", "similar", "--features=README.md", "README.md"],
-            "README.md cannot be read: it is damaged, or no .npz",
+            "README.md cannot be read: it is damaged, or `features` did not write it",
         ),
         (["export.py", "--workdir=/nowhere/at/all"], "is no run: it has no config.json"),
         (
@@ -269,18 +270,18 @@ def test_predict_names_classes_and_goes_on_after_a_bad_file(whole, pictures, tmp
     )
     assert status == 0, err
     first, second, third = map(json.loads, out.splitlines())
-    assert first["error"].startswith("neither a JPEG nor a PNG image") and first["file"] == str(text)
+    assert first["error"].startswith("it is not an image of a known format") and first["file"] == str(text)
     assert "No such file" in second["error"]
     assert {each["name"] for each in third["classes"]} == set(CLASSES)
     assert sum(each["probability"] for each in third["classes"]) == pytest.approx(1, abs=1e-3)
     status, out, _ = call("-m", "alexnet_tf", "predict", f"--workdir={path}", str(text))
-    assert status == 1 and out.startswith(f"{text}: not read: neither a JPEG nor a PNG")
+    assert status == 1 and out.startswith(f"{text}: not read: it is not an image")
 
 
 def test_a_line_in_a_files_name_is_no_line_of_the_output(whole, pictures, tmp_path):
     bad = tmp_path / "a\nb.jpg:\n   1.0000  rings\x1b[31m"
     bad.write_text("no image")
-    good, features = tmp_path / "b\n.jpg", tmp_path / "f.npz"
+    good, features = tmp_path / "b\n.jpg", tmp_path / "f.h5"
     good.write_bytes((pictures / "val" / "dots" / "a photo 0.JPG").read_bytes())
     assert call("-m", "alexnet_tf", "features", f"--workdir={whole[0]}", f"--output={features}", good)[0] == 0
     for name, options, count in (
@@ -290,7 +291,7 @@ def test_a_line_in_a_files_name_is_no_line_of_the_output(whole, pictures, tmp_pa
     ):
         status, out, _ = call("-m", "alexnet_tf", name, *options, bad, good)
         assert status == 0 and len(out.splitlines()) == count and "\x1b" not in out, out
-        assert out.startswith(f"{tmp_path}/a\\nb.jpg:\\n   1.0000  rings\\x1b[31m: not read: neither a JPEG")
+        assert out.startswith(f"{tmp_path}/a\\nb.jpg:\\n   1.0000  rings\\x1b[31m: not read: it is not an image")
 
 
 @pytest.mark.parametrize(
@@ -331,13 +332,13 @@ def test_the_usage_errors_status_reaches_the_shell():
 
 
 def test_features_and_similar_work_on_a_run(whole, pictures, tmp_path):
-    file, grid = tmp_path / "f.npz", tmp_path / "grid.png"
+    file, grid = tmp_path / "f.h5", tmp_path / "grid.png"
     status, out, err = call("-m", "alexnet_tf", "features", f"--workdir={whole[0]}", "--layer=fc7", f"--output={file}")
     assert status == 0 and "fc7_a_relu and fc7_b_relu, 128 numbers an image" in out and "Traceback" not in err, (
         out + err
     )
-    with np.load(file) as arrays:
-        assert arrays["features"].shape == (32, UNITS) and arrays["classes"].tolist() == list(CLASSES)
+    with h5py.File(file) as arrays:
+        assert arrays["features"].shape == (32, UNITS) and arrays["classes"].asstr()[:].tolist() == list(CLASSES)
     queries = [str(pictures / "val" / "rings" / "a photo 1.JPG"), str(tmp_path / "absent.png")]
     similar = ["-m", "alexnet_tf", "similar", f"--features={file}", *queries]
     status, out, err = call(*similar, "--json", "--top=3", f"--grid={grid}")
@@ -428,7 +429,7 @@ def test_visualize_draws_each_image_and_goes_on_after_a_bad_one(whole, pictures,
         image,
         image,
     )
-    assert status == 0 and f"{bad}: not read: neither a JPEG" in out
+    assert status == 0 and f"{bad}: not read: it is not an image" in out
     assert {each.name for each in tmp_path.glob("*.png")} == {"visualize-a photo 0.png", "visualize-a photo 0-2.png"}
     status, _, err = call("-m", "alexnet_tf", "visualize", f"--workdir={path}", "--class_name=ring", image)
     assert status == 1 and "--class_name=ring is not a class of" in err and "dots, rings" in err

@@ -5,6 +5,7 @@ import os
 import pathlib
 import tracemalloc
 
+import h5py
 import keras
 import numpy as np
 import PIL.Image
@@ -12,7 +13,8 @@ import pytest
 import tensorflow as tf
 
 from alexnet_tf.data import discovery, input_pipeline, prepare, reading
-from alexnet_tf.evaluation import features, npz_stream, retrieval
+from alexnet_tf.evaluation import features, retrieval
+from alexnet_tf.evaluation.options import FeatureOptions, SimilarOptions
 from alexnet_tf.network import alexnet, architectures
 from alexnet_tf.runs.directory import RunDirectory, load_model
 from alexnet_tf.support import errors
@@ -57,17 +59,26 @@ def go_on(run):
     run.write_checkpoint(151, arrays, state | {"epoch": 31}, best_step=150)
 
 
-def write(run, output, **request):
-    said = []
-    features.write_features(run, output, features.FeatureOptions(**{"layer": "fc7", **request}), report=said.append)
-    with np.load(output, allow_pickle=False) as file:
-        return dict(file), "\n".join(said)
+def read(path):
+    with h5py.File(path) as file:
+        arrays = {name: file[name][:] for name in ("features", "labels", "indices")}
+        texts = {name: file[name].asstr(errors="surrogateescape")[:].tolist() for name in ("names", "classes")}
+        return arrays | texts | dict(file.attrs)
+
+
+def write(run, output, images=(), **options):
+    features.write_features(run, output, FeatureOptions(**options), images)
+    return read(output)
+
+
+def similar(path, images, **options):
+    return retrieval.find_similar(path, images, SimilarOptions(**options))
 
 
 @pytest.fixture
 def colour_features(small_run, tmp_path):
-    write(small_run, tmp_path / "colours.npz")
-    return tmp_path / "colours.npz"
+    write(small_run, tmp_path / "colours.h5")
+    return tmp_path / "colours.h5"
 
 
 def numpy_fc7(run, image):
@@ -93,19 +104,20 @@ def numpy_fc7(run, image):
     return np.concatenate(towers, axis=-1)[0]
 
 
-def test_write_features_of_fc7_are_numpys_after_relu_with_names_and_labels(small_run, squares, tmp_path):
-    file, said = write(small_run, tmp_path / "out" / "f.npz", data_dir=str(squares), batch_size=4)
+def test_write_features_of_fc7_are_numpys_after_relu_with_names_and_labels(small_run, squares, tmp_path, capsys):
+    file = write(small_run, tmp_path / "out" / "f.h5", data_dir=str(squares), batch_size=4)
     files = sorted(squares.glob("train/*/*.png"))
     expected = np.stack([numpy_fc7(small_run, np.asarray(PIL.Image.open(path))) for path in files])
     assert (expected == 0).any() and (expected > 0.1).any()
     assert file["features"].dtype == "float32" and file["features"].shape == (9, 16) and file["shape"].tolist() == [16]
     np.testing.assert_allclose(file["features"], expected, rtol=1e-4, atol=1e-4 * expected.max())
-    assert [os.fsencode(str(name)) for name in file["names"]] == [os.fsencode(path) for path in files]
-    assert file["classes"].tolist() == ["a", "b"] and file["labels"].tolist() == [0] * 5 + [1] * 4
-    assert (str(file["layer"]), str(file["checkpoint"]), int(file["epoch"])) == ("fc7", "last", 30)
+    assert file["names"] == list(map(str, files)) and any("\udcff" in name for name in file["names"])
+    assert file["classes"] == ["a", "b"] and file["labels"].tolist() == [0] * 5 + [1] * 4
+    assert (file["layer"], file["checkpoint"], file["epoch"]) == ("fc7", "last", 30)
+    said = capsys.readouterr().out
     assert "small, last checkpoint, after epoch 30): fc7_a_relu and fc7_b_relu, 16 numbers an image" in said
-    assert f"{squares}, train: 9 images\nWrote {tmp_path}/out/f.npz: 9 images, 0.0 MB" in said
-    assert os.listdir(tmp_path / "out") == ["f.npz"]
+    assert f"{squares}, train: 9 images\nWrote {tmp_path}/out/f.h5: 9 images, 0.1 MB" in said
+    assert os.listdir(tmp_path / "out") == ["f.h5"]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +132,7 @@ def test_write_features_of_fc7_are_numpys_after_relu_with_names_and_labels(small
     ],
 )
 def test_write_features_of_any_layer_are_its_outputs_flattened(small_run, squares, tmp_path, layer, parts):
-    file, _ = write(small_run, tmp_path / "f.npz", layer=layer, data_dir=str(squares), split="val", batch_size=3)
+    file = write(small_run, tmp_path / "f.h5", layer=layer, data_dir=str(squares), split="val", batch_size=3)
     model = load_model(small_run, precision="float32")[0]
     images = np.stack(
         [np.asarray(PIL.Image.open(path))[94:161, 94:161] for path in sorted(squares.glob("val/*/*.png"))]
@@ -180,16 +192,14 @@ def test_write_features_of_any_layer_are_its_outputs_flattened(small_run, square
     ],
     ids=["towers", "groups", "linear", "lrn first"],
 )
-def test_layers_of_a_stage_is_both_towers_after_its_relu(architecture, meanings):
+def test_stage_of_a_name_is_both_towers_after_its_relu(architecture, meanings):
     model = alexnet.build_model(architecture)
-    known = features.layers_of(model, architecture)
-    assert {name: list(known[name]) for name in meanings} == meanings
-    assert list(known)[: len(architecture.stages)] == [stage.name for stage in architecture.stages]
-    assert {layer.name for layer in model.layers} - {"images"} <= set(known) and "images" not in known
+    stages = {name: features.stage_of(model, architecture, name) for name in meanings}
+    assert {name: [layer.name for layer in stage.layers] for name, stage in stages.items()} == meanings
 
 
 def test_write_features_does_not_depend_on_the_batch(small_run, tmp_path):
-    one, many = (write(small_run, tmp_path / "f.npz", batch_size=size)[0] for size in (7, 1000))
+    one, many = (write(small_run, tmp_path / "f.h5", batch_size=size) for size in (7, 1000))
     assert len(one["features"]) == 100
     np.testing.assert_allclose(one["features"], many["features"], rtol=1e-5, atol=1e-5)
     assert all(np.array_equal(one[name], many[name]) for name in one if name != "features")
@@ -198,19 +208,19 @@ def test_write_features_does_not_depend_on_the_batch(small_run, tmp_path):
 def test_write_features_are_float32_whatever_the_run_was_trained_in(small_run, squares, tmp_path):
     run = copy_of(small_run, tmp_path / "run")
     run.write_config(with_precision(small_run.read_config(), "mixed_bfloat16"), small_run.class_names())
-    mixed, _ = write(run, tmp_path / "f.npz", data_dir=str(squares))
-    exact, _ = write(small_run, tmp_path / "f.npz", data_dir=str(squares))
+    mixed = write(run, tmp_path / "f.h5", data_dir=str(squares))
+    exact = write(small_run, tmp_path / "f.h5", data_dir=str(squares))
     np.testing.assert_allclose(mixed["features"], exact["features"], rtol=1e-5, atol=1e-5)
-    assert (
-        retrieval.find_similar(tmp_path / "f.npz", [exact["names"][0]], run_path=run)[0].neighbours[0].distance < 1e-4
-    )
+    assert similar(tmp_path / "f.h5", [exact["names"][0]], workdir=str(run))[0].neighbours[0].distance < 1e-4
 
 
-def test_write_features_of_files_a_person_names(small_run, squares, tmp_path, monkeypatch):
+def test_write_features_of_files_a_person_names(small_run, squares, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(squares / "val")
-    file, said = write(small_run, tmp_path / "f.npz", images=("b/9.png", "a/10.png"))
-    assert file["names"].tolist() == [str(squares / "val/b/9.png"), str(squares / "val/a/10.png")]
-    assert file["labels"].tolist() == [-1, -1] and file["classes"].shape == (0,) and "Files: 2 images" in said
+    file = write(small_run, tmp_path / "f.h5", images=("b/9.png", "a/10.png"))
+    assert file["names"] == [str(squares / "val/b/9.png"), str(squares / "val/a/10.png")]
+    assert (
+        file["labels"].tolist() == [-1, -1] and file["classes"] == [] and "Files: 2 images" in capsys.readouterr().out
+    )
     expected = numpy_fc7(small_run, np.asarray(PIL.Image.open("b/9.png")))
     np.testing.assert_allclose(file["features"][0], expected, rtol=1e-4, atol=1e-4 * expected.max())
 
@@ -219,14 +229,14 @@ def test_write_features_skips_bad_images_and_keeps_names_beside_their_rows(small
     good = sorted(map(str, squares.glob("*/*/*.png")))
     (tmp_path / "cut.png").write_bytes(pathlib.Path(good[0]).read_bytes()[:9000])
     images = (good[0], str(tmp_path / "cut.png"), *good[1:6], "/nowhere.png", *good[6:])
-    output = tmp_path / "out" / "f.npz"
+    output = tmp_path / "out" / "f.h5"
     with pytest.raises(errors.DataError, match="cannot be read: .*cut.png: the image data is cut short"):
         write(small_run, output, images=images, batch_size=3)
     assert os.listdir(output.parent) == []
-    skipped, said = write(small_run, output, images=images, batch_size=3, on_bad_image="skip")
-    assert "Skipped: /nowhere.png: No such file" in capsys.readouterr().out and "13 images (2 left out)" in said
-    whole, _ = write(small_run, output, images=tuple(good))
-    assert skipped["names"].tolist() == good and skipped["indices"].tolist() == [0, *range(2, 7), *range(8, 15)]
+    skipped, said = write(small_run, output, images=images, batch_size=3, on_bad_image="skip"), capsys.readouterr().out
+    assert "Skipped: /nowhere.png: No such file" in said and "13 images (2 left out)" in said
+    whole = write(small_run, output, images=tuple(good))
+    assert skipped["names"] == good and skipped["indices"].tolist() == [0, *range(2, 7), *range(8, 15)]
     np.testing.assert_allclose(skipped["features"], whole["features"], rtol=1e-5, atol=1e-5)
     with pytest.raises(errors.UserError, match="None of the images could be read"):
         write(small_run, output, images=("/nowhere.png",), on_bad_image="skip")
@@ -237,14 +247,14 @@ def test_write_features_skips_bad_images_and_keeps_names_beside_their_rows(small
     [
         (
             {"layer": "fc9"},
-            "f.npz",
-            "small has no layer 'fc9'. Stages, after ReLU: conv1, conv2, fc6, fc7, fc8. Single steps: .*conv1_a_lrn",
+            "f.h5",
+            "small has no layer 'fc9'. Stages, after ReLU: conv1, conv2, fc6, fc7, fc8. Single steps, .*conv1_a_lrn",
         ),
-        ({"split": "test"}, "f.npz", "--split=test is not in .*; there: train, val"),
-        ({"data_dir": "/nowhere"}, "f.npz", "--data_dir=/nowhere does not exist"),
-        ({"data_dir": "/nowhere", "images": ("a.jpg",)}, "f.npz", "Give either image files, or --data_dir"),
-        ({}, "f.npy", "--output must be a file that ends in .npz; got 'f.npy'"),
-        ({}, "/proc/no/f.npz", "/proc/no/f.npz could not be written: No such file or directory"),
+        ({"split": "test"}, "f.h5", "--split=test is not in .*; there: train, val"),
+        ({"data_dir": "/nowhere"}, "f.h5", "--data_dir=/nowhere does not exist"),
+        ({"data_dir": "/nowhere", "images": ("a.jpg",)}, "f.h5", "Give either image files, or --data_dir"),
+        ({}, "f.npy", "--output must end in .h5, such as f.h5; got f.npy"),
+        ({}, "/proc/no/f.h5", "/proc/no/f.h5 could not be written: No such file or directory"),
     ],
 )
 def test_write_features_says_what_is_wrong_and_writes_nothing(
@@ -257,10 +267,10 @@ def test_write_features_says_what_is_wrong_and_writes_nothing(
 
 
 def test_write_features_asks_for_the_room_before_it_begins(small_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(features.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 2 * 100 * 16 * 4 - 1}))
+    monkeypatch.setattr(features.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 100 * 16 * 4 - 1}))
     monkeypatch.setattr(input_pipeline, "evaluation_crops", None)
-    with pytest.raises(errors.UserError, match="needs 0.0 GB while it is written, and 0.0 GB are free"):
-        write(small_run, tmp_path / "f.npz")
+    with pytest.raises(errors.UserError, match="needs 0.0 GB, and 0.0 GB are free"):
+        write(small_run, tmp_path / "f.h5")
 
 
 def test_write_features_refuses_values_that_are_no_numbers(small_run, squares, tmp_path):
@@ -269,129 +279,130 @@ def test_write_features_refuses_values_that_are_no_numbers(small_run, squares, t
     arrays["fc8/bias"][3] = np.nan  # ReLU would make it zero.
     run.write_checkpoint(151, arrays, state)
     with pytest.raises(errors.UserError, match="not finite: the run has diverged"):
-        write(run, tmp_path / "f.npz", layer="fc8", data_dir=str(squares))
+        write(run, tmp_path / "f.h5", layer="fc8", data_dir=str(squares))
     assert os.listdir(tmp_path) == ["run"]
 
 
 def test_write_features_needs_the_memory_of_a_few_batches(small_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(npz_stream, "BLOCK_BYTES", 1 << 16)
     # Eight blocks of 32 files of 10 kB may be read ahead otherwise, 2.5 MB, or only one: as threads happen to run.
     monkeypatch.setattr(reading, "PARALLEL_BLOCKS", 1)
     # conv1 has 1,800 numbers: 100 images ten times are 7 MB, and a batch of 10 is 72 kB.
-    images = (
-        tuple(sorted(map(str, discovery.find_dataset(small_run.read_config().data.directory).splits["train"].paths)))
-        * 10
-    )
+    paths = discovery.find_dataset(small_run.read_config().data.directory).splits["train"].paths
+    images = tuple(sorted(map(str, paths))) * 10
 
     def peak(images):
         tracemalloc.start()
         try:
-            write_only = features.FeatureOptions(layer="conv1", images=images, batch_size=10)
-            features.write_features(small_run, tmp_path / "f.npz", write_only, report=lambda _: None)
+            options = FeatureOptions(layer="conv1", batch_size=10)
+            features.write_features(small_run, tmp_path / "f.h5", options, images)
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
 
     assert abs(peak(images) - peak(images[:100])) < 1e6
-    assert os.path.getsize(tmp_path / "f.npz") < 1.1 * 7.2e5
-
-
-def blocks_of(matrix, rows):
-    return ((first, matrix[first : first + rows]) for first in range(0, len(matrix), rows))
 
 
 @pytest.mark.parametrize("rows", [1, 7, 100, 1000])
 @pytest.mark.parametrize("top", [1, 6, 300])
-def test_nearest_is_brute_force(rows, top):
+def test_nearest_is_brute_force(monkeypatch, rows, top):
+    monkeypatch.setattr(retrieval, "_BLOCK_VALUES", 9 * rows)
     rng = np.random.default_rng(0)
     matrix, queries = rng.normal(size=(203, 9)).astype("float32"), rng.normal(size=(4, 9)).astype("float32")
     distances = np.array(
         [[sum((float(a) - float(b)) ** 2 for a, b in zip(x, q)) ** 0.5 for x in matrix] for q in queries]
     )
     order = np.argsort(distances, axis=1)[:, :top]
-    places, found = retrieval.nearest(blocks_of(matrix, rows), queries, top)
+    places, found = retrieval.nearest(matrix, queries, top)
     np.testing.assert_array_equal(places, order)
     np.testing.assert_allclose(found, np.take_along_axis(distances, order, axis=1), rtol=1e-12, atol=0)
 
 
-def test_nearest_of_equally_distant_rows_is_the_first():
+def test_nearest_of_equally_distant_rows_is_the_first(monkeypatch):
     matrix = np.array([[2], [1], [-1], [1], [0], [-1]], "float32")
     for rows in (1, 4, 6):
-        places, _ = retrieval.nearest(blocks_of(matrix, rows), np.zeros((1, 1), "float32"), 4)
-        assert places.tolist() == [[4, 1, 2, 3]]
+        monkeypatch.setattr(retrieval, "_BLOCK_VALUES", rows)
+        assert retrieval.nearest(matrix, np.zeros((1, 1), "float32"), 4)[0].tolist() == [[4, 1, 2, 3]]
 
 
 def test_nearest_tells_apart_what_differs_in_the_last_bits():
     matrix = np.full((5, 4), 1e4, "float32")
     matrix[:, 0] += np.float32(2**-8) * np.array([3, 1, 4, 2, 5], "float32")
-    places, distances = retrieval.nearest(blocks_of(matrix, 2), np.full((1, 4), 1e4, "float32"), 5)
+    places, distances = retrieval.nearest(matrix, np.full((1, 4), 1e4, "float32"), 5)
     assert places.tolist() == [[1, 3, 0, 2, 4]]
     np.testing.assert_allclose(distances[0], np.arange(1, 6) / 256, rtol=1e-3, atol=0)
 
 
 def test_find_similar_finds_the_colour_and_the_image_itself(small_run, colours, tmp_path):
     write(
-        small_run, colour_features := tmp_path / "f.npz", layer="conv1_a"
+        small_run, colour_features := tmp_path / "f.h5", layer="conv1_a"
     )  # Behind ReLU, this network makes red and white all zeros.
     queries = [str(colours / "val" / "blue" / "3.png"), str(colours / "train" / "red" / "7.png"), "/nowhere.png"]
-    answers = retrieval.find_similar(colour_features, queries, top=101)
+    answers = similar(colour_features, queries, top=101)
     assert [answer.file for answer in answers] == queries
     assert answers[2].error == "No such file or directory" and not answers[2].neighbours
     blue, red = (answer.neighbours for answer in answers[:2])
     assert len(blue) == len(red) == 100  # All there are.
     assert {each.class_name for each in blue[:15]} == {"blue"} and f"{os.sep}blue{os.sep}" in blue[0].file
     assert red[0] == retrieval.Neighbour(queries[1], "red", pytest.approx(0, abs=1e-4))
-    with np.load(colour_features) as file:
-        stored, names = file["features"].astype("float64"), file["names"].tolist()
+    file = read(colour_features)
+    stored, names = file["features"].astype("float64"), file["names"]
     by_hand = np.sqrt(((stored - stored[names.index(queries[1])]) ** 2).sum(axis=1))
     np.testing.assert_allclose([each.distance for each in red], np.sort(by_hand), rtol=1e-4, atol=1e-3)
     assert [names.index(each.file) for each in red[:9]] == np.argsort(by_hand)[:9].tolist()
 
 
-def test_find_similar_without_a_readable_query_needs_no_network(colour_features, monkeypatch):
-    monkeypatch.setattr(retrieval, "load_model", None)
-    [answer] = retrieval.find_similar(colour_features, ["/nowhere.png"])
-    assert answer.error == "No such file or directory"
-
-
 def test_find_similar_needs_the_run_that_made_the_file(small_run, colours, tmp_path):
     query, run = str(colours / "val" / "red" / "1.png"), copy_of(small_run, tmp_path / "run")
     for which in ("last", "best"):
-        write(run, tmp_path / f"{which}.npz", checkpoint=which)
+        write(run, tmp_path / f"{which}.h5", checkpoint=which)
     go_on(run)
     with pytest.raises(
         errors.UserError,
         match=r"other weights than those of .*run now: last checkpoint, after epoch 30 then and 31 now",
     ):
-        retrieval.find_similar(tmp_path / "last.npz", [query])
-    assert len(retrieval.find_similar(tmp_path / "best.npz", [query])[0].neighbours) == 6  # The best is what it was.
-    assert len(retrieval.find_similar(tmp_path / "last.npz", [query], run_path=small_run)[0].neighbours) == 6
+        similar(tmp_path / "last.h5", [query])
+    assert len(similar(tmp_path / "best.h5", [query])[0].neighbours) == 6  # The best is what it was.
+    assert len(similar(tmp_path / "last.h5", [query], workdir=str(small_run))[0].neighbours) == 6
     os.rename(run.path, tmp_path / "moved")
-    with pytest.raises(errors.UserError, match="is no longer in .*run. Give its directory: --workdir=RUN"):
-        retrieval.find_similar(tmp_path / "best.npz", [query])
-    assert retrieval.find_similar(tmp_path / "best.npz", [query], run_path=tmp_path / "moved")
+    with pytest.raises(errors.UserError, match="is no run"):
+        similar(tmp_path / "best.h5", [query])
+    assert similar(tmp_path / "best.h5", [query], workdir=str(tmp_path / "moved"))
+
+
+def no_labels(path):
+    with h5py.File(path, "a") as file:
+        del file["labels"]
+
+
+def no_layer(path):
+    with h5py.File(path, "a") as file:
+        del file.attrs["layer"]
+
+
+def flip(path):
+    values = read(path)["features"][:32, :8].tobytes()[:16]  # A row of the first chunk.
+    content = bytearray(path.read_bytes())
+    content[content.index(values)] ^= 1
+    path.write_bytes(content)
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("damage", "message"),
     [
-        ({"features": None}, "has no array 'features'; it has names, labels"),
-        ({"features": np.zeros((100, 16), "float64")}, "'features' is no array of numbers or texts as"),
-        ({"features": np.zeros((100, 17), "float32")}, "holds 17 numbers an image; fc7 of .* gives 16"),
-        ({"features": np.full((100, 16), np.nan, "float32")}, "holds values that are not finite"),
-        ({"names": np.array(["a"] * 99)}, r"has 100 rows of 16 numbers, but the other arrays have .*'names': \(99,\)"),
-        ({"names": np.array([{}] * 100)}, "'names' is no array of numbers or texts"),
-        ({"layer": np.array("fc9")}, "small has no layer 'fc9'"),
-        ({"features": np.zeros((0, 16), "float32")}, "has 0 rows"),
-        ({"weights": np.array("0" * 64)}, "other weights"),
+        (lambda path: path.write_bytes(b"no HDF5" * 999), "file signature not found"),
+        (lambda path: path.write_bytes(path.read_bytes()[:3000]), "truncated file"),
+        (lambda path: path.unlink(), "No such file"),
+        (no_layer, "attribute"),
+        (no_labels, "labels"),
+        (flip, "filter returned failure"),
     ],
+    ids=["text", "cut", "gone", "no layer", "no labels", "a bit"],
 )
-def test_find_similar_refuses_a_file_that_was_changed(colour_features, colours, change, message):
-    with np.load(colour_features) as file:
-        np.savez(colour_features, **{name: array for name, array in (dict(file) | change).items() if array is not None})
-    with pytest.raises(errors.UserError, match=message) as caught:
-        retrieval.find_similar(colour_features, [str(colours / "val" / "red" / "1.png")])
-    assert str(caught.value).count("\n") == (message == "other weights")  # Its second line is a command.
+def test_find_similar_refuses_a_damaged_file_in_a_line(colour_features, colours, damage, message):
+    damage(colour_features)
+    with pytest.raises(errors.UserError, match=f"it is damaged, or `features` did not write it .*{message}") as caught:
+        similar(colour_features, [str(colours / "val" / "red" / "1.png")])
+    assert "\n" not in str(caught.value)
 
 
 def picture(path):
@@ -403,32 +414,30 @@ TILES = (10, 293, 552, 812)
 
 
 def test_find_similar_draws_a_row_for_each_readable_query(small_run, squares, tmp_path, capsys):
-    write(small_run, tmp_path / "f.npz", layer="conv1_a", data_dir=str(squares))
+    write(small_run, tmp_path / "f.h5", layer="conv1_a", data_dir=str(squares))
     queries = ["/nowhere.png", *(str(squares / "val" / name) for name in ("a/10.png", "b/11.png"))]
-    for ending in ("png", "jpg"):
-        answers = retrieval.find_similar(tmp_path / "f.npz", queries, top=3, grid=tmp_path / f"g.{ending}")
-        drawn = picture(tmp_path / f"g.{ending}")
-        assert drawn.shape == (651, 1065, 3) and not capsys.readouterr().err
-        for row, answer in enumerate(answers[1:]):
-            for column, file in enumerate([answer.file, *(each.file for each in answer.neighbours)]):
-                expected = np.asarray(PIL.Image.open(file)).mean((0, 1))  # Each has a colour of its own.
-                left = TILES[column] + 100
-                tile = drawn[325 * row + 150 : 325 * row + 200, left : left + 50].mean((0, 1))
-                np.testing.assert_allclose(tile, expected, rtol=0, atol=12, err_msg=f"{row} {column}")
-    assert sorted(os.listdir(tmp_path)) == ["f.npz", "g.jpg", "g.png"]
+    answers = similar(tmp_path / "f.h5", queries, top=3, grid=str(tmp_path / "g.jpg"))
+    drawn = picture(tmp_path / "g.jpg")
+    assert drawn.shape == (651, 1065, 3) and not capsys.readouterr().err
+    for row, answer in enumerate(answers[1:]):
+        for column, file in enumerate([answer.file, *(each.file for each in answer.neighbours)]):
+            expected = np.asarray(PIL.Image.open(file)).mean((0, 1))  # Each has a colour of its own.
+            left = TILES[column] + 100
+            tile = drawn[325 * row + 150 : 325 * row + 200, left : left + 50].mean((0, 1))
+            np.testing.assert_allclose(tile, expected, rtol=0, atol=12, err_msg=f"{row} {column}")
 
 
 def test_find_similar_leaves_a_place_empty_for_an_image_that_is_gone(small_run, squares, tmp_path, capsys):
     images = [squares / "val" / "a" / "10.png", tmp_path / "a $\udcff, 猫.png", squares / "train" / "a" / "0.png"]
     images[1].write_bytes((squares / "val" / "b" / "9.png").read_bytes())
-    write(small_run, tmp_path / "f.npz", images=tuple(map(str, images)))
-    retrieval.find_similar(tmp_path / "f.npz", [str(images[0])], grid=tmp_path / "there.png")
+    write(small_run, tmp_path / "f.h5", images=tuple(map(str, images)))
+    similar(tmp_path / "f.h5", [str(images[0])], grid=str(tmp_path / "there.png"))
     assert capsys.readouterr().err.replace("No installed font has 猫", "").count("\n") <= 1
     images[1].unlink()
-    [answer] = retrieval.find_similar(tmp_path / "f.npz", [str(images[0])], grid=tmp_path / "gone.png")
+    [answer] = similar(tmp_path / "f.h5", [str(images[0])], grid=str(tmp_path / "gone.png"))
     column = 1 + [each.file for each in answer.neighbours].index(str(images[1]))
     said = capsys.readouterr().err
-    assert said.count("Not shown: ") == 1 and "it is not there" in said and "--data_dir=DIR" in said
+    assert said.count("Not shown: ") == 1 and "No such file" in said
 
     def tile(name):
         return picture(tmp_path / name)[70:280, TILES[column] + 10 : TILES[column] + 220]
@@ -446,25 +455,20 @@ def test_find_similar_finds_images_that_moved_and_images_in_records(small_run, s
             copy = source / path.relative_to(squares)
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(path.read_bytes())
-    file, _ = write(small_run, tmp_path / "f.npz", data_dir=str(source))
+    file = write(small_run, tmp_path / "f.h5", data_dir=str(source))
     assert ("the record at byte" in file["names"][0]) == (kind == "records")
-    retrieval.find_similar(tmp_path / "f.npz", [query], grid=tmp_path / "g.png")
+    similar(tmp_path / "f.h5", [query], grid=str(tmp_path / "g.png"))
     source.rename(tmp_path / "moved")
     capsys.readouterr()
-    retrieval.find_similar(tmp_path / "f.npz", [query], grid=tmp_path / "moved.png", data_dir=str(tmp_path / "moved"))
+    similar(tmp_path / "f.h5", [query], grid=str(tmp_path / "moved.png"), data_dir=str(tmp_path / "moved"))
     assert not capsys.readouterr().err
     np.testing.assert_array_equal(picture(tmp_path / "g.png"), picture(tmp_path / "moved.png"))
     assert (picture(tmp_path / "g.png").std((0, 2)) > 15).mean() > 0.8
-    retrieval.find_similar(tmp_path / "f.npz", [query], grid=tmp_path / "gone.png")
-    said = capsys.readouterr().err
-    assert "does not exist" in said and said.count("Not shown") == 6
-    retrieval.find_similar(
-        tmp_path / "f.npz",
-        [query],
-        grid=tmp_path / "g.png",
-        data_dir=str(squares) if kind == "records" else small_run.read_config().data.directory,
-    )
-    assert "does not hold the images that" in capsys.readouterr().err
+    with pytest.raises(errors.UserError, match="does not exist"):
+        similar(tmp_path / "f.h5", [query], grid=str(tmp_path / "gone.png"))
+    other = squares if kind == "records" else small_run.read_config().data.directory
+    with pytest.raises(errors.UserError, match="does not hold the images that the features are of"):
+        similar(tmp_path / "f.h5", [query], grid=str(tmp_path / "g.png"), data_dir=str(other))
 
 
 @pytest.mark.parametrize(
@@ -476,4 +480,4 @@ def test_find_similar_finds_images_that_moved_and_images_in_records(small_run, s
 )
 def test_find_similar_refuses_a_grid_before_it_begins(grid, count, message):
     with pytest.raises(errors.UserError, match=message):
-        retrieval.find_similar("/nowhere.npz", ["a.png"] * count, grid=grid)
+        similar("/nowhere.h5", ["a.png"] * count, grid=grid)

@@ -73,7 +73,7 @@ def test_plot_of_several_runs_names_each_once(tmp_path):
     assert "frozen: 3 epochs, lowest validation error 0.3000 (accuracy 0.7000) after epoch 2" in out
     texts = svg_texts(output)
     assert texts.count("frozen") == 1 and "$x_^{" in texts and "Two & <three>" in texts
-    assert {"Top-1 error", "Learning rate", "validation", "training"} <= set(texts)
+    assert {"Top-1 error (dashed: training)", "Learning rate"} <= set(texts)
 
 
 def test_plot_of_one_run_is_beside_its_pictures(tmp_path):

@@ -1,22 +1,31 @@
-"""What the tests of exports share: a trained run that each test may change."""
+"""What the tests of exports share: a trained run that each test may change, and how it is exported."""
 
 import pytest
 
-from alexnet_tf.exporting import python_latency
+from alexnet_tf.exporting import export, formats
 from alexnet_tf.network import architectures
 from alexnet_tf.runs.directory import RunDirectory
-from alexnet_tf.support import processors
 from tests.helpers.networks import SMALL
 
 
 @pytest.fixture
 def run(small_run, tmp_path, monkeypatch):
-    """A run like `small_run`, to be changed; the processes that time Keras, which do not know SMALL, are left out."""
+    """A run like `small_run`, to be changed."""
     monkeypatch.setitem(architectures.ARCHITECTURES, "small", SMALL)
-    times = {name: dict.fromkeys((1, processors.available_cpus()), 1.0) for name in ("Keras model", "SavedModel")}
-    monkeypatch.setattr(python_latency, "measure", lambda *_: times)
     arrays, state = small_run.read_checkpoint()
     copy = RunDirectory(tmp_path / "run")
     copy.write_checkpoint(150, arrays, state, best_step=150)
     copy.write_config(small_run.read_config(), small_run.class_names())
     return copy
+
+
+@pytest.fixture
+def export_run():
+    """Returns the function that exports a run in some formats and returns the artifacts and what was said."""
+
+    def export_run(run, *formats_, **options):
+        said = []
+        chosen = formats.ExportOptions(formats=formats_ or ("saved_model", "tflite"), **options)
+        return export.export(run, chosen, log=said.append), "\n".join(said)
+
+    return export_run

@@ -13,7 +13,8 @@ import pytest
 import tensorflow as tf
 
 from alexnet_tf.data import input_pipeline
-from alexnet_tf.exporting import export, export_job, tflite, web, web_server
+from alexnet_tf.exporting import engines, tflite, web
+from alexnet_tf.exporting.export import ExportError
 from alexnet_tf.network import alexnet
 from alexnet_tf.runs.directory import load_model
 from alexnet_tf.support import errors
@@ -39,23 +40,28 @@ dispatchEvent(arguments[0] === "drop" ? new DragEvent("drop", {dataTransfer: tra
 @pytest.fixture
 def packages(tmp_path):
     """A node_modules folder with files of the right names."""
-    for name, files in web._NEEDED.items():
-        for each in files:
-            path = tmp_path / "node_modules" / name / each
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(f"{name} {each}")
+    for name in web._LITERT_JS_FILES:
+        path = tmp_path / "node_modules" / "@litertjs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
     return tmp_path / "node_modules"
 
 
-def export_page(run, litert_js):
-    [_, artifact] = export.export(
-        run, export.ExportOptions(formats=("web",), litert_js=str(litert_js)), log=lambda _: None
-    )
-    return artifact, run.path / "export" / "web"
+@pytest.fixture
+def export_page(export_run):
+    """Returns the function that exports a run's page and returns its artifact and folder."""
+
+    def export_page(run, litert_js=None):
+        [_, artifact], _ = export_run(run, "web", litert_js=litert_js and str(litert_js))
+        return artifact, run.path / "export" / "web"
+
+    return export_page
 
 
-def test_the_page_is_whole_and_knows_its_run(run, packages):
-    artifact, page = export_page(run, packages)
+def test_the_page_is_whole_and_knows_its_run(run, packages, export_page):
+    artifact, page = export_page(run, packages.parent)
+    assert artifact.next_step.startswith("To open the page: python") and artifact.path == "web/network.tflite"
+    assert artifact.size_bytes == sum(each.stat().st_size for each in page.rglob("*") if each.is_file())
     assert artifact.name == "web page" and artifact.agreement > 0.9 and artifact.difference < 0.1
     description = json.loads((page / "run.json").read_text())
     assert description["classes"] == run.class_names() and description["image_size"] == 67
@@ -65,36 +71,48 @@ def test_the_page_is_whole_and_knows_its_run(run, packages):
     assert "{{" not in html and "http://" not in html.replace("http://www.w3.org", "")
     for address in ("litert/core/dist/index.js", "litert/wasm-utils/dist/index.js"):
         assert f'"./{address}"' in html and (page / address).is_file()
-    assert (page / "litert/core/wasm/litert_wasm_internal.wasm").read_text() == (
-        "@litertjs/core wasm/litert_wasm_internal.wasm"
-    )
+    assert (page / "litert/core/wasm/litert_wasm_internal.wasm").read_text() == "core/wasm/litert_wasm_internal.wasm"
 
 
-def test_the_first_layer_is_keras_own(run, packages):
+def test_the_first_layer_is_keras_own(run, packages, export_page):
     _, page = export_page(run, packages)
     model, _, _ = load_model(run, precision="float32")
     images = np.random.default_rng(0).integers(0, 256, (2, 67, 67, 3)).astype("uint8")
     normalized = model.get_layer("normalize")(images.astype("float32"))
     expected = [np.maximum(model.get_layer(f"conv1_{tower}")(normalized), 0) for tower in "ab"]
-    got = tflite.Runner(page / "first_layer.tflite")(images)
+    got = engines.load_tflite(page / "first_layer.tflite", 1)(images)
     np.testing.assert_allclose(got, np.concatenate(expected, axis=-1), rtol=0, atol=1e-4)
 
 
-def test_an_address_is_used_instead_of_files(run):
+def test_an_address_is_used_instead_of_files(run, export_page):
     _, page = export_page(run, "https://example.org/npm/")
     html = (page / "index.html").read_text()
-    version = web.LITERT_JS["@litertjs/core"]
+    version = web.LITERT_JS_VERSION
     assert f'"https://example.org/npm/@litertjs/core@{version}/dist/index.js"' in html
     assert f'data-wasm="https://example.org/npm/@litertjs/core@{version}/wasm/"' in html
     assert not (page / "litert").exists()
 
 
-def test_without_litert_js_the_message_says_what_to_do(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(shutil, "which", lambda _: None)
-    with pytest.raises(export_job.ExportError, match="There is no npm here. .*--litert_js=node_modules"):
-        export.export(run, export.ExportOptions(formats=("web",)), log=lambda _: None)
-    with pytest.raises(export_job.ExportError, match="does not hold @litertjs/core"):
+def test_without_litert_js_the_message_says_what_to_do(run, export_page, tmp_path, monkeypatch):
+    with pytest.raises(ExportError, match="does not hold @litertjs/core"):
         export_page(run, tmp_path / "nowhere")
+    monkeypatch.setattr(shutil, "which", lambda _: "false")  # An npm that fails.
+    with pytest.raises(ExportError, match="npm could not fetch @litertjs/core@.*--litert_js=node_modules"):
+        export_page(run)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    with pytest.raises(ExportError, match="There is no npm here. .*--litert_js=node_modules"):
+        export_page(run)
+
+
+def test_npm_fetches_litert_js_once(run, export_page, packages, tmp_path, monkeypatch):
+    npm = tmp_path / "npm"  # npm install --silent --ignore-scripts --prefix FOLDER PACKAGES
+    npm.write_text(f'#!/bin/sh\n[ "$1" = install ] && cp -r {packages} "$5"\n')
+    npm.chmod(0o755)
+    monkeypatch.setattr(shutil, "which", lambda _: str(npm))
+    _, page = export_page(run)
+    assert (page / "litert/wasm-utils/dist/index.js").read_text() == "wasm-utils/dist/index.js"
+    npm.unlink()
+    export_page(run)
 
 
 @pytest.fixture
@@ -103,7 +121,7 @@ def serve():
     servers = []
 
     def start(run):
-        server = web_server.make_server(run, "localhost", 0)
+        server = web.make_server(run, web.ServeOptions(port=0))
         servers.append(server)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         return f"http://localhost:{server.server_address[1]}/"
@@ -114,9 +132,9 @@ def serve():
         server.server_close()
 
 
-def test_the_server_serves_what_is_there_now(run, packages, serve):
+def test_the_server_serves_what_is_there_now(run, packages, export_page, serve):
     with pytest.raises(errors.UserError, match="has no page yet. Export it first: python .*--formats=web"):
-        web_server.make_server(run, "localhost", 0)
+        web.make_server(run, web.ServeOptions(port=0))
     _, page = export_page(run, packages)
     address = serve(run)
     with urllib.request.urlopen(f"{address}litert/core/wasm/litert_wasm_internal.wasm") as response:
@@ -126,7 +144,7 @@ def test_the_server_serves_what_is_there_now(run, packages, serve):
     with urllib.request.urlopen(f"{address}run.json") as response:
         assert response.read() == b"{}"
     with pytest.raises(errors.UserError, match="Cannot listen on .*--port=0"):
-        web_server.make_server(run, "localhost", int(address.rstrip("/").split(":")[-1]))
+        web.make_server(run, web.ServeOptions(port=int(address.rstrip("/").split(":")[-1])))
 
 
 @pytest.fixture
@@ -160,7 +178,7 @@ def requested_hosts(driver):
     return {url.split("/")[2] for url in urls if url.startswith("http")}
 
 
-def test_the_page_in_a_browser(run, serve, browser, tmp_path):
+def test_the_page_in_a_browser(run, export_page, serve, browser, tmp_path):
     _, page = export_page(run, LITERT_JS)
     model, _, _ = load_model(run, precision="float32")
     # In float32, so that what differs from Keras is the page's doing.
@@ -194,7 +212,7 @@ def test_the_page_in_a_browser(run, serve, browser, tmp_path):
     assert requested_hosts(browser) == {address.split("/")[2]}
 
 
-def test_the_page_takes_images_in_every_way(run, serve, browser):
+def test_the_page_takes_images_in_every_way(run, export_page, serve, browser):
     export_page(run, LITERT_JS)
     browser.get(serve(run))
     wait_for(browser, "document.body.dataset.ready")

@@ -84,20 +84,19 @@ def prepare(directory: pathlib.Path, images: int = 10_000) -> Callable[[], objec
 
 def similar(directory: pathlib.Path, rows: int = 100_000) -> Callable[[], object]:
     """Returns the search for the nearest of so many rows of 1,024 features, of a file that is written here."""
-    from alexnet_tf.evaluation import npz_stream, retrieval
+    import h5py
 
-    def blocks():
-        rng = np.random.default_rng(0)
+    from alexnet_tf.evaluation import retrieval
+
+    rng = np.random.default_rng(0)
+    with h5py.File(directory / "features.h5", "w") as file:
+        features = file.create_dataset("features", (rows, 1024), "float32", chunks=True, fletcher32=True)
         for first in range(0, rows, 1000):
-            yield rng.normal(size=(min(1000, rows - first), 1024)).astype("<f4").tobytes()
-
-    with open(directory / "features.npz", "wb") as file:
-        npz_stream.write(file, {"features": npz_stream.Stream("<f4", (rows, 1024), blocks())})
+            features[first : first + 1000] = rng.normal(size=(min(1000, rows - first), 1024))
 
     def search():
-        queries = np.zeros((4, 1024), "float32")
-        with npz_stream.Reader(directory / "features.npz") as reader:
-            retrieval.nearest(reader.blocks("features"), queries, 6)
+        with h5py.File(directory / "features.h5") as file:
+            retrieval.nearest(file["features"], np.zeros((4, 1024), "float32"), 6)
 
     return search
 

@@ -9,7 +9,6 @@ import pytest
 import tensorflow as tf
 
 from alexnet_tf.data import prepare_images
-from alexnet_tf.exporting import python_latency, verification
 from alexnet_tf.support import processors
 from tests.helpers import processes
 
@@ -66,6 +65,8 @@ def test_a_helper_process_sees_the_gpus_unless_it_hides_them(gpus_are_visible):
     for initializer, seen in (None, "0,1"), (processors.hide_gpus, "-1"):
         with concurrent.futures.ProcessPoolExecutor(1, spawn, initializer) as pool:
             assert pool.submit(processes.visible_gpus).result() == seen
+    with processors.own_process() as pool:
+        assert pool.submit(processes.visible_gpus).result() == "-1"
     assert processes.visible_gpus() == "0,1"
 
 
@@ -80,17 +81,6 @@ def test_workers_of_prepare_see_no_gpu(gpus_are_visible, monkeypatch):
         monkeypatch.setattr(module, name, lambda *arguments: None)
     prepare_images.set_up_process()
     assert processes.visible_gpus() == "-1"
-
-
-def test_processes_that_measure_latency_see_no_gpu(gpus_are_visible, monkeypatch):
-    monkeypatch.setattr(python_latency.latency, "thread_counts", lambda: [1])
-    monkeypatch.setattr(python_latency, "_measure_here", processes.as_latency)
-    assert python_latency.measure("run", "last", None) == {"-1": {1: 0.0}}
-
-
-def test_processes_that_verify_see_no_gpu(gpus_are_visible, monkeypatch):
-    monkeypatch.setattr(concurrent.futures, "ProcessPoolExecutor", processes.PoolThatAsks)
-    assert verification._run_apart("engine", ["a file"], None, None) == ["-1"]
 
 
 @pytest.mark.parametrize(

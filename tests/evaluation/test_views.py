@@ -1,10 +1,10 @@
-"""Tests of `grad_cam`: against the paper's formula in NumPy, on gradients by finite differences of a NumPy network."""
+"""Tests of `views`: against the paper's formula in NumPy, on gradients by finite differences of a NumPy network."""
 
 import numpy as np
 import PIL.Image
 import pytest
 
-from alexnet_tf.evaluation import grad_cam, view_pictures
+from alexnet_tf.evaluation import views
 from alexnet_tf.network import alexnet
 from alexnet_tf.support import plotting
 from tests.helpers.networks import TINY
@@ -60,7 +60,7 @@ def numpy_grad_cam(model, maps, class_index, step=1e-5):
 
 @pytest.mark.parametrize("class_index", [None, 1, 4])
 def test_look_is_the_papers_formula_on_finite_differences(model, image, class_index):
-    view = grad_cam.look(model, TINY, image, class_index)
+    view = views.look(model, TINY, image, class_index)
     maps = np.concatenate(view.maps["conv2"], axis=-1).astype("float64")
     logits = numpy_tail(model, maps)
     np.testing.assert_allclose(view.probabilities, np.exp(logits) / np.exp(logits).sum(), rtol=1e-4, atol=1e-6)
@@ -72,7 +72,7 @@ def test_look_is_the_papers_formula_on_finite_differences(model, image, class_in
 
 
 def test_look_has_the_towers_of_every_convolution_apart(model, image):
-    maps = grad_cam.look(model, TINY, image).maps
+    maps = views.look(model, TINY, image).maps
     assert {stage: [each.shape for each in towers] for stage, towers in maps.items()} == {
         "conv1": [(15, 15, 4)] * 2,
         "conv2": [(7, 7, 4)] * 2,
@@ -87,11 +87,11 @@ def test_look_has_the_towers_of_every_convolution_apart(model, image):
 def test_strongest_orders_by_mean_activation():
     maps = np.zeros((2, 2, 4))
     maps[0, 0] = [1, 9, 0, 4]
-    assert grad_cam.strongest(maps, 3).tolist() == [1, 3, 0]
+    assert views.strongest(maps, 3).tolist() == [1, 3, 0]
 
 
 def test_draw_writes_a_page_with_strange_names(model, image, tmp_path):
-    view = grad_cam.look(model, TINY, image)
-    view_pictures.draw(view, image, ["a", "$b", "c\n", "d" * 60, "\udcff"], "$x_{\udcff.jpg", str(tmp_path / "x.png"))
+    view = views.look(model, TINY, image)
+    views.draw(view, image, ["a", "$b", "c\n", "d" * 60, "\udcff"], "$x_{\udcff.jpg", str(tmp_path / "x.png"))
     with PIL.Image.open(tmp_path / "x.png") as page:
         assert page.size == (13 * plotting.DPI, round(7.4 * plotting.DPI))
