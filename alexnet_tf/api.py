@@ -54,7 +54,7 @@ def build_model(
         architecture: Name of a published AlexNet, as `python -m alexnet_tf train --architecture` takes it, or an
             `architectures.Architecture`, whose own initialisation and scale then stay as they are.
         num_classes: Number of logits; by default 1000, or the run's.
-        initialization: One of `architectures.INITIALIZATION_NAMES`. "he" learns on small data; "row" is what the
+        initialization: One of `architectures.INITIALIZATION_NAMES`. "he" learns on small data; "source" is what the
             source states, which for the paper's text does not.
         weights: Directory of a run, trained or made by `import_weights`, whose weights, classes and input normalisation
             are used; its architecture must be `architecture`. With another number of classes the last layer is random.

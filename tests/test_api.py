@@ -73,7 +73,7 @@ def test_build_model_starts_so_that_it_learns_and_as_the_source_when_asked():
 
     # 11 x 11 x 3 inputs, gain sqrt(2).
     assert kernel().std() == pytest.approx((2 / 363) ** 0.5, rel=0.1)
-    assert kernel(initialization="row").std() == pytest.approx(0.01, rel=0.1)
+    assert kernel(initialization="source").std() == pytest.approx(0.01, rel=0.1)
     assert np.array_equal(kernel(TINY), alexnet.build_model(TINY).get_layer("conv1_a").kernel.numpy())
 
 

@@ -15,6 +15,7 @@ from alexnet_tf.benchmarks import rounds
 from alexnet_tf.evaluation import metrics
 from alexnet_tf.network import alexnet, architectures
 from alexnet_tf.network.model import AlexNet
+from alexnet_tf.runs.config import TrainConfig
 from alexnet_tf.support import devices, processors, timing
 from alexnet_tf.training import distribution, train_step
 
@@ -87,9 +88,9 @@ def make_step(
     keras.utils.set_random_seed(0)
     recipe = dataclasses.replace(architecture.recipe, batch_size=batch_size, learning_rate=0.0)
     placement = distribution.Placement(tf.distribute.get_strategy())
-    step = train_step.TrainStep(architecture, recipe, placement, precision=precision)
+    step = train_step.TrainStep(architecture, TrainConfig(recipe=recipe, precision=precision), placement)
     batch = tuple(map(tf.constant, rounds.random_batch(architecture, batch_size)))
-    return step, lambda: step(batch).loss
+    return step, lambda: float(step(batch)[0])
 
 
 def wait() -> None:

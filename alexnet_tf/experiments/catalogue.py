@@ -1,70 +1,130 @@
-"""The experiments by name: what the paper claims, and how each is run."""
+"""The experiments by name: what they may be asked, and what they found, as a report.
+
+Imports no TensorFlow. Each experiment is a module with `run(name, options)`, which yields a `Result`, better each time.
+"""
 
 import dataclasses
 import pathlib
+import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from alexnet_tf.data import discovery
-from alexnet_tf.experiments import (
-    cifar_data,
-    comparisons,
-    error_table,
-    figure1,
-    figure1_report,
-    figure3,
-    figure4,
-    report,
-    trained_runs,
-)
-from alexnet_tf.support import errors
+import numpy as np
+
+from alexnet_tf.support import atomic_files, plotting, processors, settings, tables
+from alexnet_tf.support.report import markdown_table
+from alexnet_tf.support.settings import setting
+
+# What can be said of a claim.
+REPRODUCED, SAME_DIRECTION, NOT_SEEN = "reproduced", "same direction", "not seen at this budget"
+
+_IMAGE_DPI = 100  # Of pictures that are given pixel by pixel.
+
+EXPERIMENTS = {
+    "figure1": tables.Entry(f"{__package__}.figure1", "Figure 1: ReLU against tanh on CIFAR-10"),
+    "lrn": tables.Entry(f"{__package__}.comparisons", "Section 3.3: local response normalisation on CIFAR-10"),
+    "ablations": tables.Entry(f"{__package__}.comparisons", "Sections 3 and 4: one thing changed at a time"),
+    "figure3": tables.Entry(
+        f"{__package__}.figure3", "Figure 3: what conv1 learns, and the specialisation of its towers"
+    ),
+    "figure4": tables.Entry(f"{__package__}.figure4", "Figure 4: predictions, and nearest training images"),
+    "table": tables.Entry(f"{__package__}.error_table", "Table 2: errors with one crop and ten, alone and averaged"),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a person may choose."""
+
+    data_dir: str | None = setting(
+        None, "figure1, lrn, ablations: CIFAR-10. figure4, table: labelled images; by default those of the run."
+    )
+    output: str | None = setting(
+        None,
+        "Directory of the report and the trained networks; by default runs/reproduce-NAME. A stopped experiment goes "
+        "on there.",
+    )
+    workdir: tuple[str, ...] = setting((), "figure3, figure4, table: runs, separated by commas.")
+    conv1: tuple[str, ...] = setting((), "figure3: .npy files that hold conv1's kernels alone.")
+    bgr: bool = setting(False, "figure3: these files have blue first, as Caffe's.")
+    seeds: int = setting(3, "figure1, lrn, ablations: networks of each kind.", lower=1)
+    epochs: int | None = setting(
+        None, "figure1: when a network is given up; lrn, ablations: length of training.", lower=1
+    )
+    budget: str = setting("short", "lrn: 'full' is the author's schedule of 520 epochs.", choices=("short", "full"))
+    precision: str = setting(
+        "auto",
+        "Of training; 'auto' is what train uses here.",
+        choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"),
+    )
+    split: str | None = setting(None, "table: which split; by default the validation split.")
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
-    """What a person may choose.
+class Finding:
+    """A claim of the paper beside what was found here.
 
     Attributes:
-        output: Directory of the report and of the trained networks; an unfinished experiment goes on there.
-        is_quick: Synthetic data and a few steps, to see that it works; the numbers mean nothing.
-        data_dir: CIFAR-10, or the images to measure runs on.
-        workdirs: Runs, for figure3, figure4 and table.
-        conv1_files: Files that hold conv1 alone, for figure3.
-        is_bgr: Whether those have blue first.
-        seeds: Networks of each kind; None is the experiment's own number.
-        epochs: Length of training; None is the experiment's own.
-        is_full: Whether the schedule is the author's.
-        precision: Keras dtype policy of training.
-        split: Which split `table` measures; None is the validation split.
+        claim: What the paper says.
+        paper: Its number.
+        ours: The number here.
+        verdict: `REPRODUCED`, `SAME_DIRECTION` or `NOT_SEEN`; None with too little to say.
     """
 
-    output: str
-    is_quick: bool = False
-    data_dir: str | None = None
-    workdirs: tuple[str, ...] = ()
-    conv1_files: tuple[str, ...] = ()
-    is_bgr: bool = False
-    seeds: int | None = None
-    epochs: int | None = None
-    is_full: bool = False
-    precision: str = "float32"
-    split: str | None = None
+    claim: str
+    paper: str
+    ours: str
+    verdict: str | None
 
 
 @dataclasses.dataclass(frozen=True)
-class Experiment:
-    """An experiment of the paper.
+class Table:
+    """Numbers behind the findings.
 
     Attributes:
-        title: Heading of its report.
-        run: Yields the result, better each time.
+        title: One line.
+        columns: Their names.
+        rows: As many values each; None is shown as a dash.
     """
 
     title: str
-    run: Callable[[Options], Iterator[report.Result]]
+    columns: tuple[str, ...]
+    rows: tuple[tuple, ...]
 
 
-def reproduce(name: str, options: Options, command: str) -> report.Result:
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """All that an experiment found.
+
+    Attributes:
+        findings: Claims with numbers.
+        tables: The numbers behind them.
+        pictures: Name -> matplotlib Figure, or image uint8 [height, width, 3].
+        notes: Paragraphs: budget, deviations, what the numbers depend on.
+        training_seconds: Wall time of all trainings, earlier calls included; None where nothing is trained.
+    """
+
+    findings: tuple[Finding, ...]
+    tables: tuple[Table, ...] = ()
+    pictures: dict = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    training_seconds: float | None = None
+
+
+def mean_and_spread(values: Sequence[float], unit: Callable[[float], str]) -> str:
+    """Returns "12.3 % (12.1 % to 12.6 %, 3 seeds)", or the value alone for one seed."""
+    if len(values) == 1:
+        return f"{unit(values[0])} (1 seed)"
+    return f"{unit(statistics.fmean(values))} ({unit(min(values))} to {unit(max(values))}, {len(values)} seeds)"
+
+
+def percent(value: float) -> str:
+    """Returns a fraction as "12.3 %"."""
+    return f"{value:.1%}".replace("%", " %")
+
+
+def reproduce(name: str, options: Options, command: str) -> tuple[Result, pathlib.Path]:
     """Runs an experiment, and writes its report each time there is a new result.
 
     Args:
@@ -73,96 +133,66 @@ def reproduce(name: str, options: Options, command: str) -> report.Result:
         command: The line that repeats it, for the report.
 
     Returns:
-        The last result.
+        The last result and its report.
 
     Raises:
         errors.UserError: If what the experiment needs is not there.
     """
-    experiment, begin = EXPERIMENTS[name], time.monotonic()
-    for result in experiment.run(options):
-        report.write(
-            result, options.output, name, title=experiment.title, command=command, seconds=time.monotonic() - begin
-        )
-    return result
+    settings.check(options)
+    begin, output = time.monotonic(), options.output or f"runs/reproduce-{name}"
+    module = tables.load(EXPERIMENTS, name, "experiment")
+    path = pathlib.Path(output) / f"{name}.md"
+    for result in module.run(name, dataclasses.replace(options, output=output)):
+        write(result, path, EXPERIMENTS[name].purpose, command, time.monotonic() - begin)
+    return result, path
 
 
-def _cifar(options: Options) -> cifar_data.CifarImages:
-    if options.is_quick:
-        return cifar_data.synthetic()
-    if not options.data_dir:
-        raise errors.DataError(
-            "This experiment needs CIFAR-10: --data_dir=DIR. To try it out on synthetic images: --quick"
-        )
-    return cifar_data.load(discovery.find_dataset(options.data_dir))
+def write(result: Result, path: pathlib.Path, title: str, command: str, seconds: float) -> None:
+    """Writes a report in Markdown, and its pictures as PNG beside it; each file whole or not at all.
+
+    Args:
+        result: What was found.
+        path: NAME.md; a picture is NAME-<its own name>.png.
+        title: The report's heading.
+        command: The line that repeats the experiment.
+        seconds: Wall time of this call.
+    """
+    findings = [(each.claim, each.paper, each.ours, each.verdict and f"**{each.verdict}**") for each in result.findings]
+    parts = [f"# {title}", _table(("the paper's claim", "paper", "here", ""), findings)]
+    for name, picture in result.pictures.items():
+        _write_picture(path.with_name(f"{path.stem}-{name}.png"), picture)
+        parts.append(f"![{name}]({path.stem}-{name}.png)")
+    for table in result.tables:
+        parts += [f"**{table.title}**", _table(table.columns, table.rows)]
+    duration = f"{seconds:,.0f} s"
+    if result.training_seconds is not None:
+        duration = f"Trained for {result.training_seconds:,.0f} s in all; the last call took {duration}"
+    parts += [*result.notes, f"```\n{command}\n```", f"{duration}, on {_machine()}, {time.strftime('%Y-%m-%d')}."]
+    text = "\n\n".join(parts) + "\n"
+    atomic_files.atomic_write(path, lambda file: file.write(text.encode()))
 
 
-def _trials(options: Options) -> str:
-    return str(pathlib.Path(options.output) / "trials")
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    return markdown_table(columns, [[_cell(value) for value in row] for row in rows])
 
 
-def _figure1(options: Options) -> Iterator[report.Result]:
-    budget = figure1.QUICK if options.is_quick else figure1.Budget()
-    budget = dataclasses.replace(budget, seeds=options.seeds or budget.seeds, epochs=options.epochs or budget.epochs)
-    for networks in figure1.train(budget, _cifar(options), _trials(options), options.precision):
-        yield figure1_report.result(networks, budget, is_real=not options.is_quick)
+def _cell(value: object) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("|", "\\|")
 
 
-def _compare(make_variants: Callable[[bool], tuple[comparisons.Variant, ...]], epochs: int) -> Callable:
-    def run(options: Options) -> Iterator[report.Result]:
-        length = options.epochs or (2 if options.is_quick else comparisons.FULL_EPOCHS if options.is_full else epochs)
-        for networks in comparisons.train(
-            make_variants(options.is_full),
-            _cifar(options),
-            _trials(options),
-            seeds=options.seeds or (1 if options.is_quick else 3),
-            epochs=length,
-            batch_size=32 if options.is_quick else 128,
-            precision=options.precision,
-        ):
-            if len(networks) > 1:
-                yield comparisons.result(networks, length, is_real=not options.is_quick)
-
-    return run
+def _machine() -> str:
+    """Returns the processor's name and how many cores this process may use."""
+    return f"{processors.available_cpus()} cores of {processors.processor()[0]}"
 
 
-def _figure3(options: Options) -> Iterator[report.Result]:
-    sources = {
-        pathlib.Path(path).stem: figure3.read_kernels(path)[:, :, :: -1 if options.is_bgr else 1]
-        for path in options.conv1_files
-    }
-    for workdir in options.workdirs:
-        sources[pathlib.Path(workdir).name] = figure3.load_kernels(workdir)
-    if options.is_quick:
-        sources |= {"random kernels": figure3.random_kernels()}
-    if not sources:
-        raise errors.UserError("figure3 needs kernels: --workdir=RUN or --conv1=FILE.npy. To try it out: --quick")
-    yield figure3.describe(sources, is_real=not options.is_quick)
-
-
-def _runs(options: Options, quick: int) -> list[trained_runs.TrainedRun]:
-    if options.is_quick:
-        directory = pathlib.Path(options.output) / "synthetic"
-        return [trained_runs.untrained(directory, seed) for seed in range(quick)]
-    if not options.workdirs:
-        raise errors.UserError("This experiment needs a run: --workdir=RUN. To try it out on synthetic images: --quick")
-    return [trained_runs.load(workdir, options.data_dir) for workdir in options.workdirs]
-
-
-def _figure4(options: Options) -> Iterator[report.Result]:
-    yield figure4.reproduce(_runs(options, 1)[0], is_real=not options.is_quick)
-
-
-def _table(options: Options) -> Iterator[report.Result]:
-    yield error_table.reproduce(_runs(options, 3), split=options.split, is_real=not options.is_quick)
-
-
-EXPERIMENTS = {
-    "figure1": Experiment("Figure 1: ReLU against tanh on CIFAR-10", _figure1),
-    "lrn": Experiment("Section 3.3: local response normalisation on CIFAR-10", _compare(comparisons.lrn_variants, 9)),
-    "ablations": Experiment(
-        "Sections 3 and 4: one thing changed at a time", _compare(comparisons.ablation_variants, 6)
-    ),
-    "figure3": Experiment("Figure 3: what conv1 learns, and the specialisation of its towers", _figure3),
-    "figure4": Experiment("Figure 4: predictions, and nearest training images", _figure4),
-    "table": Experiment("Table 2: errors with one crop and ten, alone and averaged", _table),
-}
+def _write_picture(path: pathlib.Path, content: Any) -> None:
+    with plotting.style():
+        if not isinstance(content, np.ndarray):
+            plotting.save(content, path, dpi=plotting.DPI)
+            return
+        figure = plotting.new_figure(content.shape[1] / _IMAGE_DPI, content.shape[0] / _IMAGE_DPI)
+        figure.set_layout_engine("none")
+        figure.figimage(content)
+        plotting.save(figure, path, dpi=_IMAGE_DPI)

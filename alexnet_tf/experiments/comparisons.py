@@ -2,12 +2,13 @@
 
 import dataclasses
 import math
+import pathlib
 import statistics
 from collections.abc import Iterator
 
 import numpy as np
 
-from alexnet_tf.experiments import cifar_data, cifar_training, report
+from alexnet_tf.experiments import catalogue, cifar
 from alexnet_tf.network import architectures, cifar_architectures
 from alexnet_tf.network.architectures import LRN, Architecture, Init, Pool, Stage
 from alexnet_tf.network.recipes import Recipe
@@ -22,7 +23,7 @@ class Variant:
         name: Short, for file names and tables.
         architecture: The network.
         recipe: How it learns; the number of epochs is the budget's.
-        layer_decays: As in `cifar_training.Trial`.
+        layer_decays: As in `cifar.Trial`.
         claim: What the paper says of the difference to the comparison's first network; None for that one.
         paper: The paper's numbers.
         should_be_worse: Whether the paper's test error is higher than the first network's.
@@ -53,10 +54,10 @@ def lrn_variants(is_full: bool = False) -> tuple[Variant, ...]:
     """Returns the author's network without LRN, the same with LRN, and his network of the 11 %.
 
     Args:
-        is_full: Whether the schedule is the author's; else it is in proportion to the epochs.
+        is_full: Whether the schedule is the author's; otherwise it is in proportion to the epochs.
     """
     without, eleven = cifar_architectures.CONV_LOCAL_13PCT, cifar_architectures.CONV_LOCAL_11PCT
-    recipe = dataclasses.replace(without.recipe, steps=_STEPS if is_full else _SHORT_STEPS)
+    recipe = dataclasses.replace(without.recipe, schedule="steps", steps=_STEPS if is_full else _SHORT_STEPS)
     decays = {name: tuple(cifar_architectures.DECAYS[name].items()) for name in (without.name, eleven.name)}
     return (
         Variant("without LRN", without, recipe, decays[without.name]),
@@ -129,7 +130,7 @@ def _each(architecture: Architecture, is_changed, **changes) -> Architecture:
     )
 
 
-def ablation_variants(is_full: bool = False) -> tuple[Variant, ...]:
+def ablation_variants() -> tuple[Variant, ...]:
     """Returns a small AlexNet, and it with one thing changed at a time."""
     base = SMALL_ALEXNET
     without_conv4 = dataclasses.replace(base, stages=tuple(stage for stage in base.stages if stage.name != "conv4"))
@@ -177,7 +178,7 @@ class Trained:
     """
 
     variant: Variant
-    curves: dict[int, cifar_training.Curve]
+    curves: dict[int, cifar.Curve]
 
     def test_errors(self) -> list[float]:
         """Returns the test error after the last epoch, for each seed; 0.9, guessing, where the loss was not finite."""
@@ -194,12 +195,11 @@ class Trained:
 
 def train(
     variants: tuple[Variant, ...],
-    images: cifar_data.CifarImages,
-    directory: str,
+    images: cifar.CifarImages,
+    directory: pathlib.Path,
     *,
     seeds: int,
     epochs: int,
-    batch_size: int,
     precision: str,
 ) -> Iterator[list[Trained]]:
     """Trains every variant once for each seed, one seed of all variants after the other.
@@ -210,37 +210,53 @@ def train(
     trained = {variant.name: Trained(variant, {}) for variant in variants}
     for seed in range(seeds):
         for variant in variants:
-            trial = cifar_training.Trial(
+            trial = cifar.Trial(
                 f"{variant.name.replace(' ', '-')}-epochs{epochs}-seed{seed}",
                 variant.architecture,
-                dataclasses.replace(variant.recipe, batch_size=batch_size),
+                variant.recipe,
                 seed,
                 precision,
                 variant.layer_decays,
             )
-            curve = cifar_training.run_trial(trial, images, directory, epochs, test_every=math.ceil(epochs / _TESTS))
+            curve = cifar.run_trial(trial, images, directory, epochs, test_every=math.ceil(epochs / _TESTS))
             each = trained[variant.name]
             trained[variant.name] = dataclasses.replace(each, curves=each.curves | {seed: curve})
             yield [each for each in trained.values() if each.curves]
 
 
-def result(networks: list[Trained], epochs: int, *, is_real: bool = True) -> report.Result:
+def run(name: str, options: catalogue.Options) -> Iterator[catalogue.Result]:
+    """Yields what "lrn" or "ablations" has found, after each network from the second on."""
+    is_full = options.budget == "full"
+    if name == "lrn":
+        variants, epochs = lrn_variants(is_full), FULL_EPOCHS if is_full else 9
+    else:
+        variants, epochs = ablation_variants(), FULL_EPOCHS if is_full else 6
+    epochs = options.epochs or epochs
+    directory, precision = cifar.trials_of(options)
+    for networks in train(
+        variants, cifar.load(options), directory, seeds=options.seeds, epochs=epochs, precision=precision
+    ):
+        if len(networks) > 1:
+            yield result(networks, epochs)
+
+
+def result(networks: list[Trained], epochs: int) -> catalogue.Result:
     """Compares each network with the first."""
     base, *others = networks
-    findings = [_finding(base, each, is_real) for each in others]
+    findings = [_finding(base, each) for each in others]
     rows = [
         (
             each.variant.name,
             len(each.curves),
-            report.mean_and_spread(each.test_errors(), report.percent),
-            report.mean_and_spread(each.train_errors(), report.percent),
+            catalogue.mean_and_spread(each.test_errors(), catalogue.percent),
+            catalogue.mean_and_spread(each.train_errors(), catalogue.percent),
         )
         for each in networks
     ]
-    return report.Result(
+    return catalogue.Result(
         tuple(findings),
         (
-            report.Table(
+            catalogue.Table(
                 f"After {epochs} epochs",
                 ("network", "seeds", "test error", "training error, while training"),
                 tuple(rows),
@@ -256,21 +272,19 @@ def result(networks: list[Trained], epochs: int, *, is_real: bool = True) -> rep
     )
 
 
-def _finding(base: Trained, other: Trained, is_real: bool) -> report.Finding:
+def _finding(base: Trained, other: Trained) -> catalogue.Finding:
     before, after = base.test_errors(), other.test_errors()
     difference = statistics.fmean(after) - statistics.fmean(before)
     spread = max(max(values) - min(values) for values in (before, after))
-    verdict = report.NOT_SEEN
+    verdict = catalogue.NOT_SEEN
     if abs(difference) > max(spread, 0.005) and (difference > 0) == other.variant.should_be_worse:
-        verdict = report.SAME_DIRECTION
+        verdict = catalogue.SAME_DIRECTION
     ours = (
-        f"{other.variant.name} {report.mean_and_spread(after, report.percent)}, {base.variant.name} "
-        f"{report.mean_and_spread(before, report.percent)}"
+        f"{other.variant.name} {catalogue.mean_and_spread(after, catalogue.percent)}, {base.variant.name} "
+        f"{catalogue.mean_and_spread(before, catalogue.percent)}"
     )
     has_spread = min(len(before), len(after)) > 1
-    return report.Finding(
-        other.variant.claim or "", other.variant.paper, ours, verdict if is_real and has_spread else None
-    )
+    return catalogue.Finding(other.variant.claim or "", other.variant.paper, ours, verdict if has_spread else None)
 
 
 @plotting.style()

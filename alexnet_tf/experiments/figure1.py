@@ -7,16 +7,21 @@ each network gets its own learning rate: that of several with the lowest trainin
 
 import dataclasses
 import itertools
+import pathlib
+import statistics
 from collections.abc import Callable, Iterator
 
-from alexnet_tf.experiments import cifar_data, cifar_training
+from alexnet_tf.experiments import catalogue, cifar
 from alexnet_tf.network import architectures, cifar_architectures
 from alexnet_tf.network.architectures import Architecture, Init
+from alexnet_tf.support import plotting
 
 ACTIVATIONS = ("relu", "tanh")
 
 # The training error at which the paper compares.
 THRESHOLD = 0.25
+
+_CLAIM = "a network with ReLU reaches 25 % training error six times faster than its twin with tanh"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +71,6 @@ class Budget:
         seeds: Networks of each kind.
         search_epochs: Epochs that each learning rate is tried for.
         epochs: When a network is given up that has not reached the threshold.
-        batch_size: Images a step.
     """
 
     pairs: tuple[tuple[str, str], ...] = (
@@ -77,29 +81,14 @@ class Budget:
     seeds: int = 3
     search_epochs: int = 3
     epochs: int = 60
-    batch_size: int = 128
 
 
-# To see that everything works, in about a minute.
-QUICK = Budget(pairs=(("layers-19pct", "scaled"),), seeds=1, search_epochs=1, epochs=3, batch_size=32)
-
-
-def make_trial(
-    name: str,
-    start: str,
-    activation: str,
-    learning_rate: float,
-    seed: int,
-    batch_size: int,
-    precision: str,
-) -> cifar_training.Trial:
+def make_trial(name: str, start: str, activation: str, learning_rate: float, seed: int, precision: str) -> cifar.Trial:
     """Returns the trial of a network of a pair."""
-    architecture = cifar_architectures.with_image_size(
-        cifar_architectures.CIFAR_ARCHITECTURES[name], cifar_data.IMAGE_SIZE
-    )
+    architecture = cifar_architectures.with_image_size(cifar_architectures.CIFAR_ARCHITECTURES[name], cifar.IMAGE_SIZE)
     architecture = STARTS[start].apply(cifar_architectures.with_activation(architecture, activation), activation)
-    recipe = dataclasses.replace(architecture.recipe, learning_rate=learning_rate, batch_size=batch_size)
-    return cifar_training.Trial(
+    recipe = dataclasses.replace(architecture.recipe, learning_rate=learning_rate)
+    return cifar.Trial(
         f"{name}-{start}-{activation}-rate{learning_rate:g}-seed{seed}", architecture, recipe, seed, precision
     )
 
@@ -118,9 +107,9 @@ class Network:
 
     pair: tuple[str, str]
     activation: str
-    search: dict[float, cifar_training.Curve]
+    search: dict[float, cifar.Curve]
     learning_rate: float
-    curves: dict[int, cifar_training.Curve]
+    curves: dict[int, cifar.Curve]
 
     @property
     def seconds(self) -> float:
@@ -133,7 +122,9 @@ class Network:
         return [curve.epochs_to(THRESHOLD) for curve in self.curves.values()]
 
 
-def train(budget: Budget, images: cifar_data.CifarImages, directory: str, precision: str) -> Iterator[list[Network]]:
+def train(
+    budget: Budget, images: cifar.CifarImages, directory: pathlib.Path, precision: str
+) -> Iterator[list[Network]]:
     """Trains everything, one seed of all pairs after the other.
 
     Yields:
@@ -141,9 +132,9 @@ def train(budget: Budget, images: cifar_data.CifarImages, directory: str, precis
     """
     networks: dict[tuple[tuple[str, str], str], Network] = {}
 
-    def run(pair: tuple[str, str], activation: str, rate: float, seed: int, epochs: int) -> cifar_training.Curve:
-        trial = make_trial(pair[0], pair[1], activation, rate, seed, budget.batch_size, precision)
-        return cifar_training.run_trial(trial, images, directory, epochs, stop_below=THRESHOLD, test_every=0)
+    def run(pair: tuple[str, str], activation: str, rate: float, seed: int, epochs: int) -> cifar.Curve:
+        trial = make_trial(pair[0], pair[1], activation, rate, seed, precision)
+        return cifar.run_trial(trial, images, directory, epochs, stop_below=THRESHOLD, test_every=0)
 
     for seed, pair, activation in itertools.product(range(budget.seeds), budget.pairs, ACTIVATIONS):
         key = (pair, activation)
@@ -157,3 +148,107 @@ def train(budget: Budget, images: cifar_data.CifarImages, directory: str, precis
         curve = run(*key, networks[key].learning_rate, seed, budget.epochs)
         networks[key] = dataclasses.replace(networks[key], curves=networks[key].curves | {seed: curve})
         yield list(networks.values())
+
+
+def run(name: str, options: catalogue.Options) -> Iterator[catalogue.Result]:
+    """Yields what is found, after each network."""
+    budget = Budget(seeds=options.seeds)
+    budget = dataclasses.replace(budget, epochs=options.epochs or budget.epochs)
+    directory, precision = cifar.trials_of(options)
+    for networks in train(budget, cifar.load(options), directory, precision):
+        yield result(networks, budget)
+
+
+def result(networks: list[Network], budget: Budget) -> catalogue.Result:
+    """Returns the findings, tables and picture of what is trained so far.
+
+    Args:
+        networks: From `train`.
+        budget: What they were trained with.
+    """
+    pairs = {
+        pair: {each.activation: each for each in group}
+        for pair, group in itertools.groupby(sorted(networks, key=lambda each: each.pair), lambda each: each.pair)
+    }
+    findings = tuple(_finding(pair, twins, budget) for pair, twins in pairs.items() if len(twins) == 2)
+    times = tuple(
+        (
+            *each.pair,
+            each.activation,
+            f"{each.learning_rate:g}",
+            len(each.curves),
+            ", ".join(
+                f"not reached in {len(curve.epochs)} ({curve.error:.1%})"
+                if (time := curve.epochs_to(THRESHOLD)) is None
+                else f"{time:.2f}"
+                for curve in each.curves.values()
+            ),
+        )
+        for each in networks
+    )
+    search = tuple(
+        (*each.pair, each.activation, ", ".join(f"{rate:g}: {curve.error:.3f}" for rate, curve in each.search.items()))
+        for each in networks
+    )
+    starts = " ".join(f"*{name}*: {start.description}." for name, start in STARTS.items())
+    return catalogue.Result(
+        findings,
+        (
+            catalogue.Table(
+                "Epochs to 25 % training error", ("network", "start", "activation", "rate", "seeds", "epochs"), times
+            ),
+            catalogue.Table(
+                f"The search: training error after {budget.search_epochs} epochs, by learning rate",
+                ("network", "start", "activation", "rate: error"),
+                search,
+            ),
+        ),
+        {"curves": _draw(networks)},
+        (
+            f"Starts: {starts} Whole images minus the mean image, no decay, no dropout, momentum .9, biases at twice "
+            f"the rate, 128 images a step. The training error is that before each update, averaged "
+            f"over quarters of an epoch. A network is given up after {budget.epochs} epochs.",
+        ),
+        sum(each.seconds for each in networks),
+    )
+
+
+def _finding(pair: tuple[str, str], twins: dict[str, Network], budget: Budget) -> catalogue.Finding:
+    relu, tanh = (twins[activation].epochs_to_threshold() for activation in ACTIVATIONS)
+    both = [(first, second) for first, second in zip(relu, tanh) if first is not None]
+    ratios = [(second or budget.epochs) / first for first, second in both]
+    is_bound = any(second is None for _, second in both)
+    verdict, ours = catalogue.NOT_SEEN, "ReLU does not reach it"
+    if ratios:
+        ratio = statistics.fmean(ratios)
+        ours = ("over " if is_bound else "") + catalogue.mean_and_spread(ratios, lambda value: f"{value:.1f} times")
+        verdict = (
+            catalogue.REPRODUCED if ratio >= 5 else catalogue.SAME_DIRECTION if ratio > 1.1 else catalogue.NOT_SEEN
+        )
+    return catalogue.Finding(f"{_CLAIM} ({pair[0]}, {pair[1]} start)", "6 times", ours, verdict)
+
+
+@plotting.style()
+def _draw(networks: list[Network]):
+    """Draws the training errors over the epochs: ReLU solid, tanh dashed, a colour for each pair."""
+    figure = plotting.new_figure(7.5, 5)
+    axes = figure.add_subplot()
+    pairs = list(dict.fromkeys(each.pair for each in networks))
+    for each in networks:
+        for number, curve in enumerate(each.curves.values()):
+            label = f"{each.activation}, {each.pair[0]}, {each.pair[1]} start, rate {each.learning_rate:g}"
+            axes.plot(
+                *curve.points(),
+                "-" if each.activation == "relu" else "--",
+                color=f"C{pairs.index(each.pair)}",
+                linewidth=1.5,
+                label=None if number else label,
+            )
+    axes.axhline(THRESHOLD, color="black", linewidth=0.8)
+    axes.text(0, THRESHOLD - 0.005, "25 %", va="top", fontsize=9)
+    axes.set_xlabel("epochs")
+    axes.set_ylabel("training error")
+    axes.set_xlim(0, None)
+    axes.set_ylim(0, 0.8)
+    axes.legend(fontsize=9)
+    return figure

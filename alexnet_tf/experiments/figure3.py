@@ -4,11 +4,13 @@ Section 6.1. The number behind the words is how coloured a kernel is: its standa
 averaged over its pixels, relative to its standard deviation over all values. A grey kernel has 0.
 """
 
+import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from alexnet_tf.experiments import report
+from alexnet_tf.experiments import catalogue
 from alexnet_tf.runs.directory import RunDirectory, load_model
 from alexnet_tf.support import errors, plotting
 from alexnet_tf.weights import guard
@@ -67,11 +69,6 @@ def read_kernels(path: str) -> np.ndarray:
     raise errors.UserError(f"{path} holds {shapes}: no kernels [height, width, 3, n] or [n, 3, height, width].")
 
 
-def load_kernels(workdir: str) -> np.ndarray:
-    """Returns conv1's kernels of a run or an import, as `kernels_of` does."""
-    return kernels_of(load_model(RunDirectory(workdir))[0])
-
-
 def kernels_of(model: Any) -> np.ndarray:
     """Returns conv1's kernels of a network, the first tower's before the second's, float32 [height, width, 3, n]."""
     kernels = [
@@ -82,12 +79,20 @@ def kernels_of(model: Any) -> np.ndarray:
     return np.concatenate(kernels, axis=-1)
 
 
-def describe(sources: dict[str, np.ndarray], *, is_real: bool = True) -> report.Result:
+def run(name: str, options: catalogue.Options) -> Iterator[catalogue.Result]:
+    """Yields what the kernels show."""
+    sources = {pathlib.Path(path).stem: read_kernels(path)[:, :, :: -1 if options.bgr else 1] for path in options.conv1}
+    sources |= {pathlib.Path(path).name: kernels_of(load_model(RunDirectory(path))[0]) for path in options.workdir}
+    if not sources:
+        raise errors.UserError("figure3 needs kernels: --workdir=RUN or --conv1=FILE.npy.")
+    yield describe(sources)
+
+
+def describe(sources: dict[str, np.ndarray]) -> catalogue.Result:
     """Measures and draws the kernels of several networks.
 
     Args:
         sources: Name -> kernels [height, width, 3, n], RGB, the first tower's before the second's.
-        is_real: Whether the kernels were learned, so that a verdict can be given.
     """
     rows, findings, pictures = [], [], {}
     for name, kernels in sources.items():
@@ -95,13 +100,11 @@ def describe(sources: dict[str, np.ndarray], *, is_real: bool = True) -> report.
         half = len(values) // 2
         first, second, chance = values[:half].mean(), values[half:].mean(), chance_of_difference(values)
         ratio = max(first, second) / max(min(first, second), 1e-12)
-        verdict = report.NOT_SEEN
+        verdict = catalogue.NOT_SEEN
         if chance < _SIGNIFICANT:
-            verdict = report.REPRODUCED if ratio >= 2 else report.SAME_DIRECTION
+            verdict = catalogue.REPRODUCED if ratio >= 2 else catalogue.SAME_DIRECTION
         findings.append(
-            report.Finding(
-                f"{_CLAIM} ({name})", "seen in every run", f"{first:.2f} and {second:.2f}", verdict if is_real else None
-            )
+            catalogue.Finding(f"{_CLAIM} ({name})", "seen in every run", f"{first:.2f} and {second:.2f}", verdict)
         )
         rows.append(
             (
@@ -115,9 +118,9 @@ def describe(sources: dict[str, np.ndarray], *, is_real: bool = True) -> report.
         )
         pictures[_file_name(name)] = plotting.kernels_image(kernels, zoom=6)
     columns = ("conv1 of", "kernels", "first half", "second half", "ratio", "as large by chance")
-    return report.Result(
+    return catalogue.Result(
         tuple(findings),
-        (report.Table("How coloured the kernels are", columns, tuple(rows)),),
+        (catalogue.Table("How coloured the kernels are", columns, tuple(rows)),),
         pictures,
         (
             "Colourfulness is a kernel's standard deviation over its three colours, averaged over its pixels, relative "
@@ -130,11 +133,3 @@ def describe(sources: dict[str, np.ndarray], *, is_real: bool = True) -> report.
 
 def _file_name(name: str) -> str:
     return "".join(character if character.isalnum() else "-" for character in name.lower())
-
-
-def random_kernels(filters: int = 96, seed: int = 0) -> np.ndarray:
-    """Returns kernels of which the first half is coloured and the second nearly grey, float32 [11, 11, 3, filters]."""
-    generator = np.random.default_rng(seed)
-    kernels = generator.normal(size=(11, 11, 3, filters))
-    kernels[..., filters // 2 :] = 0.1 * kernels[..., filters // 2 :] + generator.normal(size=(11, 11, 1, filters // 2))
-    return kernels.astype("float32")

@@ -4,14 +4,15 @@ Section 6.1. Near is the Euclidean distance of fc7's activations.
 """
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.data import input_pipeline, plain_images, preprocessing
 from alexnet_tf.evaluation import features, metrics, retrieval
-from alexnet_tf.experiments import report
-from alexnet_tf.experiments.trained_runs import TrainedRun
+from alexnet_tf.experiments import catalogue
+from alexnet_tf.experiments.error_table import TrainedRun, load_runs
 from alexnet_tf.support import plotting
 from alexnet_tf.support.shell import printable
 
@@ -33,14 +34,18 @@ class Prediction:
     probabilities: tuple[tuple[str, float], ...]
 
 
-def reproduce(run: TrainedRun, *, seed: int = 0, batch_size: int = 64, is_real: bool = True) -> report.Result:
+def run(name: str, options: catalogue.Options) -> Iterator[catalogue.Result]:
+    """Yields the page of the first run."""
+    yield reproduce(load_runs(options)[0])
+
+
+def reproduce(run: TrainedRun, *, seed: int = 0, batch_size: int = 64) -> catalogue.Result:
     """Predicts, searches and draws the page.
 
     Args:
         run: The network; its data needs a training split.
         seed: Chooses the images: one of each class first, nothing else decides.
         batch_size: Images a step.
-        is_real: Whether the network has learned, so that a verdict can be given.
     """
     validation, train = run.data.splits[run.data.validation], run.data.splits["train"]
     chosen = _choose(validation, seed)
@@ -59,20 +64,15 @@ def reproduce(run: TrainedRun, *, seed: int = 0, batch_size: int = 64, is_real: 
         ]
         for index in chosen[:_QUERIES]
     ]
-    verdict = None
-    if is_real:
-        verdict = (
-            report.REPRODUCED
-            if agreement > 0.5 and agreement > 1.5 * chance
-            else report.SAME_DIRECTION
-            if agreement > chance
-            else report.NOT_SEEN
-        )
-    finding = report.Finding(
+    verdict = catalogue.NOT_SEEN
+    if agreement > chance:
+        is_sure = agreement > 0.5 and agreement > 1.5 * chance
+        verdict = catalogue.REPRODUCED if is_sure else catalogue.SAME_DIRECTION
+    finding = catalogue.Finding(
         "training images with nearby fc7 show the same kind of thing",
         "shown for five images",
-        f"{report.percent(agreement)} of the six nearest have the query's class ({report.percent(chance)} by chance, "
-        f"{len(labels)} queries)",
+        f"{catalogue.percent(agreement)} of the six nearest have the query's class ({catalogue.percent(chance)} by "
+        f"chance, {len(labels)} queries)",
         verdict,
     )
     hits = sum(each.label == each.probabilities[0][0] for each in predictions)
@@ -83,7 +83,7 @@ def reproduce(run: TrainedRun, *, seed: int = 0, batch_size: int = 64, is_real: 
     )
     with plotting.style():
         page = _draw(predictions, neighbours)
-    return report.Result((finding,), pictures={"page": page}, notes=notes)
+    return catalogue.Result((finding,), pictures={"page": page}, notes=notes)
 
 
 def _choose(split, seed: int) -> list[int]:

@@ -2,6 +2,8 @@
 
 architectures        every published network as an entry of one table
 recipes              how its source trained it, and how that adapts to a data set
+schedules            the learning rate over a run: tables and state
+update_rules         SGD, Adam, AdamW
 model                the Keras model: its stages, of one or two layers
 alexnet              an entry becomes a functional Keras model
 layers               input normalisation, dropout, convolutions of towers

@@ -200,8 +200,8 @@ class Architecture:
         lrn_across_towers: Whether the window of "lrn" crosses from one tower to the other.
         same_map_lrn: What "same_map_lrn" means: the window is spatial, `depth_radius` pixels to each side.
         dropout_rate: Fraction of activations dropped in training.
-        initialization: Default initialisation of a training on ImageNet: "row", or another where the source's does not
-            learn.
+        initialization: Default initialisation of a training on ImageNet: "source", or another where the source's does
+            not learn.
         mean: RGB in [0, 255], subtracted from the images by the first layer.
         scale: Per channel, multiplies what is left.
     """
@@ -215,7 +215,7 @@ class Architecture:
     lrn_across_towers: bool = False
     same_map_lrn: LRN = LRN(bias=1.0, alpha=4e-5)
     dropout_rate: float = 0.5
-    initialization: str = "row"
+    initialization: str = "source"
     mean: tuple[float, ...] = IMAGENET_MEAN
     scale: tuple[float, ...] = (1.0, 1.0, 1.0)
 
@@ -308,7 +308,7 @@ INITIALIZATIONS = {
     ),
 }
 
-INITIALIZATION_NAMES = ("row", "he", *INITIALIZATIONS)
+INITIALIZATION_NAMES = ("source", "he", *INITIALIZATIONS)
 
 # Standard deviation of ImageNet's pixels about their mean, in grey levels: what "he" divides the input by.
 PIXEL_STDEV = 58.0
@@ -319,13 +319,13 @@ def with_initialization(architecture: Architecture, initialization: str) -> Arch
 
     Args:
         architecture: Any architecture.
-        initialization: "row": the architecture's own; a key of `INITIALIZATIONS`: that source's; "he": weights that
+        initialization: "source": the architecture's own; a key of `INITIALIZATIONS`: that source's; "he": weights that
             keep the signal's size from layer to layer, without biases, on an input of unit variance.
 
     Raises:
         ValueError: If the initialisation is not known.
     """
-    if initialization == "row":
+    if initialization == "source":
         return architecture
     if initialization == "he":
         return _he(architecture)

@@ -18,8 +18,7 @@ _RECIPE = recipes.Recipe(
     learning_rate=0.001,
     weight_decay=0.0,
     bias_learning_rate_multiplier=2.0,
-    schedule="steps",
-    steps=(),
+    schedule="constant",
     colour_noise=False,
 )
 

@@ -9,6 +9,7 @@ import pydantic
 
 from alexnet_tf.network import architectures, recipes
 from alexnet_tf.support import errors, settings
+from alexnet_tf.support.settings import setting
 
 # A value for each of R, G and B.
 Colour = Annotated[
@@ -23,36 +24,60 @@ PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """How to train, once everything is decided.
+    """How to train, once everything is decided. A field made by `setting` is a flag of `train.py`, too.
 
     Attributes:
-        architecture: A key of `architectures.ARCHITECTURES`.
+        architecture, ..., class_weight: See their help.
         recipe: The architecture's recipe with the changes that flags made.
-        initialization: One of `architectures.INITIALIZATION_NAMES`.
-        seed: Fixes the initial weights, the order, the augmentation and the dropout.
-        precision: Keras dtype policy: "float32", "mixed_bfloat16" or "mixed_float16"; "auto" is settled at the start.
-        deterministic: Whether the same seed gives the same bits; not with `jit`.
-        mean: What the first layer subtracts: "pixel", the mean colour, or "image", the paper's mean image.
-        init_from: Directory of the run that the weights come from, with its architecture and mean.
-        freeze: Names of the layers that do not learn.
-        reinitialize: Names of the layers that do not take the source's weights; the last one is replaced anyway
-            where the number of classes differs.
-        jit: Whether XLA compiles the step.
-        class_weight: "none", or "balanced": the loss of a class's images counts in inverse proportion to their number.
     """
 
-    architecture: str = "paper"
+    architecture: str = setting(
+        "paper",
+        "Which published AlexNet: by default paper, or that of --init_from.",
+        choices=architectures.ARCHITECTURES,
+    )
     recipe: recipes.Recipe = recipes.Recipe()
-    initialization: str = "row"
-    seed: int = 0
-    precision: str = "float32"
-    deterministic: bool = True
-    mean: str = "pixel"
-    init_from: str | None = None
-    freeze: tuple[str, ...] = ()
-    reinitialize: tuple[str, ...] = ()
-    jit: bool = False
-    class_weight: str = "none"
+    initialization: str = setting(
+        "source",
+        "Initial weights. 'source': as the architecture's source has them; 'he': learns on small data, and is the "
+        "default there.",
+        choices=architectures.INITIALIZATION_NAMES,
+    )
+    seed: int = setting(0, "Fixes weights, order, augmentation and dropout.", lower=0, upper=2**31 - 1)
+    precision: str = setting(
+        "float32",
+        "By default auto: mixed_bfloat16 on a CPU that computes with it and on GPUs of compute capability 8.0 and "
+        "more, mixed_float16 on GPUs of 7.x, else float32.",
+        choices=PRECISIONS,
+    )
+    deterministic: bool = setting(
+        True, "The same seed gives the same bits, also after a resume: the default, but not with --jit."
+    )
+    mean: str = setting(
+        "pixel",
+        "What is subtracted: the mean colour (the default), or the paper's mean image (prepared data). With "
+        "--init_from: its own.",
+        choices=("pixel", "image"),
+    )
+    init_from: str | None = setting(
+        None,
+        "Transfer learning: directory of the run whose weights, architecture and mean are used. The last layer is "
+        "replaced where the number of classes differs; the optimizer starts fresh.",
+    )
+    freeze: tuple[str, ...] = setting(
+        (), "Layers of --init_from that do not learn, such as conv1,conv2 (both towers) or conv2_b."
+    )
+    reinitialize: tuple[str, ...] = setting(
+        (), "Layers that get new weights instead of those of --init_from, such as fc7,fc8."
+    )
+    jit: bool = setting(
+        False, "Compile the whole training step with XLA: three times slower on two CPU cores; not measured on GPUs."
+    )
+    class_weight: str = setting(
+        "none",
+        "'balanced' weighs the loss of each class in inverse proportion to its number of training images.",
+        choices=("none", "balanced"),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,13 +212,6 @@ class RunConfig:
             UserError: Says what is wrong.
         """
         settings.check(self)
-        for name, known in (
-            ("architecture", architectures.ARCHITECTURES),
-            ("initialization", architectures.INITIALIZATION_NAMES),
-            ("precision", PRECISIONS),
-        ):
-            if (value := getattr(self.train, name)) not in known:
-                raise errors.UserError(f"{name} is {value!r}, which is not known. Known: {', '.join(known)}.")
         for mean in (self.mean, self.source.mean if self.source else self.mean):
             if isinstance(mean, str) and mean != MEAN_IMAGE:
                 raise errors.UserError(f"mean is {mean!r}; it must be three finite numbers or {MEAN_IMAGE!r}.")

@@ -1,17 +1,50 @@
-"""Which processes train together: the cluster that TF_CONFIG or Slurm names, and the wait for all of its workers."""
+"""Which processes train together: the cluster of TF_CONFIG or Slurm, the wait for all, agreement, and lost workers."""
+
+from __future__ import annotations
 
 import contextlib
 import dataclasses
+import faulthandler
+import hashlib
 import json
+import logging
 import os
 import signal
-import subprocess
-import sys
+import socket
+import time
+import typing
 from collections.abc import Iterator
 
 import tensorflow as tf
 
+from alexnet_tf.data import input_pipeline
+from alexnet_tf.runs.config import RunConfig
+from alexnet_tf.runs.directory import RunDirectory
 from alexnet_tf.support import errors, shell
+from alexnet_tf.training.configure import TrainingError
+
+if typing.TYPE_CHECKING:
+    from alexnet_tf.training.distribution import Placement
+
+_LOGGER = logging.getLogger(__name__)
+
+# What a step raises when another worker is gone.
+_LOST_WORKER = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.InternalError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    *input_pipeline.READ_ERRORS,
+)
+
+_ALIKE = "All need the same flags, the same images, the same --precision, and one --workdir that they share"
+
+# Missing workers are named after so long.
+_REPORT_SECONDS = 60
+
+# Network file systems show new files within a minute.
+_FILE_SYSTEM_SECONDS = 90
 
 _HELP = """\
 --strategy=multi_worker needs TF_CONFIG, which names all workers and this one; the first writes the run. {why} \
@@ -22,35 +55,6 @@ and the same with "index": 1 on the second. Under Slurm, srun names them."""
 
 # The first port of each machine's tasks under Slurm.
 _SLURM_PORT = 12345
-
-# TensorFlow waits in C++ and holds Python's lock, so that only another process can look after it.
-_WATCHDOG = """
-import os, signal, socket, sys, time
-parent, limit, worker, *hosts = sys.argv[1:]
-parent, limit, worker, started, is_reported = int(parent), float(limit), int(worker), time.monotonic(), False
-
-def is_missing(host):
-    name, _, port = host.rpartition(":")
-    try:
-        socket.create_connection((name.strip("[]"), int(port)), timeout=5).close()
-    except (OSError, ValueError):
-        return True
-
-while os.getppid() == parent:
-    time.sleep(0.5)
-    waited = time.monotonic() - started
-    if waited < limit and (is_reported or waited < 60):
-        continue
-    missing = [f"worker {i + 1} ({h})" for i, h in enumerate(hosts) if i != worker and is_missing(h)]
-    missing = "no answer from " + ", ".join(missing) if missing else "all answer, but they do not agree on the cluster"
-    if waited < limit:
-        is_reported = True
-        print(f"Still waiting: {missing}.", flush=True)
-    elif os.getppid() == parent:
-        print(f"\\nError: The workers did not meet within --worker_timeout={limit:g} seconds: {missing}. Start all "
-              "of them with the same hosts and ports, which each must be able to reach.", file=sys.stderr, flush=True)
-        os.kill(parent, signal.SIGKILL)
-"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,21 +118,110 @@ def _slurm_config() -> dict:
     return {"cluster": cluster, "task": {"type": kind, "index": index}}
 
 
-@contextlib.contextmanager
-def watched(cluster: Cluster, timeout: float) -> Iterator[None]:
-    """Looks after the wait for the other workers: names the missing ones after a minute, and ends this process in time.
+def wait_for_all(cluster: Cluster, timeout: float) -> None:
+    """Waits until all workers are there, and names the missing ones after a minute.
+
+    TensorFlow itself would wait in C++ and hold Python's lock, so that nothing could be said meanwhile. Here each
+    worker listens on its port until it has reached all others.
 
     Args:
         cluster: Who is waited for.
-        timeout: Seconds after which this process ends with an error.
+        timeout: Seconds.
+
+    Raises:
+        UserError: If some do not come in time, or this one cannot listen on its port.
     """
-    handler = signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own would not be called before all are there.
-    watchdog = subprocess.Popen(
-        [sys.executable, "-c", _WATCHDOG, str(os.getpid()), str(timeout), str(cluster.worker), *cluster.hosts]
-    )
+    missing = {number: host for number, host in enumerate(cluster.hosts, 1) if number != cluster.worker + 1}
+    started, is_reported = time.monotonic(), False
+    try:
+        server = socket.create_server(("", int(cluster.hosts[cluster.worker].rpartition(":")[2])))
+    except (OSError, ValueError, OverflowError) as error:
+        raise unusable(error) from error
+    with server:
+        while missing := {number: host for number, host in missing.items() if not _answers(host)}:
+            names = ", ".join(f"worker {number} ({host})" for number, host in missing.items())
+            waited = time.monotonic() - started
+            if waited > timeout:
+                raise errors.UserError(
+                    f"The workers did not meet within --worker_timeout={timeout:g} seconds: no answer from {names}. "
+                    "Start all of them with the same hosts and ports, which each must be able to reach."
+                )
+            if waited > _REPORT_SECONDS and not is_reported:
+                _LOGGER.info(f"Still waiting: no answer from {names}.")
+                is_reported = True
+            time.sleep(0.2)
+
+
+def _answers(host: str) -> bool:
+    name, _, port = host.rpartition(":")
+    try:
+        socket.create_connection((name.strip("[]"), int(port)), timeout=5).close()
+    except (OSError, ValueError, OverflowError):
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def interruptible(timeout: float) -> Iterator[None]:
+    """Lets Ctrl-C and a time limit, in seconds, end this process while TensorFlow waits in C++."""
+    handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    faulthandler.dump_traceback_later(timeout, exit=True)
     try:
         yield
     finally:
-        watchdog.kill()
-        watchdog.wait()
+        faulthandler.cancel_dump_traceback_later()
         signal.signal(signal.SIGINT, handler)
+
+
+def check_that_workers_agree(placement: Placement, run: RunDirectory, run_config: RunConfig) -> None:
+    """Refuses workers that would each train another run: they would wait for each other for ever, or learn nonsense.
+
+    Raises:
+        TrainingError: If they differ in flags, data or checkpoints.
+    """
+    content = run_config.to_json()
+    for name in ("directory", "name"):
+        del content["data"][name]
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest()
+    own = int.from_bytes(digest[:5], "big")  # Exact in float64, as is the sum.
+    if placement.total(own) != own * placement.num_workers:
+        raise TrainingError(
+            f"The workers were not started alike. {_ALIKE}; this one is worker {placement.worker + 1}, with the run "
+            f"{run}."
+        )
+    if placement.num_workers > 1:
+        _wait_for_checkpoint(placement, run)
+
+
+def _wait_for_checkpoint(placement: Placement, run: RunDirectory) -> None:
+    """Waits until this worker sees the last checkpoint that the chief sees: a network file system may be late."""
+
+    def last() -> int:
+        return max(run.steps(), default=-1)
+
+    expected = int(placement.total(last() + 1 if placement.worker == 0 else 0)) - 1
+    deadline = time.monotonic() + _FILE_SYSTEM_SECONDS
+    while last() != expected:
+        if time.monotonic() > deadline:
+            seen = f"a checkpoint of step {last()}" if run.steps() else "no checkpoint"
+            first = f"one of step {expected}" if expected >= 0 else "none"
+            raise TrainingError(
+                f"The workers do not see the same run. {_ALIKE}; this one, worker {placement.worker + 1}, sees {run} "
+                f"with {seen}, and the first worker {first}."
+            )
+        time.sleep(0.5)
+
+
+@contextlib.contextmanager
+def lost_workers_reported(placement: Placement) -> Iterator[None]:
+    """Turns what TensorFlow raises when another worker is gone into a `TrainingError`."""
+    try:
+        yield
+    except _LOST_WORKER as error:
+        if placement.num_workers == 1:
+            raise
+        raise TrainingError(
+            "The other workers cannot be reached any more: one has ended, or the network is cut. Start all of them "
+            "again with the same commands: the run goes on from its last checkpoint, if there is one.\n  TensorFlow "
+            "says: " + (str(error).rpartition("}} ")[2].splitlines() or [type(error).__name__])[0]
+        ) from error

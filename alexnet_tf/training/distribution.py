@@ -12,15 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from alexnet_tf.support import errors
+from alexnet_tf.support import errors, settings
 from alexnet_tf.support.devices import gpus, numerics, share_memory, unusable_gpu
 from alexnet_tf.training import cluster
-
-__all__ = ["STRATEGIES", "Placement", "make_placement", "num_replicas_for", "several_devices"]
+from alexnet_tf.training.configure import PlacementOptions
 
 _LOGGER = logging.getLogger(__name__)
 
-STRATEGIES = ("auto", "split", "mirrored", "multi_worker")
+_DEFAULTS = PlacementOptions()
 
 # With fewer images, a GPU's share of a batch does not pay for the exchange of the gradients.
 _MIN_IMAGES_PER_GPU = 64
@@ -143,23 +142,18 @@ def several_devices(count: int) -> list[str]:
     return gpus()[:count] or [f"CPU:{index}" for index in range(count)]
 
 
-def make_placement(strategy: str = "auto", devices: Sequence[str] = (), worker_timeout: float = 1800) -> Placement:
+def make_placement(options: PlacementOptions = _DEFAULTS) -> Placement:
     """Decides where to compute. To be called before TensorFlow computes anything.
 
     Args:
-        strategy: "split" puts tower a and tower b on two devices, as in 2012; "mirrored" computes a part of each batch
-            on every GPU; "multi_worker" the same on the machines of TF_CONFIG; "auto" is "mirrored" where there are
-            several GPUs, and one device otherwise.
-        devices: Names such as "GPU:0"; by default all GPUs, for the split the first two. CPUs are made as they are
-            named: "CPU:1" is a second one on the same cores.
-        worker_timeout: Seconds to wait for the other workers.
-
-    Returns:
-        The placement.
+        options: The strategy and the devices. CPUs are made as they are named: "CPU:1" is a second one on the same
+            cores.
 
     Raises:
         UserError: If the devices are not there or not enough, or TF_CONFIG says nothing usable.
     """
+    settings.check(options)
+    strategy, devices = options.strategy, options.devices
     known = gpus()
     if problem := unusable_gpu():
         _LOGGER.warning(problem)
@@ -185,7 +179,7 @@ def make_placement(strategy: str = "auto", devices: Sequence[str] = (), worker_t
     _make_cpus(devices)
     share_memory()
     if strategy == "multi_worker":
-        return _multi_worker(worker_timeout)
+        return _multi_worker(options.worker_timeout)
     if strategy == "split":
         return Placement(tf.distribute.get_strategy(), towers=(towers[0], towers[1]), devices=towers)
     chosen = tuple(devices or known)
@@ -221,8 +215,9 @@ def _multi_worker(timeout: float) -> Placement:
     members = cluster.from_environment()
     num_workers = len(members.hosts)
     _LOGGER.info(f"Waiting until all {num_workers} workers are there.")
+    cluster.wait_for_all(members, timeout)
     try:
-        with cluster.watched(members, timeout):
+        with cluster.interruptible(timeout):
             strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
         raise cluster.unusable(f"with it the workers did not meet: {error}") from error

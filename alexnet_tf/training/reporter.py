@@ -1,19 +1,26 @@
 """What a training run prints: the start, the progress bar, an epoch's results, warnings, and what to do next."""
 
+import contextlib
 import logging
 import math
 import shlex
 import sys
 import time
 from collections.abc import Iterable
+from typing import Any
 
+import keras
+import numpy as np
 import tqdm
 
+from alexnet_tf.data import datasets
+from alexnet_tf.evaluation import metrics
+from alexnet_tf.network import schedules
 from alexnet_tf.runs.config import RunConfig
 from alexnet_tf.runs.directory import RunDirectory
-from alexnet_tf.support import errors, shell
-from alexnet_tf.training import schedules, tensorboard, transfer_learning
-from alexnet_tf.training.state import TrainState
+from alexnet_tf.support import shell
+from alexnet_tf.training import tensorboard, transfer_learning
+from alexnet_tf.training.loop import TrainState, Watcher
 from alexnet_tf.training.train_step import TrainStep
 
 _LOGGER = logging.getLogger(__name__)
@@ -22,33 +29,36 @@ _LOGGER = logging.getLogger(__name__)
 _LINE_SECONDS = 20
 
 _INITIALIZED = {
-    "row": "as its source states",
-    "he": "as He et al. propose, which learns on small data (--initialization=row: the source's own)",
+    "source": "as its source states",
+    "he": "as He et al. propose, which learns on small data (--initialization=source: the source's own)",
 }
 
 
-class TrainingError(errors.UserError):
-    """Training cannot go on; the message says why and what to try."""
+# A long epoch is checked this often for a loss that does not fall; ImageNet's has 10,009 steps.
+_STUCK_STEPS = 5000
+
+_MIN_VALIDATION_IMAGES = 50
 
 
-class Reporter:
-    """Prints what a run does. Workers other than the first print only why they stop.
+class Reporter(Watcher):
+    """Prints what a run does, and writes its pictures and curves. Workers other than the first print why they stop.
 
     Args:
         run: The run's directory.
         config: The run's config.
+        data: What it is trained on.
         steps: Steps in an epoch.
-        chance_loss: Cross-entropy of guessing by the classes' frequencies, in nats.
         is_chief: Whether this process is the first worker.
-        caveat: What limits the meaning of the validation error, or nothing.
     """
 
     def __init__(
-        self, run: RunDirectory, config: RunConfig, *, steps: int, chance_loss: float, is_chief: bool, caveat: str = ""
-    ):
+        self, run: RunDirectory, config: RunConfig, data: datasets.DataSet, *, steps: int, is_chief: bool
+    ) -> None:
         self._run, self._config, self._recipe = run, config, config.train.recipe
-        self._steps, self._chance_loss, self._is_chief = steps, chance_loss, is_chief
-        self._caveat = caveat
+        self._steps, self._is_chief = steps, is_chief
+        self._chance_loss = chance_loss(data.splits["train"], len(data.class_names))
+        self._caveat = validation_caveat(data.splits[data.validation], len(data.class_names))
+        self._log = tensorboard.Log(run, data.class_names, steps) if is_chief else None
         self._bar: tqdm.tqdm | None = None
         self._started = self._printed = 0.0
         self._first_step = 0
@@ -66,28 +76,32 @@ class Reporter:
         start = f", initialised {_INITIALIZED.get(config.initialization, f'as {config.initialization} states')}"
         if config.init_from:
             start = f"\n{transfer_learning.describe(step.model, self._config)}"
-        schedule = recipe.schedule + (f", patience {recipe.patience} epochs" if recipe.schedule == "plateau" else "")
         warm_up = f", warm-up of {shell.count(recipe.warmup_steps, 'step')}" if recipe.warmup_steps else ""
         clip = f", gradient norm at most {recipe.clip_norm:g}" if recipe.clip_norm else ""
         weights = ", balanced class weights" if config.class_weight == "balanced" else ""
+        self._model = step.model
         self._print(
             f"Network: {architecture.name}, {parameters:,} parameters{start}",
             f"Recipe: batches of {recipe.batch_size}, {shell.count(recipe.epochs, 'epoch')} of "
-            f"{shell.count(self._steps, 'step')}, rate {recipe.learning_rate:g} ({schedule}){warm_up}, momentum "
-            f"{recipe.momentum:g}, weight decay {recipe.weight_decay:g}{clip}{weights}",
+            f"{shell.count(self._steps, 'step')}, rate {recipe.learning_rate:g} "
+            f"({schedules.make(recipe).description}){warm_up}, {recipe.optimizer}, momentum {recipe.momentum:g}, "
+            f"weight decay {recipe.weight_decay:g}{clip}{weights}",
             f"Precision: {config.precision}{', compiled by XLA' if config.jit else ''}; "
             f"{'' if config.deterministic else 'not '}deterministic",
             step.placement.summary(step.variables, recipe.batch_size),
         )
 
-    def new_run(self) -> None:
-        """Prints that the run begins."""
+    def new_run(self, model: keras.Model) -> None:
+        """Prints that the run begins, and keeps what it begins with."""
+        if self._log:
+            self._log.start(model)
         self._print(f"A new run in {self._run}.")
 
     def resumed(self, state: TrainState, is_complete: bool) -> None:
         """Prints where the run goes on, or that it is complete."""
         if is_complete:
-            more = "" if state.is_over else " With more --epochs it goes on from here."
+            is_over = schedules.make(self._recipe, state.schedule).is_over
+            more = "" if is_over else " With more --epochs it goes on from here."
             self._print(f"The run in {self._run} is complete.{more}")
         else:
             self._print(f"Resuming {self._run} at epoch {state.epoch + 1}, step {state.step + 1} of {self._steps}.")
@@ -108,22 +122,27 @@ class Reporter:
         )
         return self._bar
 
-    def step(self, state: TrainState) -> None:
-        """Shows a step's progress on the bar or, where there is no terminal, in a line now and then."""
-        now = time.monotonic()
-        images_per_second = (state.step - self._first_step) * self._recipe.batch_size / (now - self._started)
-        loss, error = self.means(state)
+    def first_batch(self, step: TrainStep, batch: Any) -> None:
+        """Writes a picture of the images as the network sees them."""
+        if self._log:
+            self._log.input_pictures(step.images_of(batch))
+
+    def step(self, state: TrainState, step: int, loss: float, error: float, learning_rate: float) -> None:
+        """Adds a point to the curves, and shows the progress on the bar or, without a terminal, in a line at times."""
+        now, total = time.monotonic(), state.epoch * self._steps + step
+        if self._log:
+            self._log.step(total, loss, error, learning_rate)
+        loss, error = state.means(step, self._recipe.batch_size)
+        images_per_second = (step - self._first_step) * self._recipe.batch_size / (now - self._started)
         progress = f"loss {loss:.3f}, error {error:.3f}, {images_per_second:.0f} images/s"
         assert self._bar is not None
         self._bar.set_postfix_str(progress, refresh=False)
         self._bar.update()
-        if self._bar.disable and now - self._printed > _LINE_SECONDS and state.step < self._steps:
+        if self._bar.disable and now - self._printed > _LINE_SECONDS and step < self._steps:
             self._printed = now
-            self._print(f"Epoch {state.epoch + 1}/{self._recipe.epochs}, step {state.step}/{self._steps}: {progress}")
-
-    def means(self, state: TrainState) -> tuple[float, float]:
-        """Returns the mean loss and top-1 error over the current epoch's steps so far."""
-        return state.loss_sum / state.step, state.wrong / (state.step * self._recipe.batch_size)
+            self._print(f"Epoch {state.epoch + 1}/{self._recipe.epochs}, step {step}/{self._steps}: {progress}")
+        if step % _STUCK_STEPS == 0:
+            self._warn_if_stuck(loss, total)
 
     def validation_bar(self, batches: Iterable, total: int) -> tqdm.tqdm:
         """Returns the batches of the validation with a progress bar."""
@@ -137,16 +156,13 @@ class Reporter:
             file=sys.stdout,
         )
 
-    def end_epoch(self, state: TrainState, waited: float, *, is_best: bool, has_divided: bool) -> None:
-        """Prints an epoch's results.
-
-        Args:
-            state: At the epoch's end.
-            waited: Share of the time that was spent waiting for input, in [0, 1].
-            is_best: Whether the epoch is the best so far.
-            has_divided: Whether the "plateau" schedule has just divided the rate.
-        """
+    def end_epoch(
+        self, state: TrainState, result: metrics.Evaluation | None, waited: float, is_best: bool, note: str | None
+    ) -> None:
+        """Prints and draws an epoch's results."""
         row = state.history[-1]
+        if self._log and result:
+            self._log.epoch(row, waited, self._model, result.confusion)
         top5 = "" if row["val_top5_error"] is None else f", top-5 error {row['val_top5_error']:.4f}"
         self._print(
             f"Epoch {row['epoch']}/{self._recipe.epochs}: train loss {row['train_loss']:.4f}, "
@@ -155,19 +171,13 @@ class Reporter:
             f"{' (best)' if is_best else ''}; rate {row['learning_rate']:.2g}; "
             f"{row['images_per_second']:.0f} images/s, {waited:.0%} of the time waiting for input"
         )
-        stalled = f"The validation error has not fallen for {self._recipe.patience} epochs"
-        if state.is_over:
-            self._print(
-                f"{stalled} after the rate was divided {schedules.Plateau.MAX_DIVISIONS} times: training ends here "
-                "(Section 5)."
-            )
-        elif has_divided:
-            self._print(f"{stalled}: the rate is divided by 10.")
-        self.warn_if_stuck(row["train_loss"], row["step"])
+        if note:
+            self._print(note)
+        self._warn_if_stuck(row["train_loss"], row["step"])
 
-    def warn_if_stuck(self, loss: float, step: int) -> None:
+    def _warn_if_stuck(self, loss: float, step: int) -> None:
         """Prints what to try if the training loss is that of guessing."""
-        if not schedules.is_stuck(loss, self._chance_loss, step):
+        if not is_stuck(loss, self._chance_loss, step):
             return
         classes, config = len(self._config.data.classes), self._config.train
         advice = f"a lower rate: --learning_rate={self._recipe.learning_rate / 3:.2g}"
@@ -198,17 +208,35 @@ class Reporter:
             f"{self._run.path / tensorboard.PICTURES})",
         )
 
-    def diverged(self, what: str) -> TrainingError:
-        """Returns the error that ends a run whose numbers are no longer finite."""
-        kept = f"The last checkpoint in {self._run} is from before. " if self._run.steps() else ""
-        return TrainingError(
-            f"{what}: the run has diverged. {kept}Start anew in another --workdir with a lower rate "
-            f"(--learning_rate={self._recipe.learning_rate / 3:.2g}), with --clip_norm=1, or with --warmup_steps=200."
-        )
 
-    def out_of_memory(self) -> TrainingError:
-        """Returns the error that ends a run whose batch does not fit into memory."""
-        return TrainingError(
-            f"Memory ran out at batch_size={self._recipe.batch_size}. Start anew in another --workdir with "
-            f"--batch_size={max(1, self._recipe.batch_size // 2)}."
-        )
+def is_stuck(train_loss: float, chance_loss: float, steps: int) -> bool:
+    """Returns whether a network has learned nothing: its cross-entropy is that of guessing by the classes' frequencies.
+
+    Args:
+        train_loss: Mean cross-entropy over an epoch, in nats.
+        chance_loss: Entropy of the classes, ln(classes) if they are equally frequent.
+        steps: Steps done; before 100 it is too early to tell.
+    """
+    return steps >= 100 and 0.98 * chance_loss < train_loss < 1.1 * chance_loss
+
+
+def chance_loss(split: datasets.ImageSource, num_classes: int) -> float:
+    """Returns the entropy of the classes of a split in nats; of a sample where the labels are inside the records."""
+    labels = split.labels
+    if labels is None:
+        sample = []
+        for index in np.linspace(0, len(split) - 1, min(len(split), 2000)).astype("int64"):
+            with contextlib.suppress(OSError):  # Reported when it is read in training.
+                sample.append(split.label(index))
+        labels = np.array(sample, "int32")
+    frequencies = np.bincount(labels, minlength=num_classes) / len(labels)
+    return float(-(frequencies[frequencies > 0] * np.log(frequencies[frequencies > 0])).sum())
+
+
+def validation_caveat(split: datasets.ImageSource, num_classes: int) -> str:
+    """Returns what limits the meaning of a validation error, or nothing."""
+    if len(split) < _MIN_VALIDATION_IMAGES:
+        return f"of {len(split)} images only: one image more or less is {1 / len(split):.3f}"
+    if split.labels is not None and (missing := num_classes - len(np.unique(split.labels))):
+        return f"without any image of {missing} of the {num_classes} classes"
+    return ""

@@ -121,7 +121,7 @@ class Log:
         self._picture("input", plotting.grid(pixels, columns=8, border=2), 0)
 
     def _kernels(self, model: keras.Model, epoch: int) -> np.ndarray:
-        """Returns the picture of conv1's kernels and of their change; runs of older versions have not kept a start."""
+        """Returns the picture of conv1's kernels and, unless their start is gone, of their change."""
         try:
             start = np.load(self.directory / PICTURES / _KERNELS_START, allow_pickle=False)
         except (OSError, ValueError):

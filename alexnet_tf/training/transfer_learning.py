@@ -1,7 +1,7 @@
 """Where a run's weights come from, and which of them learn: transfer learning from another run.
 
 Layers go by the names of the network; a stage's name (`conv2`) means both its towers (`conv2_a`, `conv2_b`). What a run
-takes over, beside weights, is how its source saw images: the architecture, the mean, the scale. All of it is written
+reuses, beside weights, is how its source saw images: the architecture, the mean, the scale. All of it is written
 into the new run's config.json and its first checkpoint, so that nothing but the first start needs the source.
 """
 
@@ -9,7 +9,7 @@ import math
 import os
 import pathlib
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,17 +22,11 @@ from alexnet_tf.support import errors, shell
 
 
 class TransferError(errors.UserError):
-    """The weights of another run cannot be taken over as asked; the message says why and what to do."""
-
-
-# The flags that say something only with a source, and those that may not contradict it.
-_ALONE = ("freeze", "freeze_until", "reinitialize", "new_layer_learning_rate_multiplier")
-
-FLAGS = (*_ALONE, "architecture", "mean")
+    """The weights of another run cannot be reused as asked; the message says why and what to do."""
 
 
 def find_source(init_from: str | None, path: str | os.PathLike) -> PretrainedRun | None:
-    """Returns what a run takes over, or took over when it began.
+    """Returns the run whose weights are reused, or were when this one began.
 
     Args:
         init_from: The source's directory, as typed; None gives None.
@@ -72,96 +66,66 @@ def find_source(init_from: str | None, path: str | os.PathLike) -> PretrainedRun
     )
 
 
-def check_flags(source: PretrainedRun | None, given: dict) -> None:
-    """Refuses flags that say something only with a source, or something else than the source.
+def check_same_input(source: PretrainedRun, given: Mapping[str, Any]) -> None:
+    """Refuses another architecture or mean than the source's.
 
     Args:
-        source: The run that the weights come from, if there is one.
-        given: By names in `FLAGS`, the values of the flags; None for one that was not given.
+        source: The run that the weights come from.
+        given: Values of fields of `TrainConfig` that were asked for, by name.
 
     Raises:
-        TransferError: Names the flag.
+        TransferError: Names the field.
     """
-    given = {name: value for name, value in given.items() if value is not None}
-    if source is None:
-        alone = [name for name in _ALONE if name in given]
-        if alone:
+    own = {"architecture": source.architecture, "mean": "image" if source.mean == MEAN_IMAGE else "pixel"}
+    for name, value in own.items():
+        if given.get(name, value) != value:
             raise TransferError(
-                f"--{alone[0]} needs --init_from=RUN: it says what becomes of the weights of another run, and "
-                "there is none."
+                f"{name}={given[name]} does not fit the weights of init_from={source.path}, which need {value}. Leave "
+                "it out."
             )
-        return
-    if given.get("architecture", source.architecture) != source.architecture:
-        raise TransferError(
-            f"--architecture={given['architecture']} differs from that of --init_from={source.path}, which is "
-            f"{source.architecture}: its weights fit no other. Leave --architecture away."
-        )
-    is_image = source.mean == MEAN_IMAGE
-    if given.get("mean", "image" if is_image else "pixel") != ("image" if is_image else "pixel"):
-        raise TransferError(
-            f"--mean={given['mean']} differs from that of --init_from={source.path}: its weights were trained with a "
-            f"mean {'image' if is_image else 'colour'}, which comes with them. Leave --mean away."
-        )
 
 
 def choose_layers(
     architecture: architectures.Architecture,
-    *,
-    freeze: Iterable[str] | None = None,
+    freeze: Iterable[str] = (),
     freeze_until: str | None = None,
-    reinitialize: Iterable[str] | None = None,
+    reinitialize: Iterable[str] = (),
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Returns (frozen layers, layers that start anew) by their full names, in the network's order.
 
     Args:
         architecture: The run's.
         freeze: Names of stages or layers.
-        freeze_until: Name of the last stage to freeze; all before it are frozen too.
+        freeze_until: Name of the last of some more stages to freeze: all before it are frozen too.
         reinitialize: Names of stages or layers.
 
     Raises:
         TransferError: If a name is not known, nothing would learn, or a frozen layer would start anew.
     """
-    if freeze and freeze_until:
-        raise TransferError(
-            f"--freeze={','.join(freeze)} and --freeze_until={freeze_until} both say what is frozen. Give one of them."
-        )
     stages = [stage.name for stage in architecture.stages]
     if freeze_until:
         if freeze_until not in stages:
             raise TransferError(
-                f"--freeze_until={freeze_until} is no stage of {architecture.name}. It has: {', '.join(stages)}."
+                f"freeze_until={freeze_until} is not a stage of {architecture.name}. It has: {', '.join(stages)}."
             )
-        freeze = stages[: stages.index(freeze_until) + 1]
-    frozen = _resolve(freeze, architecture, "freeze")
-    new = _resolve(reinitialize, architecture, "reinitialize")
+        freeze = (*freeze, *stages[: stages.index(freeze_until) + 1])
+    frozen, new = _layers(architecture, freeze), _layers(architecture, reinitialize)
     if len(frozen) == len(architecture.layer_names):
-        raise TransferError(
-            f"All layers of {architecture.name} would be frozen, and nothing could learn. Leave at least "
-            f"{stages[-1]} free."
-        )
-    _check_frozen(frozen, new, "it is to start anew (--reinitialize)")
+        raise TransferError(f"All layers of {architecture.name} would be frozen. Leave at least {stages[-1]} free.")
+    _check_frozen(frozen, new, "it is to start anew (reinitialize)")
     return frozen, new
 
 
-def _resolve(names, architecture, flag):
+def _layers(architecture: architectures.Architecture, names: Iterable[str]) -> tuple[str, ...]:
     """Returns the layers that names of stages and layers mean, in the network's order."""
-    known = {layer: layer for layer in architecture.layer_names}
-    meant = set()
-    for name in names or ():
-        layers = [layer for stage in architecture.stages if name == stage.name for layer in stage.layer_names]
-        if not layers and name not in known:
-            stages = [stage.name for stage in architecture.stages]
-            raise TransferError(
-                f"--{flag}={name} is no layer of {architecture.name}. It has: {', '.join(stages)}"
-                + (
-                    f"; towers: {', '.join(layer for layer in known if layer not in stages)}."
-                    if set(known) - set(stages)
-                    else "."
-                )
-            )
-        meant |= {*(layers or [name])}
-    return tuple(layer for layer in known if layer in meant)
+    meanings: dict[str, tuple[str, ...]] = {name: (name,) for name in architecture.layer_names}
+    meanings |= {stage.name: stage.layer_names for stage in architecture.stages}
+    if unknown := [name for name in names if name not in meanings]:
+        raise TransferError(
+            f"{unknown[0]} is not a layer of {architecture.name}. It has: {', '.join(sorted(meanings))}."
+        )
+    meant = {layer for name in names for layer in meanings[name]}
+    return tuple(layer for layer in architecture.layer_names if layer in meant)
 
 
 def _check_frozen(frozen, new, why):
@@ -259,46 +223,38 @@ def read_mean_image(source: PretrainedRun) -> np.ndarray:
 
 
 def describe(network: Any, run_config: RunConfig) -> str:
-    """Says in lines for a person what comes from where and what learns."""
+    """Describes, line by line, which weights are reused and which layers are trained."""
     source, new, frozen = _source_of(run_config), new_layers(run_config), run_config.train.freeze
     architecture, classes = run_config.architecture, run_config.data.classes
     multiplier = run_config.train.recipe.new_layer_learning_rate_multiplier
     line = f"Weights: from {source.path} (last checkpoint, step {source.step:,})"
     if new:
-        names = _by_stage(architecture, new)
-        why = ""
-        if len(classes) != len(source.classes):
-            why = f" ({len(classes)} classes instead of {len(source.classes)})"
-        line += f"; {names} {'are' if ',' in names else 'is'} new{why}" + (
-            f", at {multiplier:g} times the rate" if multiplier != 1 else ""
-        )
+        is_other = len(classes) != len(source.classes)
+        line += f"; new: {_by_stage(architecture, new)}"
+        line += f" ({len(classes)} classes instead of {len(source.classes)})" if is_other else ""
+        line += f", at {multiplier:g} times the rate" if multiplier != 1 else ""
     if frozen:
-        total, learning = (
-            sum(math.prod(v.shape) for v in variables)
-            for variables in (
-                [v for name in architecture.layer_names for v in network.get_layer(name).weights],
-                network.trainable_variables,
-            )
-        )
+        layers = [network.get_layer(name) for name in architecture.layer_names]
+        total = sum(math.prod(v.shape) for layer in layers for v in layer.weights)
+        learning = sum(math.prod(v.shape) for v in network.trainable_variables)
         line += f"; frozen: {_by_stage(architecture, frozen)} ({learning:,} of {total:,} parameters learn)"
-    mean = "mean image" if source.mean == MEAN_IMAGE else "mean colour"
-    lines = [
-        line,
-        f"Input: the {mean} and scale of {source.path}, which its weights were trained with, not those of these images",
-    ]
-    if len(classes) == len(source.classes) and list(classes) != list(source.classes) and not new:
+    lines = [line]
+    if list(classes) != list(source.classes) and not new:
         last = architecture.stages[-1].name
-        lines.insert(
-            1,
-            f"{last} is kept: {len(classes)} classes as before, though of other names. "
-            f"--reinitialize={last} starts it anew.",
+        lines.append(
+            f"{last} is kept: {len(classes)} classes as before, though of other names. --reinitialize={last} starts it "
+            "anew."
         )
+    mean = "mean image" if source.mean == MEAN_IMAGE else "mean colour"
+    lines.append(
+        f"Input: the {mean} and scale of {source.path}, which its weights were trained with, not those of these images"
+    )
     return "\n".join(lines)
 
 
-def _by_stage(architecture, layers) -> str:
+def _by_stage(architecture: architectures.Architecture, layers: Iterable[str]) -> str:
     """Names layers in words: the stage where all its towers are meant."""
-    names = []
+    names: list[str] = []
     for stage in architecture.stages:
         inside = [name for name in stage.layer_names if name in layers]
         names += [stage.name] if len(inside) == len(stage.layer_names) else inside

@@ -2,8 +2,8 @@ import dataclasses
 
 import pytest
 
-from alexnet_tf.experiments import comparisons, report
-from alexnet_tf.experiments.cifar_training import Curve, Epoch
+from alexnet_tf.experiments import catalogue, comparisons
+from alexnet_tf.experiments.cifar import Curve, Epoch
 from alexnet_tf.network import alexnet
 
 
@@ -36,9 +36,9 @@ def test_ablations_change_one_thing_each():
 @pytest.mark.parametrize(
     ("errors", "verdict"),
     [
-        ((0.20, 0.21), report.NOT_SEEN),
-        ((0.25, 0.26), report.SAME_DIRECTION),
-        ((0.10, 0.11), report.NOT_SEEN),
+        ((0.20, 0.21), catalogue.NOT_SEEN),
+        ((0.25, 0.26), catalogue.SAME_DIRECTION),
+        ((0.10, 0.11), catalogue.NOT_SEEN),
         ((0.25,), None),  # One seed has no spread.
     ],
 )

@@ -3,16 +3,31 @@ import dataclasses
 import numpy as np
 import pytest
 
-from alexnet_tf.experiments import error_table, figure4, report, trained_runs
+from alexnet_tf.data import discovery
+from alexnet_tf.experiments import catalogue, error_table, figure4
+from alexnet_tf.network import alexnet, architectures
+from tests.helpers.networks import TINY
+
+
+def untrained(data, seed=0):
+    """Returns a small network with random weights, and images."""
+    stages = (
+        architectures.Stage("conv1", 16, 11, strides=4, towers=2, ops=("relu", "pool")),
+        architectures.Stage("fc7", 64, ops=("relu", "dropout")),
+        architectures.Stage("fc8", len(data.class_names), ops=(), kernel=architectures.Init("normal", 0.1)),
+    )
+    architecture = dataclasses.replace(TINY, stages=stages, scale=(1 / architectures.PIXEL_STDEV,) * 3)
+    model = alexnet.build_model(architecture, seed=seed)
+    return error_table.TrainedRun(f"seed {seed}", model, architecture, tuple(data.class_names), "paper", data)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return trained_runs.untrained(tmp_path_factory.mktemp("experiment") / "images")
+    return untrained(discovery.synthetic_dataset(str(tmp_path_factory.mktemp("data") / "images"), 20))
 
 
 def test_average_of_networks_is_the_average_of_their_probabilities(run):
-    other = dataclasses.replace(trained_runs.untrained(run.data.directory, seed=1))
+    other = untrained(run.data, seed=1)
     result = error_table.reproduce([run, other], batch_size=16)
     here, published = result.tables
     assert [(row[0], row[1]) for row in here.rows] == [
@@ -32,10 +47,10 @@ def test_labels_are_found_by_the_classes_names(run):
 
 
 @pytest.mark.parametrize(
-    ("average", "verdict"), [(0.05, report.REPRODUCED), (0.19, report.SAME_DIRECTION), (0.21, report.NOT_SEEN)]
+    ("average", "verdict"), [(0.05, catalogue.REPRODUCED), (0.19, catalogue.SAME_DIRECTION), (0.21, catalogue.NOT_SEEN)]
 )
 def test_verdict_needs_more_than_the_standard_error(average, verdict):
-    assert error_table._finding([0.2, 0.25], average, 1, 400, True).verdict == verdict
+    assert error_table._finding([0.2, 0.25], average, 1, 400).verdict == verdict
 
 
 def test_figure4_finds_the_image_itself_among_the_training_images(run):
@@ -46,7 +61,7 @@ def test_figure4_finds_the_image_itself_among_the_training_images(run):
     [finding] = result.findings
     agreement = float(finding.ours.split(" %")[0]) / 100
     assert agreement >= 1 / 6
-    assert finding.verdict in (report.REPRODUCED, report.SAME_DIRECTION)
+    assert finding.verdict in (catalogue.REPRODUCED, catalogue.SAME_DIRECTION)
 
 
 def test_figure4_shows_one_image_of_each_class_first(run):

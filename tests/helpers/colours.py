@@ -11,7 +11,7 @@ from alexnet_tf.data import discovery, input_pipeline
 from alexnet_tf.network import alexnet, architectures
 from alexnet_tf.runs.config import TrainConfig
 from alexnet_tf.runs.directory import RunDirectory
-from alexnet_tf.training import run_setup
+from alexnet_tf.training import configure
 from tests.helpers.networks import SMALL
 
 COLOURS = {
@@ -42,7 +42,7 @@ def fit_small(images: pathlib.Path, path: pathlib.Path) -> RunDirectory:
     data, run = discovery.find_dataset(str(images)), RunDirectory(path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(architectures.ARCHITECTURES, "small", SMALL)
-        run_config = run_setup.make_run_config(TrainConfig(architecture="small", initialization="he"), data)
+        run_config = configure.make_run_config(TrainConfig(architecture="small", initialization="he"), data)
         model = alexnet.build_model(run_config.architecture, seed=1)
     [(images, labels)] = input_pipeline.evaluation_batches(
         data.splits["train"], batch_size=100, image_size=67, resize="paper"

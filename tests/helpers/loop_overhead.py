@@ -7,7 +7,6 @@ as long as the longer of the two, and little more.
 """
 
 import concurrent.futures
-import functools
 import itertools
 import logging
 import pathlib
@@ -29,7 +28,7 @@ def milliseconds_a_step(directory: pathlib.Path, step_ms: float, input_ms: float
     from alexnet_tf.data import discovery
     from alexnet_tf.network import architectures, recipes
     from alexnet_tf.runs.config import TrainConfig
-    from alexnet_tf.training import train_step, trainer
+    from alexnet_tf.training import tensorboard, train_step, trainer
     from tests.helpers.files import write_folders
     from tests.helpers.networks import TINY
 
@@ -37,16 +36,13 @@ def milliseconds_a_step(directory: pathlib.Path, step_ms: float, input_ms: float
     device = concurrent.futures.ThreadPoolExecutor(1)
 
     class Result:
-        wrong, is_stop = 0, False
-
         def __init__(self):
             self._done = device.submit(time.sleep, step_ms / 1000) if step_ms else None
 
-        @functools.cached_property
-        def loss(self) -> float:
+        def numpy(self) -> np.ndarray:
             if self._done:
                 self._done.result()
-            return 1.0
+            return np.array([1.0, 0.0, 0.0], "float32")
 
     class SleepingStep(train_step.TrainStep):
         def __call__(self, batch, is_stop=False):
@@ -56,11 +52,11 @@ def milliseconds_a_step(directory: pathlib.Path, step_ms: float, input_ms: float
         def images_of(self, batch):
             return None
 
-    def make_dataset(_, num_epochs):
+    def make_batches(self, state, num_epochs, has_noise):
         batches = tf.data.Dataset.range(steps)
         if input_ms:  # In C++: a function in Python would wait for the loop to release the interpreter.
             batches = batches.apply(testing.sleep(int(1000 * input_ms)))
-        return lambda worker, num_workers: batches.prefetch(2)
+        return iter(batches.prefetch(2))
 
     data = discovery.find_dataset(str(write_folders(directory / "images", "ab", train=2, val=2)))
     data.splits["train"] = data.splits["train"].subset(np.resize(np.arange(4), steps))
@@ -70,8 +66,8 @@ def milliseconds_a_step(directory: pathlib.Path, step_ms: float, input_ms: float
     )
     with (
         mock.patch.object(trainer, "TrainStep", SleepingStep),
-        mock.patch.object(trainer._Trainer, "_make_dataset", make_dataset),
-        mock.patch.object(trainer.tensorboard.Log, "input_pictures", lambda *_: None),
+        mock.patch.object(trainer._Feed, "batches", make_batches),
+        mock.patch.object(tensorboard.Log, "input_pictures", lambda *_: None),
         device,
     ):
         trainer.train(config, data, directory / "run")

@@ -6,7 +6,9 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.network import architectures, recipes
+from alexnet_tf.runs.config import TrainConfig
 from alexnet_tf.training import distribution, train_step
+from alexnet_tf.training.configure import PlacementOptions
 
 # Every published architecture with few filters and five classes: all their operations, in a hundredth of the time.
 NARROW = {
@@ -27,12 +29,14 @@ def make_step(
     """Returns the step of a network that starts as `he` does, at a rate of .01."""
     return train_step.TrainStep(
         architectures.with_initialization(architecture, "he"),
-        recipes.Recipe(batch_size=batch_size, **({"learning_rate": 0.01} | recipe)),
-        distribution.make_placement(strategy, devices),
-        seed=1,
-        precision=precision,
-        jit=jit,
-        frozen=frozen,
+        TrainConfig(
+            recipe=recipes.Recipe(batch_size=batch_size, **({"learning_rate": 0.01} | recipe)),
+            seed=1,
+            precision=precision,
+            jit=jit,
+            freeze=frozen,
+        ),
+        distribution.make_placement(PlacementOptions(strategy, devices)),
     )
 
 
@@ -48,15 +52,15 @@ def make_batches(architecture, count, batch_size=8, has_noise=False):
 
 
 def train(step, dataset):
-    """Does a step for each batch; returns the results and all variables."""
-    results = [step(batch) for batch in step.batches(dataset)]
+    """Does a step for each batch; returns the results (loss, wrong, stop) and all variables."""
+    results = [step(batch).numpy() for batch in step.batches(dataset)]
     return results, {variable.path: variable.numpy() for variable in step.variables}
 
 
 def assert_same(got, expected, rtol=1e-5, atol=1e-7):
     (got_results, got_arrays), (results, arrays) = got, expected
-    np.testing.assert_allclose([each.loss for each in got_results], [each.loss for each in results], rtol=1e-6)
-    assert [each.wrong for each in got_results] == [each.wrong for each in results]
+    np.testing.assert_allclose([loss for loss, *_ in got_results], [loss for loss, *_ in results], rtol=1e-6)
+    assert [wrong for _, wrong, _ in got_results] == [wrong for _, wrong, _ in results]
     assert got_arrays.keys() == arrays.keys()
     for name, array in arrays.items():
         np.testing.assert_allclose(got_arrays[name], array, rtol=rtol, atol=atol, err_msg=name)

@@ -29,6 +29,7 @@ from alexnet_tf.data import discovery  # noqa: E402
 from alexnet_tf.network import architectures, recipes  # noqa: E402
 from alexnet_tf.runs.directory import RunDirectory  # noqa: E402
 from alexnet_tf.training import distribution, train_step, trainer  # noqa: E402
+from alexnet_tf.training.configure import PlacementOptions, RunOptions  # noqa: E402
 from tests.helpers.networks import TINY  # noqa: E402
 from tests.helpers.stopping import signal_after  # noqa: E402
 
@@ -46,7 +47,7 @@ def make_config(seed=3, batch_size=8):
 def work(job):
     """Trains as train.py does, and writes down what is in the batches."""
     architectures.ARCHITECTURES["quiet"] = QUIET
-    placement = distribution.make_placement("multi_worker")
+    placement = distribution.make_placement(PlacementOptions("multi_worker"))
     steps, number = job.get("die", (-1, None))
     if steps == 0:
         os.kill(os.getpid(), number)
@@ -56,7 +57,7 @@ def work(job):
         (images, _), _ = batch  # With the colour noise beside them.
         [images] = self.placement.strategy.experimental_local_results(images)
         with open(job["record"], "a") as record:
-            print(self.sgd.iterations.numpy(), *images[:, 0, 0, 0].numpy(), file=record)
+            print(self._optimizer.iterations.numpy(), *images[:, 0, 0, 0].numpy(), file=record)
         return step(self, batch, is_stop)
 
     train_step.TrainStep.__call__ = recording_step
@@ -74,7 +75,7 @@ def work(job):
         discovery.find_dataset(job["data"]),
         job["workdir"],
         placement=placement,
-        checkpoint_minutes=0,
+        options=RunOptions(checkpoint_minutes=0),
         on_step_end=end_when_saved,
     )
     return 0 if is_complete else 1

@@ -125,13 +125,13 @@ def test_pca_vectors_are_orthonormal():
 
 
 def test_initialization_names_are_the_choices_of_the_flag():
-    assert set(architectures.INITIALIZATION_NAMES) == {"row", "original2012", "caffe", "caffenet", "he"}
+    assert set(architectures.INITIALIZATION_NAMES) == {"source", "original2012", "caffe", "caffenet", "he"}
 
 
 @pytest.mark.parametrize("name", architectures.ARCHITECTURES)
 def test_with_initialization_row_changes_nothing(name):
     row = architectures.ARCHITECTURES[name]
-    assert architectures.with_initialization(row, "row") == row
+    assert architectures.with_initialization(row, "source") == row
 
 
 @pytest.mark.parametrize("initialization", ["original2012", "caffe", "caffenet"])
@@ -172,7 +172,7 @@ def test_with_initialization_he_sees_the_rows_own_lrn_bias_and_scale():
 
 
 def test_with_initialization_unknown_lists_the_known():
-    with pytest.raises(ValueError, match=r"must be one of \['row', 'he', .*'caffe'.*\]; got 'xavier'"):
+    with pytest.raises(ValueError, match=r"must be one of \['source', 'he', .*'caffe'.*\]; got 'xavier'"):
         architectures.with_initialization(architectures.PAPER, "xavier")
 
 
@@ -198,22 +198,16 @@ def test_stage_refuses(arguments, message):
         architectures.Stage("conv1", **arguments)
 
 
-def test_adapt_changes_single_fields():
-    recipe = recipes.adapt(architectures.CAFFE.recipe, "row", 1_281_167, {"batch_size": 32, "epochs": 3})
+def test_choose_changes_single_fields():
+    recipe = recipes.choose(
+        architectures.CAFFE.recipe, {"batch_size": 32, "epochs": 3}, num_images=1_281_167, initialization="source"
+    )
     assert recipe == dataclasses.replace(architectures.CAFFE.recipe, batch_size=32, epochs=3)
 
 
-def test_adapt_refuses_steps_where_the_source_has_none():
-    with pytest.raises(ValueError, match="schedule=steps needs an architecture whose source states steps"):
-        recipes.adapt(architectures.PAPER.recipe, "row", 1_281_167, {"schedule": "steps"})
-    assert (
-        recipes.adapt(architectures.CAFFE.recipe, "row", 1_281_167, {"schedule": "steps"}) == architectures.CAFFE.recipe
-    )
-
-
-def test_adapt_refuses_an_unknown_field():
+def test_choose_refuses_an_unknown_field():
     with pytest.raises(TypeError, match="learning_rat"):
-        recipes.adapt(architectures.PAPER.recipe, "row", 1_281_167, {"learning_rat": 1})
+        recipes.choose(architectures.PAPER.recipe, {"learning_rat": 1}, num_images=1_281_167, initialization="source")
 
 
 def test_architecture_of_follows_config_json():
@@ -243,38 +237,44 @@ def test_config_imports_no_tensorflow():
     ("num_images", "batch_size", "epochs"),
     [(2934, 64, 30), (50_000, 64, 30), (499_999, 64, 30), (640, 64, 135), (40, 10, 338), (3, 1, 450)],
 )
-def test_adapt_gives_small_data_enough_steps(num_images, batch_size, epochs):
-    recipe = recipes.adapt(architectures.PAPER.recipe, "he", num_images, {})
+def test_choose_gives_small_data_enough_steps(num_images, batch_size, epochs):
+    recipe = recipes.choose(architectures.PAPER.recipe, {}, num_images=num_images, initialization="he")
     assert (recipe.batch_size, recipe.epochs, recipe.schedule) == (batch_size, epochs, "cosine")
     assert (recipe.learning_rate, recipe.clip_norm) == (0.008, 5.0)
     assert recipe.momentum == 0.9 and recipe.weight_decay == 5e-4 and recipe.colour_noise
 
 
-def test_adapt_keeps_the_rows_rate_with_its_own_initialization():
-    assert recipes.adapt(architectures.PAPER.recipe, "row", 2934, {}).learning_rate == 0.01
-    assert recipes.adapt(architectures.PAPER.recipe, "row", 2934, {}).clip_norm == 0
+def test_choose_keeps_the_rows_rate_with_its_own_initialization():
+    assert (
+        recipes.choose(architectures.PAPER.recipe, {}, num_images=2934, initialization="source").learning_rate == 0.01
+    )
+    assert recipes.choose(architectures.PAPER.recipe, {}, num_images=2934, initialization="source").clip_norm == 0
 
 
 @pytest.mark.parametrize("row", architectures.ARCHITECTURES.values(), ids=lambda row: row.name)
-def test_adapt_leaves_imagenet_alone(row):
-    assert recipes.adapt(row.recipe, row.initialization, 1_281_167, {}) == row.recipe
+def test_choose_leaves_imagenet_alone(row):
+    assert recipes.choose(row.recipe, {}, num_images=1_281_167, initialization=row.initialization) == row.recipe
 
 
 def test_initialization_on_imagenet_is_the_rows_but_for_the_papers_text():
     others = {
-        name: row.initialization for name, row in architectures.ARCHITECTURES.items() if row.initialization != "row"
+        name: row.initialization for name, row in architectures.ARCHITECTURES.items() if row.initialization != "source"
     }
     assert others == {name: "original2012" for name in ("paper", "ungrouped", "fc2048", "conv_fc")}
 
 
-def test_adapt_keeps_what_flags_say_and_fits_the_rest_to_it():
-    recipe = recipes.adapt(
-        architectures.PAPER.recipe, "he", 2934, {"epochs": 200, "schedule": "plateau", "learning_rate": 0.1}
-    )
+def test_choose_keeps_what_flags_say_and_fits_the_rest_to_it():
+    given = {"epochs": 200, "schedule": "plateau", "learning_rate": 0.1}
+    recipe = recipes.choose(architectures.PAPER.recipe, given, num_images=2934, initialization="he")
     assert (recipe.epochs, recipe.schedule, recipe.learning_rate, recipe.patience) == (200, "plateau", 0.1, 25)
-    assert recipes.adapt(architectures.PAPER.recipe, "he", 2934, {"batch_size": 128}).epochs == 62
+    assert (
+        recipes.choose(architectures.PAPER.recipe, {"batch_size": 128}, num_images=2934, initialization="he").epochs
+        == 62
+    )
 
 
 def test_try_out_keeps_the_rows_own_resize_and_bias_rate():
-    recipe = recipes.demo(architectures.CAFFE.recipe, {"epochs": 9})
+    recipe = recipes.choose(
+        architectures.CAFFE.recipe, {"epochs": 9}, num_images=500, initialization="he", is_demo=True
+    )
     assert (recipe.resize, recipe.bias_learning_rate_multiplier, recipe.epochs) == ("caffe", 2.0, 9)

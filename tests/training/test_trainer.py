@@ -2,8 +2,6 @@
 
 import csv
 import dataclasses
-import functools
-import itertools
 import math
 import os
 import signal
@@ -13,24 +11,26 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf.data import datasets, discovery, input_pipeline, tfrecords
+from alexnet_tf.data import datasets, discovery, input_pipeline
 from alexnet_tf.evaluation import metrics
 from alexnet_tf.exporting import saved_model
 from alexnet_tf.network import architectures, recipes
 from alexnet_tf.runs.config import TrainConfig
 from alexnet_tf.runs.directory import RunDirectory, load_model, shutil
 from alexnet_tf.support import devices, errors
-from alexnet_tf.training import configure, distribution, reporter, run_setup, schedules, train_step, trainer
+from alexnet_tf.training import configure, distribution, reporter, train_step, trainer
 from tests.helpers.files import prepared_folders, write_folders
 from tests.helpers.networks import SMALL, TINY
 from tests.helpers.stopping import signal_after
 
+SKIP = configure.RunOptions(on_bad_image="skip")
+
 
 def test_chance_loss_is_the_entropy_of_the_classes():
     split = datasets.ImageFiles(("a", "b", "c", "d"), np.array([0, 0, 0, 1], "int32"))
-    assert run_setup.chance_loss(split, 2) == pytest.approx(-(0.75 * math.log(0.75) + 0.25 * math.log(0.25)))
+    assert reporter.chance_loss(split, 2) == pytest.approx(-(0.75 * math.log(0.75) + 0.25 * math.log(0.25)))
     even = datasets.ImageFiles(("a",) * 1000, np.arange(1000, dtype="int32"))
-    assert run_setup.chance_loss(even, 1000) == pytest.approx(6.9078, abs=1e-4)
+    assert reporter.chance_loss(even, 1000) == pytest.approx(6.9078, abs=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,7 @@ def test_train_refuses_another_run(data, finished, change, message):
 def test_train_refuses_other_classes_and_other_images(data, finished):
     run = tiny_config(epochs=1)
     renamed = dataclasses.replace(data, class_names=tuple("vwxyz"))
-    with pytest.raises(errors.RunError, match=r"data.classes: \['a', 'b'.* in the run, \['v', 'w'"):
+    with pytest.raises(errors.RunError, match=r"data.classes: \('a', 'b'.* in the run, \('v', 'w'"):
         trainer.train(run, renamed, finished)
     train = data.splits["train"]
     fewer = train.subset(np.arange(1, len(train)))
@@ -154,7 +154,7 @@ def test_train_refuses_other_classes_and_other_images(data, finished):
 
 def test_train_that_diverges_names_the_step_and_keeps_the_checkpoint(data, tmp_path):
     run = tiny_config(epochs=3, learning_rate=1e6)
-    with pytest.raises(reporter.TrainingError, match=r"at step \d+.*: the run has diverged.*--learning_rate=3.3e\+05"):
+    with pytest.raises(configure.TrainingError, match=r"at step \d+.*: the run has diverged.*--learning_rate=3.3e\+05"):
         trainer.train(run, data, tmp_path / "run")
     assert all(
         np.isfinite(array).all() for array in (RunDirectory(tmp_path / "run").read_checkpoint() or [{}])[0].values()
@@ -188,7 +188,7 @@ def test_train_skips_what_cannot_be_read_as_if_the_next_image_stood_there(folder
     order = [input_pipeline.batch_indices(train, tiny_config().recipe, seed=3, epoch=0, step=step) for step in range(5)]
     places = [order[0][2], order[3][0], order[3][7], (order[3][7] + 1) % 40]
     bad_data, bad = spoiled(folders, "train", places, tmp_path)
-    assert trainer.train(tiny_config(), bad_data, tmp_path / "skipped", on_bad_image="skip")
+    assert trainer.train(tiny_config(), bad_data, tmp_path / "skipped", options=SKIP)
     out = capsys.readouterr().out
     assert [out.count(f"Skipped: {path}: ") for path in bad] == [1] * 4
 
@@ -209,12 +209,12 @@ def test_train_that_skips_resumes_with_the_same_bits(folders, tmp_path):
         input_pipeline.batch_indices(train, tiny_config().recipe, seed=3, epoch=0, step=step)[1] for step in (1, 3)
     ]
     bad_data, _ = spoiled(folders, "train", places, tmp_path)
-    trainer.train(tiny_config(), bad_data, tmp_path / "whole", on_bad_image="skip")
+    trainer.train(tiny_config(), bad_data, tmp_path / "whole", options=SKIP)
     for steps in 2, 2:  # Between the two images, and after both.
         assert not trainer.train(
-            tiny_config(), bad_data, tmp_path / "parts", on_bad_image="skip", on_step_end=signal_after(steps)
+            tiny_config(), bad_data, tmp_path / "parts", options=SKIP, on_step_end=signal_after(steps)
         )
-    trainer.train(tiny_config(), bad_data, tmp_path / "parts", on_bad_image="skip")
+    trainer.train(tiny_config(), bad_data, tmp_path / "parts", options=SKIP)
     assert_same_run(tmp_path / "parts", tmp_path / "whole")
 
 
@@ -222,38 +222,38 @@ def test_train_skips_in_the_validation_too_and_says_so_once(folders, tmp_path, c
     bad_data, [bad] = spoiled(folders, "val", [4], tmp_path)
     with pytest.raises(errors.DataError, match="--on_bad_image=skip"):
         trainer.train(tiny_config(), bad_data, tmp_path / "run")
-    trainer.train(tiny_config(), bad_data, tmp_path / "run", on_bad_image="skip")
+    trainer.train(tiny_config(), bad_data, tmp_path / "run", options=SKIP)
     assert capsys.readouterr().out.count(f"Skipped: {bad}: ") == 1
     measured = {float(row["val_top1_error"]) for row in history(tmp_path / "run")}
     assert all((error * 9) == pytest.approx(round(error * 9)) for error in measured)
 
 
 def test_train_uses_the_statistics_of_prepared_data(folders, tmp_path):
-    statistics = tfrecords.Statistics(
+    statistics = datasets.Statistics(
         (1.0, 2.0, 3.0),
         np.arange(256 * 256 * 3, dtype="float32").reshape(256, 256, 3),
         (4.0, 5.0, 6.0),
         ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
     )
     prepared = dataclasses.replace(folders, statistics=statistics)
-    run_config = run_setup.make_run_config(tiny_config(), prepared)
+    run_config = configure.make_run_config(tiny_config(), prepared)
     assert run_config.mean == (1.0, 2.0, 3.0)
     assert run_config.colour_pca.stdevs == (4.0, 5.0, 6.0)
     assert np.array_equal(run_config.colour_pca.vectors, np.eye(3))
-    plain = run_setup.make_run_config(tiny_config(), folders)
+    plain = configure.make_run_config(tiny_config(), folders)
     assert plain.mean == architectures.IMAGENET_MEAN and plain.colour_pca.stdevs == architectures.IMAGENET_PCA_STDEVS
 
     with_image = dataclasses.replace(tiny_config(epochs=1), mean="image")
     trainer.train(with_image, prepared, tmp_path / "run")
     model, _, _ = load_model(RunDirectory(tmp_path / "run"))
     np.testing.assert_array_equal(model.get_layer("normalize").mean, statistics.mean_image[94:161, 94:161])
-    with pytest.raises(reporter.TrainingError, match="alexnet_tf prepare --data_dir="):
+    with pytest.raises(configure.TrainingError, match="alexnet_tf prepare --data_dir="):
         trainer.train(with_image, folders, tmp_path / "other")
 
 
 def test_train_compiled_by_xla_trains_as_without_and_is_not_promised_to_be_deterministic(data, tmp_path):
     run = dataclasses.replace(tiny_config(), jit=True)
-    with pytest.raises(reporter.TrainingError, match="--jit does not go with --deterministic"):
+    with pytest.raises(configure.TrainingError, match="--jit does not go with --deterministic"):
         trainer.train(run, data, tmp_path / "run")
     assert not (tmp_path / "run").exists()
     with pytest.MonkeyPatch.context() as patch:  # XLA draws other numbers from the same seed.
@@ -264,10 +264,18 @@ def test_train_compiled_by_xla_trains_as_without_and_is_not_promised_to_be_deter
 
 
 def test_train_says_when_the_loss_is_stuck(data, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(schedules, "is_stuck", lambda loss, chance, steps: True)
+    monkeypatch.setattr(reporter, "is_stuck", lambda loss, chance, steps: True)
     trainer.train(tiny_config(epochs=1), data, tmp_path / "run")
     out = capsys.readouterr().out
     assert "The loss is stuck at" in out and "ln(5) = 1.609" in out and "--initialization=he" in out
+
+
+@pytest.mark.parametrize(
+    ("loss", "steps", "stuck"),
+    [(1.609, 100, True), (1.60, 500, True), (1.609, 99, False), (1.5, 500, False), (2.5, 500, False)],
+)
+def test_is_stuck_at_ln_classes(loss, steps, stuck):
+    assert reporter.is_stuck(loss, math.log(5), steps) is stuck
 
 
 def test_train_learns_colours(folders, tmp_path):
@@ -278,56 +286,44 @@ def test_train_learns_colours(folders, tmp_path):
 
 
 def test_make_run_config_is_json_and_rebuilds_the_row(data):
-    run_config = run_setup.make_run_config(tiny_config(), data)
+    run_config = configure.make_run_config(tiny_config(), data)
     row = run_config.architecture
     assert row.num_classes == 5 and row.stages[0].filters == 8
     assert run_config.data.images == {"train": 40, "val": 10}
 
 
-def test_train_names_the_step_of_a_loss_that_is_not_finite(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        train_step.TrainStep,
-        "__call__",
-        lambda self, batch, is_stop: train_step.StepResult(tf.constant([math.nan, 0, 0])),
-    )
-    with pytest.raises(
-        reporter.TrainingError, match=r"The loss is nan at step 1 \(epoch 1\): the run has diverged. Start"
-    ):
-        trainer.train(tiny_config(), data, tmp_path / "run")
-    assert RunDirectory(tmp_path / "run").steps() == []
+@pytest.mark.parametrize("minutes", [10, 0])
+def test_a_loss_that_is_not_finite_is_named_with_its_step_before_a_checkpoint(data, tmp_path, monkeypatch, minutes):
+    results = iter([[1.0, 0, 0], [math.nan, 0, 0], [math.nan, 0, 0], [1.0, 0, 0], [1.0, 0, 0]])
+    monkeypatch.setattr(train_step.TrainStep, "__call__", lambda *_, **__: tf.constant(next(results)))
+    with pytest.raises(configure.TrainingError, match=r"The loss is nan at step 2 \(epoch 1\): the run has diverged"):
+        options = configure.RunOptions(checkpoint_minutes=minutes)
+        trainer.train(tiny_config(), data, tmp_path / "run", options=options)
+    assert RunDirectory(tmp_path / "run").steps() == ([] if minutes else [1])
 
 
-def test_train_reads_a_result_when_the_next_step_has_begun_and_saves_when_none_runs(data, tmp_path, monkeypatch):
-    events, step, save = [], train_step.TrainStep.__call__, trainer._Trainer._save
+def test_a_result_is_read_when_the_next_step_has_begun(data, finished, tmp_path, monkeypatch):
+    events, step = [], train_step.TrainStep.__call__
 
-    class Result(train_step.StepResult):
-        number = 0
+    class Result:
+        def __init__(self, result):
+            self.result, self.number = result, sum("begin" in event for event in events) + 1
+            events.append(f"begin {self.number}")
 
-        @property
-        def loss(self):
-            if (event := f"read {self.number}") not in events:
-                events.append(event)
-            return super().loss
+        def numpy(self):
+            events.append(f"read {self.number}")
+            return self.result.numpy()
 
-    def begin(self, *args, **kwargs):
-        result = Result(step(self, *args, **kwargs)._tensor)
-        result.number = sum("begin" in event for event in events) + 1
-        events.append(f"begin {result.number}")
-        return result
-
-    monkeypatch.setattr(train_step.TrainStep, "__call__", begin)
-    monkeypatch.setattr(trainer._Trainer, "_save", lambda self: (events.append("save"), save(self)))
+    monkeypatch.setattr(train_step.TrainStep, "__call__", lambda *args, **kwargs: Result(step(*args, **kwargs)))
     trainer.train(tiny_config(epochs=1), data, tmp_path / "run")
-    expected = ["begin 1"]
-    for number in range(2, 6):
-        expected += [f"begin {number}", f"read {number - 1}"]
-    assert events == [*expected, "read 5", "save"]
-    # With a checkpoint after each step, no step begins before it; and the bits are the same.
-    events.clear()
-    trainer.train(tiny_config(epochs=1), data, tmp_path / "saved", checkpoint_minutes=0)
-    assert events[:6] == ["begin 1", "read 1", "save", "begin 2", "read 2", "save"]
-    other = final_arrays(tmp_path / "saved")
-    assert all(array.tobytes() == other[name].tobytes() for name, array in final_arrays(tmp_path / "run").items())
+    pairs = [[f"begin {number}", f"read {number - 1}"] for number in range(2, 6)]
+    assert events == ["begin 1", *(event for pair in pairs for event in pair), "read 5"]
+    assert_same_run(tmp_path / "run", finished)
+
+
+def test_checkpoints_after_each_step_change_no_bit(data, finished, tmp_path):
+    trainer.train(tiny_config(epochs=1), data, tmp_path / "run", options=configure.RunOptions(checkpoint_minutes=0))
+    assert_same_run(tmp_path / "run", finished)
 
 
 def test_train_stopped_by_a_signal_without_a_callback_stops_and_resumes_with_the_same_bits(
@@ -416,7 +412,8 @@ def test_train_sets_the_rates_of_the_schedule(data, tmp_path, monkeypatch, sched
     seen = []
 
     def watch(state, step):
-        seen.append([float(step.sgd.learning_rate), float(step.sgd.bias_multiplier), float(step.sgd.conv1_multiplier)])
+        made = step._optimizer
+        seen.append([float(made.learning_rate), float(made._bias_multiplier), float(made._conv1_multiplier)])
 
     trainer.train(dataclasses.replace(tiny_config(), recipe=recipe), data, tmp_path / "run", on_step_end=watch)
     expected = {  # (kernels, biases over kernels, conv1 over the others) in the first step of each of the four epochs.
@@ -437,12 +434,21 @@ def assert_same_arrays(got, expected, **tolerance):
 
 # Each precision, and each number of devices: the two do not meet in what a checkpoint holds.
 @pytest.mark.parametrize(
-    ("strategy", "names", "precision"),
-    [("split", TWO, "float32"), ("mirrored", TWO, "mixed_bfloat16"), ("auto", (), "mixed_float16")],
+    ("strategy", "names", "precision", "optimizer"),
+    [
+        ("split", TWO, "float32", "sgd"),
+        ("split", TWO, "float32", "adamw"),
+        ("mirrored", TWO, "mixed_bfloat16", "sgd"),
+        ("mirrored", TWO, "float32", "adam"),
+        ("auto", (), "mixed_float16", "adamw"),
+        ("auto", (), "float32", "adam"),
+    ],
 )
-def test_train_resumes_with_the_same_bits_on_any_devices_in_any_precision(data, tmp_path, strategy, names, precision):
-    run = tiny_config(precision, clip_norm=0.5)
-    placement = distribution.make_placement(strategy, names)
+def test_train_resumes_with_the_same_bits_on_any_devices_in_any_precision(
+    data, tmp_path, strategy, names, precision, optimizer
+):
+    run = tiny_config(precision, clip_norm=0.5, optimizer=optimizer, learning_rate=1e-3)
+    placement = distribution.make_placement(configure.PlacementOptions(strategy, names))
     assert trainer.train(run, data, tmp_path / "whole", placement=placement)
     assert not trainer.train(run, data, tmp_path / "parts", placement=placement, on_step_end=signal_after(3))
     assert trainer.train(run, data, tmp_path / "parts", placement=placement)
@@ -459,7 +465,7 @@ def test_train_goes_on_from_a_checkpoint_of_any_other_placement(data, tmp_path, 
             run,
             data,
             tmp_path / "mixed",
-            placement=distribution.make_placement(strategy, names),
+            placement=distribution.make_placement(configure.PlacementOptions(strategy, names)),
             on_step_end=signal_after(3),
         )
     assert "is complete" not in capsys.readouterr().out  # The fourth did the last step.
@@ -468,7 +474,12 @@ def test_train_goes_on_from_a_checkpoint_of_any_other_placement(data, tmp_path, 
 
 def test_a_run_on_two_devices_is_evaluated_and_exported_like_any_other(data, tmp_path, monkeypatch):
     monkeypatch.setitem(architectures.ARCHITECTURES, "tiny", SMALL)  # An export has the outputs of fc7.
-    trainer.train(tiny_config(epochs=1), data, tmp_path / "run", placement=distribution.make_placement("split", TWO))
+    trainer.train(
+        tiny_config(epochs=1),
+        data,
+        tmp_path / "run",
+        placement=distribution.make_placement(configure.PlacementOptions("split", TWO)),
+    )
     run = RunDirectory(tmp_path / "run")
     model, _, _ = load_model(run)
     assert {variable.value.device[-5:] for variable in model.variables} == {"CPU:0"}
@@ -493,7 +504,7 @@ def test_train_with_balanced_classes_weighs_each_class_alike_and_resumes_with_th
     keep = np.flatnonzero((train.labels != 0) | (np.arange(len(train)) % 2 == 0))
     fewer = dataclasses.replace(train, paths=tuple(train.paths[i] for i in keep), labels=train.labels[keep])
     uneven = dataclasses.replace(folders, splits=folders.splits | {"train": fewer})
-    assert run_setup.balanced_class_weights(fewer, folders.class_names) == pytest.approx([36 / 20, *[36 / 40] * 4])
+    assert trainer.balanced_class_weights(fewer, folders.class_names) == pytest.approx([36 / 20, *[36 / 40] * 4])
     config = dataclasses.replace(tiny_config(batch_size=4, epochs=1), class_weight="balanced")
     trainer.train(config, uneven, tmp_path / "whole")
     trainer.train(config, uneven, tmp_path / "parts", on_step_end=signal_after(3))
@@ -502,8 +513,8 @@ def test_train_with_balanced_classes_weighs_each_class_alike_and_resumes_with_th
     trainer.train(tiny_config(batch_size=4, epochs=1), uneven, tmp_path / "plain")
     assert history(tmp_path / "plain")[0]["train_loss"] != history(tmp_path / "whole")[0]["train_loss"]
     records = dataclasses.replace(train, labels=None)
-    with pytest.raises(reporter.TrainingError, match="prepare --data_dir=DIR --output_dir=OUT"):
-        run_setup.balanced_class_weights(records, folders.class_names)
+    with pytest.raises(configure.TrainingError, match="prepare --data_dir=DIR --output_dir=OUT"):
+        trainer.balanced_class_weights(records, folders.class_names)
 
 
 @pytest.mark.parametrize(
@@ -516,78 +527,50 @@ def test_train_with_balanced_classes_weighs_each_class_alike_and_resumes_with_th
 )
 def test_a_validation_split_that_says_little_is_named(labels, caveat):
     split = datasets.ImageFiles(("a",) * len(labels), np.array(labels, "int32"))
-    assert run_setup.validation_caveat(split, 3) == caveat
+    assert reporter.validation_caveat(split, 3) == caveat
 
 
 @pytest.mark.parametrize(
     ("num_images", "epochs", "expected"), [(72 * 64, 1, 10), (2934, 30, 100), (18 * 64, 1, 2), (8, 1, 1)]
 )
 def test_a_short_run_has_a_short_warm_up(num_images, epochs, expected):
-    recipe = recipes.adapt(recipes.Recipe(), "he", num_images, {"epochs": epochs})
+    recipe = recipes.choose(recipes.Recipe(), {"epochs": epochs}, num_images=num_images, initialization="he")
     assert recipe.warmup_steps == expected
 
 
 def test_a_run_that_goes_on_for_more_epochs_keeps_its_warm_up(data, tmp_path):
     def config(epochs):
         changes = {"batch_size": 8, "epochs": epochs}
-        options = configure.TrainOptions("tiny", changes, precision="float32")
-        return configure.make_train_config(options, data, tmp_path / "run")
+        given = {"architecture": "tiny", "precision": "float32", **changes}
+        return configure.decide(given, data, tmp_path / "run")
 
     trainer.train(config(1), data, tmp_path / "run")
     assert config(8).recipe.warmup_steps == config(1).recipe.warmup_steps == 1
     assert trainer.train(config(2), data, tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, ("sgd", 0.008, 5e-4)),
+        ({"optimizer": "adam"}, ("adam", 1e-4, 0.0)),
+        ({"optimizer": "adamw", "learning_rate": 0.5}, ("adamw", 0.5, 0.01)),
+    ],
+)
+def test_an_optimizer_brings_its_own_rate_and_decay(data, tmp_path, given, expected):
+    recipe = configure.decide(given, data, tmp_path / "run").recipe
+    assert (recipe.optimizer, recipe.learning_rate, recipe.weight_decay) == expected
+    assert recipe.clip_norm == 5.0
+
+
+def test_a_value_that_cannot_be_is_refused_before_anything_is_read():
+    with pytest.raises(errors.UserError, match="momentum must be at least 0 and at most 1; got 2"):
+        configure.check({"momentum": 2.0})
+    with pytest.raises(errors.UserError, match="optimizer must be one of sgd, adam, adamw; got 'rmsprop'"):
+        configure.check({"optimizer": "rmsprop"})
+
+
 def test_a_run_with_another_rate_is_refused_and_init_from_is_named(data, finished):
     message = "recipe.learning_rate: 0.01 in the run, 0.1 now(.|\n)*--init_from=.*a fresh optimizer"
     with pytest.raises(errors.RunError, match=message):
         trainer.train(tiny_config(epochs=1, learning_rate=0.1), data, finished)
-
-
-def test_the_next_step_begins_before_the_result_of_the_last_one_is_read(data, tmp_path, monkeypatch):
-    events = []
-
-    class Result:
-        wrong, is_stop = 0, False
-
-        def __init__(self, number):
-            self._number = number
-
-        @functools.cached_property
-        def loss(self):
-            events.append(("read", self._number))
-            return 1.0
-
-    class RecordedStep(train_step.TrainStep):
-        def batches(self, make_dataset):
-            return iter(self._numbered())
-
-        def _numbered(self):
-            for number in itertools.count():
-                events.append(("input", number))
-                yield number
-
-        def __call__(self, batch, is_stop=False):
-            events.append(("start", batch))
-            return Result(batch)
-
-        def images_of(self, batch):
-            return None
-
-    monkeypatch.setattr(trainer, "TrainStep", RecordedStep)
-    monkeypatch.setattr(trainer.tensorboard.Log, "input_pictures", lambda *_: None)
-    trainer.train(tiny_config(batch_size=10, epochs=1), data, tmp_path / "run")
-    assert events == [
-        ("input", 0),
-        ("start", 0),
-        ("input", 1),
-        ("start", 1),
-        ("read", 0),
-        ("input", 2),
-        ("start", 2),
-        ("read", 1),
-        ("input", 3),
-        ("start", 3),
-        ("read", 2),
-        ("read", 3),
-    ]

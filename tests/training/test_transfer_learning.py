@@ -6,7 +6,6 @@ import dataclasses
 import pathlib
 import shutil
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -15,7 +14,7 @@ from alexnet_tf.network import alexnet, architectures, recipes
 from alexnet_tf.runs.config import MEAN_IMAGE, ImportedFile, TrainConfig
 from alexnet_tf.runs.directory import RunDirectory, load_model
 from alexnet_tf.support import errors, plotting
-from alexnet_tf.training import optimizer, reporter, run_setup, train_step, trainer, transfer_learning
+from alexnet_tf.training import configure, reporter, train_step, trainer, transfer_learning
 from alexnet_tf.weights import conversion
 from tests.helpers.files import prepared_folders
 from tests.helpers.networks import TINY
@@ -198,7 +197,7 @@ def test_another_source_in_the_same_place_is_refused(source, three, tmp_path, mo
     for other in (copy, None):
         with pytest.raises(errors.RunError, match="init_from: '.*source' in the run, "):
             trainer.train(tiny_config(other, epochs=1), three, tmp_path / "run")
-    with pytest.raises(errors.RunError, match=r"freeze: \[\] in the run, \['conv1_a'\] now"):
+    with pytest.raises(errors.RunError, match=r"freeze: \(\) in the run, \('conv1_a',\) now"):
         trainer.train(tiny_config(source, freeze=("conv1_a",), epochs=1), three, tmp_path / "run")
 
 
@@ -206,14 +205,14 @@ def test_the_input_comes_with_the_weights(five, three, tmp_path, monkeypatch):
     """A source that was trained with a mean image and He's scale, in a run whose initialisation has another scale."""
     run = RunDirectory(tmp_path / "source")
     config = tiny_config(resize="caffe")
-    run_config = dataclasses.replace(run_setup.make_run_config(config, five), mean=MEAN_IMAGE)
+    run_config = dataclasses.replace(configure.make_run_config(config, five), mean=MEAN_IMAGE)
     mean = np.random.default_rng(0).uniform(0, 255, (67, 67, 3)).astype("float32")
     model = alexnet.build_model(run_config.architecture, mean=mean, seed=1)
     run.write_mean_image(mean)
     run.write_config(run_config, five.class_names)
     run.write_checkpoint(7, {variable.path: variable.numpy() for variable in model.variables}, {"epoch": 1})
     assert transfer_learning.find_source(str(run), tmp_path / "run").resize == "caffe"
-    train_config = tiny_config(run, initialization="row", learning_rate=0.0, epochs=1)
+    train_config = tiny_config(run, initialization="source", learning_rate=0.0, epochs=1)
     trainer.train(train_config, five, tmp_path / "run")
     shutil.rmtree(tmp_path / "source")
     trainer.train(
@@ -229,7 +228,7 @@ def test_the_input_comes_with_the_weights(five, three, tmp_path, monkeypatch):
 
 def test_new_weights_of_the_first_layer_fit_a_source_whose_pixels_are_not_divided(five, tmp_path, monkeypatch):
     run = RunDirectory(tmp_path / "source")
-    run_config = run_setup.make_run_config(tiny_config(initialization="row"), five)
+    run_config = configure.make_run_config(tiny_config(initialization="source"), five)
     model = alexnet.build_model(run_config.architecture, seed=1)
     run.write_config(run_config, five.class_names)
     run.write_checkpoint(7, {variable.path: variable.numpy() for variable in model.variables}, {"epoch": 1})
@@ -283,10 +282,10 @@ def test_nothing_is_computed_backwards_below_the_lowest_layer_that_learns(
     source, five, tmp_path, freeze, filters, inputs, fused, pools, products
 ):
     train_config = tiny_config(source, freeze=freeze)
-    run_config = run_setup.make_run_config(
+    run_config = configure.make_run_config(
         train_config, five, transfer_learning.find_source(str(source), tmp_path / "run")
     )
-    step = train_step.TrainStep(run_config.architecture, train_config.recipe, frozen=freeze)
+    step = train_step.TrainStep(run_config.architecture, train_config)
     graph = step._step.get_concrete_function(
         (tf.TensorSpec([8, 67, 67, 3], tf.uint8), tf.TensorSpec([8], tf.int32)), tf.constant(0.0)
     ).graph
@@ -300,28 +299,6 @@ def test_nothing_is_computed_backwards_below_the_lowest_layer_that_learns(
     if set(CONV) <= {*freeze}:  # Not even traced, so that it rests on no sgd of graphs.
         kinds = {operation.type for operation in graph.get_operations()}
         assert not kinds & {"Conv2DBackpropFilter", "Conv2DBackpropInput", "MaxPoolGrad"}
-
-
-def test_the_rate_of_new_layers_is_a_multiple_and_their_decay_goes_with_it():
-    inputs = keras.Input((2,))
-    model = keras.Model(inputs, keras.layers.Dense(1, name="fc8")(keras.layers.Dense(2, name="fc7_a")(inputs)))
-    for variable in model.trainable_variables:
-        variable.assign(np.full(variable.shape, 2.0, "float32"))
-    sgd = optimizer.MomentumSGD(0.1, momentum=0.9, kernel_decay=0.05, layer_multipliers={"fc8": 10.0})
-    sgd.build(model.trainable_variables)
-    sgd.bias_multiplier.assign(2.0)
-    sgd.apply([tf.ones(variable.shape) for variable in model.trainable_variables], model.trainable_variables)
-    values = {variable.path: float(variable.numpy().flat[0]) for variable in model.trainable_variables}
-    # Caffe: the rate of a weight is lr * lr_mult, and takes gradient and decay alike.
-    assert values == pytest.approx(
-        {
-            "fc7_a/kernel": 2 - 0.1 * (1 + 0.05 * 2),
-            "fc7_a/bias": 2 - 0.2,
-            "fc8/kernel": 2 - 1.0 * (1 + 0.05 * 2),
-            "fc8/bias": 0.0,
-        },
-        abs=1e-6,
-    )
 
 
 def test_a_run_multiplies_the_rate_of_its_new_layers_alone(source, three, tmp_path, monkeypatch):
@@ -344,7 +321,7 @@ PAPER_LAYERS = architectures.PAPER.layer_names
         ({}, [], []),
         ({"freeze": ["conv2", "conv1_b"]}, ["conv1_b", "conv2_a", "conv2_b"], []),
         ({"freeze_until": "conv5"}, PAPER_LAYERS[:10], []),
-        ({"freeze_until": "fc7"}, PAPER_LAYERS[:14], []),
+        ({"freeze": ["fc8"], "freeze_until": "conv1"}, [*PAPER_LAYERS[:2], "fc8"], []),
         ({"reinitialize": ["fc8", "fc7_a"]}, [], ["fc7_a", "fc8"]),
         ({"freeze_until": "conv5", "reinitialize": ["fc6", "fc7"]}, PAPER_LAYERS[:10], PAPER_LAYERS[10:14]),
     ],
@@ -363,22 +340,15 @@ def test_choose_layers_in_a_row_without_towers():
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (
-            {"freeze": ["conv9"]},
-            "--freeze=conv9 is no layer of paper. It has: conv1, conv2, .*fc8; towers: conv1_a, .*fc7_b",
-        ),
-        ({"reinitialize": ["fc8_a"]}, "--reinitialize=fc8_a is no layer of paper. It has: conv1"),
-        ({"freeze_until": "pool5"}, "--freeze_until=pool5 is no stage of paper. It has: conv1, conv2"),
-        ({"freeze_until": "conv2_a"}, "--freeze_until=conv2_a is no stage"),
-        (
-            {"freeze": ["conv1"], "freeze_until": "conv2"},
-            "--freeze=conv1 and --freeze_until=conv2 both say .* Give one",
-        ),
+        ({"freeze": ["conv9"]}, "conv9 is not a layer of paper. It has: conv1, conv1_a, .*fc8"),
+        ({"reinitialize": ["fc8_a"]}, "fc8_a is not a layer of paper. It has: conv1"),
+        ({"freeze_until": "pool5"}, "freeze_until=pool5 is not a stage of paper. It has: conv1, conv2"),
+        ({"freeze_until": "conv2_a"}, "freeze_until=conv2_a is not a stage"),
         ({"freeze_until": "fc8"}, "All layers of paper would be frozen.* Leave at least fc8 free"),
         ({"freeze": PAPER_LAYERS}, "All layers of paper would be frozen"),
         (
             {"freeze": ["fc7"], "reinitialize": ["fc7_b"]},
-            r"fc7_b cannot be frozen: it is to start anew \(--reinitialize\)",
+            r"fc7_b cannot be frozen: it is to start anew \(reinitialize\)",
         ),
     ],
 )
@@ -399,23 +369,32 @@ def test_a_last_layer_that_must_be_replaced_cannot_be_frozen(source, three, five
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"architecture": "caffe"}, "--architecture=caffe differs from that of --init_from=.*source, which is tiny"),
-        ({"mean": "image"}, "--mean=image differs from that of --init_from=.*with a mean colour"),
+        ({"architecture": "caffe"}, "architecture=caffe does not fit the weights of init_from=.*source, .* need tiny"),
+        ({"mean": "image"}, "mean=image does not fit the weights of init_from=.*, which need pixel"),
     ],
 )
-def test_check_flags_with_a_source(source, tmp_path, given, message):
-    found = transfer_learning.find_source(str(source), tmp_path / "run")
+def test_another_input_than_the_sources_is_refused(source, five, tmp_path, given, message):
     with pytest.raises(transfer_learning.TransferError, match=message):
-        transfer_learning.check_flags(found, given)
-    transfer_learning.check_flags(
-        found, {"architecture": "tiny", "mean": "pixel", "freeze": ["conv1"], "reinitialize": None}
-    )
+        configure.decide({"init_from": str(source), **given}, five, tmp_path / "run")
+
+
+def test_a_decided_run_has_the_sources_architecture_and_a_tenth_of_the_rate(source, five, tmp_path):
+    given = {"init_from": str(source), "freeze_until": "conv1", "reinitialize": ("fc8",), "epochs": 4}
+    config = configure.decide(given, five, tmp_path / "run")
+    assert (config.architecture, config.initialization) == ("tiny", "he")
+    assert (config.freeze, config.reinitialize) == (("conv1_a", "conv1_b"), ("fc8",))
+    recipe = config.recipe
+    assert (recipe.learning_rate, recipe.new_layer_learning_rate_multiplier, recipe.epochs) == (0.001, 10.0, 4)
+    adam = configure.decide({**given, "optimizer": "adam"}, five, tmp_path / "run").recipe
+    assert (adam.learning_rate, adam.new_layer_learning_rate_multiplier) == (pytest.approx(1e-5), 10.0)
+    assert configure.decide({**given, "learning_rate": 0.1}, five, tmp_path / "run").recipe.learning_rate == 0.1
 
 
 @pytest.mark.parametrize("name", ["freeze", "freeze_until", "reinitialize", "new_layer_learning_rate_multiplier"])
-def test_check_flags_without_a_source(name):
-    with pytest.raises(transfer_learning.TransferError, match=f"--{name} needs --init_from=RUN"):
-        transfer_learning.check_flags(None, {"architecture": "paper", "mean": None, name: "conv1"})
+def test_what_needs_a_source_is_refused_without(name):
+    value = {"freeze_until": "conv1", "new_layer_learning_rate_multiplier": 2.0}.get(name, ("conv1",))
+    with pytest.raises(errors.UserError, match=f"{name} needs init_from"):
+        configure.check({"architecture": "paper", name: value})
 
 
 def test_find_source_says_what_is_wrong(tmp_path, source):
@@ -444,7 +423,7 @@ def test_a_run_says_what_comes_from_where(source, five, three, tmp_path, monkeyp
     out = capsys.readouterr().out
     # conv1: 2 x (363 x 4 + 4); conv2: 2 x (100 x 4 + 4); fc6: 2 x (72 x 4 + 4); fc8: 8 x 3 + 3.
     assert (
-        f"Weights: from {source} (last checkpoint, step 20); fc8 is new (3 classes instead of 5), at 10 times the "
+        f"Weights: from {source} (last checkpoint, step 20); new: fc8 (3 classes instead of 5), at 10 times the "
         "rate; frozen: conv1, conv2_b (1,015 of 4,331 parameters learn)"
     ) in out
     assert f"Input: the mean colour and scale of {source}, which its weights were trained with, not those of" in out
@@ -460,13 +439,6 @@ def test_frozen_kernels_are_in_the_picture(source, tmp_path):
     expected = plotting.kernels_picture(model)
     transfer_learning.freeze(model, CONV)
     np.testing.assert_array_equal(plotting.kernels_picture(model), expected)
-
-
-def test_fine_tune_is_a_tenth_of_the_rate_and_ten_times_that_for_new_layers():
-    recipe = recipes.fine_tune(architectures.CAFFE.recipe, 3000, {"epochs": 4})
-    assert (recipe.learning_rate, recipe.new_layer_learning_rate_multiplier, recipe.epochs) == (0.001, 10.0, 4)
-    assert recipe.resize == "caffe" and recipe.schedule == "cosine"
-    assert recipes.fine_tune(architectures.CAFFE.recipe, 3000, {"learning_rate": 0.1}).learning_rate == 0.1
 
 
 @pytest.mark.parametrize(
