@@ -75,9 +75,8 @@ def parse(options: type, name: str, arguments: Sequence[str]) -> Any:
     """Returns an instance of a command's options.
 
     Args:
-        options: The dataclass. Its field `arguments`, if there is one, takes what is not a flag. A field
-            `changes: dict` with the metadata "of" stands for the fields of another dataclass: it takes those that are
-            given, by name.
+        options: The dataclass. Its field `arguments`, if there is one, takes what is not a flag. A dictionary
+            with the metadata "of" stands for the fields of another dataclass: it takes those that are given, by name.
         name: The command's name, for the messages.
         arguments: As typed after the command.
 
@@ -105,9 +104,12 @@ def parse(options: type, name: str, arguments: Sequence[str]) -> Any:
             given["arguments"] = rest
     if rest and "arguments" not in given:
         raise errors.UserError(f"Unexpected arguments: {' '.join(rest)}. Flags are written --name=value; see --help.")
-    for key, value in given.items():
+    texts = dict(given)
+    for changes in [value for value in given.values() if isinstance(value, dict)]:
+        texts |= changes
+    for key, value in texts.items():
         for each in value if isinstance(value, tuple) else (value,):
-            if key != "server":  # An address.
+            if isinstance(each, str) and key != "server":  # An address.
                 errors.check_local_path(each, "" if key == "arguments" else f"--{key}=")
     made = options(**given)
     settings.check(made, "--")

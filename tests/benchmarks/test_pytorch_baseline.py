@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from alexnet_tf.benchmarks import rounds, tensorflow_workload
-from alexnet_tf.network import alexnet, architectures, recipes
+from alexnet_tf.network import alexnet, architectures, recipes, schedules
 from alexnet_tf.support import errors
 from tests.helpers.networks import TINY, narrow
 
@@ -73,7 +73,7 @@ def test_two_training_steps_are_ours(name):
         ),
     )
     step, ours = tensorflow_workload.make_step(architecture, 4, "float32")
-    step.sgd.learning_rate = architecture.recipe.learning_rate
+    step.set_rates(schedules.Rates(architecture.recipe.learning_rate, 1.0, 1.0))
     start = arrays_of(step.model)
     pytorch_baseline.load_weights(network.train(), architecture, start)
     images, labels = rounds.random_batch(architecture, 4)

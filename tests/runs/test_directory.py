@@ -238,7 +238,6 @@ HOSTILE = [
     {"mean": [1, 2, NAN]},
     {"scale": [1, 2, NAN]},
     {"train": {"recipe": {"resize": "x"}}},
-    {"train": {"recipe": {"crop": "x"}}},
     {"train": {"recipe": {"schedule": "x"}}},
     {"train": {"recipe": {"batch_size": 0}}},
     {"train": {"recipe": {"epochs": -1}}},

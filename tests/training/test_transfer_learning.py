@@ -436,9 +436,9 @@ def test_a_run_says_what_comes_from_where(source, five, three, tmp_path, monkeyp
 
 def test_frozen_kernels_are_in_the_picture(source, tmp_path):
     model, _, _ = load_model(RunDirectory(source))
-    expected = plotting.kernels_picture(model)
+    expected = plotting.kernels_image(plotting.first_kernels(model))
     transfer_learning.freeze(model, CONV)
-    np.testing.assert_array_equal(plotting.kernels_picture(model), expected)
+    np.testing.assert_array_equal(plotting.kernels_image(plotting.first_kernels(model)), expected)
 
 
 @pytest.mark.parametrize(
