@@ -36,7 +36,7 @@ def test_imports_follow_the_contracts_of_pyproject():
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_scripts_are_thin(path):
-    limit = 90 if path.parent == ROOT else 150  # A command is its flags, which are data, and a library call.
+    limit = 90 if path.parent == ROOT else 130  # A command is its flags, which are data, and a library call.
     assert len(path.read_text(encoding="utf-8").splitlines()) <= limit
 
 
@@ -100,7 +100,7 @@ def test_device_names_are_in_few_modules():
 
 
 # Tables of data, whose length is not a matter of design.
-_TABLES = {"network.architectures", "data.image_headers", "runs.directory"}
+_TABLES = {"network.architectures"}
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 
@@ -144,7 +144,7 @@ def test_files_and_functions_are_short():
         text = path.read_text(encoding="utf-8")
         if len(text.splitlines()) > 350 and name_of(path) not in _TABLES:
             too_long.add(name_of(path))
-        too_long |= {f"{name_of(path)}:{name}" for name, node in functions_of(ast.parse(text)) if lines_of(node) > 80}
+        too_long |= {f"{name_of(path)}:{name}" for name, node in functions_of(ast.parse(text)) if lines_of(node) > 50}
     assert not too_long
 
 

@@ -61,38 +61,35 @@ def main(options: Options) -> None:
         skipped=skipped,
     )
     ranked: list = []
-
-    def keep(log_probabilities: Any, labels: Any) -> None:
-        ranked.append((labels, *predictions.most_probable(log_probabilities)))
-
-    result = metrics.evaluate(
-        metrics.make_predictor(model),
-        batches,
-        len(data.class_names),
-        on_batch=keep if options.predictions else None,
-    )
+    keep = lambda found, labels: ranked.append((labels, *predictions.most_probable(found)))  # noqa: E731
+    predictor, is_kept = metrics.make_predictor(model), options.predictions is not None
+    result = metrics.evaluate(predictor, batches, len(data.class_names), on_batch=keep if is_kept else None)
     if options.predictions:
         names = (split.describe(index) for index in range(len(split)) if index not in skipped)
         predictions.write_csv_file(options.predictions, predictions.of_split(ranked, names, data.class_names))
+    facts = {
+        "workdir": str(run),
+        "checkpoint": options.checkpoint,
+        "epoch": state["epoch"],
+        "data": data.directory,
+        "split": name,
+        "examples": result.examples,
+        "skipped": len(skipped),
+        "crops": crops,
+        "precision": precision,
+    }
     if options.json:
-        about = {
-            "workdir": str(run),
-            "checkpoint": options.checkpoint,
-            "epoch": state["epoch"],
-            "data": data.directory,
-            "split": name,
-            "examples": result.examples,
-            "skipped": len(skipped),
-            "crops": crops,
-            "precision": precision,
-        }
-        print(json.dumps(about | error_report.as_dict(result, data.class_names)))
+        print(json.dumps(facts | error_report.as_dict(result, data.class_names)))
         return
-    left_out = f" ({len(skipped):,} skipped)" if skipped else ""
-    cli.show(
-        f"{data.directory}, {name}: {result.examples:,} images{left_out}, {shell.count(crops, 'crop')} each, "
-        f"{options.checkpoint} checkpoint of {run} (after epoch {state['epoch']}), {precision}\n"
-        + error_report.as_text(result, data.class_names)
-    )
+    cli.show(f"{_headline(facts)}\n{error_report.as_text(result, data.class_names)}")
     if options.predictions:
         cli.show(f"Wrote {options.predictions}: {result.examples:,} predictions")
+
+
+def _headline(facts: dict[str, Any]) -> str:
+    left_out = f" ({facts['skipped']:,} skipped)" if facts["skipped"] else ""
+    return (
+        f"{facts['data']}, {facts['split']}: {facts['examples']:,} images{left_out}, "
+        f"{shell.count(facts['crops'], 'crop')} each, {facts['checkpoint']} checkpoint of {facts['workdir']} (after "
+        f"epoch {facts['epoch']}), {facts['precision']}"
+    )

@@ -12,6 +12,7 @@ flag sets is the architecture's recipe. Next: python -m alexnet_tf evaluate --wo
 """
 
 import dataclasses
+import os
 from typing import Any
 
 from alexnet_tf.commands import cli
@@ -19,7 +20,6 @@ from alexnet_tf.commands.options import ImageOptions
 from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.network import recipes
 from alexnet_tf.runs.config import TrainConfig
-from alexnet_tf.runs.directory import default_path
 from alexnet_tf.support import errors
 from alexnet_tf.support.settings import setting
 from alexnet_tf.training import configure
@@ -54,7 +54,9 @@ def main(options: Options) -> int:
     is_demo = not options.data_dir
     data = discovery.synthetic_dataset() if is_demo else discovery.find_dataset(options.data_dir or "", options)
     run_options = configure.RunOptions(**options.run)
-    path = options.workdir or default_path(asked.get("architecture", "paper"), data.name, asked.get("init_from"))
+    source = asked.get("init_from")
+    begin = f"{os.path.basename(os.path.abspath(source))}-to" if source else asked.get("architecture", "paper")
+    path = options.workdir or f"runs/{begin}-{data.name}"
     cli.show(data.summary())
     train_config = configure.decide(asked, data, path, is_demo=is_demo)
     is_complete = trainer.train(train_config, data, path, placement=placement, options=run_options)

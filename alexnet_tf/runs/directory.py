@@ -36,8 +36,7 @@ if typing.TYPE_CHECKING:
 
 CONFIG, CLASSES, HISTORY, CHECKPOINTS, BEST = "config.json", "classes.txt", "history.csv", "checkpoints", "best.json"
 
-# The last two and the best.
-_MAX_CHECKPOINTS = 3
+_MAX_CHECKPOINTS = 3  # The last two and the best.
 
 Arrays = dict[str, np.ndarray]
 
@@ -46,12 +45,6 @@ _LOGGER = logging.getLogger(__name__)
 
 def _write_json(path: pathlib.Path, value: object) -> None:
     atomic_files.write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
-
-
-def default_path(architecture: str, data_name: str, init_from: str | None = None) -> str:
-    """Returns the default directory of a run: runs/<architecture or source>-<data set>."""
-    start = f"{os.path.basename(os.path.abspath(init_from))}-to" if init_from else architecture
-    return f"runs/{start}-{data_name}"
 
 
 class RunDirectory:
@@ -216,23 +209,6 @@ class RunDirectory:
             return step if type(step) is int else None
         return None
 
-    def _existing_best_step(self) -> int:
-        """Returns the step of the best checkpoint.
-
-        Raises:
-            RunError: If there is none; says why.
-        """
-        best, path = self.best_step(), self.path / CHECKPOINTS / BEST
-        if best in self.steps():
-            return best
-        if not path.exists():
-            why = "no epoch was measured yet"
-        elif best is None:
-            why = f'{path} is damaged: it should name a step, as in {{"step": 100}}'
-        else:
-            why = f"{self._checkpoint(best)}, which {BEST} names, is missing"
-        raise errors.RunError(f"{self.path} has no best checkpoint: {why}. Use --checkpoint=last.")
-
     def check_disk_space(self, checkpoint_bytes: int) -> None:
         """Refuses to start where the disk cannot hold three checkpoints, and a fourth while it is written.
 
@@ -293,7 +269,12 @@ class RunDirectory:
         Raises:
             RunError: If there are checkpoints and none can be read, or there is no best one.
         """
-        steps = [self._existing_best_step()] if which == "best" and self.steps() else self.steps()
+        steps = self.steps()
+        if which == "best" and steps:
+            steps = [step for step in steps if step == self.best_step()]
+            if not steps:
+                why = f"no epoch was measured yet, or it or {BEST} is gone or damaged"
+                raise errors.RunError(f"{self} has no best checkpoint: {why}. Use --checkpoint=last.")
         for step in steps:
             try:
                 return checkpoints.read(self._checkpoint(step), is_wanted)
@@ -307,18 +288,13 @@ class RunDirectory:
             raise errors.RunError(f"{what} in {self.path / CHECKPOINTS} can{'not' if which == 'best' else ''} be read.")
         return None
 
-    def existing_checkpoint(
-        self,
-        which: str = "last",
-        *,
-        is_wanted: Callable[[str], bool] = lambda name: True,
-    ) -> tuple[Arrays, dict[str, Any]]:
+    def existing_checkpoint(self, which: str = "last", **options: Any) -> tuple[Arrays, dict[str, Any]]:
         """Reads a checkpoint as `read_checkpoint` does.
 
         Raises:
             RunError: Also if there is none at all.
         """
-        checkpoint = self.read_checkpoint(which, is_wanted=is_wanted)
+        checkpoint = self.read_checkpoint(which, **options)
         if checkpoint is None:
             raise errors.RunError(
                 f"{self} has no checkpoint yet. Go on training: the command that started it resumes it."

@@ -61,13 +61,7 @@ def train(
         transfer_learning.TransferError: If the weights of another run cannot be reused as asked.
         TrainingError: If the loss is no longer finite, or the run's settings contradict each other.
     """
-    settings.check(train_config)
-    settings.check(options)
-    augmentations.check(train_config.recipe.crop, train_config.recipe.augmentations)
-    if train_config.jit and train_config.deterministic:
-        raise TrainingError("--jit does not go with --deterministic: XLA has no max-pooling gradient that is.")
-    if train_config.jit and not xla.is_usable():
-        raise TrainingError("--jit needs XLA, which cannot be used here. Leave it out.")
+    _check(train_config, options)
     placement = (placement or distribution.make_placement()).for_batch_size(train_config.recipe.batch_size)
     keras.utils.set_random_seed(train_config.seed)
     devices.set_numerics(tf32=True, deterministic=train_config.deterministic)
@@ -79,9 +73,7 @@ def train(
         cluster.lost_workers_reported(placement),
     ):
         if train_config.precision == "auto":
-            begun = run.read_config()
-            precision = begun.train.precision if begun else devices.default_precision(placement.devices)
-            train_config = dataclasses.replace(train_config, precision=precision)
+            train_config = dataclasses.replace(train_config, precision=_precision(run, placement))
         source = transfer_learning.find_source(train_config.init_from, run)
         run_config = configure.make_run_config(train_config, data, source)
         run.check_same_config(run_config)
@@ -119,6 +111,22 @@ def train(
         else:
             reporter.stopped(stop.name)
         return loop.is_complete
+
+
+def _check(train_config: TrainConfig, options: RunOptions) -> None:
+    settings.check(train_config)
+    settings.check(options)
+    augmentations.check(train_config.recipe.crop, train_config.recipe.augmentations)
+    if train_config.jit and train_config.deterministic:
+        raise TrainingError("--jit does not go with --deterministic: XLA has no max-pooling gradient that is.")
+    if train_config.jit and not xla.is_usable():
+        raise TrainingError("--jit needs XLA, which cannot be used here. Leave it out.")
+
+
+def _precision(run: RunDirectory, placement: distribution.Placement) -> str:
+    """Returns the run's, or for a new run the fastest without a loss."""
+    begun = run.read_config()
+    return begun.train.precision if begun else devices.default_precision(placement.devices)
 
 
 class StopSignal:
