@@ -17,11 +17,6 @@ def set_max_mb(megabytes: int) -> None:
     _max_mb = megabytes
 
 
-def max_mb() -> int:
-    """Returns the limit of this process, in millions of bytes."""
-    return _max_mb
-
-
 def check(size: int, path: str) -> None:
     """Refuses a file that is too large.
 

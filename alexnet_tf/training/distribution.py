@@ -137,11 +137,6 @@ def num_replicas_for(batch_size: int, num_gpus: int) -> int:
     )
 
 
-def several_devices(count: int) -> list[str]:
-    """Returns the names of so many devices of this machine: GPUs if any, else CPU devices on the same cores."""
-    return gpus()[:count] or [f"CPU:{index}" for index in range(count)]
-
-
 def make_placement(options: PlacementOptions = _DEFAULTS) -> Placement:
     """Decides where to compute. To be called before TensorFlow computes anything.
 
