@@ -13,6 +13,7 @@ from typing import Any
 
 from alexnet_tf.benchmarks import rounds
 from alexnet_tf.network import architectures
+from alexnet_tf.runs.config import PRECISIONS
 from alexnet_tf.support import errors, report, settings, tables
 from alexnet_tf.support.settings import setting
 
@@ -51,7 +52,7 @@ class Options:
     precision: str = setting(
         "auto",
         "train, infer: 'auto' is what train uses here.",
-        choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"),
+        choices=PRECISIONS,
     )
     deterministic: bool = setting(True, "train, infer: as for train.")
     baseline: str | None = setting(

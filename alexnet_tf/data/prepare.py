@@ -86,7 +86,7 @@ def prepare(
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if (partial / _JOB).exists():
                 _check_same_job(_read_json(partial / _JOB), job, partial)
-            atomic_files.atomic_write(partial / _JOB, lambda file: file.write(json.dumps(job, indent=2).encode()))
+            atomic_files.write_bytes(partial / _JOB, json.dumps(job, indent=2).encode())
             if not (partial / tfrecords.PREPARATION).exists():  # Otherwise only what follows is left to do.
                 _prepare_shards(data, partial, resize, quality, processes, on_bad_image, initializer)
                 _complete(data, partial, job)
@@ -224,7 +224,7 @@ def _complete(data: datasets.DataSet, directory: pathlib.Path, job: dict) -> Non
     atomic_files.atomic_write(directory / tfrecords.INDEX, lambda file: np.savez(file, **arrays))
     _write_tfds_metadata(data, directory, splits)
     text = json.dumps(preparation, indent=2) + "\n"
-    atomic_files.atomic_write(directory / tfrecords.PREPARATION, lambda file: file.write(text.encode()))
+    atomic_files.write_bytes(directory / tfrecords.PREPARATION, text.encode())
 
 
 def _write_tfds_metadata(data: datasets.DataSet, directory: pathlib.Path, splits: dict[str, dict]) -> None:

@@ -6,6 +6,7 @@ TensorFlow is not imported.
 import dataclasses
 from typing import Any
 
+from alexnet_tf.runs.config import PRECISIONS
 from alexnet_tf.support.settings import setting
 
 
@@ -14,7 +15,7 @@ def precision_setting(default: str = "auto") -> Any:
     return setting(
         default,
         "Numbers to compute in; auto: the fastest of this machine that loses nothing, whatever the run was trained in.",
-        choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"),
+        choices=PRECISIONS,
     )
 
 

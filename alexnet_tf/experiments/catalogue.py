@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from alexnet_tf.runs.config import PRECISIONS
 from alexnet_tf.support import atomic_files, plotting, processors, settings, tables
 from alexnet_tf.support.report import markdown_table
 from alexnet_tf.support.settings import setting
@@ -56,7 +57,7 @@ class Options:
     precision: str = setting(
         "auto",
         "Of training; 'auto' is what train uses here.",
-        choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"),
+        choices=PRECISIONS,
     )
     split: str | None = setting(None, "table: which split; by default the validation split.")
 
@@ -169,7 +170,7 @@ def write(result: Result, path: pathlib.Path, title: str, command: str, seconds:
         duration = f"Trained for {result.training_seconds:,.0f} s in all; the last call took {duration}"
     parts += [*result.notes, f"```\n{command}\n```", f"{duration}, on {_machine()}, {time.strftime('%Y-%m-%d')}."]
     text = "\n\n".join(parts) + "\n"
-    atomic_files.atomic_write(path, lambda file: file.write(text.encode()))
+    atomic_files.write_bytes(path, text.encode())
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -260,7 +260,7 @@ def run_trial(
         layer_decays=dict(trial.layer_decays),
     )
     with run.locked():
-        atomic_files.atomic_write(run.path / _SETTINGS, lambda file: file.write(trial.settings().encode()))
+        atomic_files.write_bytes(run.path / _SETTINGS, trial.settings().encode())
         feed = _Feed(trial, images, step, epochs, test_every)
         training = loop.Loop(run, step, recipe, feed, _Watcher(trial.name), parts=PARTS, stop_below=stop_below)
         training.resume()

@@ -227,7 +227,7 @@ def verify(
         for each, result in zip(paths, _run_apart(name, files, job.images.pixels, job.expected), strict=True):
             results.append(dataclasses.replace(result, engine=version, artifact=each))
     content = json.dumps({"notes": job.notes, "results": [dataclasses.asdict(each) for each in results]}, indent=2)
-    atomic_files.atomic_write(directory / "verify.json", lambda file: file.write(f"{content}\n".encode()))
+    atomic_files.write_bytes(directory / "verify.json", f"{content}\n".encode())
     return results
 
 

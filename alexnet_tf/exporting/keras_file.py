@@ -20,7 +20,7 @@ def write(job: ExportJob) -> Iterator[Artifact]:
     with tempfile.TemporaryDirectory() as folder:
         temporary = pathlib.Path(folder) / path.name
         alexnet.for_export(job.model, "builtin").save(temporary)
-        atomic_files.atomic_write(path, lambda file: file.write(temporary.read_bytes()))
+        atomic_files.write_bytes(path, temporary.read_bytes())
     details = "loads after `import alexnet_tf`; returns logits"
     yield job.compare("Keras file", path, lambda _: load(path), details=details)
 

@@ -33,7 +33,7 @@ def write(job: ExportJob) -> Iterator[Artifact]:
     """Writes RUN/export/onnx/alexnet.onnx and yields its line of the report."""
     path = job.directory / "onnx" / "alexnet.onnx"
     content = convert(alexnet.for_export(job.model, "builtin"), job.class_names)
-    atomic_files.atomic_write(path, lambda file: file.write(content))
+    atomic_files.write_bytes(path, content)
     load_with = functools.partial(load, path)
     yield job.compare("ONNX", path, load_with, by_threads=True, details=f"opset {OPSET}")
 

@@ -109,4 +109,4 @@ def write(directory: pathlib.Path, artifacts: Sequence[Artifact], notes: Sequenc
     content = {"notes": list(notes), "artifacts": [dataclasses.asdict(each) for each in artifacts]}
     for name, text in (("report.json", json.dumps(content, indent=2)), ("report.md", "\n".join(lines))):
         encoded = f"{text}\n".encode("utf-8", "surrogateescape")
-        atomic_files.atomic_write(directory / name, lambda file: file.write(encoded))  # noqa: B023
+        atomic_files.write_bytes(directory / name, encoded)

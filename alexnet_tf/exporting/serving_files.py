@@ -123,6 +123,6 @@ def write_companions(architecture: architectures.Architecture, limits: ImageLimi
         megabytes=limits.megabytes,
         scans=plain_images.MAX_SCANS,
     )
-    atomic_files.atomic_write(directory / "SERVING.md", lambda file: file.write(text.encode()))
+    atomic_files.write_bytes(directory / "SERVING.md", text.encode())
     batching = _BATCHING % processors.available_cpus()
-    atomic_files.atomic_write(directory / "batching_parameters.txt", lambda file: file.write(batching.encode()))
+    atomic_files.write_bytes(directory / "batching_parameters.txt", batching.encode())

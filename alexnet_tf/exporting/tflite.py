@@ -43,7 +43,7 @@ def write(job: ExportJob) -> Iterator[Artifact]:
         lrn = LRN_IMPLEMENTATIONS[quantization] if options.lrn == "auto" else options.lrn
         content = convert(alexnet.for_export(job.model, lrn), quantization, job.class_names, images, options)
         path = job.directory / "tflite" / f"alexnet_{quantization}.tflite"
-        atomic_files.atomic_write(path, lambda file: file.write(content))  # noqa: B023
+        atomic_files.write_bytes(path, content)
         has_lrn = any("lrn" in stage.ops for stage in job.run_config.architecture.stages)
         try:
             artifact = compare(job, f"TFLite {quantization}{f', LRN {lrn}' if has_lrn else ''}", path, content)

@@ -88,7 +88,7 @@ def write(job: "ExportJob") -> "Iterator[report.Artifact]":
             text = text.replace("{{" + key + "}}", address)
         contents[source.name] = text.encode()
     for name, content in contents.items():
-        atomic_files.atomic_write(directory / name, lambda file: file.write(content))  # noqa: B023
+        atomic_files.write_bytes(directory / name, content)
     yield tflite.compare(
         job,
         "web page",
@@ -151,7 +151,7 @@ def _copy_litert_js(source: pathlib.Path, destination: pathlib.Path) -> None:
         if all((packages / name).is_file() for name in _LITERT_JS_FILES):
             for name in _LITERT_JS_FILES:
                 content = (packages / name).read_bytes()
-                atomic_files.atomic_write(destination / name, lambda file: file.write(content))  # noqa: B023
+                atomic_files.write_bytes(destination / name, content)
             return
     raise errors.UserError(f"--litert_js={source} does not hold @litertjs/core and @litertjs/wasm-utils. {_HELP}")
 

@@ -116,7 +116,7 @@ def save(figure: Any, path: str | os.PathLike[str], dpi: int = DPI) -> None:
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)  # Equal figures give equal files.
     content = io.BytesIO()
     figure.savefig(content, format=kind, dpi=dpi, metadata=metadata)
-    atomic_files.atomic_write(path, lambda file: file.write(content.getvalue()))
+    atomic_files.write_bytes(path, content.getvalue())
 
 
 def pixels(figure: Any, dpi: int = DPI) -> np.ndarray:

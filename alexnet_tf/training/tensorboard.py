@@ -140,7 +140,7 @@ class Log:
 
     def _picture(self, name: str, picture: np.ndarray, step: int) -> None:
         png = tf.io.encode_png(picture).numpy()
-        atomic_files.atomic_write(self.directory / PICTURES / f"{name}.png", lambda file: file.write(png))
+        atomic_files.write_bytes(self.directory / PICTURES / f"{name}.png", png)
         if self._writers:
             with self._writers["train"].as_default(step=step):
                 tf.summary.image(name, picture[None])

@@ -44,4 +44,4 @@ def write(path: pathlib.Path, arrays: Mapping[str, np.ndarray], stated: Mapping[
     Raises:
         RunError: If it cannot be written.
     """
-    atomic_files.atomic_write(path, lambda file: file.write(safetensors.numpy.save(dict(arrays), dict(stated))))
+    atomic_files.write_bytes(path, safetensors.numpy.save(dict(arrays), dict(stated)))
