@@ -7,20 +7,21 @@ run = alexnet_tf.load_run("runs/paper-demo")
 run.predict(["photo.jpg"])
 """
 
+import gc
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
+import PIL.Image
 
-from alexnet_tf.data import input_pipeline, plain_images, preprocessing
+from alexnet_tf.data import plain_images
 from alexnet_tf.evaluation import metrics, predictions
 from alexnet_tf.network import alexnet, architectures
 from alexnet_tf.runs import checkpoints
 from alexnet_tf.runs.config import RunConfig
-from alexnet_tf.runs.directory import RunDirectory, load_model
-from alexnet_tf.support import errors
+from alexnet_tf.runs.directory import RunDirectory
+from alexnet_tf.support import devices, errors
 
 # What `keras.applications` has under other names, or leaves to its callers.
 _OTHER_NAMES = {
@@ -34,11 +35,12 @@ _OTHER_NAMES = {
 
 
 def build_model(
-    architecture: str | architectures.Architecture = "paper",
+    architecture: str | architectures.Architecture | None = None,
     *,
     num_classes: int | None = None,
     initialization: str = "he",
     weights: str | os.PathLike[str] | None = None,
+    checkpoint: str = "last",
     include_top: bool = True,
     image_size: int | tuple[int, ...] | None = None,
     seed: int = 0,
@@ -52,12 +54,14 @@ def build_model(
 
     Args:
         architecture: Name of a published AlexNet, as `python -m alexnet_tf train --architecture` takes it, or an
-            `architectures.Architecture`, whose own initialisation and scale then stay as they are.
+            `architectures.Architecture`, whose own initialisation and scale then stay as they are. By default "paper",
+            or the run's.
         num_classes: Number of logits; by default 1000, or the run's.
         initialization: One of `architectures.INITIALIZATION_NAMES`. "he" learns on small data; "source" is what the
             source states, which for the paper's text does not.
         weights: Directory of a run, trained or made by `import_weights`, whose weights, classes and input normalisation
             are used; its architecture must be `architecture`. With another number of classes the last layer is random.
+        checkpoint: Which of the run's: "last" or "best".
         include_top: False ends the network with the features of the convolutions, both towers joined; then images of
             other sizes are accepted.
         image_size: Side of the images in pixels, (height, width) or (height, width, 3); by default the architecture's.
@@ -89,7 +93,9 @@ def build_model(
             seed=seed,
             precision=precision,
             mean=mean,
+            checkpoint=checkpoint,
         )
+    architecture = architecture or "paper"
     if isinstance(architecture, str):
         architecture = architectures.with_initialization(_find(architecture), initialization)
     if num_classes is not None:
@@ -111,28 +117,31 @@ def _find(name: str) -> architectures.Architecture:
 
 def _from_run(
     run: RunDirectory,
-    architecture: str | architectures.Architecture,
-    num_classes: int | None,
+    architecture: str | architectures.Architecture | None = None,
+    num_classes: int | None = None,
     *,
-    mean: Any,
+    mean: Any = None,
+    checkpoint: str = "last",
     **arguments: Any,
 ) -> alexnet.AlexNet:
     """Builds the network of a run, with its weights but for a last layer of another size."""
+    if checkpoint not in ("last", "best"):
+        raise errors.UserError(f'checkpoint must be "last" or "best"; got {checkpoint!r}.')
     run_config = run.existing_config()
     own = run_config.architecture
-    name = architecture if isinstance(architecture, str) else architecture.name
-    if name.lower() not in ("paper", own.name):  # "paper" is also what nobody chose.
+    name = architecture if isinstance(architecture, str | None) else architecture.name
+    if name is not None and name.lower() != own.name:
         raise errors.UserError(f"weights={str(run)!r} is a run of {own.name}; got architecture={name!r}. Leave it out.")
-    last, arrays = own.stages[-1].layer_names, run.existing_checkpoint()[0]
     is_same = num_classes in (None, own.num_classes)
     model = alexnet.build_model(
         own if is_same else architectures.with_num_classes(own, num_classes or 0),
         mean=run.read_mean(run_config) if mean is None else mean,
+        initialize=not is_same,
         **arguments,
     )
-    checkpoints.restore(
-        [variable for variable in model.weights if is_same or variable.path.split("/")[0] not in last], arrays
-    )
+    last = () if is_same else own.stages[-1].layer_names
+    variables = [variable for variable in model.weights if variable.path.split("/")[0] not in last]
+    checkpoints.restore(variables, run.existing_checkpoint(checkpoint)[0])
     return model
 
 
@@ -140,7 +149,8 @@ class Run:
     """A run's network and its classes.
 
     Attributes:
-        model: The Keras model, with the weights of a checkpoint.
+        model: The Keras model, with the weights of a checkpoint in float32. `predict` computes with it: what you train
+            further predicts as it has become.
         class_names: In the order of the logits.
         config: What the run was started with.
     """
@@ -148,34 +158,60 @@ class Run:
     def __init__(self, path: str | os.PathLike[str], checkpoint: str = "last", precision: str | None = None) -> None:
         """Loads a run: see `load_run`."""
         directory = RunDirectory(path)
-        self.model: alexnet.AlexNet
-        self.config: RunConfig
-        self.model, self.config, _ = load_model(directory, checkpoint, precision)
+        self.config: RunConfig = directory.existing_config()
         self.class_names = directory.class_names()
+        devices.share_memory()
+        devices.set_numerics(tf32=False)
+        precision = precision or self.config.train.precision
+        self.model = _from_run(directory, checkpoint=checkpoint, precision=precision)
         self._predictor = metrics.make_predictor(self.model)
 
     def predict(self, images: Any, batch_size: int = 128) -> np.ndarray:
         """Returns the probabilities of the classes, float32 [images, classes].
 
         Args:
-            images: Paths of image files, of the formats that the command `predict` reads, or arrays of RGB in [0, 255],
-                [height, width, 3] each, of any size: one or many. They are scaled and cropped as in evaluation. Grey
-                arrays may lack the last dimension.
+            images: One image or an iterable of many, each of any size. Paths of image files, of the formats that the
+                command `predict` reads; `PIL.Image` objects, which are read as their files are; or arrays of RGB in
+                [0, 255], [height, width, 3], of which grey ones may lack the last dimension. They are scaled and
+                cropped as in evaluation. Whether an array is BGR, as `cv2.imread` returns it, cannot be seen.
             batch_size: How many are computed at a time.
 
         Raises:
             UserError: If a file cannot be read; it is named. If an array has another shape, or was normalised.
         """
-        crops, size, resize = [], self.config.image_size, self.config.train.recipe.resize
-        for image in _as_list(images):
-            if isinstance(image, (str, os.PathLike)):
-                crops.append(input_pipeline.evaluation_crops(_read(image), size, resize))
-            else:
-                square = preprocessing.square_of(tf.constant(_pixels(image)), resize)
-                crops.append(preprocessing.center_crop(square, size)[None])
-        batches = [crops[start : start + batch_size] for start in range(0, len(crops), batch_size)]
-        probabilities = [np.exp(self._predictor(tf.stack(batch)).numpy()) for batch in batches]
-        return np.concatenate(probabilities) if probabilities else np.zeros((0, len(self.class_names)), "float32")
+        probabilities = list(self.predict_iter(images, batch_size))
+        return np.stack(probabilities) if probabilities else np.zeros((0, len(self.class_names)), "float32")
+
+    def predict_iter(self, images: Any, batch_size: int = 128) -> Iterator[np.ndarray]:
+        """Yields the probabilities of each image, float32 [classes], in order, for more images than fit into memory.
+
+        Files are read and decoded by several threads while the network computes.
+
+        Args:
+            images: As for `predict`; an iterable is asked for images as they are needed.
+            batch_size: How many are computed at a time.
+
+        Raises:
+            UserError: As `predict`, when the image's turn has come.
+        """
+        devices.check_process()
+        crops = predictions.crops_of(
+            _as_list(images),
+            self.config.image_size,
+            self.config.train.recipe.resize,
+            ahead=2 * batch_size,
+            read=_encoded,
+        )
+        for image, result in predictions.compute(self._predictor, crops, batch_size):
+            if isinstance(result, str):
+                name = os.fspath(image) if isinstance(image, (str, os.PathLike)) else "An image"
+                raise errors.UserError(f"{name} cannot be read: {result}.")
+            yield np.exp(result)
+
+    def __del__(self) -> None:
+        """Frees the weights at once: layers of Keras refer to each other, and Python seldom looks for such circles."""
+        self.__dict__.clear()
+        gc.collect()
 
     def __repr__(self) -> str:
         return f"<Run of {self.config.train.architecture}, {len(self.class_names)} classes>"
@@ -197,13 +233,25 @@ def load_run(path: str | os.PathLike[str], checkpoint: str = "last", precision: 
 
 def _as_list(images: Any) -> Iterable[Any]:
     """Returns one image or many as many."""
-    if isinstance(images, (str, os.PathLike)) or getattr(images, "ndim", None) in (2, 3):
-        return [images]
-    return images
+    is_one = isinstance(images, (str, os.PathLike, PIL.Image.Image)) or getattr(images, "ndim", None) in (2, 3)
+    return [images] if is_one else images
 
 
-# Resizing with a bicubic or Lanczos filter leaves [0, 255] by a little; subtracting a mean, by more.
-_OVERSHOOT = 40
+def _encoded(image: Any) -> bytes:
+    """Returns an image, whatever a person has of it, as a JPEG or PNG."""
+    if isinstance(image, (str, os.PathLike)):
+        return predictions.read(image)
+    if not isinstance(image, PIL.Image.Image):
+        return plain_images.as_png(_pixels(image))
+    try:
+        return plain_images.as_png(plain_images.pixels_of(image))
+    except (OSError, ValueError) as error:
+        raise plain_images.UnreadableImage(f"{error} (mode {image.mode})") from error
+
+
+# Resizing with a bicubic or Lanczos filter leaves [0, 255] by a little, below only beside bright pixels. Subtracting a
+# mean leaves it by more, or nothing bright; dividing leaves almost nothing of the range.
+_OVERSHOOT, _BRIGHT, _NARROW = 40, 152, 16
 
 
 def _pixels(image: Any) -> np.ndarray:
@@ -218,23 +266,14 @@ def _pixels(image: Any) -> np.ndarray:
     if array.ndim != 3 or array.shape[-1] not in (1, 3, 4) or 0 in array.shape:
         raise errors.UserError(f"Got an image of shape {list(np.shape(image))}. {expected}.")
     if array.dtype.kind not in "uifb" or not np.isfinite(array).all():
-        raise errors.UserError(f"Got an image of {array.dtype} with values that are no numbers. {expected}.")
+        raise errors.UserError(f"Got an image of {array.dtype} with values that are not numbers. {expected}.")
     low, high = float(array.min()), float(array.max())
-    is_scaled = array.dtype.kind == "f" and max(-low, high) <= 1 and (array != np.round(array)).any()
-    if is_scaled or low < -_OVERSHOOT or high > 255 + _OVERSHOOT:
+    is_scaled = high < _NARROW and array.dtype.kind == "f" and (array != np.round(array)).any()
+    is_shifted = low < -_OVERSHOOT or high > 255 + _OVERSHOOT or (low < -1 and high < _BRIGHT)
+    if is_scaled or is_shifted:
         raise errors.UserError(
             f"Got an image with values from {low:.4g} to {high:.4g}: was it normalised? {expected}; the network "
             "normalises it itself."
         )
     array = np.clip(np.round(array), 0, 255).astype("uint8")
     return np.repeat(array, 3, axis=2) if array.shape[-1] == 1 else array[..., :3]
-
-
-def _read(path: str | os.PathLike[str]) -> tf.Tensor:
-    try:
-        image_bytes = predictions.read(path)
-        if reason := preprocessing.why_unreadable(image_bytes):
-            raise plain_images.UnreadableImage(reason)
-    except plain_images.UnreadableImage as error:
-        raise errors.UserError(f"{os.fspath(path)} cannot be read: {error}.") from error
-    return tf.constant(image_bytes)

@@ -6,9 +6,11 @@ import os
 import pathlib
 import subprocess
 import sys
+import weakref
 
 import keras
 import numpy as np
+import PIL.Image
 import pytest
 import tensorflow as tf
 from ai_edge_litert import interpreter
@@ -26,6 +28,13 @@ ROOT = pathlib.Path(__file__).parents[1]
 def tiny(monkeypatch):
     """A small network under the name that `build_model` takes by default."""
     monkeypatch.setitem(architectures.ARCHITECTURES, "paper", TINY)
+
+
+@pytest.fixture(scope="module")
+def run(small_run):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(architectures.ARCHITECTURES, "small", SMALL)
+        yield alexnet_tf.load_run(small_run)
 
 
 def fresh(code):
@@ -64,6 +73,40 @@ def test_build_model_takes_what_people_type():
     assert alexnet_tf.build_model(TINY, num_classes=2).output_shape == (None, 2)
     with pytest.raises(alexnet_tf.UserError, match="architecture must be one of paper, .*; got 'alexnet'"):
         alexnet_tf.build_model("alexnet")
+
+
+@pytest.mark.filterwarnings("ignore:Palette images with Transparency:UserWarning")
+@pytest.mark.parametrize(
+    "suffix, mode, options",
+    [
+        (".png", "RGB", {}),
+        (".png", "P", {}),
+        (".png", "1", {}),
+        (".png", "LA", {}),
+        (".png", "RGBA", {}),
+        (".png", "I;16", {}),
+        (".gif", "P", {}),
+        (".jpg", "L", {}),
+        (".jpg", "CMYK", {}),
+        (".jpg", "RGB", {"exif": 6}),
+        (".tif", "CMYK", {}),
+        (".webp", "RGB", {}),
+    ],
+)
+def test_a_pil_image_is_what_its_file_is(run, colours, tmp_path, suffix, mode, options):
+    picture = PIL.Image.open(next((colours / "val" / "red").glob("*.png"))).convert("RGB").resize((150, 90))
+    picture.paste((0, 90, 250), (0, 0, 70, 45))
+    if "exif" in options:
+        exif = PIL.Image.Exif()
+        exif[0x0112] = options["exif"]
+        options = {"exif": exif}
+    if mode == "I;16":
+        picture = PIL.Image.fromarray(np.asarray(picture.convert("L")).astype("uint16") * 257)
+    path = tmp_path / f"image{suffix}"
+    (picture if mode == "I;16" else picture.convert(mode)).save(path, **options)
+    with PIL.Image.open(path) as opened:
+        assert opened.mode == mode
+        np.testing.assert_allclose(run.predict(opened), run.predict(path), atol=2e-3)
 
 
 @pytest.mark.usefixtures("tiny")
@@ -136,9 +179,7 @@ def test_what_is_frozen_does_not_move_and_all_else_does(freeze):
     assert moved == {"fc6_a", "fc6_b", "fc8"}
 
 
-def test_load_run_predicts_files_and_arrays(small_run, colours, monkeypatch):
-    monkeypatch.setitem(architectures.ARCHITECTURES, "small", SMALL)
-    run = alexnet_tf.load_run(small_run)
+def test_load_run_predicts_files_and_arrays(run, colours):
     assert (
         isinstance(run.model, keras.Model) and run.class_names == sorted(run.class_names) and len(run.class_names) == 5
     )
@@ -158,9 +199,7 @@ def test_load_run_predicts_files_and_arrays(small_run, colours, monkeypatch):
         run.predict(["nowhere.jpg"])
 
 
-def test_predict_refuses_what_is_no_image_file_and_does_not_wait(small_run, tmp_path, monkeypatch):
-    monkeypatch.setitem(architectures.ARCHITECTURES, "small", SMALL)
-    run = alexnet_tf.load_run(small_run)
+def test_predict_refuses_what_is_no_image_file_and_does_not_wait(run, tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "zero.jpg").symlink_to("/dev/zero")
     (tmp_path / "text.jpg").write_text("no image")
@@ -176,9 +215,7 @@ def test_predict_refuses_what_is_no_image_file_and_does_not_wait(small_run, tmp_
             run.predict([tmp_path / f"{name}.jpg"])
 
 
-def test_build_model_takes_the_weights_of_a_run(small_run, monkeypatch):
-    monkeypatch.setitem(architectures.ARCHITECTURES, "small", SMALL)
-    run = alexnet_tf.load_run(small_run)
+def test_build_model_takes_the_weights_of_a_run(run, small_run):
     images = np.random.default_rng(0).uniform(0, 255, (2, 67, 67, 3)).astype("float32")
     model = alexnet_tf.build_model("small", weights=small_run)
     np.testing.assert_allclose(model(images).numpy(), run.model(images).numpy(), atol=1e-4)
@@ -187,8 +224,61 @@ def test_build_model_takes_the_weights_of_a_run(small_run, monkeypatch):
     assert np.array_equal(other.get_layer("fc7_a").kernel, model.get_layer("fc7_a").kernel)
     features = alexnet_tf.build_model(weights=small_run, include_top=False, image_size=100)
     assert np.array_equal(features.get_layer("conv2_b").kernel, model.get_layer("conv2_b").kernel)
-    with pytest.raises(alexnet_tf.UserError, match="is a run of small; got architecture='caffe'"):
-        alexnet_tf.build_model("caffe", weights=small_run)
+    with pytest.raises(alexnet_tf.UserError, match="has no best checkpoint"):
+        alexnet_tf.build_model(weights=small_run, checkpoint="best")
+    for architecture in ("caffe", "paper"):
+        with pytest.raises(alexnet_tf.UserError, match=f"is a run of small; got architecture='{architecture}'"):
+            alexnet_tf.build_model(architecture, weights=small_run)
+    for load in (
+        alexnet_tf.load_run,
+        lambda path, checkpoint: alexnet_tf.build_model(weights=path, checkpoint=checkpoint),
+    ):
+        with pytest.raises(alexnet_tf.UserError, match='checkpoint must be "last" or "best"; got \'Best\''):
+            load(small_run, "Best")
+
+
+def test_a_runs_model_learns_in_float32_and_predicts_as_it_has_become(small_run, colours, run):
+    tuned = alexnet_tf.load_run(small_run, precision="mixed_bfloat16")
+    before, path = [v.numpy() for v in tuned.model.trainable_variables], next((colours / "val" / "red").iterdir())
+    expected = run.predict(path)
+    np.testing.assert_allclose(tuned.predict(path), expected, atol=0.05)
+    tuned.model.compile(keras.optimizers.SGD(1e-5), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    images = np.random.default_rng(0).uniform(0, 255, (10, 67, 67, 3)).astype("float32")
+    tuned.model.fit(images, np.arange(10) % 5, verbose=0)
+    for variable, old in zip(tuned.model.trainable_variables, before, strict=True):
+        assert variable.dtype == "float32"
+        if variable.path.startswith("fc8"):
+            assert (variable.numpy() != old).mean() > 0.5  # In bfloat16, none would.
+    tuned.model.get_layer("fc8").bias.assign([0, 0, 100, 0, 0])
+    assert tuned.predict(path)[0, 2] == 1
+
+
+def test_predict_iter_asks_for_images_as_they_are_needed(run, colours):
+    paths, asked = sorted((colours / "val").rglob("*.png")), []
+    results = run.predict_iter((asked.append(path) or path for path in paths), batch_size=2)
+    first = next(results)
+    assert len(asked) < 10 < len(paths)
+    np.testing.assert_allclose([first, *results], run.predict(paths), atol=1e-5)
+
+
+def test_a_forked_process_is_refused_and_does_not_wait(run):
+    reader, writer = os.pipe()
+    if not (child := os.fork()):
+        try:
+            run.predict(np.zeros((8, 8, 3), "uint8"))
+        except alexnet_tf.UserError as error:
+            os.write(writer, str(error).encode())
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert b"forked after TensorFlow was imported" in os.read(reader, 1000)
+
+
+def test_a_run_is_freed_with_its_last_name(small_run, run):
+    other = alexnet_tf.load_run(small_run)
+    other.predict(np.zeros((8, 8, 3), "uint8"))
+    kernel = weakref.ref(other.model.get_layer("fc8").kernel)
+    del other
+    assert kernel() is None
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras' own, when it saves.
@@ -271,9 +361,7 @@ def test_settings_of_keras_json_change_nothing(monkeypatch):
         keras.config.set_image_data_format("channels_last")
 
 
-def test_predict_takes_grey_images_and_leaves_transparency_out(small_run, monkeypatch):
-    monkeypatch.setitem(architectures.ARCHITECTURES, "small", SMALL)
-    run = alexnet_tf.load_run(small_run)
+def test_predict_takes_grey_images_and_leaves_transparency_out(run):
     grey = np.random.default_rng(0).integers(0, 256, (90, 80), "uint8")
     expected = run.predict(np.stack([grey] * 3, -1))
     for image in (grey, grey[..., None], grey.astype("float32"), np.stack([grey] * 4, -1)):
@@ -288,15 +376,28 @@ def test_predict_takes_grey_images_and_leaves_transparency_out(small_run, monkey
         (lambda image: image / 255, r"values from 0\.\d+ to [01]\S*: was it normalised\? Expected RGB in \[0, 255\]"),
         (lambda image: image / 127.5 - 1, "was it normalised"),
         (lambda image: image - np.array([123.0, 117.0, 104.0]), "was it normalised"),
+        (lambda image: (image / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225], "was it normalised"),
+        (lambda image: (image - image.mean()) / image.std(), "was it normalised"),
+        (lambda image: image / 64, "was it normalised"),
+        (lambda image: image / 4 - 39, "was it normalised"),
         (lambda image: image.transpose(2, 0, 1), r"Got an image of shape \[3, 90, 80\]\. Expected RGB"),
-        (lambda image: np.full(image.shape, np.nan), "values that are no numbers"),
+        (lambda image: np.full(image.shape, np.nan), "values that are not numbers"),
         (lambda image: image[None], r"Got an image of shape \[1, 90, 80, 3\]"),
     ],
-    ids=["to 1", "from -1", "mean", "channels first", "nan", "batches"],
+    ids=[
+        "to 1",
+        "from -1",
+        "mean",
+        "torchvision",
+        "standardised",
+        "to 4",
+        "small mean",
+        "channels first",
+        "nan",
+        "batches",
+    ],
 )
-def test_predict_refuses_arrays_that_are_no_pixels(small_run, monkeypatch, change, message):
-    monkeypatch.setitem(architectures.ARCHITECTURES, "small", SMALL)
-    run = alexnet_tf.load_run(small_run)
+def test_predict_refuses_arrays_that_are_no_pixels(run, change, message):
     image = np.random.default_rng(0).integers(1, 256, (90, 80, 3), "uint8")
     with pytest.raises(alexnet_tf.UserError, match=message):
         run.predict([image, change(image)])

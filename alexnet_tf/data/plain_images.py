@@ -25,6 +25,8 @@ MAX_SCANS = 32
 # The reason given for an image that the decoder refuses.
 DAMAGED = "the image data is cut short, damaged or of an unsupported kind"
 
+_TOO_LARGE = f"the header declares too many pixels; at most {MAX_PIXELS:,} are read"
+
 # How images begin, and what else is often named .jpg.
 _IMAGES = (
     (rb"\xff\xd8\xff", "a JPEG image"),
@@ -186,25 +188,34 @@ def _whole_jpeg(image_bytes: bytes) -> bytes:
 def _decode(image_bytes: bytes) -> np.ndarray:
     """Decodes an image with Pillow, uint8 [height, width, 3], RGB, upright."""
     _register_heif()
-    too_large = UnreadableImage(f"the header declares too many pixels; at most {MAX_PIXELS:,} are read")
     try:
         with PIL.Image.open(io.BytesIO(image_bytes)) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise too_large
-            image.load()
-            upright: PIL.Image.Image = image
-            with contextlib.suppress(Exception):  # Damaged EXIF says nothing.
-                upright = PIL.ImageOps.exif_transpose(image)
-            return np.asarray(_rgb(upright))
+            return pixels_of(image)
     except UnreadableImage:
         raise
     except PIL.Image.DecompressionBombError as error:
-        raise too_large from error
+        raise UnreadableImage(_TOO_LARGE) from error
     except Exception as error:  # On a damaged file, Pillow's decoders can raise anything.
         kind = kind_of(image_bytes) or ""
         hint = "; install pillow-heif to read HEIC" if "HEIC" in kind else ""
         is_usual = kind in ("a JPEG image", "a PNG image")
         raise UnreadableImage(DAMAGED if is_usual else f"it is {kind}, which cannot be read{hint}") from error
+
+
+def pixels_of(image: PIL.Image.Image) -> np.ndarray:
+    """Returns an opened image, of whatever mode, as uint8 [height, width, 3], RGB, upright.
+
+    Raises:
+        UnreadableImage: If it is too large.
+        Exception: Whatever Pillow raises for a damaged file or a mode that it cannot convert, such as LAB.
+    """
+    if image.width * image.height > MAX_PIXELS:
+        raise UnreadableImage(_TOO_LARGE)
+    image.load()
+    upright: PIL.Image.Image = image
+    with contextlib.suppress(Exception):  # Damaged EXIF says nothing.
+        upright = PIL.ImageOps.exif_transpose(image)
+    return np.asarray(_rgb(upright))
 
 
 def _rgb(image: PIL.Image.Image) -> PIL.Image.Image:

@@ -14,7 +14,7 @@ import json
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import BinaryIO, TextIO
+from typing import Any, BinaryIO, TextIO, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -27,6 +27,8 @@ from alexnet_tf.support import atomic_files, devices, errors, processors, settin
 
 # The paper's top five.
 TOP = 5
+
+Image = TypeVar("Image")
 
 # Called with a file and what was read of it, by several threads.
 OnRead = Callable[[str, bytes], object]
@@ -85,29 +87,31 @@ _crops = tf.function(input_pipeline.evaluation_crops, autograph=False)
 
 
 def crops_of(
-    paths: Iterable[str],
+    images: Iterable[Image],
     image_size: int,
     resize: str,
     *,
     ten_crop: bool = False,
     ahead: int = 0,
-    on_read: OnRead = lambda path, image_bytes: None,
-) -> Iterator[tuple[str, tf.Tensor | str]]:
-    """Yields (file, its crops uint8 [1 or 10, image_size, image_size, 3], or why it cannot be read), in order.
+    read: Callable[[Any], bytes] = read,
+    on_read: Callable[[Image, bytes], object] = lambda image, image_bytes: None,
+) -> Iterator[tuple[Image, tf.Tensor | str]]:
+    """Yields (image, its crops uint8 [1 or 10, image_size, image_size, 3], or why it cannot be read), in order.
 
     Args:
-        paths: Files; they are asked for as they are needed.
+        images: Files, or whatever `read` takes; they are asked for as they are needed.
         image_size: Side of the crops in pixels.
         resize: As in `preprocessing.square`.
         ten_crop: Ten crops of each image instead of the centre.
         ahead: How many images are prepared while the one before is used.
-        on_read: Called with each file and its bytes, as JPEG or PNG.
+        read: Returns an image as an ordinary JPEG or PNG; called by several threads.
+        on_read: Called with each image and its bytes, by several threads.
     """
 
-    def load(path: str) -> tf.Tensor | str:
+    def load(image: Image) -> tf.Tensor | str:
         try:
-            image_bytes = read(path)
-            on_read(path, image_bytes)
+            image_bytes = read(image)
+            on_read(image, image_bytes)
             return _crops(tf.constant(image_bytes), image_size, resize, ten_crop)
         except plain_images.UnreadableImage as error:
             return str(error)
@@ -116,19 +120,19 @@ def crops_of(
 
     with concurrent.futures.ThreadPoolExecutor(2 * processors.available_cpus(), "decode") as pool:
         waiting: collections.deque = collections.deque()
-        for path in paths:
-            waiting.append((path, pool.submit(load, path)))
+        for image in images:
+            waiting.append((image, pool.submit(load, image)))
             if len(waiting) > ahead:
-                path, future = waiting.popleft()
-                yield path, future.result()
-        for path, future in waiting:
-            yield path, future.result()
+                image, future = waiting.popleft()
+                yield image, future.result()
+        for image, future in waiting:
+            yield image, future.result()
 
 
 def compute(
-    function: Callable[[tf.Tensor], tf.Tensor], images: Iterator[tuple[str, tf.Tensor | str]], batch_size: int
-) -> Iterator[tuple[str, np.ndarray | str]]:
-    """Yields (file, what a function gives for its crops, or why it cannot be read), in order.
+    function: Callable[[tf.Tensor], tf.Tensor], images: Iterator[tuple[Image, tf.Tensor | str]], batch_size: int
+) -> Iterator[tuple[Image, np.ndarray | str]]:
+    """Yields (image, what a function gives for its crops, or why it cannot be read), in order.
 
     Args:
         function: Of uint8 [images, crops, size, size, 3], such as one of `metrics.make_predictor`.
@@ -138,7 +142,7 @@ def compute(
     while batch := list(itertools.islice(images, batch_size)):
         readable = [crops for _, crops in batch if not isinstance(crops, str)]
         results = iter(function(tf.stack(readable)).numpy() if readable else ())
-        yield from ((path, crops if isinstance(crops, str) else next(results)) for path, crops in batch)
+        yield from ((image, crops if isinstance(crops, str) else next(results)) for image, crops in batch)
 
 
 @dataclasses.dataclass(frozen=True)

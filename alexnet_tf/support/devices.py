@@ -11,10 +11,26 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from alexnet_tf.support import processors
+from alexnet_tf.support import errors, processors
 
 # How the driver of an NVIDIA GPU is seen without any library: Linux, and Linux in Windows.
 _DRIVER_FILES = ("/proc/driver/nvidia/version", "/dev/dxg")
+
+
+_process = os.getpid()
+
+
+def check_process() -> None:
+    """Raises an error in a forked process, where TensorFlow's threads do not exist and its operations wait for ever.
+
+    Raises:
+        UserError: In a child of the process that imported this module.
+    """
+    if os.getpid() != _process:
+        raise errors.UserError(
+            "This process was forked after TensorFlow was imported, and TensorFlow would wait for ever in it. Start it "
+            'afresh, with multiprocessing.get_context("spawn") (gunicorn: without preloading), and load the run there.'
+        )
 
 
 def gpus() -> list[str]:
