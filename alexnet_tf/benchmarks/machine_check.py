@@ -102,7 +102,8 @@ def training(options: Options, precision: str) -> str:
     rate = rounds.repeat(train, options.batch_size, tensorflow_workload.wait)(options.seconds)
     devices.set_numerics(tf32=False)
     images = tf.constant(rounds.random_batch(architecture, 8)[0])
-    logits = step.model(images, training=False).numpy()
+    with xla.fused_kernels():
+        logits = step.model(images, training=False).numpy()
     with tf.device("CPU"):
         reference = alexnet.build_model(architecture, precision="float32")
         reference.set_weights(step.model.get_weights())

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from alexnet_tf.benchmarks import rounds
 from alexnet_tf.evaluation import metrics
-from alexnet_tf.network import alexnet, architectures
+from alexnet_tf.network import alexnet, architectures, xla
 from alexnet_tf.network.model import AlexNet
 from alexnet_tf.runs.config import TrainConfig
 from alexnet_tf.support import devices, processors, timing
@@ -55,7 +55,7 @@ def make_workload(
         model, network, update = step.model, step.model, step.update
     else:
         model = alexnet.build_model(architecture, precision=precision)
-        network, update = alexnet.for_export(model, "xla"), None
+        network, update = alexnet.for_export(model, "builtin"), None
         predict = metrics.make_predictor(network)
         call = lambda: predict(images[:, None]).numpy()  # noqa: E731
     call()
@@ -169,17 +169,20 @@ def split_stages(model: AlexNet, architecture: architectures.Architecture) -> di
 
 def _stage_call(part, inputs, wanted, upstream, is_training):
     """Returns the function that computes a stage, in training with the gradients that are wanted of it."""
-    if not is_training:
-        return tf.function(lambda: part(inputs))
 
     @tf.function
-    def both():
-        with tf.GradientTape() as tape:
+    def infer():
+        with xla.fused_kernels():
+            return part(inputs)
+
+    @tf.function
+    def train():
+        with tf.GradientTape() as tape, xla.fused_kernels():
             tape.watch(inputs)
             results = tf.nest.flatten(part(inputs, training=True))
         return tape.gradient(results, wanted, upstream)
 
-    return both
+    return train if is_training else infer
 
 
 def _median_seconds(call, least_seconds=0.3):

@@ -32,7 +32,7 @@ import tqdm
 from alexnet_tf.data import datasets, discovery, input_pipeline
 from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.evaluation.options import FeatureOptions
-from alexnet_tf.network import architectures
+from alexnet_tf.network import architectures, xla
 from alexnet_tf.network.model import AlexNet, Stage
 from alexnet_tf.runs.config import RunData
 from alexnet_tf.runs.directory import RunDirectory, load_model
@@ -73,7 +73,9 @@ def make_extractor(model: AlexNet, output: keras.KerasTensor) -> Callable[[tf.Te
 
     @tf.function(input_signature=[tf.TensorSpec([None, *model.input_shape[1:]], tf.uint8)])
     def extract(images: tf.Tensor) -> tf.Tensor:
-        return tf.cast(tf.reshape(part(images, training=False), [tf.shape(images)[0], -1]), tf.float32)
+        with xla.fused_kernels():
+            values = part(images, training=False)
+        return tf.cast(tf.reshape(values, [tf.shape(images)[0], -1]), tf.float32)
 
     return extract
 

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from alexnet_tf.network import xla
 from alexnet_tf.support import errors
 
 
@@ -75,7 +76,8 @@ def make_predictor(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
     @tf.function(input_signature=[tf.TensorSpec([None, None, size, size, 3], tf.uint8)], autograph=False)
     def predict(images):
         crops = tf.shape(images)[1]
-        logits = network(normalize(tf.reshape(images, [-1, size, size, 3])), training=False)
+        with xla.fused_kernels():
+            logits = network(normalize(tf.reshape(images, [-1, size, size, 3])), training=False)
         log_probabilities = tf.reshape(tf.nn.log_softmax(logits), [-1, crops, logits.shape[-1]])
         return tf.reduce_logsumexp(log_probabilities, axis=1) - tf.math.log(tf.cast(crops, tf.float32))
 

@@ -57,7 +57,7 @@ def build_model(
         tower_devices: Where tower a and tower b keep their weights and compute; what follows the towers is with
             tower a. By default where TensorFlow puts them. Names, shapes and numbers do not depend on it.
         learns_from: Name of the lowest stage that learns: no gradient goes below it. By default the first.
-        lrn_implementation: One of `lrn.IMPLEMENTATIONS`; "xla" also fuses the normalisation of the input.
+        lrn_implementation: One of `lrn.IMPLEMENTATIONS`.
         include_top: Whether the network goes on to the logits; else it ends with the convolutions' features.
         initialize: Whether the weights are drawn at random; False leaves kernels at zero, for weights to be loaded:
             sixty million random numbers take seconds.
@@ -125,7 +125,7 @@ def _walk(
     """Applies every stage of the architecture to an image of `size` pixels."""
     architecture = build.architecture
     images = keras.Input((*size, 3), name="images", dtype="float32")
-    normalize = layers.Normalize(mean, architecture.scale, fused=build.lrn_implementation == "xla", name="normalize")
+    normalize = layers.Normalize(mean, architecture.scale, name="normalize")
     columns = [layers.on_device(normalize, build.devices[0])(images)]
     for index, stage in enumerate(architecture.stages):
         if not include_top and not stage.name.startswith("conv"):
@@ -154,14 +154,10 @@ def for_export(model: keras.Model, lrn_implementation: str) -> keras.Model:
 
     Args:
         model: From `build_model`.
-        lrn_implementation: As in `build_model`; exports take "builtin" or "convolution".
+        lrn_implementation: As in `build_model`.
     """
     # Sixty million random numbers would take seconds.
-    changes = {
-        "implementation": lrn_implementation,
-        "fused": lrn_implementation == "xla",
-        "kernel_initializer": "zeros",
-    }
+    changes = {"implementation": lrn_implementation, "kernel_initializer": "zeros"}
 
     def copy(layer: typing.Any) -> typing.Any:
         layer_config = layer.get_config()

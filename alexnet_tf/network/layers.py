@@ -48,20 +48,16 @@ class Normalize(keras.layers.Layer):
     Args:
         mean: RGB in [0, 255]: shape [3], or [height, width, 3] for a mean image.
         scale: Factor for each channel, shape [3].
-        fused: Whether XLA makes one pass of it, where it works. Exported graphs do without.
     """
 
-    def __init__(self, mean: typing.Any, scale: typing.Any, fused: bool = False, **kwargs: typing.Any) -> None:
+    def __init__(self, mean: typing.Any, scale: typing.Any, **kwargs: typing.Any) -> None:
         super().__init__(autocast=False, **kwargs)
         self.mean = np.asarray(mean, "float32")
         self.scale = np.asarray(scale, "float32")
-        self.fused = fused
-        self._compute = self._normalize
-        if fused and xla.is_usable():
-            self._compute = tf.function(self._normalize, jit_compile=True, autograph=False)
+        self._fused = tf.function(self._normalize, jit_compile=True, autograph=False)
 
     def call(self, images: tf.Tensor) -> tf.Tensor:
-        return self._compute(images)
+        return self._fused(images) if xla.is_fusing() else self._normalize(images)
 
     def _normalize(self, images: tf.Tensor) -> tf.Tensor:
         normalized = tf.cast(images, tf.float32) - self.mean
@@ -73,7 +69,7 @@ class Normalize(keras.layers.Layer):
         return keras.KerasTensor(images.shape, dtype=self.compute_dtype)
 
     def get_config(self) -> dict[str, typing.Any]:
-        return super().get_config() | {"mean": self.mean.tolist(), "scale": self.scale.tolist(), "fused": self.fused}
+        return super().get_config() | {"mean": self.mean.tolist(), "scale": self.scale.tolist()}
 
 
 @keras.saving.register_keras_serializable(package="alexnet_tf")

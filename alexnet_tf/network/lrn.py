@@ -63,9 +63,7 @@ def _xla_functions(depth_radius: int, bias: float, alpha: float, beta: float):
     return pad, forward, lambda padded, dy: combine(padded, dy, pad(summands(padded, dy)))
 
 
-def _normalize_by_xla(*constants):
-    if not xla.is_usable():
-        return _normalize_builtin(*constants)
+def _fused(*constants):
     pad, forward, backward = _xla_functions(*constants)
 
     @tf.custom_gradient
@@ -76,7 +74,7 @@ def _normalize_by_xla(*constants):
     return normalize
 
 
-def _normalize_builtin(depth_radius: int, bias: float, alpha: float, beta: float):
+def _builtin(depth_radius: int, bias: float, alpha: float, beta: float):
     return lambda x: tf.cast(
         tf.nn.local_response_normalization(
             tf.cast(x, tf.float32), depth_radius=depth_radius, bias=bias, alpha=alpha, beta=beta
@@ -85,7 +83,7 @@ def _normalize_builtin(depth_radius: int, bias: float, alpha: float, beta: float
     )
 
 
-def _normalize_by_convolution(depth_radius: int, bias: float, alpha: float, beta: float):
+def _convolution(depth_radius: int, bias: float, alpha: float, beta: float):
     def normalize(x):
         channels = np.arange(x.shape[-1])
         band = np.abs(np.subtract.outer(channels, channels)) <= depth_radius
@@ -98,7 +96,7 @@ def _normalize_by_convolution(depth_radius: int, bias: float, alpha: float, beta
 
 
 # All agree to 1e-6; they differ in speed and in what can run them.
-IMPLEMENTATIONS = {"xla": _normalize_by_xla, "builtin": _normalize_builtin, "convolution": _normalize_by_convolution}
+IMPLEMENTATIONS = {"builtin": _builtin, "convolution": _convolution}
 
 
 @keras.saving.register_keras_serializable(package="alexnet_tf")
@@ -113,9 +111,9 @@ class LocalResponseNormalization(keras.layers.Layer):
         bias: The paper's k.
         alpha: As in the paper's formula: not divided by n (Caffe and PyTorch divide).
         beta: Exponent.
-        implementation: "builtin": `tf.nn.local_response_normalization`. "xla": one fused pass forward and a fast
-            gradient; training, evaluation and prediction use it. "convolution": a banded 1 x 1 convolution, for
-            hardware without LRN.
+        implementation: "builtin": `tf.nn.local_response_normalization`; within `xla.fused_kernels`, as training,
+            evaluation and prediction are, one fused pass forward and a fast gradient. "convolution": a banded 1 x 1
+            convolution, for hardware without LRN.
 
     Raises:
         ValueError: If the implementation is not known.
@@ -136,9 +134,11 @@ class LocalResponseNormalization(keras.layers.Layer):
         self.depth_radius, self.bias, self.alpha, self.beta = depth_radius, bias, alpha, beta
         self.implementation = implementation
         self._normalize = IMPLEMENTATIONS[implementation](depth_radius, bias, alpha, beta)
+        self._fused = _fused(depth_radius, bias, alpha, beta)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        return self._normalize(x)
+        is_fused = self.implementation == "builtin" and xla.is_fusing()
+        return self._fused(x) if is_fused else self._normalize(x)
 
     def compute_output_spec(self, x: keras.KerasTensor) -> keras.KerasTensor:
         return keras.KerasTensor(x.shape, dtype=x.dtype)

@@ -1,9 +1,12 @@
 """The class of the networks: a functional Keras model that knows its stages."""
 
 import dataclasses
+from typing import Any
 
 import keras
 import numpy as np
+
+from alexnet_tf.network import xla
 
 
 @dataclasses.dataclass
@@ -36,6 +39,21 @@ class Stage:
 @keras.saving.register_keras_serializable(package="alexnet_tf")
 class AlexNet(keras.Model):
     """A functional Keras model that knows the stages of its network: conv1 to fc8, each of one or two layers."""
+
+    def train_step(self, *args: Any, **kwargs: Any) -> Any:
+        """Does a step of `fit`, with fast kernels."""
+        with xla.fused_kernels():
+            return super().train_step(*args, **kwargs)
+
+    def test_step(self, data: Any) -> Any:
+        """Does a step of `evaluate`, with fast kernels."""
+        with xla.fused_kernels():
+            return super().test_step(data)
+
+    def predict_step(self, data: Any) -> Any:
+        """Does a step of `predict`, with fast kernels."""
+        with xla.fused_kernels():
+            return super().predict_step(data)
 
     def stage(self, name: str) -> Stage:
         """Returns the layers that a name means, both towers' where there are two.

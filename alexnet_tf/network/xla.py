@@ -5,11 +5,14 @@ parts of the CUDA toolkit may be missing. It can end the process instead of rais
 GPU tries it in a process of its own, once.
 """
 
+import contextlib
+import contextvars
 import functools
 import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -26,6 +29,28 @@ assert abs(float(tf.reduce_sum(value)) - 64 * 64 * 2) < 1
 """
 
 _TRIAL_SECONDS = 180
+
+
+_is_fusing = contextvars.ContextVar("is_fusing", default=False)
+
+
+@contextlib.contextmanager
+def fused_kernels() -> Iterator[None]:
+    """Lets LRN and the normalisation of the input be traced as fast functions of XLA, where it works.
+
+    For functions that stay in this process; without it, a network is traced as ordinary operations, which can be
+    exported.
+    """
+    token = _is_fusing.set(True)
+    try:
+        yield
+    finally:
+        _is_fusing.reset(token)
+
+
+def is_fusing() -> bool:
+    """Returns whether a function of XLA is to be traced here."""
+    return _is_fusing.get() and is_usable()
 
 
 @functools.cache

@@ -341,7 +341,6 @@ def load_model(
         run_config.architecture,
         mean=run.read_mean(run_config),
         precision=alexnet.inference_policy(precision or run_config.train.precision),
-        lrn_implementation="xla",
         initialize=False,
     )
     paths = {variable.path for variable in model.variables}

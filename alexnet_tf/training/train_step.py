@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from alexnet_tf.data import augmentations
-from alexnet_tf.network import alexnet, architectures
+from alexnet_tf.network import alexnet, architectures, xla
 from alexnet_tf.runs.config import TrainConfig
 from alexnet_tf.support import errors
 from alexnet_tf.training import distribution, optimizer, transfer_learning
@@ -61,7 +61,6 @@ class TrainStep:
                     precision=config.precision,
                     tower_devices=placement.towers,
                     learns_from=transfer_learning.first_learning_stage(architecture, config.freeze),
-                    lrn_implementation="xla",
                 )
             except ValueError as error:
                 if placement.towers is None or isinstance(error, errors.UserError):
@@ -148,7 +147,8 @@ class TrainStep:
             images: RGB in [0, 255], [batch, size, size, 3].
             labels: int [batch].
         """
-        logits = self.model(images, training=True)
+        with xla.fused_kernels():
+            logits = self.model(images, training=True)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
         if self._class_weights is not None:
             losses *= tf.gather(tf.constant(self._class_weights, tf.float32), labels)

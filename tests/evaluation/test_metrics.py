@@ -151,7 +151,7 @@ def test_load_model_computes_what_the_training_policy_does_from_smaller_weights(
     loaded, run_config, _ = load_model(small_run, precision="mixed_bfloat16")
     assert {v.dtype for v in loaded.trainable_variables} == {"bfloat16", "float32"}
     exact, _, _ = load_model(small_run, precision="float32")
-    mixed = alexnet.build_model(run_config.architecture, precision="mixed_bfloat16", lrn_implementation="xla")
+    mixed = alexnet.build_model(run_config.architecture, precision="mixed_bfloat16")
     mixed.set_weights(exact.get_weights())
     images = np.random.default_rng(0).integers(0, 256, (3, 67, 67, 3)).astype("uint8")
     np.testing.assert_array_equal(loaded(images), mixed(images))

@@ -1,11 +1,13 @@
 """The layers against their sources' formulas, written out here in float64."""
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf.network import layers, lrn
+from alexnet_tf.network import layers, lrn, xla
 
 # Half the distance between two numbers of the dtype, relative: what rounding the exact result may cost. The 32-bit
 # value leaves room for TensorFlow's own arithmetic.
@@ -105,6 +107,14 @@ ACROSS_CHANNELS = {
 }
 
 
+@pytest.fixture(params=[True, False], ids=["fused", "builtin"])
+def fused(request):
+    """Layers with the kernels that training and prediction use, and as ordinary operations."""
+    with xla.fused_kernels() if request.param else contextlib.nullcontext():
+        assert xla.is_fusing() is request.param
+        yield
+
+
 def test_formulas_of_the_sources_agree():
     a = activations((2, 3, 3, 9))
     np.testing.assert_allclose(lrn_of_caffe(a, k=2, alpha=5e-4), lrn_of_the_paper(a), rtol=1e-12, atol=0)
@@ -114,16 +124,14 @@ def test_formulas_of_the_sources_agree():
 @pytest.mark.parametrize("jit", [False, True], ids=["eager-ops", "xla"])
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("source", ACROSS_CHANNELS)
-@pytest.mark.parametrize("implementation", ["xla", "builtin"])
-def test_lrn_equals_its_source_forward_and_backward(implementation, source, policy, jit):
+@pytest.mark.usefixtures("fused")
+def test_lrn_equals_its_source_forward_and_backward(source, policy, jit):
     keras.config.set_dtype_policy(policy)
     arguments, formula = ACROSS_CHANNELS[source]
     dtype = POLICIES[policy]
     x = activations((1, 2, 2, 9), dtype=dtype)
     upstream = activations(x.shape, std=1, dtype=dtype, seed=1)
-    y, gradient = forward_and_gradient(
-        lrn.LocalResponseNormalization(*arguments, implementation=implementation), x, upstream, jit
-    )
+    y, gradient = forward_and_gradient(lrn.LocalResponseNormalization(*arguments), x, upstream, jit)
     assert y.dtype == gradient.dtype == dtype
     np.testing.assert_allclose(float64(y), formula(float64(x)), rtol=ROUNDING[dtype], atol=1e-6)
     expected = numerical_gradient(formula, float64(x), float64(upstream))
@@ -181,13 +189,11 @@ def test_lrn_tests_can_tell_other_constants(wrong, least):
     ("radius", "bias", "alpha", "beta"),
     [(2, 2.0, 1e-4, 0.75), (2, 1.0, 2e-5, 0.75), (1, 2.0, 1e-3, 0.5), (5, 1.0, 1e-4, 1.25)],
 )
-@pytest.mark.parametrize("implementation", ["xla", "builtin"])
-def test_lrn_gradient_equals_tensorflows_own(implementation, radius, bias, alpha, beta, jit):
+@pytest.mark.usefixtures("fused")
+def test_lrn_gradient_equals_tensorflows_own(radius, bias, alpha, beta, jit):
     x = activations((2, 4, 4, 48))
     upstream = activations(x.shape, std=1, seed=1)
-    _, gradient = forward_and_gradient(
-        lrn.LocalResponseNormalization(radius, bias, alpha, beta, implementation=implementation), x, upstream, jit
-    )
+    _, gradient = forward_and_gradient(lrn.LocalResponseNormalization(radius, bias, alpha, beta), x, upstream, jit)
     _, expected = forward_and_gradient(
         lambda x: tf.nn.local_response_normalization(x, radius, bias, alpha, beta), x, upstream, jit=False
     )
@@ -373,12 +379,12 @@ def test_dropout_draws_another_mask_on_every_replica():
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
-@pytest.mark.parametrize("fused", [False, True])
-def test_normalize_computes_in_float32_under_every_policy(fused, policy, dtype):
+@pytest.mark.usefixtures("fused")
+def test_normalize_computes_in_float32_under_every_policy(policy, dtype):
     keras.config.set_dtype_policy(policy)
     images = np.random.default_rng(0).integers(0, 256, (2, 5, 5, 3)).astype(dtype)
     mean, scale = (123.675, 116.28, 103.53), (1 / 58.395, 1 / 57.12, 1 / 57.375)
-    layer = layers.Normalize(mean, scale, fused=fused)
+    layer = layers.Normalize(mean, scale)
     y = layer(images)
     assert y.dtype == POLICIES[policy]
     expected = (images.astype("float64") - mean) * scale
@@ -387,11 +393,11 @@ def test_normalize_computes_in_float32_under_every_policy(fused, policy, dtype):
     assert layer.weights == []
 
 
-@pytest.mark.parametrize("fused", [False, True])
-def test_normalize_subtracts_a_mean_image(fused):
+@pytest.mark.usefixtures("fused")
+def test_normalize_subtracts_a_mean_image():
     generator = np.random.default_rng(0)
     images, mean = generator.uniform(0, 255, (2, 5, 5, 3)), generator.uniform(0, 255, (5, 5, 3))
-    y = layers.Normalize(mean, (1.0, 1.0, 1.0), fused=fused)(images.astype("float32"))
+    y = layers.Normalize(mean, (1.0, 1.0, 1.0))(images.astype("float32"))
     np.testing.assert_allclose(y, images - mean, rtol=1e-6, atol=1e-4)
 
 
@@ -399,7 +405,7 @@ def test_normalize_subtracts_a_mean_image(fused):
     "layer",
     [
         layers.Normalize((1.0, 2.0, 3.0), (0.5, 0.25, 0.125), name="normalize"),
-        layers.Normalize(np.arange(12.0).reshape(2, 2, 3), (1.0, 1.0, 1.0), fused=True, name="normalize"),
+        layers.Normalize(np.arange(12.0).reshape(2, 2, 3), (1.0, 1.0, 1.0), name="normalize"),
         lrn.LocalResponseNormalization(2, 2.0, 1e-4, 0.75, name="conv1_lrn"),
         lrn.SameMapNormalization(2, 1.0, 4e-5, 0.75, name="conv2_same_map_lrn"),
         layers.Dropout(0.25, seed=5, name="fc6_dropout"),
