@@ -2,6 +2,7 @@
 
     alexnet_tf.build_model("paper", num_classes=10)    an ordinary Keras model
     alexnet_tf.load_run("runs/paper-demo")             a trained run: .model, .class_names, .predict(paths or arrays)
+    alexnet_tf.load_pretrained("torchvision")          the same of public ImageNet weights
     alexnet_tf.ARCHITECTURES                           the published networks as data
 
 Importing this package imports no TensorFlow; the first use of `build_model` or `load_run` does. Once it was imported,
@@ -17,13 +18,14 @@ from alexnet_tf.network import keras_objects
 
 __version__ = "1.0.0"
 
-__all__ = ["ARCHITECTURES", "Run", "UserError", "build_model", "load_run"]
+__all__ = ["ARCHITECTURES", "Run", "UserError", "build_model", "load_pretrained", "load_run"]
 
 _HOMES = {
     "ARCHITECTURES": "network.architectures",
     "Run": "api",
     "UserError": "support.errors",
     "build_model": "api",
+    "load_pretrained": "api",
     "load_run": "api",
 }
 

@@ -8,6 +8,7 @@ run.predict(["photo.jpg"])
 """
 
 import gc
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -22,6 +23,9 @@ from alexnet_tf.runs import checkpoints
 from alexnet_tf.runs.config import RunConfig
 from alexnet_tf.runs.directory import RunDirectory
 from alexnet_tf.support import devices, errors
+from alexnet_tf.weights import pretrained
+
+_LOGGER = logging.getLogger(__name__)
 
 # What `keras.applications` has under other names, or leaves to its callers.
 _OTHER_NAMES = {
@@ -60,7 +64,8 @@ def build_model(
         initialization: One of `architectures.INITIALIZATION_NAMES`. "he" learns on small data; "source" is what the
             source states, which for the paper's text does not.
         weights: Directory of a run, trained or made by `import_weights`, whose weights, classes and input normalisation
-            are used; its architecture must be `architecture`. With another number of classes the last layer is random.
+            are used; its architecture must be `architecture`. Or "imagenet": public weights, as `load_pretrained`.
+            With another number of classes the last layer is random.
         checkpoint: Which of the run's: "last" or "best".
         include_top: False ends the network with the features of the convolutions, both towers joined; then images of
             other sizes are accepted.
@@ -78,10 +83,8 @@ def build_model(
         name = next(iter(others))
         raise TypeError(f"build_model() has no argument {name!r}{_OTHER_NAMES.get(name, '')}")
     if weights == "imagenet":
-        raise errors.UserError(
-            "weights='imagenet': this package brings no weights. Import a public file and give weights=RUN: "
-            "python -m alexnet_tf import_weights --source=FILE --workdir=RUN"
-        )
+        own_name = architecture if isinstance(architecture, str | None) else architecture.name
+        weights = pretrained.load((own_name or "paper").lower(), _LOGGER.info)
     size = image_size if isinstance(image_size, int) or image_size is None else (image_size[0], image_size[1])
     if weights is not None:
         return _from_run(
@@ -229,6 +232,19 @@ def load_run(path: str | os.PathLike[str], checkpoint: str = "last", precision: 
         RunError: If there is no run or no checkpoint, or it cannot be read.
     """
     return Run(path, checkpoint, precision)
+
+
+def load_pretrained(name: str, precision: str | None = None) -> Run:
+    """Loads public ImageNet weights; the first time, downloads 244 MB, which are kept in ~/.cache/alexnet_tf.
+
+    Args:
+        name: "torchvision", "caffe" or "caffenet".
+        precision: Keras dtype policy; by default float32.
+
+    Raises:
+        UserError: If there are no public weights of this name, or they cannot be downloaded.
+    """
+    return Run(pretrained.load(name, _LOGGER.info), precision=precision)
 
 
 def _as_list(images: Any) -> Iterable[Any]:

@@ -1,6 +1,7 @@
 """Exports a run: a SavedModel for TF Serving, .tflite files for phones and browsers, and other formats.
 
     python -m alexnet_tf export --workdir=RUN
+    python -m alexnet_tf export --pretrained=torchvision --output=DIR
     python -m alexnet_tf export --workdir=RUN --formats=tflite --quantization=int8 --data_dir=DIR
 
 Each artifact is compared with the Keras model on real images; the table is printed and kept in RUN/export/report.md.
@@ -21,12 +22,12 @@ class Options(RunOptions, ImageOptions, ExportOptions):
 
 def main(options: Options) -> None:
     """Exports and prints the report."""
-    options.run()
+    run = options.run()
     cli.import_tensorflow()
     from alexnet_tf.exporting import export, report
 
-    artifacts = export.export(options.workdir, options, log=cli.show)
-    directory = f"{options.workdir}/export"
+    artifacts = export.export(run, options, log=cli.show)
+    directory = options.output or run.path / "export"
     cli.show(f"\n{report.table(artifacts)}\n\nKept in {directory}/report.md and report.json")
     for each in artifacts:
         if each.next_step:

@@ -23,4 +23,4 @@ class Options(CheckpointOptions):
 
 def main(options: Options) -> None:
     """Writes the file."""
-    cli.show("\n".join(conversion.export_run(options.workdir, options.output, which=options.checkpoint)))
+    cli.show("\n".join(conversion.export_run(options.run(), options.output, which=options.checkpoint)))

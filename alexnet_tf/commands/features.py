@@ -29,9 +29,9 @@ class Options(RunOptions, FeatureOptions, ImageOptions):
 
 def main(options: Options) -> None:
     """Writes the features of the images given, or of a split."""
-    options.run()
+    run = options.run()
     cli.import_tensorflow()
     from alexnet_tf.evaluation import features, predictions
 
     images = tuple(predictions.expand(options.arguments, sys.stdin))
-    features.write_features(options.workdir, options.output, options, images)
+    features.write_features(run, options.output, options, images)

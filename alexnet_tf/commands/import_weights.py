@@ -11,7 +11,7 @@ import dataclasses
 from alexnet_tf.commands import cli
 from alexnet_tf.support import shell
 from alexnet_tf.support.settings import REQUIRED, setting
-from alexnet_tf.weights import conversion, formats
+from alexnet_tf.weights import conversion, formats, pretrained
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,7 @@ def main(options: Options) -> None:
     if options.partial:  # What is missing is initialised by TensorFlow.
         cli.import_tensorflow()
     lines = conversion.import_run(options.source, options.workdir, options)
+    lines += [f"File: {known}"] if (known := pretrained.describe(options.source)) else []
     run = options.workdir
     following = [
         f"Imported: {run}. Next:",

@@ -4,31 +4,50 @@ The flags are absl's, in a set of their own for each call, so that a notebook ca
 """
 
 import dataclasses
-import pathlib
 import re
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
 
 from alexnet_tf.runs.directory import RunDirectory
-from alexnet_tf.support import errors, image_limit, settings, shell
+from alexnet_tf.support import errors, home, image_limit, settings, shell
 from alexnet_tf.support.settings import REQUIRED, setting
+from alexnet_tf.weights import pretrained
+
+
+def pretrained_setting() -> Any:
+    """Returns the flag --pretrained."""
+    return setting(
+        None,
+        "Public ImageNet weights, downloaded once (244 MB) and kept in ~/.cache/alexnet_tf or $ALEXNET_TF_HOME.",
+        choices=pretrained.PRETRAINED,
+    )
+
+
+def load_pretrained(name: str) -> str:
+    """Returns the directory of public weights; what is said of them stays out of the output."""
+    return str(pretrained.load(name, lambda line: print(line, file=sys.stderr, flush=True)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """A run's directory."""
+    """A run, or public weights, which are one."""
 
-    workdir: str = setting(REQUIRED, "The run's directory.")
+    workdir: str | None = setting(None, "The run's directory.")
+    pretrained: str | None = pretrained_setting()
 
     def run(self) -> RunDirectory:
         """Returns the directory of the run.
 
         Raises:
-            RunError: If there is no run.
+            UserError: If none or two are named, there is no run, or the weights cannot be downloaded.
         """
-        run = RunDirectory(self.workdir)
+        if bool(self.workdir) == bool(self.pretrained):
+            names = ", ".join(pretrained.PRETRAINED)
+            raise errors.UserError(f"Give either --workdir=RUN, or --pretrained=NAME (one of {names}).")
+        run = RunDirectory(self.workdir or load_pretrained(self.pretrained or ""))
         run.existing_config()
         return run
 
@@ -177,7 +196,7 @@ def check_path(name: str, value: str, kind: str) -> None:
     Raises:
         UserError: Names the flag.
     """
-    path = pathlib.Path(value).expanduser()
+    path = home.expand(value)
     if not path.exists():
         raise errors.UserError(f"--{name}={value} does not exist.")
     if kind == "directory" and not path.is_dir():

@@ -9,11 +9,10 @@ Next: python -m alexnet_tf visualize --workdir=RUN IMAGE...
 """
 
 import dataclasses
-import pathlib
 
 from alexnet_tf.commands import cli
 from alexnet_tf.runs.directory import RunDirectory
-from alexnet_tf.support import errors, plotting, shell
+from alexnet_tf.support import errors, home, plotting, shell
 from alexnet_tf.support.settings import setting
 
 
@@ -38,7 +37,7 @@ def main(options: Options) -> None:
     output = options.output or "learning_curves.png"
     plotting.check_ending("output", output)
     curves = [learning_curves.read(each) for each in runs]
-    if not options.output and len(runs) == 1 and pathlib.Path(runs[0]).expanduser().is_dir():
+    if not options.output and len(runs) == 1 and home.expand(runs[0]).is_dir():
         output = str(RunDirectory(runs[0]).path / "pictures" / output)
     learning_curves.draw(curves, output, options.title)
     for curve in curves:

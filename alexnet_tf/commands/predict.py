@@ -1,5 +1,6 @@
 """Classifies images: the most probable classes with their probabilities.
 
+    python -m alexnet_tf predict --pretrained=torchvision IMAGE...     public ImageNet weights, downloaded once
     python -m alexnet_tf predict --workdir=RUN IMAGE...
     python -m alexnet_tf predict --workdir=RUN --top=3 --ten_crop --json IMAGE...
     python -m alexnet_tf predict --workdir=RUN --output=FILE.csv FOLDER
@@ -19,19 +20,17 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from alexnet_tf.commands import cli
-from alexnet_tf.commands.options import ImageOptions
+from alexnet_tf.commands.options import ImageOptions, RunOptions
 from alexnet_tf.evaluation.options import PredictOptions
-from alexnet_tf.runs.directory import RunDirectory
 from alexnet_tf.support import errors, shell
 from alexnet_tf.support.settings import setting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(PredictOptions, ImageOptions):
+class Options(RunOptions, PredictOptions, ImageOptions):
     """What to classify, and what to print."""
 
     arguments: tuple[str, ...] = ()
-    workdir: str | None = setting(None, "The run's directory.")
     server: str | None = setting(None, "A TF Serving server to ask instead: HOST:PORT, or http://HOST:PORT.")
     model_name: str = setting("alexnet", "Name of the model on --server.")
     json: bool = setting(False, "Print one line of JSON for each image.")
@@ -43,16 +42,17 @@ def main(options: Options) -> int:
     """Prints the classes of each image, and returns 1 if none could be read."""
     line = shell.command_line("predict", "IMAGE...", workdir=options.workdir or "RUN")
     cli.check_some(options.arguments, "image file", line)
-    if bool(options.workdir) == bool(options.server):
-        raise errors.UserError("Give either --workdir=RUN, or --server=HOST:PORT of a TF Serving server.")
+    if bool(options.workdir) + bool(options.pretrained) + bool(options.server) != 1:
+        raise errors.UserError(
+            "Give one of --workdir=RUN, --pretrained=torchvision, or --server=HOST:PORT of a TF Serving server."
+        )
     if options.json + options.csv + bool(options.output) > 1:
         raise errors.UserError("Give one of --json, --csv and --output.")
     if options.server and (options.ten_crop, options.checkpoint, options.precision) != (False, "last", "auto"):
         raise errors.UserError(
-            "--ten_crop, --checkpoint and --precision need --workdir: a server has one network and one crop."
+            "--ten_crop, --checkpoint and --precision need a run: a server has one network and one crop."
         )
-    if options.workdir:
-        RunDirectory(options.workdir).existing_config()
+    run = options.run() if not options.server else None
     cli.import_tensorflow()
     from alexnet_tf.data import png_depth
     from alexnet_tf.evaluation import predictions
@@ -65,7 +65,7 @@ def main(options: Options) -> int:
             options.server, paths, model=options.model_name, top=options.top, on_read=watch.look
         )
     else:
-        results = predictions.predict(RunDirectory(options.workdir or ""), paths, options, watch.look)
+        results = predictions.predict(run or options.run(), paths, options, watch.look)
     counts: collections.Counter = collections.Counter()
     results = _counted(results, counts)
     if options.output:

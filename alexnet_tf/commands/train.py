@@ -6,6 +6,8 @@
     python -m alexnet_tf train --data_dir=DIR --architecture=caffe --epochs=90
     python -m alexnet_tf train --data_dir=DIR --init_from=RUN --freeze_until=conv5
                                                        transfer learning from a trained run, or one of import_weights
+    python -m alexnet_tf train --data_dir=DIR --pretrained=torchvision --freeze_until=conv5
+                                                       transfer learning from public ImageNet weights
 
 The run is kept in runs/<architecture>-<data set> (runs/<RUN>-to-<data set> in transfer learning), or --workdir. What no
 flag sets is the architecture's recipe. Next: python -m alexnet_tf evaluate --workdir=RUN
@@ -16,7 +18,7 @@ import os
 from typing import Any
 
 from alexnet_tf.commands import cli
-from alexnet_tf.commands.options import ImageOptions
+from alexnet_tf.commands.options import ImageOptions, load_pretrained, pretrained_setting
 from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.network import recipes
 from alexnet_tf.runs.config import TrainConfig
@@ -31,6 +33,7 @@ class Options(ImageOptions, ExampleOptions):
 
     data_dir: str | None = setting(None, "Class folders or a TFDS directory. By default a small synthetic data set.")
     workdir: str | None = setting(None, "The run's directory. Default: runs/<architecture>-<data set>.")
+    pretrained: str | None = pretrained_setting()
     train: dict[str, Any] = dataclasses.field(default_factory=dict, metadata={"of": TrainConfig})
     recipe: dict[str, Any] = dataclasses.field(default_factory=dict, metadata={"of": recipes.Recipe})
     transfer: dict[str, Any] = dataclasses.field(default_factory=dict, metadata={"of": configure.TransferOptions})
@@ -43,9 +46,13 @@ def main(options: Options) -> int:
     if (options.dataset or options.download) and not options.data_dir:
         raise errors.UserError("--dataset and --download need --data_dir=DIR, the TFDS directory.")
     asked = options.train | options.recipe | options.transfer
-    configure.check(asked)
+    if options.pretrained and "init_from" in asked:
+        raise errors.UserError("Give either --init_from=RUN or --pretrained=NAME.")
+    configure.check(asked | ({"init_from": options.pretrained} if options.pretrained else {}))
     if not options.download:
         cli.check_directory("data_dir", options.data_dir)
+    if options.pretrained:
+        asked["init_from"] = load_pretrained(options.pretrained)
     cli.import_tensorflow()
     from alexnet_tf.data import discovery
     from alexnet_tf.training import distribution, trainer

@@ -22,6 +22,6 @@ class Options(RunOptions, ImageOptions, engines.VerifyOptions):
 
 def main(options: Options) -> None:
     """Verifies and prints the table."""
-    options.run()
+    run = options.run()
     cli.import_tensorflow()
-    cli.show(f"\n{engines.table(engines.verify(options.workdir, options, log=cli.show))}")
+    cli.show(f"\n{engines.table(engines.verify(run, options, log=cli.show))}")

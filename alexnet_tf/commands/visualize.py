@@ -17,7 +17,7 @@ import sys
 from alexnet_tf.commands import cli
 from alexnet_tf.commands.options import CheckpointOptions, ImageOptions
 from alexnet_tf.runs.directory import load_model
-from alexnet_tf.support import errors, shell
+from alexnet_tf.support import errors, home, shell
 from alexnet_tf.support.settings import setting
 
 
@@ -46,7 +46,7 @@ def main(options: Options) -> int:
 
     paths = list(predictions.expand(options.arguments, sys.stdin))
     model, run_config, _ = load_model(run, options.checkpoint, "float32")
-    folder, used, unreadable = pathlib.Path(options.output or run.path / "pictures").expanduser(), set(), 0
+    folder, used, unreadable = home.expand(options.output or run.path / "pictures"), set(), 0
     for path, crops in predictions.crops_of(paths, run_config.image_size, run_config.train.recipe.resize):
         if isinstance(crops, str):
             unreadable += 1

@@ -6,13 +6,12 @@ if the directory is not of its kind.
 
 import dataclasses
 import os
-import pathlib
 import typing
 
 from alexnet_tf.data import datasets, labelled_files, png_depth, synthetic
 from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.runs.config import RunData
-from alexnet_tf.support import errors, shell
+from alexnet_tf.support import errors, home, shell
 from alexnet_tf.support.tables import Entry
 
 # Name of the data set of `synthetic_dataset`.
@@ -52,7 +51,7 @@ def find_dataset(data_dir: str, options: ExampleOptions = ExampleOptions()) -> d
     """
     errors.check_local_path(data_dir, "data_dir=")
     options.check()
-    directory = pathlib.Path(data_dir).expanduser().resolve()
+    directory = home.expand(data_dir).resolve()
     try:
         if not directory.is_dir() and not options.download:
             what = "is a file, not a directory" if directory.exists() else "does not exist"
@@ -136,15 +135,15 @@ def synthetic_dataset(directory: str | None = None, images_per_class: int = 400)
         The data set.
     """
     if directory is None:
-        cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-        directory = os.path.join(cache, "alexnet_tf", f"demo-v1-{images_per_class}")
+        directory = str(home.cache() / f"demo-v1-{images_per_class}")
     if not os.path.isdir(directory):
         try:
             synthetic.write_all(directory, {"train": images_per_class, "val": images_per_class // 10})
         except OSError as error:
             if not os.path.isdir(directory):  # Otherwise another process was faster.
                 raise errors.DataError(
-                    f"The demo images cannot be written to {directory}: {error.strerror}."
+                    f"The demo images cannot be written to {directory}: {error.strerror}. Set ALEXNET_TF_HOME to a "
+                    "directory that can be, or give images of your own: --data_dir=DIR."
                 ) from error
     data = find_dataset(directory)
     return dataclasses.replace(

@@ -16,7 +16,7 @@ from collections.abc import Collection, Sequence
 from alexnet_tf.data import datasets, labelled_files
 from alexnet_tf.data.label_rows import LABEL_COLUMNS, SPLIT_COLUMNS, SPLIT_NAMES, Example, ImageIndex, Row, examples_of
 from alexnet_tf.data.options import FILE_NAMES, ExampleOptions
-from alexnet_tf.support import errors, shell
+from alexnet_tf.support import errors, home, shell
 
 _ENDINGS = (".csv", ".tsv", ".txt", ".jsonl")
 
@@ -71,7 +71,7 @@ def _labels_path(directory: pathlib.Path, options: ExampleOptions) -> pathlib.Pa
         DataError: If one is asked for and not there.
     """
     if options.labels is not None:
-        for path in (directory / options.labels, pathlib.Path(options.labels).expanduser().absolute()):
+        for path in (directory / options.labels, home.expand(options.labels).absolute()):
             if path.is_file():
                 return path
         if options.labels == FILE_NAMES:

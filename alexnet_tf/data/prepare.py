@@ -22,7 +22,7 @@ import tqdm
 
 from alexnet_tf.data import datasets, prepare_images, tfrecords
 from alexnet_tf.network import architectures
-from alexnet_tf.support import atomic_files, errors
+from alexnet_tf.support import atomic_files, errors, home
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def prepare(
         DataError: If an image cannot be read, or the directory holds something else or cannot be written.
     """
     errors.check_local_path(output_dir, "output_dir=")
-    output = pathlib.Path(output_dir).expanduser().resolve()
+    output = home.expand(output_dir).resolve()
     job = {
         "source": data.directory,
         "fingerprint": data.fingerprint(),

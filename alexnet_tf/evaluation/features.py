@@ -36,7 +36,7 @@ from alexnet_tf.network import architectures, xla
 from alexnet_tf.network.model import AlexNet, Stage
 from alexnet_tf.runs.config import RunData
 from alexnet_tf.runs.directory import RunDirectory, load_model
-from alexnet_tf.support import atomic_files, devices, errors, settings, shell
+from alexnet_tf.support import atomic_files, devices, errors, home, settings, shell
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ def write_features(
         UserError: If something is not there, does not fit or cannot be read, or the file cannot be written.
     """
     settings.check(options)
-    output = pathlib.Path(output).expanduser()
+    output = home.expand(output)
     if output.suffix != ".h5":
         raise errors.UserError(f"--output must end in .h5, such as {output.with_suffix('.h5')}; got {output}.")
     run, precision = RunDirectory(workdir), devices.chosen_precision(options.precision)

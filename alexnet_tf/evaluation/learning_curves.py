@@ -2,12 +2,11 @@
 
 import csv
 import dataclasses
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 from alexnet_tf.runs.directory import HISTORY, RunDirectory
-from alexnet_tf.support import errors, plotting
+from alexnet_tf.support import errors, home, plotting
 
 _COLUMNS = ("epoch", "learning_rate", "train_loss", "train_top1_error", "val_loss", "val_top1_error")
 
@@ -39,8 +38,8 @@ def read(argument: str) -> Curve:
         RunError: If there is no run, or its history.csv cannot be read.
     """
     name, separator, path = argument.partition("=")
-    if not separator or pathlib.Path(argument).expanduser().is_dir():
-        name, path = pathlib.Path(argument).expanduser().resolve().name, argument
+    if not separator or home.expand(argument).is_dir():
+        name, path = home.expand(argument).resolve().name, argument
     run = RunDirectory(path)
     history = run.path / HISTORY
     try:

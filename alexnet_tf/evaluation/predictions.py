@@ -12,7 +12,6 @@ import io
 import itertools
 import json
 import os
-import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, TextIO, TypeVar
 
@@ -23,7 +22,7 @@ from alexnet_tf.data import input_pipeline, labelled_files, plain_images, readin
 from alexnet_tf.evaluation import metrics
 from alexnet_tf.evaluation.options import PredictOptions
 from alexnet_tf.runs.directory import RunDirectory, load_model
-from alexnet_tf.support import atomic_files, devices, errors, processors, settings, shell
+from alexnet_tf.support import atomic_files, devices, errors, home, processors, settings, shell
 
 # The paper's top five.
 TOP = 5
@@ -46,7 +45,7 @@ def expand(arguments: Sequence[str], lines: Iterable[str]) -> Iterator[str]:
         UserError: If a folder has no images, a glob matches nothing, or a folder cannot be read.
     """
     for argument in arguments:
-        path = os.path.expanduser(argument)
+        path = str(home.expand(argument)) if argument.startswith("~") else argument
         if argument == "-":
             yield from (line.rstrip("\r\n") for line in lines if line.strip())
         elif os.path.isdir(path):
@@ -77,7 +76,7 @@ def read(path: str | os.PathLike[str]) -> bytes:
         UnreadableImage: If the file cannot be read, or as `plain_images.plain`.
     """
     try:
-        return plain_images.plain(reading.read_file(str(pathlib.Path(path).expanduser())))
+        return plain_images.plain(reading.read_file(str(home.expand(path))))
     except OSError as error:
         raise plain_images.UnreadableImage(error.strerror) from error
 
@@ -270,4 +269,4 @@ def write_csv_file(path: str | os.PathLike[str], predictions: Iterable[Predictio
         write_csv(text, predictions, top)
         text.detach()  # Otherwise the file would be closed with it.
 
-    atomic_files.atomic_write(os.path.expanduser(path), write)
+    atomic_files.atomic_write(home.expand(path), write)

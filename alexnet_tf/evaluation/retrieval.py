@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import logging
 import os
-import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.evaluation import features, predictions
 from alexnet_tf.evaluation.options import SimilarOptions
 from alexnet_tf.runs.directory import RunDirectory, load_model
-from alexnet_tf.support import errors, plotting, settings, shell
+from alexnet_tf.support import errors, home, plotting, settings, shell
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -118,7 +117,7 @@ def find_similar(path: str | os.PathLike[str], images: Sequence[str], options: S
 def _open(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
     """Opens a file of features for a look; whatever h5py raises becomes an error of one line."""
     try:
-        with h5py.File(pathlib.Path(path).expanduser()) as file:
+        with h5py.File(home.expand(path)) as file:
             yield file
     except Exception as error:  # Of a damaged file h5py raises whatever the C library's error is taken for.
         reason = str(error).split("\n")[0]

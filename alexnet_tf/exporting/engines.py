@@ -21,7 +21,7 @@ import numpy as np
 
 from alexnet_tf.exporting import report
 from alexnet_tf.exporting.formats import NetworkOptions
-from alexnet_tf.support import atomic_files, errors, processors, quiet, settings, shell
+from alexnet_tf.support import atomic_files, errors, home, processors, quiet, settings, shell
 
 # From images uint8 [n, size, size, 3] to probabilities float32 [n, classes].
 Predictor = Callable[[np.ndarray], np.ndarray]
@@ -206,7 +206,7 @@ def verify(
         UserError: If nothing was exported.
     """
     settings.check(options)
-    directory = pathlib.Path(path).expanduser() / "export"
+    directory = home.expand(options.output or pathlib.Path(path, "export"))
     artifacts = [str(each.path) for each in report.read(directory)]
     if not artifacts:
         raise errors.UserError(

@@ -23,7 +23,7 @@ from alexnet_tf.exporting import engines, formats, report, sample_images
 from alexnet_tf.exporting.engines import Predictor
 from alexnet_tf.runs.config import RunConfig
 from alexnet_tf.runs.directory import RunDirectory, load_model
-from alexnet_tf.support import errors, processors, settings, shell, tables
+from alexnet_tf.support import errors, home, processors, settings, shell, tables
 
 
 class ExportError(errors.UserError):
@@ -64,8 +64,8 @@ class ExportJob:
 
     @property
     def directory(self) -> pathlib.Path:
-        """Where everything of this run is exported to."""
-        return self.run.path / "export"
+        """Where everything is exported to."""
+        return home.expand(self.options.output or self.run.path / "export")
 
     @property
     def resize(self) -> str:

@@ -34,6 +34,7 @@ MAX_MEGABYTES = 256
 class NetworkOptions:
     """Which network is exported, and what it is compared on."""
 
+    output: str | None = setting(None, "Where the exports are; by default RUN/export.")
     images: int = setting(500, "How many images to compare on, at most.", lower=1)
 
     checkpoint: str = setting("last", "Which checkpoint.", choices=("last", "best"))

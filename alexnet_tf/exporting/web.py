@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from alexnet_tf.exporting import report
-from alexnet_tf.support import atomic_files, errors, settings, shell
+from alexnet_tf.support import atomic_files, errors, home, settings, shell
 
 if TYPE_CHECKING:
     from alexnet_tf.exporting.export import ExportJob
@@ -179,7 +179,7 @@ def make_server(workdir: str | os.PathLike[str], options: ServeOptions) -> http.
         UserError: If the run has no page, or the port is in use.
     """
     settings.check(options)
-    directory = pathlib.Path(workdir).expanduser() / "export" / "web"
+    directory = home.expand(workdir) / "export" / "web"
     if not (directory / "index.html").is_file():
         raise errors.UserError(
             f"{directory} has no page yet. Export it first: "

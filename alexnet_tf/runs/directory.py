@@ -29,7 +29,7 @@ import numpy as np
 from alexnet_tf.runs import checkpoints
 from alexnet_tf.runs import config as run_configs
 from alexnet_tf.runs.config import MEAN_IMAGE, RunConfig
-from alexnet_tf.support import atomic_files, errors, shell
+from alexnet_tf.support import atomic_files, errors, home, shell
 
 if typing.TYPE_CHECKING:
     from alexnet_tf.network import alexnet
@@ -56,7 +56,7 @@ class RunDirectory:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         errors.check_local_path(path, "")
-        self.path = pathlib.Path(path).expanduser()
+        self.path = home.expand(path)
 
     def __fspath__(self) -> str:
         return str(self.path)

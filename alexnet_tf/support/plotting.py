@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_tf.support import atomic_files, errors
+from alexnet_tf.support import atomic_files, errors, home
 from alexnet_tf.support.shell import printable
 
 if typing.TYPE_CHECKING:
@@ -111,7 +111,7 @@ def save(figure: Any, path: str | os.PathLike[str], dpi: int = DPI) -> None:
     Raises:
         RunError: If the file cannot be written.
     """
-    path = pathlib.Path(path).expanduser()
+    path = home.expand(path)
     kind = path.suffix[1:].lower()
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)  # Equal figures give equal files.
     content = io.BytesIO()

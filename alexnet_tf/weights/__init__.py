@@ -1,6 +1,8 @@
 """How do weights come in from other frameworks' files, and go out?
 
 conversion        weight file to run, and run to .safetensors
+pretrained        public ImageNet weights by name: downloaded, checked, kept as a run
+download          a file of known content, from where an earlier download stopped
 formats           the table of formats: endings and modules, and what a reader returns
 guard             reads a file in a process of its own, with limits on memory and time
 layouts           what a file's arrays mean: which architecture they fit, conversion to ours and back

@@ -14,7 +14,7 @@ import numpy as np
 from alexnet_tf.network import architectures
 from alexnet_tf.runs.config import MEAN_IMAGE, ImportedFile, RunConfig, RunData, TrainConfig, class_names_in
 from alexnet_tf.runs.directory import RunDirectory
-from alexnet_tf.support import errors, settings, shell
+from alexnet_tf.support import errors, home, settings, shell
 from alexnet_tf.weights import formats, guard, layouts, safetensors_file
 
 _CLASSES = pathlib.Path(__file__).with_name("imagenet_classes.txt")
@@ -121,7 +121,7 @@ def _choose_classes(path: str | None, of_the_file: list[str] | None, count: int)
 
 def _read_lines(path: str) -> list[str]:
     try:
-        return class_names_in(pathlib.Path(path).expanduser().read_text(encoding="utf-8"))
+        return class_names_in(home.expand(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise formats.WeightFileError(f"--classes={path} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
@@ -250,7 +250,7 @@ def export_run(path: str | os.PathLike, output: str | os.PathLike, *, which: str
         WeightFileError: If the output's name has another ending.
         errors.RunError: If there is no run or checkpoint, or the output cannot be written.
     """
-    output = pathlib.Path(output).expanduser()
+    output = home.expand(output)
     if output.suffix.lower() != ".safetensors":
         raise formats.WeightFileError(
             f"--output={output} must end in .safetensors, which is what this command writes. As ONNX:\n  "

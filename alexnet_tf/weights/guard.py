@@ -24,7 +24,7 @@ import ml_dtypes  # noqa: F401  (NumPy then knows bfloat16.)
 import numpy as np
 import safetensors.numpy
 
-from alexnet_tf.support import tables
+from alexnet_tf.support import home, tables
 from alexnet_tf.weights import formats
 
 # No AlexNet is larger: 62,378,344 values of 8 bytes are 0.5 GB.
@@ -60,7 +60,7 @@ def read(path: str | os.PathLike) -> tuple[formats.WeightFile, str]:
     Raises:
         WeightFileError: If it cannot be read, is damaged or of another kind, or takes too much memory or time.
     """
-    path = pathlib.Path(path).expanduser()
+    path = home.expand(path)
     try:
         name = formats.format_of(path.name)
         if not stat.S_ISREG(path.stat().st_mode):
