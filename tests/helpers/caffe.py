@@ -126,3 +126,36 @@ def caffemodel_bytes(order, weights, is_old=False, lrn_parameters=None):
         else:
             parts.append(field(100, field(1, name) + field(2, type_name) + blobs + norm))
     return b"".join(parts)
+
+
+# Of a convolution: filters, kernel size, stride, padding and groups.
+CONV = {
+    "conv1": (96, 11, 4, 0, 1),
+    "conv2": (256, 5, 1, 2, 2),
+    "conv3": (384, 3, 1, 1, 1),
+    "conv4": (384, 3, 1, 1, 2),
+    "conv5": (256, 3, 1, 1, 2),
+}
+
+
+def deploy(order, width=WIDTH, classes=CLASSES):
+    """Caffe's deploy.prototxt, from its own files."""
+    units = {"fc6": width, "fc7": width, "fc8": classes}
+    text = (
+        'name: "x"\nlayer { name: "data" type: "Input" top: "data" input_param { shape { '
+        "dim: 1 dim: 3 dim: 227 dim: 227 } } }\n"
+    )
+    last = "data"
+    for name in order.split():
+        top = last if kind(name) in ("ReLU", "Dropout") else name
+        parameters = {
+            "Convolution": lambda name=name: "convolution_param {{ {} }}".format(
+                "num_output: {} kernel_size: {} stride: {} pad: {} group: {}".format(*CONV[name])
+            ),
+            "InnerProduct": lambda name=name: f"inner_product_param {{ num_output: {units[name]} }}",
+            "LRN": lambda: "lrn_param { local_size: 5 alpha: 0.0001 beta: 0.75 }",
+            "Pooling": lambda: "pooling_param { pool: MAX kernel_size: 3 stride: 2 }",
+        }.get(kind(name), str)()
+        text += f'layer {{ name: "{name}" type: "{kind(name)}" bottom: "{last}" top: "{top}" {parameters} }}\n'
+        last = top
+    return text

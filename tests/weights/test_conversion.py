@@ -31,43 +31,12 @@ from tests.helpers.caffe import (
     WIDTH,
     blob,
     caffemodel_bytes,
-    kind,
+    deploy,
     narrow,
     random_weights,
     state_dict,
 )
 from tests.helpers.torchvision_network import torchvision_alexnet
-
-CONV = {
-    "conv1": (96, 11, 4, 0, 1),
-    "conv2": (256, 5, 1, 2, 2),
-    "conv3": (384, 3, 1, 1, 1),
-    "conv4": (384, 3, 1, 1, 2),
-    "conv5": (256, 3, 1, 1, 2),
-}
-
-
-def deploy(order, width=WIDTH, classes=CLASSES):
-    """Caffe's deploy.prototxt, from its own files."""
-    units = {"fc6": width, "fc7": width, "fc8": classes}
-    text = (
-        'name: "x"\nlayer { name: "data" type: "Input" top: "data" input_param { shape { '
-        "dim: 1 dim: 3 dim: 227 dim: 227 } } }\n"
-    )
-    last = "data"
-    for name in order.split():
-        top = last if kind(name) in ("ReLU", "Dropout") else name
-        parameters = {
-            "Convolution": lambda name=name: "convolution_param {{ {} }}".format(
-                "num_output: {} kernel_size: {} stride: {} pad: {} group: {}".format(*CONV[name])
-            ),
-            "InnerProduct": lambda name=name: f"inner_product_param {{ num_output: {units[name]} }}",
-            "LRN": lambda: "lrn_param { local_size: 5 alpha: 0.0001 beta: 0.75 }",
-            "Pooling": lambda: "pooling_param { pool: MAX kernel_size: 3 stride: 2 }",
-        }.get(kind(name), str)()
-        text += f'layer {{ name: "{name}" type: "{kind(name)}" bottom: "{last}" top: "{top}" {parameters} }}\n'
-        last = top
-    return text
 
 
 def opencv_logits(prototxt, model, images, mean, output="fc8"):

@@ -2,24 +2,29 @@
 
 import concurrent.futures
 import hashlib
+import io
 import re
 import signal
 import subprocess
 import sys
 import time
 
+import cv2
 import numpy as np
 import PIL.Image
 import pytest
 import safetensors.numpy
 
 import alexnet_tf
+from alexnet_tf.evaluation import predictions
 from alexnet_tf.network import architectures
 from alexnet_tf.support import errors, home
 from alexnet_tf.weights import download, pretrained
-from tests.helpers import commands
+from tests.helpers import caffe, commands
 from tests.helpers.caffe import TORCHVISION_SHAPES, WIDTH, random_weights, state_dict
 from tests.helpers.file_server import serve
+from tests.helpers.onnx import zoo_network
+from tests.helpers.torchvision_network import torchvision_alexnet
 
 
 def narrow(shapes):
@@ -153,6 +158,7 @@ def test_a_file_of_unknown_size_that_was_all_there_is_taken(publish, cache):
 # What a process of its own runs: the table with one entry, and the narrow network.
 LOAD = """
 import sys
+from alexnet_tf.evaluation import predictions
 from alexnet_tf.network import architectures
 from alexnet_tf.weights import pretrained
 from tests.helpers.networks import narrow_dense
@@ -258,3 +264,82 @@ def test_a_file_downloaded_by_hand_is_recognised(publish, tmp_path):
     flags = f"--source={tmp_path / 'any.safetensors'}", f"--workdir={tmp_path / 'run'}"
     status, out, _ = commands.call("-m", "alexnet_tf", "import_weights", *flags)
     assert status == 0 and "File: weights.safetensors: torchvision's ImageNet weights of the tests" in out
+
+
+def torchvision_file():
+    torch = pytest.importorskip("torch")
+    network = torchvision_alexnet(torch.nn, WIDTH, 1000).eval()
+    weights = state_dict(random_weights(narrow(TORCHVISION_SHAPES)))
+    network.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
+    torch.save(network.state_dict(), content := io.BytesIO())
+
+    def compute(image):  # torchvision's ImageClassification, without the resizing.
+        pixels = torch.tensor(image[16:240, 16:240].transpose(2, 0, 1)) / 255
+        mean, std = (torch.tensor(each)[:, None, None] for each in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+        with torch.no_grad():
+            return network(((pixels - mean) / std)[None])[0].numpy()
+
+    return "alexnet.pth", content.getvalue(), compute
+
+
+# caffe/python/caffe/imagenet/ilsvrc_2012_mean.npy, averaged over the pixels.
+BGR_MEAN = np.array([104.00698793, 116.66876762, 122.67891434], "float32")
+
+
+def bgr_crop(image):
+    """What Caffe computes from: the central 227 pixels of 256, [1, blue green red, 227, 227], minus the mean."""
+    return np.ascontiguousarray((image[14:241, 14:241, ::-1] - BGR_MEAN).transpose(2, 0, 1)[None], "float32")
+
+
+def zoo_file(name):
+    pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    order, weights = caffe.CAFFE_ORDER[name] + caffe.REST, random_weights(narrow(caffe.CAFFE_SHAPES))
+    session = runtime.InferenceSession(zoo_network(order, weights), providers=["CPUExecutionProvider"])
+    content = zoo_network(order, weights, size=224)
+    return f"{name}-12.onnx", content, lambda image: session.run(["fc8_1"], {"data_0": bgr_crop(image)})[0][0]
+
+
+def caffe_file(name):
+    order = caffe.CAFFE_ORDER[name] + caffe.REST
+    content = caffe.caffemodel_bytes(order, random_weights(narrow(caffe.CAFFE_SHAPES)))
+    prototxt = caffe.deploy(order, WIDTH, 1000).encode()
+    network = cv2.dnn.readNetFromCaffe(*(np.frombuffer(each, "uint8") for each in (prototxt, content)))
+
+    def compute(image):
+        network.setInput(bgr_crop(image))
+        return network.forward("fc8").reshape(-1)
+
+    return f"{name}.caffemodel", content, compute
+
+
+@pytest.mark.parametrize(
+    "name, make_file",
+    [
+        ("torchvision", torchvision_file),
+        ("caffe", lambda: zoo_file("caffe")),
+        ("caffenet", lambda: zoo_file("caffenet")),
+        ("caffe", lambda: caffe_file("caffe")),
+        ("caffenet", lambda: caffe_file("caffenet")),
+    ],
+    ids=["torchvision", "caffe zoo", "caffenet zoo", "caffe", "caffenet"],
+)
+def test_from_a_picture_to_the_logits_it_computes_what_the_files_own_engine_does(
+    name, make_file, cache, monkeypatch, tmp_path
+):
+    file_name, content, compute = make_file()
+    monkeypatch.setitem(pretrained.PRETRAINED, name, entry("http://127.0.0.1:9/x", content=content, name=file_name))
+    cache.mkdir(parents=True)
+    (cache / file_name).write_bytes(content)
+    run = alexnet_tf.load_pretrained(name)
+    paths, expected = [], []
+    for seed in range(5):  # Pictures of 256 pixels, which no resizing changes.
+        small = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), "uint8")
+        image = PIL.Image.fromarray(small).resize((256, 256), PIL.Image.Resampling.BICUBIC)
+        image.save(path := tmp_path / f"{seed}.png")
+        paths.append(path)
+        expected.append(compute(np.asarray(image, "float32")))
+    crops = predictions.crops_of(paths, run.config.image_size, run.config.train.recipe.resize)
+    logits = run.model(np.concatenate([crop for _, crop in crops])).numpy()
+    assert np.abs(logits - expected).max() < 1e-4 * np.abs(expected).max()
+    assert (run.predict(paths).argmax(axis=1) == np.argmax(expected, axis=1)).all()
