@@ -403,11 +403,6 @@ def test_predict_refuses_arrays_that_are_no_pixels(run, change, message):
         run.predict([image, change(image)])
 
 
-def test_weights_of_imagenet_are_told_how_to_get():
-    with pytest.raises(alexnet_tf.UserError, match="brings no weights(.|\n)*--source=FILE --workdir=RUN"):
-        alexnet_tf.build_model("paper", weights="imagenet")
-
-
 @pytest.mark.parametrize(
     "name, advice",
     [

@@ -23,7 +23,7 @@ class Options(RunOptions, web.ServeOptions):
 
 def main(options: Options) -> None:
     """Serves until Ctrl-C."""
-    with web.make_server(options.run(), options) as server:
+    with web.make_server(options.workdir or options.run(), options) as server:
         address = f"http://{options.host}:{server.server_address[1]}/"
         cli.show(f"{address}  (Ctrl-C ends it)")
         if options.open:

@@ -3,6 +3,7 @@
 settings      options as dataclasses: argument, flag, help and check in one field
 tables        what can be chosen by name, imported when used
 errors        mistakes that a user can correct
+home          the user's directories
 atomic_files  files that appear whole or not at all
 shell         text for a terminal
 plotting      pictures

@@ -189,7 +189,10 @@ def test_train_in_anothers_place_is_refused(whole, pictures):
         (["-m", "alexnet_tf", "evaluate", "--workdir=/nowhere/at/all"], "is no run: it has no config.json"),
         (["-m", "alexnet_tf", "inspect", "--diagram=x.pdf"], "got 'x.pdf'"),
         (["-m", "alexnet_tf", "predict", "--workdir=x"], "Give at least one image file"),
-        (["-m", "alexnet_tf", "predict", "x.jpg"], "Give either --workdir=RUN, or --server=HOST:PORT"),
+        (
+            ["-m", "alexnet_tf", "predict", "x.jpg"],
+            "Give one of --workdir=RUN, --pretrained=torchvision, or --server=HOST:PORT",
+        ),
         (["-m", "alexnet_tf", "predict", "--server=localhost:1", "--ten_crop", "x.jpg"], "a server has one network"),
         (
             ["-m", "alexnet_tf", "features", "--workdir=/nowhere/at/all", "--output=x.h5"],

@@ -162,16 +162,18 @@ from alexnet_tf.evaluation import predictions
 from alexnet_tf.network import architectures
 from alexnet_tf.weights import pretrained
 from tests.helpers.networks import narrow_dense
-from tests.weights.test_pretrained import entry
 from tests.helpers.caffe import WIDTH
 architectures.ARCHITECTURES["torchvision"] = narrow_dense(architectures.ARCHITECTURES["torchvision"], WIDTH)
-pretrained.PRETRAINED["torchvision"] = entry(sys.argv[1])
+file = pretrained.File("weights.safetensors", sys.argv[2], None, (sys.argv[1],))
+pretrained.PRETRAINED["torchvision"] = pretrained.Pretrained("", "", "", (file,))
 pretrained.load("torchvision")
 """
 
 
 def start(address):
-    return subprocess.Popen([sys.executable, "-c", LOAD, address], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", LOAD, address, entry().files[0].digest], stdout=subprocess.PIPE, text=True
+    )
 
 
 def test_a_killed_download_goes_on_with_the_same_command(publish, cache):
