@@ -108,15 +108,16 @@ def _write(answer: requests.Response, partial: pathlib.Path, there: int, size: i
 
 
 def _reason(error: requests.RequestException) -> str:
-    """Returns what went wrong; exceptions of `requests` hold each other's text."""
+    """Returns what went wrong: the innermost of the exceptions, whose texts hold each other."""
+    cause = str(getattr(error.args[0] if error.args else None, "reason", error)).split(": ", 1)[-1]
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"the server answers {error.response.status_code} {error.response.reason}"
     if isinstance(error, requests.Timeout) or "timed out" in str(error):
         return f"the server sent nothing for {SECONDS} seconds"
     if isinstance(error, requests.exceptions.ProxyError):
-        return f"the proxy (HTTP_PROXY, HTTPS_PROXY) cannot be used: {error}"
+        return f"the proxy (HTTP_PROXY, HTTPS_PROXY) cannot be used: {cause}"
     if isinstance(error, requests.exceptions.SSLError):
-        return f"the certificate is not trusted: {error}; SSL_CERT_FILE names those to trust"
+        return f"the certificate is not trusted: {cause}; SSL_CERT_FILE names those to trust"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
         return "the connection broke"
-    return f"no connection: {error}"
+    return f"no connection: {cause}"
