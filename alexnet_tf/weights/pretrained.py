@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 
 from alexnet_tf.runs.directory import RunDirectory
 from alexnet_tf.support import errors, home
-from alexnet_tf.weights import download
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,6 +178,8 @@ def _import(name: str, entry: Pretrained, directory: pathlib.Path, say: Callable
 
 def _fetch_any(name: str, entry: Pretrained, directory: pathlib.Path, say: Callable[[str], object]) -> pathlib.Path:
     """Returns one of the files of an entry, whole and checked: one that lies there, or the first that can be had."""
+    from alexnet_tf.weights import download  # Every command has this table's names; few need what downloads.
+
     for file in entry.files:
         if (path := directory / file.name).exists():
             if (found := download.digest_of(path, file.digest)) != file.digest:
@@ -204,6 +205,8 @@ def _fetch_any(name: str, entry: Pretrained, directory: pathlib.Path, say: Calla
 
 def describe(path: str | os.PathLike[str]) -> str | None:
     """Returns whose a weight file is, if its hash is one of the table's."""
+    from alexnet_tf.weights import download
+
     for name, entry in PRETRAINED.items():
         for file in entry.files:
             path = home.expand(path)
@@ -221,6 +224,8 @@ def look(say: Callable[[str], object]) -> bool:
     Returns:
         Whether each name has a server that does.
     """
+    from alexnet_tf.weights import download
+
     is_complete = True
     for name, entry in PRETRAINED.items():
         is_there = False
