@@ -18,13 +18,14 @@ from alexnet_tf.network import keras_objects
 
 __version__ = "1.0.0"
 
-__all__ = ["ARCHITECTURES", "Run", "UserError", "build_model", "load_pretrained", "load_run"]
+__all__ = ["ARCHITECTURES", "Run", "UserError", "build_model", "grad_cam", "load_pretrained", "load_run"]
 
 _HOMES = {
     "ARCHITECTURES": "network.architectures",
     "Run": "api",
     "UserError": "support.errors",
     "build_model": "api",
+    "grad_cam": "evaluation.views",
     "load_pretrained": "api",
     "load_run": "api",
 }

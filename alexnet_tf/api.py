@@ -7,12 +7,15 @@ run = alexnet_tf.load_run("runs/paper-demo")
 run.predict(["photo.jpg"])
 """
 
+import difflib
 import gc
+import inspect
 import logging
 import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import keras
 import numpy as np
 import PIL.Image
 
@@ -30,7 +33,6 @@ _LOGGER = logging.getLogger(__name__)
 # What `keras.applications` has under other names, or leaves to its callers.
 _OTHER_NAMES = {
     "classes": ": write num_classes=.",
-    "classifier_activation": ": it returns logits, of which keras.layers.Softmax() makes probabilities.",
     "input_shape": ": write image_size=, with include_top=False for images of another size.",
     "input_tensor": ": call the model on the tensor.",
     "name": ": the model has its architecture's name.",
@@ -46,6 +48,7 @@ def build_model(
     weights: str | os.PathLike[str] | None = None,
     checkpoint: str = "last",
     include_top: bool = True,
+    classifier_activation: str | None = None,
     image_size: int | tuple[int, ...] | None = None,
     seed: int = 0,
     precision: str | None = None,
@@ -69,6 +72,7 @@ def build_model(
         checkpoint: Which of the run's: "last" or "best".
         include_top: False ends the network with the features of the convolutions, both towers joined; then images of
             other sizes are accepted.
+        classifier_activation: "softmax" for a network that returns probabilities; by default it returns logits.
         image_size: Side of the images in pixels, (height, width) or (height, width, 3); by default the architecture's.
         seed: Fixes the initial weights and the dropout masks.
         precision: Keras dtype policy, such as "mixed_bfloat16"; by default the global one.
@@ -77,35 +81,39 @@ def build_model(
 
     Raises:
         TypeError: If there is another argument.
+        ValueError: If the network cannot have so many classes, or take images of this size.
         UserError: If the architecture is not known, or the run's is another.
     """
     if others:
         name = next(iter(others))
-        raise TypeError(f"build_model() has no argument {name!r}{_OTHER_NAMES.get(name, '')}")
+        near = difflib.get_close_matches(name, inspect.signature(build_model).parameters, 1)
+        advice = _OTHER_NAMES.get(name) or (f". Did you mean {near[0]!r}?" if near else "")
+        raise TypeError(f"build_model() has no argument {name!r}{advice}")
+    if not include_top and num_classes is not None:
+        raise errors.UserError(
+            f"num_classes={num_classes} has no meaning with include_top=False: leave one of them out."
+        )
+    if classifier_activation not in (None, "linear", "softmax"):
+        raise errors.UserError(f"classifier_activation must be 'softmax' or None; got {classifier_activation!r}.")
     if weights == "imagenet":
         own_name = architecture if isinstance(architecture, str | None) else architecture.name
         weights = pretrained.load((own_name or "paper").lower(), _LOGGER.info)
     size = image_size if isinstance(image_size, int) or image_size is None else (image_size[0], image_size[1])
+    arguments: dict[str, Any] = {"include_top": include_top, "image_size": size, "seed": seed, "precision": precision}
     if weights is not None:
-        return _from_run(
-            RunDirectory(weights),
-            architecture,
-            num_classes,
-            include_top=include_top,
-            image_size=size,
-            seed=seed,
-            precision=precision,
-            mean=mean,
-            checkpoint=checkpoint,
-        )
-    architecture = architecture or "paper"
-    if isinstance(architecture, str):
-        architecture = architectures.with_initialization(_find(architecture), initialization)
-    if num_classes is not None:
-        architecture = architectures.with_num_classes(architecture, num_classes)
-    return alexnet.build_model(
-        architecture, include_top=include_top, image_size=size, seed=seed, precision=precision, mean=mean
-    )
+        run = RunDirectory(weights)
+        model = _from_run(run, architecture, num_classes, mean=mean, checkpoint=checkpoint, **arguments)
+    else:
+        architecture = architecture or "paper"
+        if isinstance(architecture, str):
+            architecture = architectures.with_initialization(_find(architecture), initialization)
+        if num_classes is not None:
+            architecture = architectures.with_num_classes(architecture, num_classes)
+        model = alexnet.build_model(architecture, mean=mean, **arguments)
+    if classifier_activation != "softmax":
+        return model
+    probabilities = keras.layers.Softmax(name="probabilities", dtype="float32")(model.output)
+    return alexnet.AlexNet(model.input, probabilities, name=model.name)
 
 
 def _find(name: str) -> architectures.Architecture:
@@ -137,7 +145,7 @@ def _from_run(
         raise errors.UserError(f"weights={str(run)!r} is a run of {own.name}; got architecture={name!r}. Leave it out.")
     is_same = num_classes in (None, own.num_classes)
     model = alexnet.build_model(
-        own if is_same else architectures.with_num_classes(own, num_classes or 0),
+        own if num_classes is None else architectures.with_num_classes(own, num_classes),
         mean=run.read_mean(run_config) if mean is None else mean,
         initialize=not is_same,
         **arguments,

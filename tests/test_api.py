@@ -409,10 +409,74 @@ def test_predict_refuses_arrays_that_are_no_pixels(run, change, message):
         ("classes", "write num_classes="),
         ("input_shape", "write image_size="),
         ("pooling", "GlobalAveragePooling2D"),
-        ("classifier_activation", "Softmax"),
+        ("num_class", r"Did you mean 'num_classes'\?$"),
         ("speed", "has no argument 'speed'$"),
     ],
 )
 def test_arguments_of_keras_applications_are_told_what_to_write(name, advice):
     with pytest.raises(TypeError, match=advice):
         alexnet_tf.build_model("paper", **{name: 3})
+
+
+@pytest.mark.usefixtures("tiny")
+def test_arguments_without_a_meaning_are_refused():
+    with pytest.raises(alexnet_tf.UserError, match="num_classes=3 has no meaning with include_top=False"):
+        alexnet_tf.build_model("paper", include_top=False, num_classes=3)
+    with pytest.raises(ValueError, match="num_classes must be at least 1; got 0"):
+        alexnet_tf.build_model("paper", num_classes=0)
+    with pytest.raises(alexnet_tf.UserError, match="must be 'softmax' or None; got 'sigmoid'"):
+        alexnet_tf.build_model("paper", classifier_activation="sigmoid")
+
+
+BY_NAME = ["sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy", "kl_divergence"]
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize(
+    "loss", [*BY_NAME, keras.losses.SparseCategoricalCrossentropy(), keras.losses.sparse_categorical_crossentropy]
+)
+def test_a_loss_that_expects_probabilities_is_warned_of(loss):
+    model = alexnet_tf.build_model()
+    with pytest.warns(UserWarning, match=r"returns logits, .* expects probabilities: .*\(from_logits=True\)"):
+        model.compile("adam", loss)
+    alexnet_tf.build_model(classifier_activation="softmax").compile("adam", loss)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_losses_that_fit_are_not_warned_of():
+    for loss in (keras.losses.SparseCategoricalCrossentropy(from_logits=True), "mse", ["mae"], None):
+        alexnet_tf.build_model().compile(loss=loss)
+    with pytest.warns(UserWarning, match=r"returns probabilities, .* expects logits"):
+        alexnet_tf.build_model(classifier_activation="softmax").compile(
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        )
+
+
+@pytest.mark.usefixtures("tiny")
+def test_softmax_gives_probabilities():
+    images = np.random.default_rng(0).uniform(0, 255, (2, 67, 67, 3)).astype("float32")
+    probabilities = alexnet_tf.build_model(classifier_activation="softmax")(images)
+    np.testing.assert_allclose(probabilities, tf.nn.softmax(alexnet_tf.build_model()(images)), atol=1e-6)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_grad_cam_is_of_both_towers():
+    model, image = alexnet_tf.build_model(), np.random.default_rng(0).uniform(0, 255, (67, 67, 3)).astype("float32")
+    towers = [model.get_layer(f"conv2_{tower}_relu").output for tower in "ab"]
+    with tf.GradientTape() as tape:
+        maps, logits = keras.Model(model.input, (towers, model.output))(image[None])
+        score = logits[0, 2]
+    expected = sum(
+        tf.reduce_sum(each[0] * tf.reduce_mean(slope[0], axis=(0, 1)), axis=-1)
+        for each, slope in zip(maps, tape.gradient(score, maps), strict=True)
+    )
+    found = alexnet_tf.grad_cam(model, image, 2, "conv2_relu")
+    assert found.max() > 0
+    np.testing.assert_allclose(found, np.maximum(expected, 0), rtol=1e-4, atol=1e-6 * found.max())
+
+
+@pytest.mark.usefixtures("tiny")
+def test_the_old_format_of_keras_is_refused(tmp_path):
+    with pytest.raises(alexnet_tf.UserError, match="Save the model as .keras"):
+        alexnet_tf.build_model().save(tmp_path / "model.h5")
+    assert not list(tmp_path.iterdir())

@@ -56,32 +56,47 @@ def look(
     outputs = {
         stage: [layer.output for layer in features.stage_of(model, architecture, stage).layers] for stage in stages
     }
-    maps = keras.Model(model.input, outputs)(tf.constant(image)[None], training=False)
-    last = stages[-1]
-    head = keras.Model(outputs[last], model.output)
-    with tf.GradientTape() as tape:
-        tape.watch(maps[last])
-        logits = tf.reshape(head(maps[last], training=False), [-1])
-        index = int(tf.argmax(logits)) if class_index is None else class_index
-        score = logits[index]
-    gradients = tape.gradient(score, maps[last], unconnected_gradients="zero")
-    activations, slopes = (tf.cast(tf.concat(towers, -1)[0], tf.float32).numpy() for towers in (maps[last], gradients))
+    maps, logits = keras.Model(model.input, (outputs, model.output))(tf.constant(image)[None], training=False)
+    logits = tf.reshape(logits, [-1])
+    index = int(tf.argmax(logits)) if class_index is None else class_index
     return View(
         probabilities=tf.nn.softmax(logits).numpy(),
         class_index=index,
         maps={stage: [np.asarray(each[0], "float32") for each in towers] for stage, towers in maps.items()},
-        evidence=grad_cam(activations, slopes),
+        evidence=grad_cam(model, image, index, f"{stages[-1]}_relu"),
     )
 
 
-def grad_cam(activations: np.ndarray, gradients: np.ndarray) -> np.ndarray:
-    """Returns ReLU(sum over channels k of alpha_k A_k); alpha_k is the mean gradient of channel k (equations 1 and 2).
+def grad_cam(
+    model: AlexNet, image: np.ndarray, class_index: int | None = None, layer: str = "conv5_relu"
+) -> np.ndarray:
+    """Returns where the evidence for a class is: Grad-CAM, over the maps of both towers.
+
+    ReLU(sum over channels k of alpha_k A_k), where alpha_k is the mean gradient of channel k (equations 1 and 2).
 
     Args:
-        activations: A, float32 [height, width, channels].
-        gradients: Of the class's logit with respect to them.
+        model: From `build_model`, with its logits.
+        image: RGB [size, size, 3] in [0, 255].
+        class_index: The class; by default the most probable.
+        layer: Whose maps A are: a stage, or a step of one.
+
+    Returns:
+        float32 [height, width], not below 0, of the size of the maps.
+
+    Raises:
+        ValueError: If there is no such layer.
     """
-    return np.maximum((activations * gradients.mean(axis=(0, 1))).sum(axis=-1), 0)
+    outputs = [each.output for each in model.stage(layer).layers]
+    maps = keras.Model(model.input, outputs)(tf.convert_to_tensor(image)[None], training=False)
+    maps = list(maps) if isinstance(maps, (list, tuple)) else [maps]
+    head = keras.Model(outputs, model.output)
+    with tf.GradientTape() as tape:
+        tape.watch(maps)
+        logits = tf.reshape(head(maps, training=False), [-1])
+        score = tf.reduce_max(logits) if class_index is None else logits[class_index]
+    gradients = tape.gradient(score, maps, unconnected_gradients="zero")
+    activations, slopes = (tf.cast(tf.concat(towers, -1)[0], tf.float32) for towers in (maps, gradients))
+    return tf.nn.relu(tf.reduce_sum(activations * tf.reduce_mean(slopes, axis=(0, 1)), axis=-1)).numpy()
 
 
 def strongest(maps: np.ndarray, count: int) -> np.ndarray:

@@ -248,7 +248,13 @@ def _each(architecture: Architecture, **changes: dict[str, typing.Any]) -> tuple
 
 
 def with_num_classes(architecture: Architecture, num_classes: int) -> Architecture:
-    """Returns the architecture with another number of logits."""
+    """Returns the architecture with another number of logits.
+
+    Raises:
+        ValueError: If it is below 1.
+    """
+    if num_classes < 1:
+        raise ValueError(f"num_classes must be at least 1; got {num_classes}.")
     last = dataclasses.replace(architecture.stages[-1], filters=num_classes)
     return dataclasses.replace(architecture, stages=architecture.stages[:-1] + (last,))
 

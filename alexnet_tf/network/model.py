@@ -1,12 +1,15 @@
 """The class of the networks: a functional Keras model that knows its stages."""
 
 import dataclasses
+import os
+import warnings
 from typing import Any
 
 import keras
 import numpy as np
 
 from alexnet_tf.network import xla
+from alexnet_tf.support import devices, errors
 
 
 @dataclasses.dataclass
@@ -15,7 +18,8 @@ class Stage:
 
     Attributes:
         layers: The layers, tower a first.
-        output: Their outputs as one tensor, in the order of the channels.
+        output: Their outputs as one tensor, in the order of the channels. Where there are two, nothing of the network is
+            computed from it, so that no gradient comes to it: for Grad-CAM there is `alexnet_tf.grad_cam`.
     """
 
     layers: tuple[keras.layers.Layer, ...]
@@ -39,6 +43,42 @@ class Stage:
 @keras.saving.register_keras_serializable(package="alexnet_tf")
 class AlexNet(keras.Model):
     """A functional Keras model that knows the stages of its network: conv1 to fc8, each of one or two layers."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Applies the network to images, as `keras.Model.__call__`."""
+        devices.check_process()
+        return super().__call__(*args, **kwargs)
+
+    def make_predict_function(self, force: bool = False) -> Any:
+        """As `keras.Model.make_predict_function`."""
+        devices.check_process()
+        return super().make_predict_function(force)
+
+    def compile(self, optimizer: Any = "rmsprop", loss: Any = None, *args: Any, **kwargs: Any) -> None:
+        """Configures the model for training, as `keras.Model.compile`; warns of a loss that expects another output."""
+        gives_logits = not isinstance(self.layers[-1], keras.layers.Softmax)
+        for each in keras.tree.flatten(loss):
+            if (wanted := _takes_logits(each)) not in (None, gives_logits):
+                warnings.warn(
+                    f"This network returns {'logits' if gives_logits else 'probabilities'}, and the loss {each!r} expects "
+                    f"{'logits' if wanted else 'probabilities'}: it will not learn. Write, for integer labels, "
+                    f"loss=keras.losses.SparseCategoricalCrossentropy(from_logits={gives_logits}).",
+                    stacklevel=2,
+                )
+        super().compile(optimizer, loss, *args, **kwargs)
+
+    def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        """Saves the model as a .keras file, as `keras.Model.save`.
+
+        Raises:
+            UserError: If it ends in .h5, Keras' old format, which cannot hold this class.
+        """
+        if os.fspath(filepath).endswith((".h5", ".hdf5")):
+            raise errors.UserError(
+                f"{os.fspath(filepath)} could not be loaded again. Save the model as .keras, or its weights alone with "
+                'save_weights("FILE.weights.h5").'
+            )
+        super().save(filepath, *args, **kwargs)
 
     def train_step(self, *args: Any, **kwargs: Any) -> Any:
         """Does a step of `fit`, with fast kernels."""
@@ -101,3 +141,16 @@ class AlexNet(keras.Model):
         stage, _, operation = name.partition("_")
         names = [f"{stage}_{tower}" + (f"_{operation}" if operation else "") for tower in "ab"]
         return names if {*names} <= {layer.name for layer in self.layers} else []
+
+
+def _takes_logits(loss: Any) -> bool | None:
+    """Returns whether a loss of `compile` expects logits, or None if it expects neither logits nor probabilities."""
+    if isinstance(loss, str):
+        try:
+            loss = keras.losses.get(loss)
+        except ValueError:
+            return None  # Keras will say so.
+    name = type(loss).__name__ if isinstance(loss, keras.losses.Loss) else getattr(loss, "__name__", "")
+    if not name.replace("_", "").lower().endswith(("crossentropy", "kldivergence")):
+        return None
+    return bool(loss.get_config().get("from_logits", False)) if isinstance(loss, keras.losses.Loss) else False
