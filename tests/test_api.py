@@ -410,7 +410,7 @@ def test_predict_refuses_arrays_that_are_no_pixels(run, change, message):
         ("input_shape", "write image_size="),
         ("pooling", "GlobalAveragePooling2D"),
         ("num_class", r"Did you mean 'num_classes'\?$"),
-        ("speed", "has no argument 'speed'$"),
+        ("xyz", "has no argument 'xyz'$"),
     ],
 )
 def test_arguments_of_keras_applications_are_told_what_to_write(name, advice):

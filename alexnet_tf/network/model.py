@@ -18,8 +18,8 @@ class Stage:
 
     Attributes:
         layers: The layers, tower a first.
-        output: Their outputs as one tensor, in the order of the channels. Where there are two, nothing of the network is
-            computed from it, so that no gradient comes to it: for Grad-CAM there is `alexnet_tf.grad_cam`.
+        output: Their outputs as one tensor, in the order of the channels. Where there are two, nothing of the network
+            is computed from it, so that no gradient comes to it: for Grad-CAM there is `alexnet_tf.grad_cam`.
     """
 
     layers: tuple[keras.layers.Layer, ...]
@@ -59,9 +59,10 @@ class AlexNet(keras.Model):
         gives_logits = not isinstance(self.layers[-1], keras.layers.Softmax)
         for each in keras.tree.flatten(loss):
             if (wanted := _takes_logits(each)) not in (None, gives_logits):
+                output, expected = ("logits", "probabilities") if gives_logits else ("probabilities", "logits")
                 warnings.warn(
-                    f"This network returns {'logits' if gives_logits else 'probabilities'}, and the loss {each!r} expects "
-                    f"{'logits' if wanted else 'probabilities'}: it will not learn. Write, for integer labels, "
+                    f"This network returns {output}, and the loss {each!r} expects {expected}: it will not learn. Write, "
+                    "for integer labels, "
                     f"loss=keras.losses.SparseCategoricalCrossentropy(from_logits={gives_logits}).",
                     stacklevel=2,
                 )
