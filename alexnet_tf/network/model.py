@@ -58,11 +58,11 @@ class AlexNet(keras.Model):
         """Configures the model for training, as `keras.Model.compile`; warns of a loss that expects another output."""
         gives_logits = not isinstance(self.layers[-1], keras.layers.Softmax)
         for each in keras.tree.flatten(loss):
-            if (wanted := _takes_logits(each)) not in (None, gives_logits):
+            if _takes_logits(each) not in (None, gives_logits):
                 output, expected = ("logits", "probabilities") if gives_logits else ("probabilities", "logits")
                 warnings.warn(
-                    f"This network returns {output}, and the loss {each!r} expects {expected}: it will not learn. Write, "
-                    "for integer labels, "
+                    f"This network returns {output}, and the loss {each!r} expects {expected}: it will not learn. "
+                    "Write, for integer labels, "
                     f"loss=keras.losses.SparseCategoricalCrossentropy(from_logits={gives_logits}).",
                     stacklevel=2,
                 )
