@@ -68,6 +68,11 @@ class AlexNet(keras.Model):
                 )
         super().compile(optimizer, loss, *args, **kwargs)
 
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles a loaded model as it was; Keras does so only for classes without a `compile` of their own."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
     def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
         """Saves the model as a .keras file, as `keras.Model.save`.
 
