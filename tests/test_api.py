@@ -270,7 +270,7 @@ def test_a_forked_process_is_refused_and_does_not_wait(run):
             os.write(writer, str(error).encode())
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
-    assert b"forked after TensorFlow was imported" in os.read(reader, 1000)
+    assert b"forked after TensorFlow was used" in os.read(reader, 1000)
 
 
 def test_a_run_is_freed_with_its_last_name(small_run, run):

@@ -44,6 +44,11 @@ class Stage:
 class AlexNet(keras.Model):
     """A functional Keras model that knows the stages of its network: conv1 to fc8, each of one or two layers."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """As `keras.Model`, of inputs and outputs."""
+        devices.check_process()
+        super().__init__(*args, **kwargs)
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Applies the network to images, as `keras.Model.__call__`."""
         devices.check_process()

@@ -3,6 +3,7 @@
 Where a network is placed is decided in `training.distribution`.
 """
 
+import functools
 import os
 import pathlib
 import shutil
@@ -17,18 +18,21 @@ from alexnet_tf.support import errors, processors
 _DRIVER_FILES = ("/proc/driver/nvidia/version", "/dev/dxg")
 
 
-_process = os.getpid()
+@functools.cache
+def _first_process() -> int:
+    """Returns the process that called this first, also in its children."""
+    return os.getpid()
 
 
 def check_process() -> None:
     """Raises an error in a forked process, where TensorFlow's threads do not exist and its operations wait for ever.
 
     Raises:
-        UserError: In a child of the process that imported this module.
+        UserError: In a child of the process that called this first, which is the one that has built a network.
     """
-    if os.getpid() != _process:
+    if os.getpid() != _first_process():
         raise errors.UserError(
-            "This process was forked after TensorFlow was imported, and TensorFlow would wait for ever in it. Start it "
+            "This process was forked after TensorFlow was used, and TensorFlow would wait for ever in it. Start it "
             'afresh, with multiprocessing.get_context("spawn") (gunicorn: without preloading), and load the run there.'
         )
 
