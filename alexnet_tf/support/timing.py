@@ -5,13 +5,6 @@ import statistics
 import time
 
 
-def seconds(call: collections.abc.Callable[[], object]) -> float:
-    """Returns the wall time of one call, which must wait for its own result."""
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
 def median_seconds(
     call: collections.abc.Callable[[], object], *, calls: int = 5, least_seconds: float = 0.0, warmup_calls: int = 2
 ) -> float:
@@ -26,7 +19,10 @@ def median_seconds(
     for _ in range(warmup_calls):
         call()
     times: list[float] = []
-    start = time.perf_counter()
-    while len(times) < calls or time.perf_counter() - start < least_seconds:
-        times.append(seconds(call))
+    now = start = time.perf_counter()
+    while len(times) < calls or now - start < least_seconds:
+        before = now
+        call()
+        now = time.perf_counter()
+        times.append(now - before)
     return statistics.median(times)
