@@ -221,25 +221,18 @@ def _apply_weights(
         "bias_initializer": _initializer(stage.bias, fan_in, (*seed, 1)),
     }
     if not stage.kernel_size:
-        return _call(keras.layers.Dense(units, **arguments), x, device, initialize)
-    if stage.is_local:
-        local = layers.LocallyConnected2D(units, stage.kernel_size, stage.padding, **arguments)
-        return _call(local, x, device, initialize)
-    padding = "valid"
-    if stage.strides == 1 and stage.kernel_size % 2 and stage.padding == (stage.kernel_size // 2,) * 2:
-        padding = "same"
-    elif any(stage.padding):
-        pad = keras.layers.ZeroPadding2D((stage.padding, stage.padding), "channels_last", name=f"{name}_pad")
-        x = layers.on_device(pad, device)(x)
-    convolution = keras.layers.Conv2D(
-        units, stage.kernel_size, strides=stage.strides, padding=padding, data_format="channels_last", **arguments
-    )
-    return _call(convolution, x, device, initialize)
-
-
-def _call(layer: typing.Any, x: keras.KerasTensor, device: str | None, initialize: bool) -> keras.KerasTensor:
-    """Builds and calls a layer; its configuration keeps the initialiser also where it is not used."""
-    initializer = layer.kernel_initializer
+        layer = keras.layers.Dense(units, **arguments)
+    elif stage.is_local:
+        layer = layers.LocallyConnected2D(units, stage.kernel_size, stage.padding, **arguments)
+    else:
+        padding = "valid"
+        if stage.strides == 1 and stage.kernel_size % 2 and stage.padding == (stage.kernel_size // 2,) * 2:
+            padding = "same"
+        elif any(stage.padding):
+            pad = keras.layers.ZeroPadding2D((stage.padding, stage.padding), "channels_last", name=f"{name}_pad")
+            x = layers.on_device(pad, device)(x)
+        layer = keras.layers.Conv2D(units, stage.kernel_size, stage.strides, padding, "channels_last", **arguments)
+    initializer = layer.kernel_initializer  # The layer's configuration keeps it also where it is not used.
     if not initialize:
         layer.kernel_initializer = keras.initializers.Zeros()
     outputs = layers.on_device(layer, device)(x)

@@ -244,7 +244,7 @@ class Architecture:
         return shapes
 
 
-def _derive(
+def derive(
     base: Architecture,
     name: str,
     source: str,
@@ -381,7 +381,7 @@ _AUTHORS_RECIPE = recipes.Recipe(
     bias_learning_rate_multiplier=2.0,
 )
 
-ORIGINAL2012 = _derive(
+ORIGINAL2012 = derive(
     with_initialization(PAPER, "original2012"),
     "original2012",
     "cuda-convnet, layers-145.cfg and layer-params-145.cfg (Computer History Museum release)",
@@ -408,7 +408,7 @@ _CAFFES_RECIPE = recipes.Recipe(
 
 _ONE_TOWER = {"towers": 1}
 
-CAFFE = _derive(
+CAFFE = derive(
     with_initialization(PAPER, "caffe"),
     "caffe",
     "BVLC/caffe, models/bvlc_alexnet",
@@ -419,14 +419,14 @@ CAFFE = _derive(
     initialization="source",
 )
 
-CAFFENET = _derive(
+CAFFENET = derive(
     with_initialization(CAFFE, "caffenet"),
     "caffenet",
     "BVLC/caffe, models/bvlc_reference_caffenet",
     dict.fromkeys(("conv1", "conv2"), {"ops": ("relu", "pool", "lrn")}),
 )
 
-ONE_GPU = _derive(
+ONE_GPU = derive(
     ORIGINAL2012,
     "one_gpu",
     "cuda-convnet, layers-145-half.cfg; the paper's footnote 2",
@@ -434,7 +434,7 @@ ONE_GPU = _derive(
     every=_ONE_TOWER,
 )
 
-UNGROUPED = _derive(
+UNGROUPED = derive(
     PAPER,
     "ungrouped",
     "the paper's layers with the two towers merged, as many ports have it",
@@ -442,7 +442,7 @@ UNGROUPED = _derive(
     every=_ONE_TOWER,
 )
 
-OWT = _derive(
+OWT = derive(
     with_initialization(UNGROUPED, "original2012"),
     "owt",
     "cuda-convnet2, layers-imagenet-1gpu.cfg ('One weird trick', 2014)",
@@ -467,7 +467,7 @@ OWT = _derive(
 
 _NO_LRN = {"ops": ("relu", "pool")}
 
-TORCHVISION = _derive(
+TORCHVISION = derive(
     OWT,
     "torchvision",
     "pytorch/vision, torchvision/models/alexnet.py and references/classification",
@@ -491,7 +491,7 @@ TORCHVISION = _derive(
     ),
 )
 
-TF1_CLASS = _derive(
+TF1_CLASS = derive(
     UNGROUPED,
     "tf1_class",
     "a widely copied TensorFlow 1 class AlexNet_CNN: no ReLU, no biases in its convolutions",
@@ -509,7 +509,7 @@ TF1_CLASS = _derive(
     initialization="source",
 )
 
-FC2048 = _derive(
+FC2048 = derive(
     UNGROUPED,
     "fc2048",
     "a layer-by-layer walk that halves fc6 and fc7 and has no LRN",
@@ -522,7 +522,7 @@ FC2048 = _derive(
     image_size=224,
 )
 
-CONV_FC = _derive(
+CONV_FC = derive(
     UNGROUPED,
     "conv_fc",
     "a blog's data-flow tables: towers in conv1 and conv2 only, dense layers as convolutions",
@@ -535,7 +535,7 @@ CONV_FC = _derive(
     },
 )
 
-NO_LRN = _derive(
+NO_LRN = derive(
     ORIGINAL2012,
     "no_lrn",
     "the author's ablation 148 of layers-145.cfg, Section 3.3",
@@ -544,7 +544,7 @@ NO_LRN = _derive(
 
 _POOL_2 = {"pool": Pool(2, 2, "same")}
 
-NON_OVERLAP = _derive(
+NON_OVERLAP = derive(
     ORIGINAL2012,
     "non_overlap",
     "the author's ablation 147 of layers-145.cfg, Section 3.4",
