@@ -112,9 +112,9 @@ def save(figure: Any, path: str | os.PathLike[str], dpi: int = DPI) -> None:
     atomic_files.write_bytes(path, content.getvalue())
 
 
-def pixels(figure: Any, dpi: int = DPI) -> np.ndarray:
+def pixels(figure: Any) -> np.ndarray:
     """Returns a figure as uint8 [height, width, 3]; call it inside `style`."""
-    figure.set_dpi(dpi)
+    figure.set_dpi(DPI)
     if engine := figure.get_layout_engine():  # What it finds is not final before axes have their fixed aspect.
         engine.execute(figure)
         for axes in figure.axes:
@@ -154,14 +154,13 @@ def first_kernels(model: keras.Model) -> np.ndarray:
     )
 
 
-def kernels_image(kernels: np.ndarray, columns: int = 16, zoom: int = 3) -> np.ndarray:
+def kernels_image(kernels: np.ndarray, zoom: int = 3) -> np.ndarray:
     """Draws kernels as the paper's Figure 3: those of tower a (GPU 1) above, those of tower b (GPU 2) below.
 
-    Each kernel is scaled to the whole range by itself, around grey.
+    There are 16 in a row; each kernel is scaled to the whole range by itself, around grey.
 
     Args:
         kernels: float32 [height, width, 3, n], as from `first_kernels`.
-        columns: Kernels in a row.
         zoom: Pixels of the picture for each of a kernel.
 
     Returns:
@@ -170,4 +169,4 @@ def kernels_image(kernels: np.ndarray, columns: int = 16, zoom: int = 3) -> np.n
     kernels = np.moveaxis(kernels, -1, 0)
     largest = np.abs(kernels).max(axis=(1, 2, 3), keepdims=True)
     images = np.round(127.5 + 127.5 * kernels / np.maximum(largest, 1e-12)).astype("uint8")
-    return grid(images.repeat(zoom, axis=1).repeat(zoom, axis=2), columns, border=2)
+    return grid(images.repeat(zoom, axis=1).repeat(zoom, axis=2), columns=16, border=2)

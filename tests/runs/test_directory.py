@@ -72,16 +72,16 @@ def test_read_checkpoint_is_none_for_a_new_run(run):
         lambda data: data.replace(b"\x00\x00\x40\x40", b"\x00\x00\x41\x40"),
     ],
 )  # Truncated, empty, garbage, a flipped bit.
-def test_read_checkpoint_falls_back_to_the_one_before_and_says_so(run, damage):
+def test_read_checkpoint_falls_back_to_the_one_before_and_says_so(run, damage, capsys):
     write(run, 2, 3)
     path = run.path / "checkpoints" / "00000003.npz"
     damaged = damage(path.read_bytes())
     assert damaged != path.read_bytes()
     path.write_bytes(damaged)
-    said = []
-    read, state = run.read_checkpoint(say=said.append)
+    read, state = run.read_checkpoint()
     assert state["epoch"] == 2 and read["sgd/iteration"] == 2
-    assert len(said) == 1 and "00000003.npz cannot be read" in said[0] and "the one before" in said[0]
+    [line] = capsys.readouterr().err.splitlines()
+    assert "00000003.npz cannot be read" in line and "the one before" in line
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_read_checkpoint_raises_when_none_can_be_read(run, which, message):
     for path in (run.path / "checkpoints").glob("*.npz"):
         path.write_bytes(b"no")
     with pytest.raises(errors.RunError, match=message):
-        run.read_checkpoint(which, say=lambda line: None)
+        run.read_checkpoint(which)
 
 
 def test_read_checkpoint_reads_only_what_is_wanted(run):

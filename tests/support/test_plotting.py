@@ -22,7 +22,7 @@ def test_grid_lays_out_rows_on_white():
 def test_kernels_image_has_tower_a_above_tower_b():
     kernels = np.zeros((3, 3, 3, 32), "float32")
     kernels[0, 0, 0, :16] = kernels[0, 0, 2, 16:] = np.arange(1, 17)
-    picture = plotting.kernels_image(kernels, columns=16, zoom=3)
+    picture = plotting.kernels_image(kernels, zoom=3)
     assert picture.shape == (2 * 11 + 2, 16 * 11 + 2, 3)
     for column in range(16):  # Each kernel is scaled by itself: all first pixels are full.
         left = 2 + 11 * column
@@ -38,8 +38,8 @@ def test_first_kernels_are_those_of_tower_a_before_those_of_tower_b():
 
 
 def test_kernels_of_zeros_are_grey():
-    picture = plotting.kernels_image(np.zeros((2, 2, 3, 4)), columns=4, zoom=1)
-    assert picture.shape == (6, 18, 3) and set(np.unique(picture)) == {128, 255}
+    picture = plotting.kernels_image(np.zeros((2, 2, 3, 4)), zoom=1)
+    assert picture.shape == (6, 66, 3) and set(np.unique(picture)) == {128, 255}
 
 
 def test_typefaces_for_other_scripts_are_used_where_they_are_installed(monkeypatch):
