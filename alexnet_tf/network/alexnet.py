@@ -98,8 +98,15 @@ def build_model(
 def _check_size(architecture: architectures.Architecture, size: tuple[int, int], include_top: bool) -> None:
     own, given = architecture.image_size, size[0] if size[0] == size[1] else size
     if not include_top:
-        last = [stage.name for stage in architecture.stages if stage.name.startswith("conv")][-1]
-        smallest = next(each for each in range(1, own + 1) if _gives_features(architecture, last, each))
+        smallest = next(
+            side
+            for side in range(1, own + 1)
+            if all(
+                shapes.output_size > 0
+                for name, shapes in architecture.tower_shapes(side).items()
+                if name.startswith("conv")
+            )
+        )
         if min(size) < smallest:
             raise ValueError(f"{architecture.name} needs images of at least {smallest} pixels; got image_size={given}.")
     elif tuple(size) != (own, own) and (architecture.stages[-1].kernel_size == 0 or min(size) < own):
@@ -108,15 +115,6 @@ def _check_size(architecture: architectures.Architecture, size: tuple[int, int],
             "include_top=False takes other sizes, and architectures whose last stages are convolutions, such as "
             "conv_fc, take larger ones."
         )
-
-
-def _gives_features(architecture: architectures.Architecture, last: str, size: int) -> bool:
-    shapes = architecture.tower_shapes(size)
-    return all(
-        min(shapes[stage.name].size, shapes[stage.name].output_size) > 0
-        for stage in architecture.stages
-        if stage.name <= last
-    )
 
 
 def _walk(
@@ -223,25 +221,18 @@ def _apply_weights(
         "bias_initializer": _initializer(stage.bias, fan_in, (*seed, 1)),
     }
     if not stage.kernel_size:
-        return _call(keras.layers.Dense(units, **arguments), x, device, initialize)
-    if stage.is_local:
-        local = layers.LocallyConnected2D(units, stage.kernel_size, stage.padding, **arguments)
-        return _call(local, x, device, initialize)
-    padding = "valid"
-    if stage.strides == 1 and stage.kernel_size % 2 and stage.padding == (stage.kernel_size // 2,) * 2:
-        padding = "same"
-    elif any(stage.padding):
-        pad = keras.layers.ZeroPadding2D((stage.padding, stage.padding), "channels_last", name=f"{name}_pad")
-        x = layers.on_device(pad, device)(x)
-    convolution = keras.layers.Conv2D(
-        units, stage.kernel_size, strides=stage.strides, padding=padding, data_format="channels_last", **arguments
-    )
-    return _call(convolution, x, device, initialize)
-
-
-def _call(layer: typing.Any, x: keras.KerasTensor, device: str | None, initialize: bool) -> keras.KerasTensor:
-    """Builds and calls a layer; its configuration keeps the initialiser also where it is not used."""
-    initializer = layer.kernel_initializer
+        layer = keras.layers.Dense(units, **arguments)
+    elif stage.is_local:
+        layer = layers.LocallyConnected2D(units, stage.kernel_size, stage.padding, **arguments)
+    else:
+        padding = "valid"
+        if stage.strides == 1 and stage.kernel_size % 2 and stage.padding == (stage.kernel_size // 2,) * 2:
+            padding = "same"
+        elif any(stage.padding):
+            pad = keras.layers.ZeroPadding2D((stage.padding, stage.padding), "channels_last", name=f"{name}_pad")
+            x = layers.on_device(pad, device)(x)
+        layer = keras.layers.Conv2D(units, stage.kernel_size, stage.strides, padding, "channels_last", **arguments)
+    initializer = layer.kernel_initializer  # The layer's configuration keeps it also where it is not used.
     if not initialize:
         layer.kernel_initializer = keras.initializers.Zeros()
     outputs = layers.on_device(layer, device)(x)
@@ -263,19 +254,10 @@ def _make_operation(operation: str, stage: architectures.Stage, name: str, build
     if operation == "dropout":
         return layers.Dropout(architecture.dropout_rate, seed=seed, name=f"{name}_dropout")
     if operation == "lrn":
-        constants = architecture.lrn
         return lrn.LocalResponseNormalization(
-            constants.depth_radius,
-            constants.bias,
-            constants.alpha,
-            constants.beta,
-            implementation=build.lrn_implementation,
-            name=f"{name}_lrn",
+            **dataclasses.asdict(architecture.lrn), implementation=build.lrn_implementation, name=f"{name}_lrn"
         )
-    constants = architecture.same_map_lrn
-    return lrn.SameMapNormalization(
-        constants.depth_radius, constants.bias, constants.alpha, constants.beta, name=f"{name}_same_map_lrn"
-    )
+    return lrn.SameMapNormalization(*dataclasses.astuple(architecture.same_map_lrn), name=f"{name}_same_map_lrn")
 
 
 def _initializer(init: architectures.Init | None, fan_in: int, key: tuple[int, ...]) -> keras.Initializer | None:
@@ -283,15 +265,14 @@ def _initializer(init: architectures.Init | None, fan_in: int, key: tuple[int, .
     if init is None:
         return None
     seed = int(np.random.SeedSequence(key).generate_state(1)[0]) >> 1
-    if init.distribution == "constant":
-        return keras.initializers.Constant(init.value)
-    if init.distribution == "normal":
-        return keras.initializers.RandomNormal(stddev=init.value, seed=seed)
-    if init.distribution == "normal_fan_in":
-        return keras.initializers.RandomNormal(stddev=init.value / np.sqrt(fan_in), seed=seed)
-    if init.distribution == "truncated_normal":
-        return keras.initializers.TruncatedNormal(stddev=init.value, seed=seed)
-    if init.distribution == "uniform_fan_in":
-        limit = init.value / np.sqrt(fan_in)
-        return keras.initializers.RandomUniform(-limit, limit, seed=seed)
+    value = init.value / np.sqrt(fan_in) if init.distribution.endswith("_fan_in") else init.value
+    match init.distribution:
+        case "constant":
+            return keras.initializers.Constant(value)
+        case "normal" | "normal_fan_in":
+            return keras.initializers.RandomNormal(stddev=value, seed=seed)
+        case "truncated_normal":
+            return keras.initializers.TruncatedNormal(stddev=value, seed=seed)
+        case "uniform_fan_in":
+            return keras.initializers.RandomUniform(-value, value, seed=seed)
     raise ValueError(f"distribution is not known: {init.distribution!r}.")

@@ -7,7 +7,9 @@ cuda-convnet tree that the Computer History Museum released; Caffe is BVLC/caffe
 
 import dataclasses
 import math
-import typing
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 from alexnet_tf.network import recipes
 
@@ -130,7 +132,7 @@ class Stage:
     ops: tuple[str, ...] = ("relu",)
     pool: Pool = Pool()
     kernel: Init = Init("normal", 0.01)
-    bias: Init | None = Init("constant", 0.0)
+    bias: Init | None = Init("constant", 0)
     is_local: bool = False
 
     def __post_init__(self):
@@ -242,9 +244,26 @@ class Architecture:
         return shapes
 
 
-def _each(architecture: Architecture, **changes: dict[str, typing.Any]) -> tuple[Stage, ...]:
-    """Returns the stages with changed fields: `conv1={"padding": (0, 3)}`."""
-    return tuple(dataclasses.replace(s, **changes.get(s.name, {})) for s in architecture.stages)
+def derive(
+    base: Architecture,
+    name: str,
+    source: str,
+    stages: Mapping[str, Mapping[str, Any]],
+    every: Mapping[str, Any] = MappingProxyType({}),
+    **fields: Any,
+) -> Architecture:
+    """Returns another network as the changes of one.
+
+    Args:
+        base: What it is but for the changes.
+        name: Its name.
+        source: Where it is stated.
+        stages: Changed fields of single stages: {"conv1": {"padding": (0, 3)}}.
+        every: Changed fields of every stage.
+        **fields: Changed fields of the architecture.
+    """
+    changed = tuple(dataclasses.replace(stage, **{**every, **stages.get(stage.name, {})}) for stage in base.stages)
+    return dataclasses.replace(base, name=name, source=source, stages=changed, **fields)
 
 
 def with_num_classes(architecture: Architecture, num_classes: int) -> Architecture:
@@ -259,59 +278,21 @@ def with_num_classes(architecture: Architecture, num_classes: int) -> Architectu
     return dataclasses.replace(architecture, stages=architecture.stages[:-1] + (last,))
 
 
-def _normal(std: float, bias: float) -> dict[str, typing.Any]:
-    return {"kernel": Init("normal", std), "bias": Init("constant", bias)}
-
-
 _STAGE_NAMES = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
+
+
+def _gaussians(stdevs: tuple[float, ...], biases: tuple[float, ...]) -> dict[str, tuple[Init, Init]]:
+    """Returns the initialisation of each stage's kernel and bias: normal of a standard deviation, and constant."""
+    return {
+        name: (Init("normal", stdev), Init("constant", bias)) for name, stdev, bias in zip(_STAGE_NAMES, stdevs, biases)
+    }
+
 
 # Initialisations by stage, as a source states them; each is usable with every architecture.
 INITIALIZATIONS = {
-    "original2012": dict(
-        zip(
-            _STAGE_NAMES,
-            (
-                _normal(0.01, 0),
-                _normal(0.01, 1),
-                _normal(0.03, 0),
-                _normal(0.03, 1),
-                _normal(0.03, 1),
-                _normal(0.01, 1),
-                _normal(0.01, 1),
-                _normal(0.01, 0),
-            ),
-        )
-    ),
-    "caffe": dict(
-        zip(
-            _STAGE_NAMES,
-            (
-                _normal(0.01, 0),
-                _normal(0.01, 0.1),
-                _normal(0.01, 0),
-                _normal(0.01, 0.1),
-                _normal(0.01, 0.1),
-                _normal(0.005, 0.1),
-                _normal(0.005, 0.1),
-                _normal(0.01, 0),
-            ),
-        )
-    ),
-    "caffenet": dict(
-        zip(
-            _STAGE_NAMES,
-            (
-                _normal(0.01, 0),
-                _normal(0.01, 1),
-                _normal(0.01, 0),
-                _normal(0.01, 1),
-                _normal(0.01, 1),
-                _normal(0.005, 1),
-                _normal(0.005, 1),
-                _normal(0.01, 0),
-            ),
-        )
-    ),
+    "original2012": _gaussians((0.01, 0.01, 0.03, 0.03, 0.03, 0.01, 0.01, 0.01), (0, 1, 0, 1, 1, 1, 1, 0)),
+    "caffe": _gaussians((0.01, 0.01, 0.01, 0.01, 0.01, 0.005, 0.005, 0.01), (0, 0.1, 0, 0.1, 0.1, 0.1, 0.1, 0)),
+    "caffenet": _gaussians((0.01, 0.01, 0.01, 0.01, 0.01, 0.005, 0.005, 0.01), (0, 1, 0, 1, 1, 1, 1, 0)),
 }
 
 INITIALIZATION_NAMES = ("source", "he", *INITIALIZATIONS)
@@ -339,7 +320,7 @@ def with_initialization(architecture: Architecture, initialization: str) -> Arch
         raise ValueError(f"initialization must be one of {list(INITIALIZATION_NAMES)}; got {initialization!r}.")
     starts = INITIALIZATIONS[initialization]
     stages = tuple(
-        dataclasses.replace(stage, **starts[stage.name] if stage.bias else {"kernel": starts[stage.name]["kernel"]})
+        dataclasses.replace(stage, kernel=starts[stage.name][0], bias=stage.bias and starts[stage.name][1])
         for stage in architecture.stages
     )
     return dataclasses.replace(architecture, stages=stages)
@@ -366,6 +347,8 @@ def _he(architecture: Architecture) -> Architecture:
     return dataclasses.replace(architecture, stages=tuple(stages), scale=scale)
 
 
+_ONE = Init("constant", 1)
+
 # The network of the paper, Sections 3.1 to 3.5. The text says 224 pixels, which gives 54 x 54 maps without padding and
 # 55 x 55 in the author's code (0 zeros before, 3 after); 227 without padding gives the 55 x 55 of Figure 2.
 PAPER = Architecture(
@@ -373,23 +356,14 @@ PAPER = Architecture(
     source="Krizhevsky, Sutskever, Hinton, NIPS 2012, the text",
     image_size=227,
     stages=(
-        Stage("conv1", 96, 11, strides=4, towers=2, ops=("relu", "lrn", "pool"), **_normal(0.01, 0)),
-        Stage(
-            "conv2",
-            256,
-            5,
-            padding=(2, 2),
-            towers=2,
-            input_towers="own",
-            ops=("relu", "lrn", "pool"),
-            **_normal(0.01, 1),
-        ),
-        Stage("conv3", 384, 3, padding=(1, 1), towers=2, **_normal(0.01, 0)),
-        Stage("conv4", 384, 3, padding=(1, 1), towers=2, input_towers="own", **_normal(0.01, 1)),
-        Stage("conv5", 256, 3, padding=(1, 1), towers=2, input_towers="own", ops=("relu", "pool"), **_normal(0.01, 1)),
-        Stage("fc6", 4096, towers=2, ops=("relu", "dropout"), **_normal(0.01, 1)),
-        Stage("fc7", 4096, towers=2, ops=("relu", "dropout"), **_normal(0.01, 1)),
-        Stage("fc8", 1000, ops=(), **_normal(0.01, 0)),
+        Stage("conv1", 96, 11, strides=4, towers=2, ops=("relu", "lrn", "pool")),
+        Stage("conv2", 256, 5, padding=(2, 2), towers=2, input_towers="own", ops=("relu", "lrn", "pool"), bias=_ONE),
+        Stage("conv3", 384, 3, padding=(1, 1), towers=2),
+        Stage("conv4", 384, 3, padding=(1, 1), towers=2, input_towers="own", bias=_ONE),
+        Stage("conv5", 256, 3, padding=(1, 1), towers=2, input_towers="own", ops=("relu", "pool"), bias=_ONE),
+        Stage("fc6", 4096, towers=2, ops=("relu", "dropout"), bias=_ONE),
+        Stage("fc7", 4096, towers=2, ops=("relu", "dropout"), bias=_ONE),
+        Stage("fc8", 1000, ops=()),
     ),
     recipe=recipes.Recipe(),
     initialization="original2012",
@@ -407,18 +381,19 @@ _AUTHORS_RECIPE = recipes.Recipe(
     bias_learning_rate_multiplier=2.0,
 )
 
-ORIGINAL2012 = Architecture(
-    name="original2012",
-    source="cuda-convnet, layers-145.cfg and layer-params-145.cfg (Computer History Museum release)",
+ORIGINAL2012 = derive(
+    with_initialization(PAPER, "original2012"),
+    "original2012",
+    "cuda-convnet, layers-145.cfg and layer-params-145.cfg (Computer History Museum release)",
+    {
+        "conv1": {"padding": (0, 3), "ops": ("lrn", "pool", "relu")},
+        "conv2": {"ops": ("relu", "lrn", "same_map_lrn", "pool")},
+        "conv5": {"ops": ("pool", "relu")},
+    },
     image_size=224,
-    stages=_each(
-        with_initialization(PAPER, "original2012"),
-        conv1={"padding": (0, 3), "ops": ("lrn", "pool", "relu")},
-        conv2={"ops": ("relu", "lrn", "same_map_lrn", "pool")},
-        conv5={"ops": ("pool", "relu")},
-    ),
     lrn=LRN(alpha=2e-5),
     recipe=_AUTHORS_RECIPE,
+    initialization="source",
 )
 
 # solver.prototxt: batch 256, rate divided by 10 every 100,000 of 450,000 iterations, lr_mult 2 for biases.
@@ -431,68 +406,54 @@ _CAFFES_RECIPE = recipes.Recipe(
     resize="caffe",
 )
 
-CAFFE = Architecture(
-    name="caffe",
-    source="BVLC/caffe, models/bvlc_alexnet",
-    image_size=227,
-    stages=_each(
-        with_initialization(PAPER, "caffe"),
-        conv1={"towers": 1},
-        conv3={"towers": 1},
-        fc6={"towers": 1},
-        fc7={"towers": 1},
-    ),
+_ONE_TOWER = {"towers": 1}
+
+CAFFE = derive(
+    with_initialization(PAPER, "caffe"),
+    "caffe",
+    "BVLC/caffe, models/bvlc_alexnet",
+    dict.fromkeys(("conv1", "conv3", "fc6", "fc7"), _ONE_TOWER),
     lrn=LRN(bias=1.0, alpha=2e-5),
     lrn_across_towers=True,
     recipe=_CAFFES_RECIPE,
+    initialization="source",
 )
 
-CAFFENET = dataclasses.replace(
-    CAFFE,
-    name="caffenet",
-    source="BVLC/caffe, models/bvlc_reference_caffenet",
-    stages=_each(
-        with_initialization(CAFFE, "caffenet"),
-        conv1={"ops": ("relu", "pool", "lrn")},
-        conv2={"ops": ("relu", "pool", "lrn")},
-    ),
+CAFFENET = derive(
+    with_initialization(CAFFE, "caffenet"),
+    "caffenet",
+    "BVLC/caffe, models/bvlc_reference_caffenet",
+    dict.fromkeys(("conv1", "conv2"), {"ops": ("relu", "pool", "lrn")}),
 )
 
-ONE_GPU = dataclasses.replace(
+ONE_GPU = derive(
     ORIGINAL2012,
-    name="one_gpu",
-    source="cuda-convnet, layers-145-half.cfg; the paper's footnote 2",
-    stages=_each(
-        ORIGINAL2012,
-        conv1={"filters": 48, "towers": 1},
-        conv2={"filters": 128, "towers": 1},
-        conv3={"filters": 192, "towers": 1},
-        conv4={"filters": 192, "towers": 1},
-        conv5={"towers": 1},
-        fc6={"towers": 1},
-        fc7={"towers": 1},
-    ),
+    "one_gpu",
+    "cuda-convnet, layers-145-half.cfg; the paper's footnote 2",
+    {"conv1": {"filters": 48}, "conv2": {"filters": 128}, "conv3": {"filters": 192}, "conv4": {"filters": 192}},
+    every=_ONE_TOWER,
 )
 
-UNGROUPED = dataclasses.replace(
+UNGROUPED = derive(
     PAPER,
-    name="ungrouped",
-    source="the paper's layers with the two towers merged, as many ports have it",
-    stages=tuple(dataclasses.replace(s, towers=1) for s in PAPER.stages),
+    "ungrouped",
+    "the paper's layers with the two towers merged, as many ports have it",
+    {},
+    every=_ONE_TOWER,
 )
 
-OWT = Architecture(
-    name="owt",
-    source="cuda-convnet2, layers-imagenet-1gpu.cfg ('One weird trick', 2014)",
+OWT = derive(
+    with_initialization(UNGROUPED, "original2012"),
+    "owt",
+    "cuda-convnet2, layers-imagenet-1gpu.cfg ('One weird trick', 2014)",
+    {
+        "conv1": {"filters": 64, "padding": (0, 3), "ops": ("lrn", "pool", "relu")},
+        "conv2": {"filters": 192},
+        "conv4": {"filters": 256},
+        "conv5": {"ops": ("pool", "relu")},
+        "fc8": {"bias": Init("constant", -7)},
+    },
     image_size=224,
-    stages=_each(
-        with_initialization(UNGROUPED, "original2012"),
-        conv1={"filters": 64, "padding": (0, 3), "ops": ("lrn", "pool", "relu")},
-        conv2={"filters": 192},
-        conv4={"filters": 256},
-        conv5={"ops": ("pool", "relu")},
-        fc8=_normal(0.01, -7),
-    ),
     lrn=LRN(alpha=2e-5),
     # The rate falls by 250 in three equal factors at 25, 50 and 75 % of the run, the biases' by 10 at 50 %.
     recipe=recipes.Recipe(
@@ -501,24 +462,23 @@ OWT = Architecture(
         bias_steps=((0.5, 0.1),),
         bias_learning_rate_multiplier=2.0,
     ),
+    initialization="source",
 )
 
-_PYTORCH_DEFAULT: dict[str, typing.Any] = {"kernel": Init("uniform_fan_in", 1.0), "bias": Init("uniform_fan_in", 1.0)}
+_NO_LRN = {"ops": ("relu", "pool")}
 
-TORCHVISION = Architecture(
-    name="torchvision",
-    source="pytorch/vision, torchvision/models/alexnet.py and references/classification",
-    image_size=224,
-    stages=tuple(
-        dataclasses.replace(s, **_PYTORCH_DEFAULT)
-        for s in _each(
-            OWT,
-            conv1={"padding": (2, 2), "ops": ("relu", "pool")},
-            conv2={"ops": ("relu", "pool")},
-            conv5={"ops": ("relu", "pool", "dropout")},
-            fc7={"ops": ("relu",)},
-        )
-    ),
+TORCHVISION = derive(
+    OWT,
+    "torchvision",
+    "pytorch/vision, torchvision/models/alexnet.py and references/classification",
+    {
+        "conv1": {"padding": (2, 2), **_NO_LRN},
+        "conv2": _NO_LRN,
+        "conv5": {"ops": ("relu", "pool", "dropout")},
+        "fc7": {"ops": ("relu",)},
+    },
+    every={"kernel": Init("uniform_fan_in", 1.0), "bias": Init("uniform_fan_in", 1.0)},
+    lrn=LRN(),
     mean=(123.675, 116.28, 103.53),
     scale=(1 / 58.395, 1 / 57.12, 1 / 57.375),
     recipe=recipes.Recipe(
@@ -531,73 +491,64 @@ TORCHVISION = Architecture(
     ),
 )
 
-_TF1_CONV = {"kernel": Init("truncated_normal", 0.1), "bias": None}
-
-_TF1_DENSE = {"kernel": Init("normal", 1.0), "bias": Init("normal", 1.0)}
-
-TF1_CLASS = Architecture(
-    name="tf1_class",
-    source="a widely copied TensorFlow 1 class AlexNet_CNN: no ReLU, no biases in its convolutions",
+TF1_CLASS = derive(
+    UNGROUPED,
+    "tf1_class",
+    "a widely copied TensorFlow 1 class AlexNet_CNN: no ReLU, no biases in its convolutions",
+    {
+        "conv1": {"ops": ("lrn", "pool"), "pool": Pool(padding="same")},
+        "conv2": {"ops": ("lrn", "pool")},
+        "conv3": {"ops": ()},
+        "conv4": {"ops": ()},
+        "conv5": {"ops": ("pool",)},
+        **dict.fromkeys(("fc6", "fc7", "fc8"), {"kernel": Init("normal", 1.0), "bias": Init("normal", 1.0)}),
+    },
+    every={"kernel": Init("truncated_normal", 0.1), "bias": None},
     image_size=224,
-    stages=_each(
-        UNGROUPED,
-        conv1={"ops": ("lrn", "pool"), "pool": Pool(padding="same"), **_TF1_CONV},
-        conv2={"ops": ("lrn", "pool"), **_TF1_CONV},
-        conv3={"ops": (), **_TF1_CONV},
-        conv4={"ops": (), **_TF1_CONV},
-        conv5={"ops": ("pool",), **_TF1_CONV},
-        fc6=_TF1_DENSE,
-        fc7=_TF1_DENSE,
-        fc8=_TF1_DENSE,
-    ),
     lrn=LRN(bias=1.0, alpha=1e-5),
-    recipe=recipes.Recipe(),
+    initialization="source",
 )
 
-FC2048 = dataclasses.replace(
+FC2048 = derive(
     UNGROUPED,
-    name="fc2048",
-    source="a layer-by-layer walk that halves fc6 and fc7 and has no LRN",
+    "fc2048",
+    "a layer-by-layer walk that halves fc6 and fc7 and has no LRN",
+    {
+        "conv1": {"padding": (1, 2), **_NO_LRN},
+        "conv2": _NO_LRN,
+        "fc6": {"filters": 2048},
+        "fc7": {"filters": 2048},
+    },
     image_size=224,
-    stages=_each(
-        UNGROUPED,
-        conv1={"padding": (1, 2), "ops": ("relu", "pool")},
-        conv2={"ops": ("relu", "pool")},
-        fc6={"filters": 2048},
-        fc7={"filters": 2048},
-    ),
 )
 
-CONV_FC = dataclasses.replace(
+CONV_FC = derive(
     UNGROUPED,
-    name="conv_fc",
-    source="a blog's data-flow tables: towers in conv1 and conv2 only, dense layers as convolutions",
-    stages=_each(
-        UNGROUPED,
-        conv1={"towers": 2, "ops": ("relu", "pool")},
-        conv2={"towers": 2, "ops": ("relu", "pool")},
-        fc6={"kernel_size": 6},
-        fc7={"kernel_size": 1},
-        fc8={"kernel_size": 1},
-    ),
+    "conv_fc",
+    "a blog's data-flow tables: towers in conv1 and conv2 only, dense layers as convolutions",
+    {
+        "conv1": {"towers": 2, **_NO_LRN},
+        "conv2": {"towers": 2, **_NO_LRN},
+        "fc6": {"kernel_size": 6},
+        "fc7": {"kernel_size": 1},
+        "fc8": {"kernel_size": 1},
+    },
 )
 
-NO_LRN = dataclasses.replace(
+NO_LRN = derive(
     ORIGINAL2012,
-    name="no_lrn",
-    source="the author's ablation 148 of layers-145.cfg, Section 3.3",
-    stages=_each(ORIGINAL2012, conv1={"ops": ("pool", "relu")}, conv2={"ops": ("relu", "pool")}),
+    "no_lrn",
+    "the author's ablation 148 of layers-145.cfg, Section 3.3",
+    {"conv1": {"ops": ("pool", "relu")}, "conv2": _NO_LRN},
 )
 
 _POOL_2 = {"pool": Pool(2, 2, "same")}
 
-NON_OVERLAP = dataclasses.replace(
+NON_OVERLAP = derive(
     ORIGINAL2012,
-    name="non_overlap",
-    source="the author's ablation 147 of layers-145.cfg, Section 3.4",
-    stages=_each(
-        ORIGINAL2012, conv1=_POOL_2, conv2={"padding": (1, 1), **_POOL_2}, conv5={"padding": (0, 0), **_POOL_2}
-    ),
+    "non_overlap",
+    "the author's ablation 147 of layers-145.cfg, Section 3.4",
+    {"conv1": _POOL_2, "conv2": {"padding": (1, 1), **_POOL_2}, "conv5": {"padding": (0, 0), **_POOL_2}},
 )
 
 ARCHITECTURES = {

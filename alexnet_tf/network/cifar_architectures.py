@@ -10,7 +10,7 @@ import dataclasses
 from typing import Any
 
 from alexnet_tf.network import recipes
-from alexnet_tf.network.architectures import LRN, Architecture, Init, Pool, Stage
+from alexnet_tf.network.architectures import LRN, Architecture, Init, Pool, Stage, derive
 
 # What the example files share: rate .001, momentum .9, biases at twice the rate, 128 images a step. Decay differs from
 # layer to layer: see `DECAYS`.
@@ -52,16 +52,12 @@ LAYERS_19PCT = Architecture(
 )
 
 # The same with normalisation over a window of 3 x 3 pixels of each map after the first two poolings.
-LAYERS_18PCT = dataclasses.replace(
+LAYERS_18PCT = derive(
     LAYERS_19PCT,
-    name="layers-18pct",
-    source="cuda-convnet, layers-18pct.cfg",
+    "layers-18pct",
+    "cuda-convnet, layers-18pct.cfg",
+    {"conv1": {"ops": ("pool", "relu", "same_map_lrn")}, "conv2": {"ops": ("relu", "pool", "same_map_lrn")}},
     same_map_lrn=LRN(depth_radius=1, bias=1.0, alpha=5e-5 / 9),
-    stages=(
-        Stage("conv1", 32, **_CONV1 | {"ops": ("pool", "relu", "same_map_lrn")}),
-        Stage("conv2", 32, **_CONV | {"ops": ("relu", "pool", "same_map_lrn")}),
-        *LAYERS_19PCT.stages[2:],
-    ),
 )
 
 CONV_LOCAL_13PCT = Architecture(
@@ -105,14 +101,11 @@ def with_image_size(architecture: Architecture, image_size: int) -> Architecture
 
 
 # The network of the paper's 11 %: LRN, but also twice as many filters in local3 (and another decay, see `DECAYS`).
-CONV_LOCAL_11PCT = dataclasses.replace(
+CONV_LOCAL_11PCT = derive(
     with_lrn(CONV_LOCAL_13PCT),
-    name="conv-local-11pct",
-    source="cuda-convnet, layers-conv-local-11pct.cfg",
-    stages=tuple(
-        dataclasses.replace(stage, filters=64) if stage.name == "local3" else stage
-        for stage in with_lrn(CONV_LOCAL_13PCT).stages
-    ),
+    "conv-local-11pct",
+    "cuda-convnet, layers-conv-local-11pct.cfg",
+    {"local3": {"filters": 64}},
 )
 
 CIFAR_ARCHITECTURES = {each.name: each for each in (LAYERS_19PCT, LAYERS_18PCT, CONV_LOCAL_13PCT, CONV_LOCAL_11PCT)}

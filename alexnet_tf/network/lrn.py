@@ -19,10 +19,8 @@ def _power(s: tf.Tensor, beta: float) -> tf.Tensor:
 
 
 @functools.cache  # So that layers of equal constants and shapes share what XLA compiles.
-def _xla_functions(depth_radius: int, bias: float, alpha: float, beta: float):
-    """Returns the functions (pad, forward, backward) of LRN, float32 inside, on [batch, height, width, channels].
-
-    pad: x -> x with zeros before and after its channels; forward: that -> y; backward: that and dy -> dx.
+def _fused(depth_radius: int, bias: float, alpha: float, beta: float):
+    """Returns LRN with its gradient, float32 inside, on [batch, height, width, channels].
 
     Each pass over the memory is a function that XLA fuses. What is added up over a window is whole and padded before:
     in the same pass that costs more than a pass of its own. To compute the powers again backwards is faster than to
@@ -30,6 +28,7 @@ def _xla_functions(depth_radius: int, bias: float, alpha: float, beta: float):
     """
 
     def pad(x):
+        """Returns x with zeros before and after its channels."""
         return tf.pad(x, [[0, 0]] * 3 + [[depth_radius, depth_radius]])
 
     def windows(padded):
@@ -60,16 +59,10 @@ def _xla_functions(depth_radius: int, bias: float, alpha: float, beta: float):
         dx = tf.cast(dy, tf.float32) / power(s) - (2 * alpha * beta) * x * tf.add_n(windows(padded_summands))
         return tf.cast(dx, padded.dtype)
 
-    return pad, forward, lambda padded, dy: combine(padded, dy, pad(summands(padded, dy)))
-
-
-def _fused(*constants):
-    pad, forward, backward = _xla_functions(*constants)
-
     @tf.custom_gradient
     def normalize(x):
         padded = pad(x)
-        return forward(padded), lambda dy: backward(padded, dy)
+        return forward(padded), lambda dy: combine(padded, dy, pad(summands(padded, dy)))
 
     return normalize
 

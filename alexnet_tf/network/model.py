@@ -19,7 +19,7 @@ class Stage:
     Attributes:
         layers: The layers, tower a first.
         output: Their outputs as one tensor, in the order of the channels. Where there are two, nothing of the network
-            is computed from it, so that no gradient comes to it: for Grad-CAM there is `alexnet_tf.grad_cam`.
+            is computed from it, so that no gradient comes to it: for Grad-CAM there is the package's `grad_cam`.
     """
 
     layers: tuple[keras.layers.Layer, ...]

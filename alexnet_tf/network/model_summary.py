@@ -42,7 +42,7 @@ def layer_rows(architecture: architectures.Architecture) -> list[LayerRow]:
     columns, shapes = ["normalize"], architecture.tower_shapes()
     for stage in architecture.stages:
         added = list(_stage_rows(architecture, stage, columns, shapes[stage.name]))
-        columns = _last_of_each_tower(added)
+        columns = [row.name for row in added if row.kind == added[-1].kind]  # One, or one for each tower.
         rows += added
     return rows
 
@@ -91,20 +91,11 @@ def _stage_rows(
             )
 
 
-def _last_of_each_tower(rows: list[LayerRow]) -> list[str]:
-    """Returns the names of the layers that no other layer of a stage reads: one, or one for each tower."""
-    read = {name for row in rows for name in row.inputs}
-    return [row.name for row in rows if row.name not in read]
-
-
 def _normalization(architecture: architectures.Architecture) -> str:
     mean = ", ".join(f"{value:.1f}" for value in architecture.mean)
-    scale = architecture.scale
-    if len(set(scale)) == 1:
-        factor = "" if scale[0] == 1 else f", divided by {1 / scale[0]:.4g}"
-    else:
-        factor = ", divided by " + ", ".join(f"{1 / value:.4g}" for value in scale)
-    return f"minus {mean}{factor}"
+    scale = architecture.scale if len({*architecture.scale}) > 1 else architecture.scale[:1]
+    divisors = ", ".join(f"{1 / value:.4g}" for value in scale)
+    return f"minus {mean}" + (f", divided by {divisors}" if scale != (1,) else "")
 
 
 def _weight_detail(stage: architectures.Stage, name: str) -> str:
@@ -138,29 +129,30 @@ def _operation_detail(architecture: architectures.Architecture, stage: architect
 def layer_table(architecture: architectures.Architecture) -> str:
     """Returns the table of layers and the totals; the last line is `Total parameters: ...` (trainable ones)."""
     rows = layer_rows(architecture)
-    cells = [("layer", "reads", "settings", "output", "parameters", "multiply-adds")]
-    cells += [
-        (
-            row.name,
-            " + ".join(row.inputs),
-            row.detail,
-            " x ".join(map(str, row.shape)),
-            f"{row.parameters:,}" if row.parameters else "",
-            f"{row.multiply_adds:,}" if row.multiply_adds else "",
-        )
-        for row in rows
-    ]
-    widths = [max(map(len, column)) for column in zip(*cells)]
-    lines = [f"{architecture.name}: {architecture.source}", ""]
-    for number, line in enumerate(cells):
-        left = [text.ljust(width) for text, width in zip(line[:4], widths)]
-        right = [text.rjust(width) for text, width in zip(line[4:], widths[4:])]
-        lines.append("  ".join(left + right).rstrip())
-        if number == 0:
-            lines.append("  ".join("-" * width for width in widths))
-    lines += [
-        "",
-        f"Total multiply-adds: {sum(row.multiply_adds for row in rows):,}",
-        f"Total parameters: {sum(row.parameters for row in rows):,}",
-    ]
-    return "\n".join(lines)
+    columns = {
+        "layer": [row.name for row in rows],
+        "reads": [" + ".join(row.inputs) for row in rows],
+        "settings": [row.detail for row in rows],
+        "output": [" x ".join(map(str, row.shape)) for row in rows],
+        "parameters": [_count(row.parameters) for row in rows],
+        "multiply-adds": [_count(row.multiply_adds) for row in rows],
+    }
+    aligned = []
+    for title, texts in columns.items():
+        width = max(map(len, [title, *texts]))
+        align = str.rjust if title in ("parameters", "multiply-adds") else str.ljust
+        aligned.append([align(text, width) for text in (title, "-" * width, *texts)])
+    return "\n".join(
+        [
+            f"{architecture.name}: {architecture.source}",
+            "",
+            *("  ".join(line).rstrip() for line in zip(*aligned)),
+            "",
+            f"Total multiply-adds: {sum(row.multiply_adds for row in rows):,}",
+            f"Total parameters: {sum(row.parameters for row in rows):,}",
+        ]
+    )
+
+
+def _count(number: int) -> str:
+    return f"{number:,}" if number else ""

@@ -254,14 +254,12 @@ class RunDirectory:
         which: str = "last",
         *,
         is_wanted: Callable[[str], bool] = lambda name: True,
-        say: Callable[[str], object] = _LOGGER.warning,
     ) -> tuple[Arrays, dict[str, Any]] | None:
         """Reads a checkpoint; a last one that cannot be read falls back to the one before, with a warning.
 
         Args:
             which: "last" or "best".
             is_wanted: Which arrays to read, by name; the others cost nothing.
-            say: Called with a line for each checkpoint that could not be read.
 
         Returns:
             (arrays by name, state), or None if there is no checkpoint at all.
@@ -279,7 +277,7 @@ class RunDirectory:
             try:
                 return checkpoints.read(self._checkpoint(step), is_wanted)
             except checkpoints.DamagedError as error:
-                say(
+                _LOGGER.warning(
                     f"{self._checkpoint(step)} cannot be read ({error})"
                     + ("; falling back to the one before." if step != steps[-1] else ".")
                 )

@@ -66,9 +66,7 @@ def driver() -> str | None:
         if not result.returncode and result.stdout.strip():
             return "NVIDIA " + "; ".join(result.stdout.strip().splitlines())
     found = next((path for path in map(pathlib.Path, _DRIVER_FILES) if path.exists()), None)
-    if found is None or not found.is_file():
-        return f"{found}, without nvidia-smi" if found else None
-    return found.read_text(encoding="utf-8").splitlines()[0]
+    return f"{found}, without nvidia-smi" if found else None
 
 
 def unusable_gpu() -> str | None:

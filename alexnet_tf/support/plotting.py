@@ -1,4 +1,4 @@
-"""Pictures in one style: the typeface, colours for colour-blind readers too, saving, kernels and confusion matrices.
+"""Pictures in one style: the typeface, colours for colour-blind readers too, saving, and the kernels of conv1.
 
 TensorFlow is not imported. Class names in any script are drawn where an installed font has their characters.
 """
@@ -22,9 +22,6 @@ from alexnet_tf.support.shell import printable
 if typing.TYPE_CHECKING:
     import keras
 
-# A confusion matrix with more classes than this is not legible.
-MAX_CONFUSION_CLASSES = 50
-
 # After Okabe and Ito, for colour-blind readers too: blue, orange, green, purple, light blue, brown, black.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#8C510A", "#000000")
 
@@ -41,20 +38,16 @@ _TYPEFACES = (
 _STYLE: Any = {
     "axes.prop_cycle": f"cycler(color={list(COLOURS)})",
     "axes.edgecolor": "#808080",
-    "axes.grid": False,
     "axes.labelcolor": "#202020",
-    "axes.labelsize": 11,
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlesize": 12,
     "axes.titleweight": "bold",
-    "figure.facecolor": "white",
     "figure.titlesize": 14,
     "figure.titleweight": "bold",
     "font.size": 11,
     "grid.color": "#e0e0e0",
     "grid.linewidth": 0.8,
-    "legend.fontsize": 11,
     "legend.frameon": False,
     "lines.linewidth": 2,
     "svg.fonttype": "none",
@@ -119,9 +112,9 @@ def save(figure: Any, path: str | os.PathLike[str], dpi: int = DPI) -> None:
     atomic_files.write_bytes(path, content.getvalue())
 
 
-def pixels(figure: Any, dpi: int = DPI) -> np.ndarray:
+def pixels(figure: Any) -> np.ndarray:
     """Returns a figure as uint8 [height, width, 3]; call it inside `style`."""
-    figure.set_dpi(dpi)
+    figure.set_dpi(DPI)
     if engine := figure.get_layout_engine():  # What it finds is not final before axes have their fixed aspect.
         engine.execute(figure)
         for axes in figure.axes:
@@ -161,14 +154,13 @@ def first_kernels(model: keras.Model) -> np.ndarray:
     )
 
 
-def kernels_image(kernels: np.ndarray, columns: int = 16, zoom: int = 3) -> np.ndarray:
+def kernels_image(kernels: np.ndarray, zoom: int = 3) -> np.ndarray:
     """Draws kernels as the paper's Figure 3: those of tower a (GPU 1) above, those of tower b (GPU 2) below.
 
-    Each kernel is scaled to the whole range by itself, around grey.
+    There are 16 in a row; each kernel is scaled to the whole range by itself, around grey.
 
     Args:
         kernels: float32 [height, width, 3, n], as from `first_kernels`.
-        columns: Kernels in a row.
         zoom: Pixels of the picture for each of a kernel.
 
     Returns:
@@ -177,76 +169,4 @@ def kernels_image(kernels: np.ndarray, columns: int = 16, zoom: int = 3) -> np.n
     kernels = np.moveaxis(kernels, -1, 0)
     largest = np.abs(kernels).max(axis=(1, 2, 3), keepdims=True)
     images = np.round(127.5 + 127.5 * kernels / np.maximum(largest, 1e-12)).astype("uint8")
-    return grid(images.repeat(zoom, axis=1).repeat(zoom, axis=2), columns, border=2)
-
-
-def kernels_page(
-    kernels: np.ndarray, start: np.ndarray | None, title: str, subtitle: str = "Kernels of conv1"
-) -> np.ndarray:
-    """Draws kernels with a title and, where their start is known, how they have changed since.
-
-    A short run hardly moves the kernels from their random start, so that they still look like noise; the change shows
-    what was learned.
-
-    Args:
-        kernels: float32 [height, width, 3, n].
-        start: The same before training, or None.
-        title: For the top.
-        subtitle: Stands above the kernels.
-
-    Returns:
-        uint8 [height, width, 3], RGB; the kernels are drawn without interpolation.
-    """
-    panels = {subtitle: kernels}
-    if start is not None and start.shape == kernels.shape and (start != kernels).any():
-        share = np.linalg.norm((kernels - start).astype("float64")) / np.linalg.norm(start)
-        panels[f"Change since the start: {share:.1%} of their norm"] = kernels - start
-    margin, head = 24, 84
-    images = [kernels_image(panel, zoom=4) for panel in panels.values()]
-    height, width = images[0].shape[:2]
-    total = (head + height + margin, margin + len(images) * (width + margin))
-    with style():
-        figure = new_figure(total[1] / 100, total[0] / 100)
-        figure.set_layout_engine("none")
-        figure.text(margin / total[1], 1 - 30 / total[0], title, fontsize=13, fontweight="bold")
-        for index, (name, image) in enumerate(zip(panels, images)):
-            left = margin + index * (width + margin)
-            figure.text(left / total[1], 1 - (head - 12) / total[0], name, fontsize=11)
-            figure.figimage(image, left, margin)
-        return pixels(figure, dpi=100)
-
-
-def confusion_picture(confusion: np.ndarray, class_names: Sequence[str], title: str = "") -> np.ndarray:
-    """Draws a confusion matrix, int [classes, classes], with each class's error, as uint8 [height, width, 3]."""
-    classes, names = len(class_names), [shortened(name, 24) for name in class_names]
-    sizes = confusion.sum(axis=1)
-    class_errors = 1 - np.diagonal(confusion) / np.maximum(sizes, 1)
-    side = max(3.2, (0.62 if classes <= 20 else 0.3) * classes)
-    with style():
-        figure = new_figure(side + 2.6, side + 2.2)
-        figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
-        axes = figure.add_subplot()
-        axes.imshow(confusion / np.maximum(sizes[:, None], 1), cmap="Blues", vmin=0, vmax=1)
-        axes.set_xticks(range(classes), names, rotation=90 if classes > 6 or max(map(len, names)) > 10 else 0)
-        axes.set_yticks(range(classes), names)
-        axes.set_xlabel("predicted")
-        axes.set_ylabel("label")
-        axes.set_title(title, loc="left", pad=26)
-        axes.tick_params(length=0)
-        axes.spines[:].set_visible(False)
-        right: dict[str, Any] = {"ha": "left", "va": "center", "fontsize": 10 if classes <= 20 else 8}
-        axes.text(classes - 0.4, -0.5 - 0.14 * classes / side, "error", color="#404040", **right)
-        for label, error in enumerate(class_errors):
-            axes.text(classes - 0.4, label, f"{error:.2f}" if sizes[label] else "\u2013", color="#404040", **right)
-        if classes <= 20:
-            for (label, prediction), count in np.ndenumerate(confusion):
-                axes.text(
-                    prediction,
-                    label,
-                    f"{count:,}",
-                    ha="center",
-                    va="center",
-                    fontsize=11,
-                    color="white" if count > sizes[label] / 2 else "#202020" if count else "#b0b0b0",
-                )
-        return pixels(figure)
+    return grid(images.repeat(zoom, axis=1).repeat(zoom, axis=2), columns=16, border=2)

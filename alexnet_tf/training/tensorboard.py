@@ -20,6 +20,9 @@ from alexnet_tf.support import atomic_files, plotting, shell
 
 PICTURES = "pictures"
 
+# A confusion matrix with more classes than this is not legible.
+MAX_CONFUSION_CLASSES = 50
+
 # Points of the training curves in an epoch.
 _POINTS = 20
 
@@ -105,9 +108,9 @@ class Log:
             {"loss": row["val_loss"], "top1_error": row["val_top1_error"], "top5_error": row["val_top5_error"]},
         )
         self._picture("kernels", self._kernels(model, row["epoch"]), step)
-        if len(self.class_names) <= plotting.MAX_CONFUSION_CLASSES:
+        if len(self.class_names) <= MAX_CONFUSION_CLASSES:
             title = f"Validation after epoch {row['epoch']}: top-1 error {row['val_top1_error']:.4f}"
-            self._picture("confusion", plotting.confusion_picture(confusion, self.class_names, title), step)
+            self._picture("confusion", confusion_picture(confusion, self.class_names, title), step)
         for writer in self._writers.values():
             writer.flush()
         # A figure is cyclic garbage; Python's collector would let a hundred megabytes of them wait.
@@ -129,7 +132,7 @@ class Log:
         has_towers = sum(weight.path.startswith("conv1_") for weight in model.weights) > 2
         subtitle = "Kernels of conv1" + (": tower a above, tower b below" if has_towers else "")
         title = plotting.shortened(f"{self.directory.name}, after epoch {epoch}", 60)
-        return plotting.kernels_page(plotting.first_kernels(model), start, title, subtitle)
+        return kernels_page(plotting.first_kernels(model), start, title, subtitle)
 
     def _scalars(self, name: str, step: int, values: dict[str, float | None]) -> None:
         if name in self._writers:
@@ -144,3 +147,69 @@ class Log:
         if self._writers:
             with self._writers["train"].as_default(step=step):
                 tf.summary.image(name, picture[None])
+
+
+def kernels_page(kernels: np.ndarray, start: np.ndarray | None, title: str, subtitle: str) -> np.ndarray:
+    """Draws kernels with a title and, where their start is known, how they have changed since.
+
+    A short run hardly moves the kernels from their random start, so that they still look like noise; the change shows
+    what was learned.
+
+    Args:
+        kernels: float32 [height, width, 3, n].
+        start: The same before training, or None.
+        title: For the top.
+        subtitle: Stands above the kernels.
+
+    Returns:
+        uint8 [height, width, 3], RGB.
+    """
+    panels = {subtitle: kernels}
+    if start is not None and start.shape == kernels.shape and (start != kernels).any():
+        share = np.linalg.norm((kernels - start).astype("float64")) / np.linalg.norm(start)
+        panels[f"Change since the start: {share:.1%} of their norm"] = kernels - start
+    with plotting.style():
+        height, width = plotting.kernels_image(kernels).shape[:2]
+        figure = plotting.new_figure(6 * len(panels), 6 * height / width + 0.9)
+        figure.suptitle(title)
+        for axes, (name, panel) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items()):
+            axes.imshow(plotting.kernels_image(panel), interpolation="nearest")
+            axes.set_title(name, fontweight="normal")
+            axes.axis("off")
+        return plotting.pixels(figure)
+
+
+def confusion_picture(confusion: np.ndarray, class_names: Sequence[str], title: str = "") -> np.ndarray:
+    """Draws a confusion matrix, int [classes, classes], with each class's error, as uint8 [height, width, 3]."""
+    classes, names = len(class_names), [plotting.shortened(name, 24) for name in class_names]
+    sizes = confusion.sum(axis=1)
+    class_errors = 1 - np.diagonal(confusion) / np.maximum(sizes, 1)
+    side = max(3.2, (0.62 if classes <= 20 else 0.3) * classes)
+    with plotting.style():
+        figure = plotting.new_figure(side + 2.6, side + 2.2)
+        figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
+        axes = figure.add_subplot()
+        axes.imshow(confusion / np.maximum(sizes[:, None], 1), cmap="Blues", vmin=0, vmax=1)
+        axes.set_xticks(range(classes), names, rotation=90 if classes > 6 or max(map(len, names)) > 10 else 0)
+        axes.set_yticks(range(classes), names)
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("label")
+        axes.set_title(title, loc="left", pad=26)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        right: dict[str, Any] = {"ha": "left", "va": "center", "fontsize": 10 if classes <= 20 else 8}
+        axes.text(classes - 0.4, -0.5 - 0.14 * classes / side, "error", color="#404040", **right)
+        for label, error in enumerate(class_errors):
+            axes.text(classes - 0.4, label, f"{error:.2f}" if sizes[label] else "\u2013", color="#404040", **right)
+        if classes <= 20:
+            for (label, prediction), count in np.ndenumerate(confusion):
+                axes.text(
+                    prediction,
+                    label,
+                    f"{count:,}",
+                    ha="center",
+                    va="center",
+                    fontsize=11,
+                    color="white" if count > sizes[label] / 2 else "#202020" if count else "#b0b0b0",
+                )
+        return plotting.pixels(figure)

@@ -1,10 +1,8 @@
 """The rows against what their sources state: the numbers are written out here a second time, from the sources."""
 
 import dataclasses
-import pathlib
-import subprocess
-import sys
 
+import numpy as np
 import pytest
 
 from alexnet_tf.network import architectures, recipes
@@ -56,24 +54,17 @@ def test_recipe_steps_give_the_sources_rates(name):
     ]
 
 
-@pytest.mark.parametrize("name", ["original2012", "one_gpu", "no_lrn", "non_overlap"])
-def test_recipe_of_run_145_treats_biases_conv1_and_colour_as_its_log(name):
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_of_run_145_alone_treat_biases_conv1_and_colour_as_its_log(name):
     recipe = architectures.ARCHITECTURES[name].recipe
-    assert recipe.bias_steps == ()
-    assert [(start * 91, factor) for start, factor in recipe.conv1_steps] == [
-        pytest.approx((67, 0.1)),
-        pytest.approx((72, 0)),
-    ]
-    assert recipe.colour_noise_until * 91 == pytest.approx(67)
-
-
-@pytest.mark.parametrize("name", sorted(set(RECIPES) - {"original2012", "one_gpu", "no_lrn", "non_overlap"}))
-def test_recipe_of_the_others_never_freezes_and_keeps_the_colour_noise(name):
-    recipe = architectures.ARCHITECTURES[name].recipe
-    assert recipe.conv1_steps == ()
-    assert recipe.colour_noise_until == 1
-    # owt: the biases' rate falls by 10 at half the run, from .02 to .002.
-    assert recipe.bias_steps == (((0.5, 0.1),) if name == "owt" else None)
+    if name in ("original2012", "one_gpu", "no_lrn", "non_overlap"):
+        assert recipe.bias_steps == ()
+        assert recipe.conv1_steps == ((67 / 91, 0.1), (72 / 91, 0))
+        assert recipe.colour_noise_until == 67 / 91
+    else:
+        # owt: the biases' rate falls by 10 at half the run, from .02 to .002.
+        assert recipe.bias_steps == (((0.5, 0.1),) if name == "owt" else None)
+        assert (recipe.conv1_steps, recipe.colour_noise_until) == ((), 1)
 
 
 def gaussians(architecture):
@@ -88,20 +79,6 @@ def test_initialisation_is_the_sources(name):
     assert gaussians(architectures.ARCHITECTURES[name]) == gaussians_of(name)
 
 
-def test_initialisation_of_torchvision_is_pytorchs_default():
-    for stage in architectures.ARCHITECTURES["torchvision"].stages:
-        assert stage.kernel == stage.bias == architectures.Init("uniform_fan_in", 1.0)
-
-
-def test_initialisation_of_tf1_class_has_conv_without_biases_and_dense_of_std_1():
-    for stage in architectures.ARCHITECTURES["tf1_class"].stages:
-        if stage.name.startswith("conv"):
-            assert stage.kernel == architectures.Init("truncated_normal", 0.1)
-            assert stage.bias is None
-        else:
-            assert stage.kernel == stage.bias == architectures.Init("normal", 1.0)
-
-
 def test_normalisation_constants_are_the_sources():
     for name, row in architectures.ARCHITECTURES.items():
         if name == "torchvision":
@@ -114,10 +91,8 @@ def test_normalisation_constants_are_the_sources():
 
 
 def test_pca_vectors_are_orthonormal():
-    columns = list(zip(*architectures.IMAGENET_PCA_VECTORS))
-    for i, a in enumerate(columns):
-        for j, b in enumerate(columns):
-            assert sum(x * y for x, y in zip(a, b)) == pytest.approx(float(i == j), abs=1e-6)
+    vectors = np.array(architectures.IMAGENET_PCA_VECTORS)
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(3), atol=1e-6)
     # Variances of images in [0, 1], to compare with the constants that other ports print: .2175 .0188 .0045.
     assert [(s / 255) ** 2 for s in architectures.IMAGENET_PCA_STDEVS] == pytest.approx(
         [0.00598, 0.02116, 0.22807], abs=1e-5
@@ -126,12 +101,6 @@ def test_pca_vectors_are_orthonormal():
 
 def test_initialization_names_are_the_choices_of_the_flag():
     assert set(architectures.INITIALIZATION_NAMES) == {"source", "original2012", "caffe", "caffenet", "he"}
-
-
-@pytest.mark.parametrize("name", architectures.ARCHITECTURES)
-def test_with_initialization_row_changes_nothing(name):
-    row = architectures.ARCHITECTURES[name]
-    assert architectures.with_initialization(row, "source") == row
 
 
 @pytest.mark.parametrize("initialization", ["original2012", "caffe", "caffenet"])
@@ -188,7 +157,6 @@ def test_with_num_classes_changes_the_logits_only():
     [
         ({"filters": 97, "towers": 2}, "conv1: filters must be divisible by towers, .* got filters=97, towers=2"),
         ({"filters": 96, "towers": 3}, "towers be 1 or 2; got filters=96, towers=3"),
-        ({"filters": 96, "towers": 0}, "towers be 1 or 2; got filters=96, towers=0"),
         ({"filters": 96, "input_towers": "other"}, "conv1: input_towers must be 'both' or 'own'; got 'other'"),
         ({"filters": 96, "ops": ("relu", "norm")}, r"conv1: ops may be relu, lrn, .*; got \['norm'\]"),
     ],
@@ -205,11 +173,6 @@ def test_choose_changes_single_fields():
     assert recipe == dataclasses.replace(architectures.CAFFE.recipe, batch_size=32, epochs=3)
 
 
-def test_choose_refuses_an_unknown_field():
-    with pytest.raises(TypeError, match="learning_rat"):
-        recipes.choose(architectures.PAPER.recipe, {"learning_rat": 1}, num_images=1_281_167, initialization="source")
-
-
 def test_architecture_of_follows_config_json():
     row = RunConfig.from_json(
         {
@@ -221,16 +184,6 @@ def test_architecture_of_follows_config_json():
     ).architecture
     assert (row.name, row.num_classes) == ("owt", 3)
     assert gaussians(row) == gaussians_of("caffe")
-
-
-def test_config_imports_no_tensorflow():
-    code = (
-        "import sys, alexnet_tf.network.architectures; print(sorted({m.split('.')[0] for m in sys.modules} & "
-        "{'tensorflow', 'keras', 'numpy', 'absl'}))"
-    )
-    root = pathlib.Path(architectures.__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize(
@@ -245,10 +198,8 @@ def test_choose_gives_small_data_enough_steps(num_images, batch_size, epochs):
 
 
 def test_choose_keeps_the_rows_rate_with_its_own_initialization():
-    assert (
-        recipes.choose(architectures.PAPER.recipe, {}, num_images=2934, initialization="source").learning_rate == 0.01
-    )
-    assert recipes.choose(architectures.PAPER.recipe, {}, num_images=2934, initialization="source").clip_norm == 0
+    recipe = recipes.choose(architectures.PAPER.recipe, {}, num_images=2934, initialization="source")
+    assert (recipe.learning_rate, recipe.clip_norm) == (0.01, 0)
 
 
 @pytest.mark.parametrize("row", architectures.ARCHITECTURES.values(), ids=lambda row: row.name)

@@ -40,6 +40,6 @@ def test_draw_diagram_writes_a_png(tmp_path):
 @pytest.mark.parametrize("name", ["network.pdf", "network", "network.svg.gz"])
 def test_draw_diagram_refuses_another_ending(name, tmp_path):
     path = tmp_path / name
-    with pytest.raises(ValueError, match=r"--diagram writes .png or .svg files; got '.*" + name):
+    with pytest.raises(ValueError, match=r"--diagram must be a file that ends in .png or .svg; got '.*" + name):
         diagram.draw_diagram(TINY, str(path))
     assert not path.exists()

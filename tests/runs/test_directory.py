@@ -72,48 +72,32 @@ def test_read_checkpoint_is_none_for_a_new_run(run):
         lambda data: data.replace(b"\x00\x00\x40\x40", b"\x00\x00\x41\x40"),
     ],
 )  # Truncated, empty, garbage, a flipped bit.
-def test_read_checkpoint_falls_back_to_the_one_before_and_says_so(run, damage):
+def test_read_checkpoint_falls_back_to_the_one_before_and_says_so(run, damage, capsys):
     write(run, 2, 3)
     path = run.path / "checkpoints" / "00000003.npz"
     damaged = damage(path.read_bytes())
     assert damaged != path.read_bytes()
     path.write_bytes(damaged)
-    said = []
-    read, state = run.read_checkpoint(say=said.append)
+    read, state = run.read_checkpoint()
     assert state["epoch"] == 2 and read["sgd/iteration"] == 2
-    assert len(said) == 1 and "00000003.npz cannot be read" in said[0] and "the one before" in said[0]
+    [line] = capsys.readouterr().err.splitlines()
+    assert "00000003.npz cannot be read" in line and "the one before" in line
 
 
-def test_read_checkpoint_raises_when_none_can_be_read(run):
-    write(run, 1, 2)
+@pytest.mark.parametrize(
+    ("which", "message"), [("last", "No checkpoint .* can be read"), ("best", "The best checkpoint .* cannot be read")]
+)
+def test_read_checkpoint_raises_when_none_can_be_read(run, which, message):
+    write(run, 1, 2, best=1)
     for path in (run.path / "checkpoints").glob("*.npz"):
         path.write_bytes(b"no")
-    with pytest.raises(errors.RunError, match="No checkpoint .* can be read"):
-        run.read_checkpoint(say=lambda line: None)
-
-
-def test_read_checkpoint_best_says_when_there_is_none(run):
-    write(run, 1)
-    with pytest.raises(errors.RunError, match="--checkpoint=last"):
-        run.read_checkpoint("best")
+    with pytest.raises(errors.RunError, match=message):
+        run.read_checkpoint(which)
 
 
 def test_read_checkpoint_reads_only_what_is_wanted(run):
     write(run, 1)
     assert list(run.read_checkpoint(is_wanted="conv1/kernel".__eq__)[0]) == ["conv1/kernel"]
-
-
-def test_write_checkpoint_on_a_full_disk_leaves_the_old_ones(run, monkeypatch):
-    write(run, 1, 2)
-
-    def full(file, **_):
-        file.write(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(np, "savez", full)
-    with pytest.raises(errors.RunError, match="00000003.npz could not be written: No space left on device"):
-        write(run, 3)
-    assert sorted(os.listdir(run.path / "checkpoints")) == ["00000001.npz", "00000002.npz"]
 
 
 def test_locked_removes_what_a_killed_process_left(run):
@@ -143,13 +127,6 @@ def test_best_json_that_is_damaged_is_named(run, content):
         run.read_checkpoint("best")
 
 
-def test_read_checkpoint_best_that_was_deleted_says_so(run):
-    write(run, 1, 2, 3, best=1)
-    (run.path / "checkpoints" / "00000001.npz").unlink()
-    with pytest.raises(errors.RunError, match="has no best checkpoint: .* Use --checkpoint=last"):
-        run.read_checkpoint("best")
-
-
 def test_write_config_round_trip_with_odd_class_names(run):
     names = ["tabby, cat", "naïve 犬", "a 'quoted' \"one\"", "🐱"]
     config = RunConfig(train=TrainConfig(seed=3), data=RunData(tuple(names)), image_size=227, mean=(1.0, 2.0, 3.0))
@@ -160,18 +137,18 @@ def test_write_config_round_trip_with_odd_class_names(run):
 
 def test_read_mean_is_the_image_that_was_written_or_an_error(run):
     config = RunConfig(TrainConfig(), RunData(("a", "b")), 9, "mean_image.npz")
-    mean, rng = np.random.default_rng(0).uniform(0, 255, (9, 9, 3)).astype("float32"), np.random.default_rng(1)
+    mean = np.random.default_rng(0).uniform(0, 255, (9, 9, 3)).astype("float32")
     run.path.mkdir()
     run.write_mean_image(mean)
     np.testing.assert_array_equal(run.read_mean(config), mean)
     np.testing.assert_array_equal(np.load(run.path / "mean_image.npz")["mean_image"], mean)
-    content = (run.path / "mean_image.npz").read_bytes()
-    for _ in range(500):
-        damaged = bytearray(content)
-        damaged[rng.integers(len(content))] ^= int(rng.integers(1, 256))
-        (run.path / "mean_image.npz").write_bytes(damaged)
-        with pytest.raises(errors.RunError, match="mean_image.npz cannot be read"):
+    for wrong in (mean[1:], mean * np.inf):
+        run.write_mean_image(wrong)
+        with pytest.raises(errors.RunError, match="cannot be read: expected finite numbers of shape"):
             run.read_mean(config)
+    (run.path / "mean_image.npz").write_bytes(b"no")
+    with pytest.raises(errors.RunError, match="mean_image.npz cannot be read"):
+        run.read_mean(config)
 
 
 @pytest.mark.parametrize(
@@ -205,42 +182,27 @@ def test_class_names_of_another_number_name_the_file(run, edit):
 NAN = float("nan")
 HOSTILE = [
     [],
-    7,
     None,
-    "text",
     {},
-    {"data": None},
-    {"data": []},
     {"data": {}},
-    {"data": {"classes": 3}},
     {"data": {"classes": []}},
     {"data": {"classes": ["a", 1]}},
     {"train": {"architecture": "alexnet9"}},
-    {"train": {"architecture": 1}},
     {"train": {"architecture": ["paper"]}},
     {"image_size": 0},
-    {"image_size": 1e300},
-    {"image_size": "227 pixels"},
     {"image_size": 2**62},
     {"mean": [1, 2]},
-    {"mean": "/etc/passwd"},
     {"mean": "../mean_image.npz"},
-    {"mean": None},
     {"scale": [1]},
-    {"train": {"recipe": 3}},
-    {"train": {"recipe": {"batch_size": "x"}}},
     {"train": {"initialization": "os.system"}},
     {"colour_pca": {"stdevs": [1]}},
     {"source": {"path": 3}},
-    {"imported": []},
     {"train": {"freeze": "conv1"}},
     {"train": {"precision": "float128"}},
     {"mean": [1, 2, NAN]},
     {"scale": [1, 2, NAN]},
-    {"train": {"recipe": {"resize": "x"}}},
     {"train": {"recipe": {"schedule": "x"}}},
     {"train": {"recipe": {"batch_size": 0}}},
-    {"train": {"recipe": {"epochs": -1}}},
     {"colour_pca": {"stdevs": [1.0] * 3, "vectors": []}},
 ]
 
@@ -256,18 +218,13 @@ def test_read_config_that_is_hostile_names_the_file_and_what_is_wrong(run, chang
         run.read_config()
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, '{"data":' * 100_000, '{"a": 1' + "0" * 5000 + "}", "NaN", "\udcff"])
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"data":' * 100_000, '{"a": 1' + "0" * 5000 + "}", "NaN", "\udcff", '{"architecture": ']
+)
 def test_read_config_of_odd_text_names_the_file(run, text):
     run.path.mkdir()
     (run.path / "config.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(errors.RunError, match=r"config\.json cannot be read: .+"):
-        run.read_config()
-
-
-def test_read_config_that_is_damaged_names_the_file(run):
-    run.path.mkdir()
-    (run.path / "config.json").write_text('{"architecture": ')
-    with pytest.raises(errors.RunError, match="config.json cannot be read"):
         run.read_config()
 
 
@@ -301,11 +258,6 @@ def test_restore_names_what_does_not_fit_and_assigns_nothing():
     assert all((weight == 1).all() for weight in model.get_weights())
 
 
-def test_best_json_names_the_step(run):
-    write(run, 7, best=7)
-    assert json.loads((run.path / "checkpoints" / "best.json").read_text()) == {"step": 7}
-
-
 def test_mark_best_mends_what_a_kill_between_two_files_left(run):
     write(run, 1, 2, best=1)
     run.write_checkpoint(3, arrays(3), {"epoch": 3}, best_step=1)  # Killed before best.json named step 3.
@@ -318,13 +270,6 @@ def test_write_checkpoint_removes_later_ones_that_could_not_be_read(run):
     (run.path / "checkpoints" / "00000300.npz").write_bytes(b"no")
     write(run, 250)
     assert run.steps() == [250, 200]
-
-
-def test_read_checkpoint_best_that_is_damaged_says_so(run):
-    write(run, 1, 2, best=1)
-    (run.path / "checkpoints" / "00000001.npz").write_bytes(b"no")
-    with pytest.raises(errors.RunError, match="The best checkpoint .* cannot be read"):
-        run.read_checkpoint("best", say=lambda line: None)
 
 
 def test_locked_says_when_the_directory_cannot_be_made(tmp_path):
