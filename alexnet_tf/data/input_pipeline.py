@@ -271,40 +271,31 @@ def bad_images(
         DataError: As `datasets.report_bad_image`.
         Exception: `error` itself, if every image can be read.
     """
-    found = {}
-    for index in map(int, indices):
-        if (reason := why_unreadable(split, index)) is not None:
-            found[index] = f"{split.describe(index)}: {reason}"
+    found = _check_images(split, indices)
     if not found:
         raise error
     if on_bad_image == "skip":  # One look at all images costs less than to stop and start again for each bad one.
-        found |= _all_bad_images(split, {*skipped, *found})
+        found |= _check_images(split, {*range(len(split))} - {*skipped, *found})
     for index, problem in found.items():
         skipped[index] = problem
         datasets.report_bad_image(problem, on_bad_image, len(skipped), len(split))
     return found
 
 
-def _all_bad_images(split: datasets.ImageSource, known: set[int]) -> dict[int, str]:
-    """Returns {index: "file: reason"} of every further image that cannot be read; decodes all, on all processors."""
+def _check_images(split: datasets.ImageSource, indices: Iterable[int]) -> dict[int, str]:
+    """Returns {index: "file: reason"} of those images that cannot be read; decodes all, on all processors."""
 
-    def check(index: int) -> tuple[int, str | None]:
-        return index, why_unreadable(split, index)
+    def check(index: int) -> str | None:
+        try:
+            return preprocessing.why_unreadable(split.read(index)[0])
+        except OSError as error:
+            return str(error.strerror)
 
-    left = [index for index in range(len(split)) if index not in known]
+    ordered = sorted(map(int, indices))
     with concurrent.futures.ThreadPoolExecutor(2 * processors.available_cpus()) as pool:
-        results = tqdm.tqdm(
-            pool.map(check, left), total=len(left), unit="image", desc="Checking images", disable=None, leave=False
-        )
-        return {index: f"{split.describe(index)}: {reason}" for index, reason in results if reason}
-
-
-def why_unreadable(split: datasets.ImageSource, index: int) -> str | None:
-    """Returns why example `index` of a split cannot be read, in words for a person, or None if it can."""
-    try:
-        return preprocessing.why_unreadable(split.read(index)[0])
-    except OSError as error:
-        return str(error.strerror)
+        reasons = pool.map(check, ordered)
+        bar = tqdm.tqdm(reasons, total=len(ordered), unit="image", desc="Checking images", disable=None, leave=False)
+        return {index: f"{split.describe(index)}: {reason}" for reason, index in zip(bar, ordered) if reason}
 
 
 def batch_indices(
