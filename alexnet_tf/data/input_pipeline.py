@@ -6,7 +6,8 @@ resume without reading what went before. What one image goes through is in `prep
 """
 
 import concurrent.futures
-from collections.abc import Callable, Iterable, Iterator
+import typing
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -72,7 +73,7 @@ def make_train_dataset(
         seeds = _seeds_of_images(block_size, seed, current, position, len(recipe.augmentations))
         if colour_pca is None:
             return indices, seeds
-        normals = _draws(tf.raw_ops.StatelessRandomNormalV2, block_size, seed, current, position)
+        normals = tf.raw_ops.StatelessRandomNormalV2(shape=[block_size, 4], **_philox(seed, 2 * current + 1, position))
         return indices, seeds, augmentations.colour_noise(normals[:, :3], *colour_pca)
 
     @tf.autograph.experimental.do_not_convert
@@ -98,24 +99,15 @@ def _block_size(share: int) -> int:
     return next((size for size in range(reading.BLOCK_SIZE, 7, -1) if share % size == 0), share)
 
 
-def _draws(
-    distribution: Callable[..., tf.Tensor],
-    count: int,
-    seed: int,
-    epoch: tf.Tensor,
-    position: tf.Tensor,
-    stream: int = 0,
-    **options: tf.DType,
-) -> tf.Tensor:
-    """Draws four numbers for each of some consecutive positions, [count, 4]: the same however they are divided.
+def _philox(seed: int, stream: int | tf.Tensor, position: tf.Tensor, number: int = 0) -> dict[str, typing.Any]:
+    """Returns the arguments with which a random operation of shape [n, 4] draws for n positions from `position` on.
 
-    Philox counts: a counter gives four numbers, so a position's are those of its own counter. One call for a block
-    costs a tenth of one call for each image.
+    Philox counts: a counter gives four numbers, so a position's are those of its own counter, however positions are
+    divided. One call for a block costs a tenth of one call for each image.
     """
-    purpose = int(distribution is tf.raw_ops.StatelessRandomNormalV2)
-    start = tf.raw_ops.StatelessRandomGetKeyCounter(seed=_seeds(seed, 2 * epoch + purpose))
-    counter = start.counter + tf.stack([tf.cast(position, tf.uint64), tf.constant(stream, tf.uint64)])
-    return distribution(shape=[count, 4], key=start.key, counter=counter, alg=1, **options)
+    start = tf.raw_ops.StatelessRandomGetKeyCounter(seed=_seeds(seed, stream))
+    counter = start.counter + tf.stack([tf.cast(position, tf.uint64), tf.constant(number, tf.uint64)])
+    return {"key": start.key, "counter": counter, "alg": 1}
 
 
 def _seeds_of_images(count: int, seed: int, epoch: tf.Tensor, position: tf.Tensor, augmentations: int) -> tf.Tensor:
@@ -124,8 +116,10 @@ def _seeds_of_images(count: int, seed: int, epoch: tf.Tensor, position: tf.Tenso
     Of the first four numbers the crop has two; the others are those of the first augmentation.
     """
     bits = [
-        _draws(tf.raw_ops.StatelessRandomUniformFullIntV2, count, seed, epoch, position, stream, dtype=tf.int32)
-        for stream in range(max(1, augmentations))
+        tf.raw_ops.StatelessRandomUniformFullIntV2(
+            shape=[count, 4], dtype=tf.int32, **_philox(seed, 2 * epoch, position, number)
+        )
+        for number in range(max(1, augmentations))
     ]
     return tf.stack([bits[0][:, :2], *(each[:, 2:] for each in bits[:augmentations])], 1)
 

@@ -729,19 +729,10 @@ def pngs(count, first=0):
 
 
 @pytest.fixture(scope="module")
-def sources(tmp_path_factory, source):
-    """{kind: (directory, {split: [(image, class)]})} of a foreign TFDS set, ImageNet's tars and class folders."""
+def sources(tmp_path_factory):
+    """{kind: (directory, {split: [(image, class)]})} of a foreign TFDS set and ImageNet's tars."""
     directory = tmp_path_factory.mktemp("sources")
-    found = {
-        "class folders": (
-            source,
-            {
-                split: [(image, name.split("/")[1]) for name, image in of_split(split).items()]
-                for split in ("train", "val")
-            },
-        )
-    }
-
+    found = {}
     features = tfds.features.FeaturesDict(
         {
             "id": tfds.features.Scalar(np.int64),
@@ -795,7 +786,7 @@ def tar_of(members):
     return file.getvalue()
 
 
-@pytest.mark.parametrize("kind", ["class folders", "TFDS", "ImageNet"])
+@pytest.mark.parametrize("kind", ["TFDS", "ImageNet"])
 def test_sources_of_every_kind_as_other_processes_get_them(sources, tmp_path, kind):
     directory, expected = sources[kind]
     prepare_all(directory, tmp_path / "one")

@@ -258,15 +258,6 @@ def test_square_leaves_a_256_pixel_image_as_decoded(call, resize):
     np.testing.assert_array_equal(call(square, jpeg), pillow(jpeg))
 
 
-def test_square_paper_keeps_the_centre_and_caffe_the_whole():
-    pixels = np.zeros((256, 768, 3), "uint8")
-    pixels[:, :256, 0], pixels[:, 256:512, 1], pixels[:, 512:, 2] = 250, 250, 250
-    image_bytes = tf.constant(encode(pixels))
-    paper, caffe = preprocessing.square(image_bytes).numpy(), preprocessing.square(image_bytes, "caffe").numpy()
-    np.testing.assert_array_equal(paper, pixels[:, 256:512])
-    assert [caffe[128, x].argmax() for x in (0, 80, 90, 128, 165, 175, 255)] == [0, 0, 1, 1, 1, 2, 2]
-
-
 @pytest.mark.parametrize("resize", ["paper", "caffe"])
 def test_square_of_a_decoded_image_is_its_square(resize):
     def both(image_bytes):
@@ -367,12 +358,6 @@ def test_train_image_of_256_pixels_is_the_window_that_the_draws_say(call, name, 
     for is_square in (False, True)[: 1 + (name != "PNG")]:
         crops = train(call, RECORDS[name], DRAWS, size, is_square=is_square)
         np.testing.assert_array_equal(crops[:, :, inside], expected[:, :, inside])
-
-
-@pytest.mark.parametrize("crop", ["window", "random_resized"])
-def test_train_image_of_a_record_is_the_same_whether_it_is_known_to_be_square(crop):
-    known, found = (train(eagerly, RECORDS["prepared"], DRAWS, crop=crop, is_square=s) for s in (True, False))
-    np.testing.assert_array_equal(known, found)
 
 
 @BOTH_WAYS
