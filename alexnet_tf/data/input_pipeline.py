@@ -57,7 +57,8 @@ def make_train_dataset(
             f"batch_size must be a multiple of the number of workers; got {recipe.batch_size} and {num_workers}."
         )
     share = recipe.batch_size // num_workers
-    block_size = _block_size(share)
+    # Blocks of consecutive positions are read together: equal parts of a worker's share of a batch.
+    block_size = next((size for size in range(reading.BLOCK_SIZE, 7, -1) if share % size == 0), share)
     steps = steps_per_epoch(split, recipe.batch_size)
     replacements = None if not skipped else tf.constant(_replacements(len(split), skipped))
 
@@ -92,11 +93,6 @@ def make_train_dataset(
     blocks = tf.data.Dataset.range(first_step * share, num_epochs * steps * share, block_size).map(plan)
     examples = split.examples(blocks, augment)
     return examples.batch(share, drop_remainder=True).prefetch(2).with_options(_options())
-
-
-def _block_size(share: int) -> int:
-    """Returns into which equal parts of consecutive positions a worker's share of a batch is divided for reading."""
-    return next((size for size in range(reading.BLOCK_SIZE, 7, -1) if share % size == 0), share)
 
 
 def _philox(seed: int, stream: int | tf.Tensor, position: tf.Tensor, number: int = 0) -> dict[str, typing.Any]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.data import datasets, plain_images, preprocessing
+from alexnet_tf.data import datasets, plain_images, preprocessing, tfrecords
 from alexnet_tf.network import architectures
 from alexnet_tf.support import atomic_files, errors, processors
 
@@ -153,29 +153,24 @@ _square = tf.function(preprocessing.square, autograph=False)
 def write_shard(path: pathlib.Path, results: Iterable[Result], source: str) -> None:
     """Writes a TFRecord file, and last, beside it, its summary, which says that both are whole."""
     columns: dict[str, list[int]] = {name: [] for name in ARRAYS}
-    skipped, sums, position = [], Sums(), 0
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with tf.io.TFRecordWriter(str(temporary)) as writer:
-            for images, chunk_sums in results:
-                sums.add(chunk_sums)
-                for image in images:
-                    if image.jpeg is None:
-                        skipped.append({"file": image.name, "reason": image.problem})
-                        continue
-                    record = _record(image, source)
-                    writer.write(record)
-                    # A record is its length (8 bytes), that number's checksum (4), the data, and its checksum (4).
-                    for column, value in zip(columns.values(), (position + 12, len(record), image.label), strict=True):
-                        column.append(value)
-                    position += len(record) + 16
-    except tf.errors.OpError as error:
-        raise OSError(None, str(error.message), str(path)) from error
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    skipped, sums = [], Sums()
+
+    def write(file: typing.BinaryIO) -> None:
+        for images, chunk_sums in results:
+            sums.add(chunk_sums)
+            for image in images:
+                if image.jpeg is None:
+                    skipped.append({"file": image.name, "reason": image.problem})
+                    continue
+                record = _record(image, source)
+                place = (file.tell() + tfrecords.HEADER_BYTES, len(record), image.label)
+                for column, value in zip(columns.values(), place, strict=True):
+                    column.append(value)
+                file.write(tfrecords.framed(record))
+
+    atomic_files.atomic_write(path, write)
     arrays: dict[str, typing.Any] = {name: np.array(columns[name], dtype) for name, dtype in ARRAYS.items()}
-    arrays |= {"size": position, "skipped": json.dumps(skipped), **vars(sums)}
+    arrays |= {"size": path.stat().st_size, "skipped": json.dumps(skipped), **vars(sums)}
     atomic_files.atomic_write(summary_of(path), lambda file: np.savez(file, **arrays))
 
 

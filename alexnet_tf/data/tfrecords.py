@@ -25,6 +25,9 @@ from alexnet_tf.support import errors
 # What `prepare` adds to TFDS's files: what was done, for a person and for us; and where each image lies.
 PREPARATION, INDEX = "preparation.json", "index.npz"
 
+# What stands before the data of a TFRecord: its length, and that number's checksum.
+HEADER_BYTES = 12
+
 
 @dataclasses.dataclass(frozen=True)
 class Records(datasets.ImageSource):
@@ -131,17 +134,23 @@ def masked_checksum(content: bytes) -> int:
     return ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
+def framed(content: bytes) -> bytes:
+    """Returns a record as it stands in a TFRecord file: length, its checksum, data, their checksum."""
+    length = struct.pack("<Q", len(content))
+    return b"".join(each + masked_checksum(each).to_bytes(4, "little") for each in (length, content))
+
+
 def record_spans(path: str, expected: int) -> np.ndarray:
     """Returns (offset, length) int64 [n, 2] of the records' data in a TFRecord file, from their headers alone."""
     if not os.path.isfile(path):
         raise errors.DataError(f"{path} is missing. Prepare the data set again.")
     spans, position, size = [], 0, os.path.getsize(path)
     with open(path, "rb") as file:
-        while position + 12 <= size:
+        while position + HEADER_BYTES <= size:
             [length] = struct.unpack("<Q", os.pread(file.fileno(), 8, position))
             if position + 16 + length > size:
                 break
-            spans.append((position + 12, length))
+            spans.append((position + HEADER_BYTES, length))
             position += 16 + length
     if len(spans) != expected or position != size:
         raise errors.DataError(

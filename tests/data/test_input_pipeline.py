@@ -313,11 +313,6 @@ def test_evaluation_batches_have_the_crops_of_the_square(pictures, resize):
     np.testing.assert_array_equal(images[9, 8], square[29:, :28:-1])
 
 
-@pytest.mark.parametrize(("batch_size", "steps"), [(1, 23), (5, 4), (22, 1), (23, 1)])
-def test_steps_per_epoch_counts_whole_batches(files, batch_size, steps):
-    assert input_pipeline.steps_per_epoch(files, batch_size) == steps
-
-
 def test_steps_per_epoch_says_what_to_type(files):
     with pytest.raises(errors.DataError, match=r"got batch_size=24 and 23 images. Use --batch_size=11 or less"):
         input_pipeline.steps_per_epoch(files, 24)

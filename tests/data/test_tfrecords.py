@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import json
 import os
 import pickle
 import re
@@ -153,25 +152,6 @@ def error_of(directory):
         discovery.find_dataset(str(directory))
     assert str(found.value) == str(caught.value)
     return str(caught.value)
-
-
-def number_of(image_bytes):
-    green = np.asarray(PIL.Image.open(io.BytesIO(image_bytes)).convert("RGB"))[..., 1].mean()
-    return round((green - 20) / 10)
-
-
-def test_read_prepared_gives_every_image_and_its_label(whole):
-    preparation, splits, statistics = tfrecords.read_prepared(whole)
-    assert preparation == json.loads((whole / "preparation.json").read_text(encoding="utf-8"))
-    for name, expected in (("train", range(12)), ("val", range(12, 19))):
-        split = splits[name]
-        assert split.is_square and len(split) == len(expected)
-        assert split.offsets.dtype == split.lengths.dtype == np.int64 and split.labels.dtype == np.int32
-        numbers = [number_of(split.image_bytes(i)) for i in range(len(split))]
-        assert sorted(numbers) == list(expected) and split.labels.tolist() == [number % 2 for number in numbers]
-    assert splits["train"].file_of.tolist() == [0] * 4 + [1] * 4 + [2] * 4
-    assert statistics.mean_image.shape == (256, 256, 3) and statistics.mean_image.dtype == np.float32
-    assert len(statistics.mean_pixel) == len(statistics.pca_stdevs) == 3 and np.shape(statistics.pca_vectors) == (3, 3)
 
 
 def test_read_prepared_of_anything_else_is_none(source, tmp_path):
