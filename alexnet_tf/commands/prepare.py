@@ -64,8 +64,7 @@ def main(options: Options) -> None:
     for name, split in preparation["splits"].items():
         cli.show(
             f"  {name}: {split['images']:,} images in {len(split['files'])} files, "
-            f"{sum(split['sizes']) / 1e6:,.0f} MB; "
-            f"{split['rotated']:,} rotated upright as EXIF says; {len(split['skipped']):,} skipped"
+            f"{sum(split['sizes']) / 1e6:,.0f} MB; {len(split['skipped']):,} skipped"
         )
     red, green, blue = preparation["statistics"]["mean_pixel"]
     cli.show(

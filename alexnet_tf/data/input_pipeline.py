@@ -6,7 +6,8 @@ resume without reading what went before. What one image goes through is in `prep
 """
 
 import concurrent.futures
-from collections.abc import Callable, Iterable, Iterator
+import typing
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -56,7 +57,8 @@ def make_train_dataset(
             f"batch_size must be a multiple of the number of workers; got {recipe.batch_size} and {num_workers}."
         )
     share = recipe.batch_size // num_workers
-    block_size = _block_size(share)
+    # Blocks of consecutive positions are read together: equal parts of a worker's share of a batch.
+    block_size = next((size for size in range(reading.BLOCK_SIZE, 7, -1) if share % size == 0), share)
     steps = steps_per_epoch(split, recipe.batch_size)
     replacements = None if not skipped else tf.constant(_replacements(len(split), skipped))
 
@@ -72,7 +74,7 @@ def make_train_dataset(
         seeds = _seeds_of_images(block_size, seed, current, position, len(recipe.augmentations))
         if colour_pca is None:
             return indices, seeds
-        normals = _draws(tf.raw_ops.StatelessRandomNormalV2, block_size, seed, current, position)
+        normals = tf.raw_ops.StatelessRandomNormalV2(shape=[block_size, 4], **_philox(seed, 2 * current + 1, position))
         return indices, seeds, augmentations.colour_noise(normals[:, :3], *colour_pca)
 
     @tf.autograph.experimental.do_not_convert
@@ -93,29 +95,15 @@ def make_train_dataset(
     return examples.batch(share, drop_remainder=True).prefetch(2).with_options(_options())
 
 
-def _block_size(share: int) -> int:
-    """Returns into which equal parts of consecutive positions a worker's share of a batch is divided for reading."""
-    return next((size for size in range(reading.BLOCK_SIZE, 7, -1) if share % size == 0), share)
+def _philox(seed: int, stream: int | tf.Tensor, position: tf.Tensor, number: int = 0) -> dict[str, typing.Any]:
+    """Returns the arguments with which a random operation of shape [n, 4] draws for n positions from `position` on.
 
-
-def _draws(
-    distribution: Callable[..., tf.Tensor],
-    count: int,
-    seed: int,
-    epoch: tf.Tensor,
-    position: tf.Tensor,
-    stream: int = 0,
-    **options: tf.DType,
-) -> tf.Tensor:
-    """Draws four numbers for each of some consecutive positions, [count, 4]: the same however they are divided.
-
-    Philox counts: a counter gives four numbers, so a position's are those of its own counter. One call for a block
-    costs a tenth of one call for each image.
+    Philox counts: a counter gives four numbers, so a position's are those of its own counter, however positions are
+    divided. One call for a block costs a tenth of one call for each image.
     """
-    purpose = int(distribution is tf.raw_ops.StatelessRandomNormalV2)
-    start = tf.raw_ops.StatelessRandomGetKeyCounter(seed=_seeds(seed, 2 * epoch + purpose))
-    counter = start.counter + tf.stack([tf.cast(position, tf.uint64), tf.constant(stream, tf.uint64)])
-    return distribution(shape=[count, 4], key=start.key, counter=counter, alg=1, **options)
+    start = tf.raw_ops.StatelessRandomGetKeyCounter(seed=_seeds(seed, stream))
+    counter = start.counter + tf.stack([tf.cast(position, tf.uint64), tf.constant(number, tf.uint64)])
+    return {"key": start.key, "counter": counter, "alg": 1}
 
 
 def _seeds_of_images(count: int, seed: int, epoch: tf.Tensor, position: tf.Tensor, augmentations: int) -> tf.Tensor:
@@ -124,8 +112,10 @@ def _seeds_of_images(count: int, seed: int, epoch: tf.Tensor, position: tf.Tenso
     Of the first four numbers the crop has two; the others are those of the first augmentation.
     """
     bits = [
-        _draws(tf.raw_ops.StatelessRandomUniformFullIntV2, count, seed, epoch, position, stream, dtype=tf.int32)
-        for stream in range(max(1, augmentations))
+        tf.raw_ops.StatelessRandomUniformFullIntV2(
+            shape=[count, 4], dtype=tf.int32, **_philox(seed, 2 * epoch, position, number)
+        )
+        for number in range(max(1, augmentations))
     ]
     return tf.stack([bits[0][:, :2], *(each[:, 2:] for each in bits[:augmentations])], 1)
 
@@ -271,40 +261,31 @@ def bad_images(
         DataError: As `datasets.report_bad_image`.
         Exception: `error` itself, if every image can be read.
     """
-    found = {}
-    for index in map(int, indices):
-        if (reason := why_unreadable(split, index)) is not None:
-            found[index] = f"{split.describe(index)}: {reason}"
+    found = _check_images(split, indices)
     if not found:
         raise error
     if on_bad_image == "skip":  # One look at all images costs less than to stop and start again for each bad one.
-        found |= _all_bad_images(split, {*skipped, *found})
+        found |= _check_images(split, {*range(len(split))} - {*skipped, *found})
     for index, problem in found.items():
         skipped[index] = problem
         datasets.report_bad_image(problem, on_bad_image, len(skipped), len(split))
     return found
 
 
-def _all_bad_images(split: datasets.ImageSource, known: set[int]) -> dict[int, str]:
-    """Returns {index: "file: reason"} of every further image that cannot be read; decodes all, on all processors."""
+def _check_images(split: datasets.ImageSource, indices: Iterable[int]) -> dict[int, str]:
+    """Returns {index: "file: reason"} of those images that cannot be read; decodes all, on all processors."""
 
-    def check(index: int) -> tuple[int, str | None]:
-        return index, why_unreadable(split, index)
+    def check(index: int) -> str | None:
+        try:
+            return preprocessing.why_unreadable(split.read(index)[0])
+        except OSError as error:
+            return str(error.strerror)
 
-    left = [index for index in range(len(split)) if index not in known]
+    ordered = sorted(map(int, indices))
     with concurrent.futures.ThreadPoolExecutor(2 * processors.available_cpus()) as pool:
-        results = tqdm.tqdm(
-            pool.map(check, left), total=len(left), unit="image", desc="Checking images", disable=None, leave=False
-        )
-        return {index: f"{split.describe(index)}: {reason}" for index, reason in results if reason}
-
-
-def why_unreadable(split: datasets.ImageSource, index: int) -> str | None:
-    """Returns why example `index` of a split cannot be read, in words for a person, or None if it can."""
-    try:
-        return preprocessing.why_unreadable(split.read(index)[0])
-    except OSError as error:
-        return str(error.strerror)
+        reasons = pool.map(check, ordered)
+        bar = tqdm.tqdm(reasons, total=len(ordered), unit="image", desc="Checking images", disable=None, leave=False)
+        return {index: f"{split.describe(index)}: {reason}" for reason, index in zip(bar, ordered) if reason}
 
 
 def batch_indices(

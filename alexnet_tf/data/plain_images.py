@@ -59,12 +59,8 @@ class UnreadableImage(ValueError):
     """An image cannot be read; the message says why."""
 
 
-def kind_of(beginning: bytes) -> str | None:
+def kind_of(beginning: bytes, kinds: tuple[tuple[bytes, str], ...] = _IMAGES) -> str | None:
     """Returns what an image is, such as "a JPEG image", from its first 32 bytes; None if it is of no known format."""
-    return _match(_IMAGES, beginning)
-
-
-def _match(kinds: tuple[tuple[bytes, str], ...], beginning: bytes) -> str | None:
     return next((kind for start, kind in kinds if re.match(start, beginning, re.DOTALL)), None)
 
 
@@ -145,7 +141,7 @@ def plain(image_bytes: bytes) -> bytes:
         raise UnreadableImage("the file is empty")
     kind = kind_of(image_bytes)
     if kind is None:
-        other = _match(_OTHERS, image_bytes)
+        other = kind_of(image_bytes, _OTHERS)
         known = f"it is {other}" if other else f"it is not an image of a known format; it has {len(image_bytes)} bytes"
         raise UnreadableImage(known)
     if kind == "a JPEG image":
@@ -153,14 +149,6 @@ def plain(image_bytes: bytes) -> bytes:
         if is_ordinary(image_bytes):
             return image_bytes
     return as_png(_decode(image_bytes))
-
-
-def is_turned(image_bytes: bytes) -> bool:
-    """Returns whether EXIF has an image turned, of whatever format."""
-    if is_ordinary(image_bytes):
-        return False
-    with PIL.Image.open(io.BytesIO(image_bytes)) as image:
-        return image.getexif().get(_ORIENTATION, 1) in range(2, 9)
 
 
 def _whole_jpeg(image_bytes: bytes) -> bytes:
@@ -222,10 +210,8 @@ def _rgb(image: PIL.Image.Image) -> PIL.Image.Image:
     """Returns an image in RGB; alpha is dropped without blending, as of PNG, and 16 bits keep their upper eight."""
     if image.mode.startswith("I;16"):
         return image.point(lambda value: value / 256).convert("L").convert("RGB")
-    if image.mode in ("P", "PA") and "transparency" in image.info:
+    if image.mode in ("LA", "PA") or (image.mode == "P" and "transparency" in image.info):
         image = image.convert("RGBA")
-    if image.mode in ("RGBA", "LA", "PA"):
-        return image.convert("RGBA").convert("RGB")
     return image.convert("RGB")
 
 

@@ -199,7 +199,6 @@ def _complete(data: datasets.DataSet, directory: pathlib.Path, job: dict) -> Non
             raise errors.DataError(f"No image of {split} can be read.")
         splits[split] = {
             "images": sum(counts),
-            "rotated": sum(int(summary["rotated"]) for summary in summaries),
             "skipped": [each for summary in summaries for each in json.loads(str(summary["skipped"]))],
             "files": [path.name for path in paths],
             "sizes": [int(summary["size"]) for summary in summaries],

@@ -4,8 +4,6 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
-import functools
-import itertools
 import json
 import multiprocessing
 import os
@@ -17,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.data import datasets, plain_images, preprocessing
+from alexnet_tf.data import datasets, plain_images, preprocessing, tfrecords
 from alexnet_tf.network import architectures
 from alexnet_tf.support import atomic_files, errors, processors
 
@@ -32,7 +30,6 @@ class PreparedImage:
     name: str
     label: int = -1
     jpeg: bytes | None = None
-    is_rotated: bool = False
     problem: str | None = None
 
 
@@ -105,13 +102,11 @@ def processed(chunks: Sequence[Chunk], processes: int, initializer: Callable[[],
 
     def results() -> Iterator[Result]:
         futures: collections.deque[concurrent.futures.Future[Result]] = collections.deque()
-        to_do = iter(chunks)
-        while True:
-            ahead = itertools.islice(to_do, 2 * processes - len(futures))
-            futures.extend(pool.submit(prepare_images, chunk) for chunk in ahead)
-            if not futures:
-                return
-            yield futures.popleft().result()
+        for chunk in chunks:
+            futures.append(pool.submit(prepare_images, chunk))
+            if len(futures) == 2 * processes:
+                yield futures.popleft().result()
+        yield from (future.result() for future in futures)
 
     try:
         yield results()
@@ -133,7 +128,7 @@ def prepare_images(chunk: Chunk) -> Result:
         try:
             content, label = examples.read(index)
             pixels, jpeg = _prepare_image(content, resize, quality)
-            images.append(PreparedImage(name, label, jpeg, plain_images.is_turned(content)))
+            images.append(PreparedImage(name, label, jpeg))
         except (plain_images.UnreadableImage, OSError) as error:
             images.append(PreparedImage(name, problem=getattr(error, "strerror", None) or str(error)))
             continue
@@ -145,46 +140,37 @@ def prepare_images(chunk: Chunk) -> Result:
 def _prepare_image(image_bytes: bytes, resize: str, quality: int) -> tuple[np.ndarray, bytes]:
     """Returns the square, uint8 [256, 256, 3], and the same as JPEG."""
     try:
-        pixels = _graph_of_square(resize)(tf.constant(plain_images.plain(image_bytes)))
+        pixels = _square(tf.constant(plain_images.plain(image_bytes)), resize)
         jpeg = tf.io.encode_jpeg(pixels, quality=quality, chroma_downsampling=True)
     except tf.errors.OpError as error:
         raise plain_images.UnreadableImage(plain_images.DAMAGED) from error
     return pixels.numpy(), jpeg.numpy()
 
 
-@functools.cache
-def _graph_of_square(resize: str) -> Callable[[tf.Tensor], tf.Tensor]:
-    square = functools.partial(preprocessing.square, resize=resize)
-    return tf.function(square, input_signature=[tf.TensorSpec([], tf.string)])
+_square = tf.function(preprocessing.square, autograph=False)
 
 
 def write_shard(path: pathlib.Path, results: Iterable[Result], source: str) -> None:
     """Writes a TFRecord file, and last, beside it, its summary, which says that both are whole."""
     columns: dict[str, list[int]] = {name: [] for name in ARRAYS}
-    skipped, rotated, sums, position = [], 0, Sums(), 0
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with tf.io.TFRecordWriter(str(temporary)) as writer:
-            for images, chunk_sums in results:
-                sums.add(chunk_sums)
-                for image in images:
-                    if image.jpeg is None:
-                        skipped.append({"file": image.name, "reason": image.problem})
-                        continue
-                    record = _record(image, source)
-                    writer.write(record)
-                    # A record is its length (8 bytes), that number's checksum (4), the data, and its checksum (4).
-                    for column, value in zip(columns.values(), (position + 12, len(record), image.label), strict=True):
-                        column.append(value)
-                    rotated += image.is_rotated
-                    position += len(record) + 16
-    except tf.errors.OpError as error:
-        raise OSError(None, str(error.message), str(path)) from error
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    skipped, sums = [], Sums()
+
+    def write(file: typing.BinaryIO) -> None:
+        for images, chunk_sums in results:
+            sums.add(chunk_sums)
+            for image in images:
+                if image.jpeg is None:
+                    skipped.append({"file": image.name, "reason": image.problem})
+                    continue
+                record = _record(image, source)
+                place = (file.tell() + tfrecords.HEADER_BYTES, len(record), image.label)
+                for column, value in zip(columns.values(), place, strict=True):
+                    column.append(value)
+                file.write(tfrecords.framed(record))
+
+    atomic_files.atomic_write(path, write)
     arrays: dict[str, typing.Any] = {name: np.array(columns[name], dtype) for name, dtype in ARRAYS.items()}
-    arrays |= {"size": position, "rotated": rotated, "skipped": json.dumps(skipped), **vars(sums)}
+    arrays |= {"size": path.stat().st_size, "skipped": json.dumps(skipped), **vars(sums)}
     atomic_files.atomic_write(summary_of(path), lambda file: np.savez(file, **arrays))
 
 

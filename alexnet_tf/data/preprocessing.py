@@ -18,6 +18,9 @@ from alexnet_tf.network import architectures
 # default differs from them by one grey level on average and 24 at most.
 DCT_METHOD = "INTEGER_ACCURATE"
 
+# From an image's shape to the (begin, extent) of a random crop.
+_Draw = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+
 
 def decode(image_bytes: tf.Tensor) -> tf.Tensor:
     """Decodes a whole JPEG or PNG, uint8 [height, width, 3], as it is stored; finds damage anywhere."""
@@ -42,8 +45,9 @@ def _decode_jpeg_window(image_bytes: tf.Tensor, window: tf.Tensor, ratio: int = 
     return tf.io.decode_and_crop_jpeg(image_bytes, window, channels=3, ratio=ratio, dct_method=DCT_METHOD)
 
 
-def _with(pair: tf.Tensor, third: int) -> tf.Tensor:
-    return tf.concat([pair, [third]], 0)
+def _window_of(image: tf.Tensor, begin: tf.Tensor, extent: tf.Tensor) -> tf.Tensor:
+    """Returns a window of a decoded image; begin and extent are int32 [2]."""
+    return tf.slice(image, tf.concat([begin, [0]], 0), tf.concat([extent, [3]], 0))
 
 
 def _resize(image: tf.Tensor, size: int, antialias: bool) -> tf.Tensor:
@@ -75,7 +79,9 @@ def square(image_bytes: tf.Tensor, resize: str = "paper", is_square: bool = Fals
         image = tf.io.decode_jpeg(image_bytes, channels=3, dct_method=DCT_METHOD)
         return tf.ensure_shape(image, [architectures.SQUARE_SIZE, architectures.SQUARE_SIZE, 3])
     return tf.cond(
-        tf.io.is_jpeg(image_bytes), lambda: _square_jpeg(image_bytes, resize), lambda: _square_png(image_bytes, resize)
+        tf.io.is_jpeg(image_bytes),
+        lambda: _square_jpeg(image_bytes, resize),
+        lambda: square_of(tf.io.decode_png(image_bytes, channels=3), resize),
     )
 
 
@@ -85,14 +91,10 @@ def _square_jpeg(image_bytes: tf.Tensor, resize: str) -> tf.Tensor:
     return _resize(_decode_jpeg_window(image_bytes, window), architectures.SQUARE_SIZE, antialias=True)
 
 
-def _square_png(image_bytes: tf.Tensor, resize: str) -> tf.Tensor:
-    return square_of(tf.io.decode_png(image_bytes, channels=3), resize)
-
-
 def square_of(image: tf.Tensor, resize: str = "paper") -> tf.Tensor:
     """Brings a decoded image, uint8 [height, width, 3], to the square as `square` does with an encoded one."""
     begin, extent = (tf.cast(each, tf.int32) for each in _region(tf.shape(image)[:2], resize))
-    return _resize(tf.slice(image, _with(begin, 0), _with(extent, 3)), architectures.SQUARE_SIZE, antialias=True)
+    return _resize(_window_of(image, begin, extent), architectures.SQUARE_SIZE, antialias=True)
 
 
 def center_crop(square_image: tf.Tensor, size: int) -> tf.Tensor:
@@ -135,12 +137,16 @@ def train_image(
     """
     if is_square and crop == "window":
         window = tf.concat([augmentations.window_offsets(seeds[0], image_size), [image_size, image_size]], 0)
-        image = tf.io.decode_and_crop_jpeg(image_bytes, window, channels=3, dct_method=DCT_METHOD)
+        image = _decode_jpeg_window(image_bytes, window)
     else:
+
+        def draw(shape: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            return augmentations.CROPS[crop](shape, _region(shape, resize), seeds[0], image_size)
+
         image = tf.cond(
             tf.io.is_jpeg(image_bytes),
-            lambda: _crop_jpeg(image_bytes, seeds[0], crop, resize, image_size),
-            lambda: _crop_png(image_bytes, seeds[0], crop, resize, image_size),
+            lambda: _crop_jpeg(image_bytes, draw, image_size),
+            lambda: _crop_png(image_bytes, draw, image_size),
         )
     return augmentations.augment(tf.ensure_shape(image, [image_size, image_size, 3]), seeds[1:], augment_with)
 
@@ -151,10 +157,10 @@ def _whole_pixels(shape: tf.Tensor, begin: tf.Tensor, extent: tf.Tensor) -> tf.T
     return tf.concat([tf.minimum(tf.cast(tf.round(begin), tf.int32), shape - extent), extent], 0)
 
 
-def _crop_jpeg(image_bytes: tf.Tensor, seed: tf.Tensor, crop: str, resize: str, size: int) -> tf.Tensor:
+def _crop_jpeg(image_bytes: tf.Tensor, draw: _Draw, size: int) -> tf.Tensor:
     """Decodes a random crop to [size, size, 3]; the decoder halves large ones, which also antialiases."""
     shape = tf.io.extract_jpeg_shape(image_bytes)[:2]
-    begin, extent = augmentations.CROPS[crop](shape, _region(shape, resize), seed, size)
+    begin, extent = draw(shape)
     # A branch for each ratio, which is an attribute of the decoder; all else is there once.
     halvings = tf.reduce_sum(tf.cast(tf.reduce_min(extent) >= [1.999 * size, 3.999 * size, 7.999 * size], tf.int32))
     ratios = (1, 2, 4, 8)
@@ -167,24 +173,21 @@ def _crop_jpeg(image_bytes: tf.Tensor, seed: tf.Tensor, crop: str, resize: str, 
     return _resize(image, size, antialias=False)
 
 
-def _crop_png(image_bytes: tf.Tensor, seed: tf.Tensor, crop: str, resize: str, size: int) -> tf.Tensor:
+def _crop_png(image_bytes: tf.Tensor, draw: _Draw, size: int) -> tf.Tensor:
     image = tf.io.decode_png(image_bytes, channels=3)
     shape = tf.shape(image)[:2]
-    begin, extent = augmentations.CROPS[crop](shape, _region(shape, resize), seed, size)
-    window = _whole_pixels(shape, begin, extent)
-    return _resize(tf.slice(image, _with(window[:2], 0), _with(window[2:], 3)), size, antialias=True)
+    window = _whole_pixels(shape, *draw(shape))
+    return _resize(_window_of(image, window[:2], window[2:]), size, antialias=True)
 
 
-@functools.cache
-def _decode_graph() -> Callable[[tf.Tensor], tf.Tensor]:
-    """Returns `decode` as a graph: step by step it would take several times as long."""
-    return tf.function(decode, input_signature=[tf.TensorSpec([], tf.string)])
+# As a graph: step by step it would take several times as long.
+_decode = tf.function(decode, autograph=False)
 
 
 def why_unreadable(image_bytes: bytes) -> str | None:
     """Returns why an image, of any format, cannot be read, in words for a person, or None if it can."""
     try:
-        _decode_graph()(tf.constant(plain_images.plain(image_bytes)))
+        _decode(tf.constant(plain_images.plain(image_bytes)))
     except plain_images.UnreadableImage as error:
         return str(error)
     except tf.errors.OpError:

@@ -19,12 +19,14 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.data import datasets, reading
-from alexnet_tf.network import architectures
 from alexnet_tf.runs import checkpoints
 from alexnet_tf.support import errors
 
 # What `prepare` adds to TFDS's files: what was done, for a person and for us; and where each image lies.
 PREPARATION, INDEX = "preparation.json", "index.npz"
+
+# What stands before the data of a TFRecord: its length, and that number's checksum.
+HEADER_BYTES = 12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,17 +134,23 @@ def masked_checksum(content: bytes) -> int:
     return ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
+def framed(content: bytes) -> bytes:
+    """Returns a record as it stands in a TFRecord file: length, its checksum, data, their checksum."""
+    length = struct.pack("<Q", len(content))
+    return b"".join(each + masked_checksum(each).to_bytes(4, "little") for each in (length, content))
+
+
 def record_spans(path: str, expected: int) -> np.ndarray:
     """Returns (offset, length) int64 [n, 2] of the records' data in a TFRecord file, from their headers alone."""
     if not os.path.isfile(path):
         raise errors.DataError(f"{path} is missing. Prepare the data set again.")
     spans, position, size = [], 0, os.path.getsize(path)
     with open(path, "rb") as file:
-        while position + 12 <= size:
+        while position + HEADER_BYTES <= size:
             [length] = struct.unpack("<Q", os.pread(file.fileno(), 8, position))
             if position + 16 + length > size:
                 break
-            spans.append((position + 12, length))
+            spans.append((position + HEADER_BYTES, length))
             position += 16 + length
     if len(spans) != expected or position != size:
         raise errors.DataError(
@@ -172,14 +180,11 @@ def read_prepared(directory: pathlib.Path) -> tuple[dict, dict[str, Records], da
         return None
     try:
         preparation = json.loads((directory / PREPARATION).read_text(encoding="utf-8"))
-        missing = {"name", "source", "resize", "classes", "validation", "splits", "statistics"} - set(preparation)
-        if missing:
-            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
         arrays = checkpoints.read_arrays(directory / INDEX)
         splits = {
             name: _prepared_split(directory, name, split, arrays) for name, split in preparation["splits"].items()
         }
-        statistics = _statistics(arrays["mean_image"], preparation["statistics"])
+        statistics = datasets.Statistics(mean_image=arrays["mean_image"], **preparation["statistics"])
     except errors.DataError:
         raise
     except Exception as error:  # Of a damaged archive, zipfile and NumPy raise a dozen kinds.
@@ -190,36 +195,15 @@ def read_prepared(directory: pathlib.Path) -> tuple[dict, dict[str, Records], da
     return preparation, splits, statistics
 
 
-def _statistics(mean_image: np.ndarray, measured: dict) -> datasets.Statistics:
-    """Returns the statistics, once they are what they should be: the mean colour is that of the mean image."""
-    size = architectures.SQUARE_SIZE
-    shapes = {"mean_pixel": (3,), "pca_stdevs": (3,), "pca_vectors": (3, 3)}
-    for name, shape in shapes.items():
-        values = np.array(measured[name], "float64")
-        if values.shape != shape or not np.isfinite(values).all():
-            raise ValueError(f"{name} should be finite numbers of shape {shape}")
-    if mean_image.shape != (size, size, 3) or not np.allclose(
-        mean_image.mean(axis=(0, 1), dtype="float64"), measured["mean_pixel"], rtol=0, atol=0.01
-    ):
-        raise ValueError("the mean image and the mean colour differ")
-    return datasets.Statistics(mean_image=mean_image, **{name: measured[name] for name in shapes})
-
-
 def _prepared_split(directory: pathlib.Path, name: str, split: dict, arrays: dict[str, np.ndarray]) -> Records:
-    if any(os.path.basename(file) != file for file in split["files"]):
-        raise ValueError(f"the files of {name} should be names without a folder")
     paths = tuple(str(directory / file) for file in split["files"])
     for path, size in zip(paths, split["sizes"], strict=True):
         found = os.path.getsize(path) if os.path.isfile(path) else None
         if found != size:
             state = "is missing" if found is None else f"has {found:,} bytes instead of {size:,}: it is cut or damaged"
             raise errors.DataError(f"{path} {state}. Prepare the data set again, into an empty directory.")
-    file_of, offsets, lengths, labels = (
-        arrays[f"{name}/{field}"] for field in ("file_of", "offsets", "lengths", "labels")
-    )
-    images = len(offsets)
-    if {len(file_of), images, len(lengths), len(labels)} != {split["images"]}:
-        raise ValueError(f"{name} has {split['images']} images and {images} places")
-    if images and not 0 <= file_of.min() <= file_of.max() < len(paths):
-        raise ValueError(f"{name} has images in files that are not listed")
+    columns = [arrays[f"{name}/{field}"] for field in ("file_of", "offsets", "lengths", "labels")]
+    if {split["images"]} != set(map(len, columns)):
+        raise ValueError(f"{INDEX} is not that of these {split['images']} images of {name}")
+    file_of, offsets, lengths, labels = columns
     return Records(paths, file_of, offsets, lengths, labels, parse=ExampleParser("image", "label"), is_square=True)

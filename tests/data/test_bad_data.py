@@ -198,25 +198,3 @@ def test_without_skipping_the_first_bad_image_stops_with_what_to_do(command, ima
 def test_a_command_that_cannot_skip_does_not_name_the_flag(experiment, images, run, tmp_path):
     status, out = call("-m", "alexnet_tf", "reproduce", experiment, f"--workdir={run[0]}", f"--output={tmp_path}")
     assert status == 1 and "Error: An image cannot be read: " in out and "\nRemove or replace it.\n" in out
-
-
-@pytest.mark.parametrize("command", ["train.py", "prepare", "evaluate"])
-def test_a_record_file_that_was_cut_is_named(command, prepared, run, tmp_path):
-    copy = tmp_path / "copy"
-    copy.mkdir()
-    for path in prepared[0].iterdir():
-        (copy / path.name).write_bytes(path.read_bytes())
-    [shard] = copy.glob("*-train.tfrecord-*")
-    size = shard.stat().st_size
-    os.truncate(shard, size // 2)
-    arguments = {
-        "train.py": ["train.py"],
-        "prepare": ["-m", "alexnet_tf", "prepare", f"--output_dir={tmp_path / 'out'}", "--processes=1"],
-        "evaluate": ["-m", "alexnet_tf", "evaluate", f"--workdir={run[0]}"],
-    }[command]
-    status, out = call(*arguments, f"--data_dir={copy}")
-    assert status == 1
-    assert (
-        f"Error: {shard} has {size // 2:,} bytes instead of {size:,}: it is cut or damaged. Prepare the data set again"
-        in out
-    )

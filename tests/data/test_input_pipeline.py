@@ -83,25 +83,13 @@ def test_make_train_dataset_visits_every_example_exactly_once(source, request):
     assert sorted(batch) == list(range(EXAMPLES))
 
 
-def test_make_train_dataset_leaves_out_others_every_epoch(files):
-    seen = set()
-    for epoch in range(5):
-        seen |= set(range(EXAMPLES)) - {index for batch in order(train(files, epoch=epoch)) for index in batch}
-    assert len(seen) > 6
-
-
 def test_make_train_dataset_order_depends_on_seed_and_epoch_alone(files):
     orders = {
-        (seed, epoch): str(order(train(files, seed=seed, epoch=epoch))) for seed in (0, 12345) for epoch in (0, 1)
+        (seed, epoch): str(order(train(files, seed=seed, epoch=epoch))) for seed in (0, 2**40 + 1) for epoch in (0, 1)
     }
     assert len(set(orders.values())) == 4
-    assert orders[12345, 1] == str(order(train(files, seed=12345, epoch=1)))
+    assert orders[2**40 + 1, 1] == str(order(train(files, seed=2**40 + 1, epoch=1)))
     assert all(str(list(range(5)))[1:-1] not in text for text in orders.values())
-
-
-@pytest.mark.parametrize("seed", [0, 2**31 - 1, 2**40])
-def test_make_train_dataset_takes_any_seed(files, seed):
-    assert len(order(train(files, seed=seed))) == 4
 
 
 def batches_of(dataset, threads=None):
@@ -159,19 +147,6 @@ def test_make_train_dataset_does_not_read_what_went_before(pictures, tmp_path):
     paths = tuple(str(tmp_path / "gone") if i in first else path for i, path in enumerate(pictures.paths))
     rest = train(datasets.ImageFiles(paths, pictures.labels), PLAIN, first_step=1)
     assert_same(batches_of(whole)[1:], batches_of(rest))
-
-
-def test_make_train_dataset_augments_anew_each_epoch(pictures):
-    by_label = [
-        {
-            int(images.sum())
-            for images, _ in batches_of(
-                train(pictures, recipes.Recipe(batch_size=EXAMPLES, colour_noise=False), epoch=epoch)
-            )
-        }
-        for epoch in (0, 1)
-    ]
-    assert by_label[0] != by_label[1]
 
 
 @pytest.mark.parametrize("pca", [None, PCA])
@@ -236,18 +211,6 @@ def test_make_train_dataset_draws_offsets_and_mirrors_independently_and_evenly(t
     assert abs(mirrored.mean() - 0.5) < 0.05
     np.testing.assert_allclose(np.corrcoef(np.stack([top, left, mirrored, index])), np.eye(4), atol=0.1)
     assert (top[:800] == top[800:]).mean() < 0.1 and (left[:800] == left[800:]).mean() < 0.1  # Anew each epoch.
-
-
-def test_draws_are_the_same_however_positions_are_divided():
-    for distribution in (tf.raw_ops.StatelessRandomUniformV2, tf.raw_ops.StatelessRandomNormalV2):
-        whole = input_pipeline._draws(distribution, 40, 7, 3, tf.constant(0, tf.int64)).numpy()
-        assert len(np.unique(whole)) == 160
-        for first, count in ((0, 1), (1, 5), (17, 23), (39, 1)):
-            part = input_pipeline._draws(distribution, count, 7, 3, tf.constant(first, tf.int64)).numpy()
-            np.testing.assert_array_equal(part, whole[first : first + count])
-        for seed, epoch in ((8, 3), (7, 4)):
-            other = input_pipeline._draws(distribution, 40, seed, epoch, tf.constant(0, tf.int64)).numpy()
-            assert not np.isin(other, whole).any()
 
 
 @pytest.mark.parametrize(
@@ -350,11 +313,6 @@ def test_evaluation_batches_have_the_crops_of_the_square(pictures, resize):
     np.testing.assert_array_equal(images[9, 8], square[29:, :28:-1])
 
 
-@pytest.mark.parametrize(("batch_size", "steps"), [(1, 23), (5, 4), (22, 1), (23, 1)])
-def test_steps_per_epoch_counts_whole_batches(files, batch_size, steps):
-    assert input_pipeline.steps_per_epoch(files, batch_size) == steps
-
-
 def test_steps_per_epoch_says_what_to_type(files):
     with pytest.raises(errors.DataError, match=r"got batch_size=24 and 23 images. Use --batch_size=11 or less"):
         input_pipeline.steps_per_epoch(files, 24)
@@ -418,15 +376,3 @@ def test_bad_images_lets_other_errors_through(files):
     error = tf.errors.InvalidArgumentError(None, None, "something else")
     with pytest.raises(tf.errors.InvalidArgumentError, match="something else"):
         input_pipeline.bad_images(files, range(EXAMPLES), error, "skip", {})
-
-
-def test_bad_images_finds_what_stops_random_resized_crops(tmp_path, files):
-    # A tall photograph cut at its end: the central square is whole, but the crops reach the missing part.
-    pixels = np.random.default_rng(0).integers(0, 256, (900, 200, 3), "uint8")
-    image_bytes = tf.io.encode_jpeg(pixels).numpy()
-    (tmp_path / "cut.jpg").write_bytes(image_bytes[: len(image_bytes) * 9 // 10])
-    split = datasets.ImageFiles((str(tmp_path / "cut.jpg"),) * 50, np.zeros(50, "int32"))
-    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
-        list(train(split, recipes.Recipe(batch_size=50, crop="random_resized")))
-    with pytest.raises(errors.DataError, match="cut.jpg: the image data is cut short, damaged"):
-        input_pipeline.bad_images(split, range(50), caught.value, "fail", {})

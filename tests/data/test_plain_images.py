@@ -59,7 +59,7 @@ ORDINARY = {
 
 @pytest.mark.parametrize("name", ORDINARY)
 def test_an_ordinary_image_stays_as_it_is(name):
-    assert plain_images.plain(ORDINARY[name]) is ORDINARY[name] and not plain_images.is_turned(ORDINARY[name])
+    assert plain_images.plain(ORDINARY[name]) is ORDINARY[name]
     assert preprocessing.why_unreadable(ORDINARY[name]) is None
 
 
@@ -81,7 +81,7 @@ def test_the_eight_orientations_are_those_of_pillow(orientation, byte_order):
             images.append(with_segments(image, *segments, keep_jfif=keep_jfif))
     for image_bytes in images:
         np.testing.assert_array_equal(decode(image_bytes), upright(image_bytes))
-        assert plain_images.is_turned(image_bytes) == (orientation > 1) != plain_images.is_ordinary(image_bytes)
+        assert plain_images.is_ordinary(image_bytes) == (orientation == 1)
 
 
 @pytest.mark.parametrize(
@@ -153,16 +153,6 @@ def test_other_formats_are_read_as_pillow_reads_them(kind, options, mode):
     np.testing.assert_array_equal(decode(image_bytes), upright(image_bytes))
 
 
-@pytest.mark.parametrize("orientation", [3, 6])
-@pytest.mark.parametrize("kind", ["webp", "tiff"])
-def test_other_formats_are_turned_upright(kind, orientation):
-    tags = PICTURE.getexif()
-    tags[0x0112] = orientation
-    image_bytes = encode(kind=kind, exif=tags, **({"lossless": True} if kind == "webp" else {}))
-    np.testing.assert_array_equal(decode(image_bytes), upright(image_bytes))
-    assert plain_images.is_turned(image_bytes)
-
-
 def test_of_an_animation_the_first_frame_is_read():
     frames = [PICTURE.convert("P"), PIL.ImageOps.invert(PICTURE).convert("P")]
     image_bytes = encode(frames[0], "gif", save_all=True, append_images=frames[1:])
@@ -196,15 +186,13 @@ def test_heic_without_its_package_is_refused_with_the_package_to_install(monkeyp
         plain_images.plain(b"\0\0\0\x20ftypheic" + bytes(50))
 
 
+@pytest.mark.filterwarnings("ignore")  # Pillow's, of the smaller one.
 @pytest.mark.parametrize(("width", "height"), [(30_000, 30_000), (10_001, 10_000)])
 def test_vast_images_of_other_formats_are_refused_by_their_header(width, height):
     image_bytes = bytearray(encode(kind="bmp"))
     image_bytes[18:26] = width.to_bytes(4, "little") + height.to_bytes(4, "little")
-    with pytest.warns() if width < 11_000 else pytest.raises(plain_images.UnreadableImage):
-        with pytest.raises(plain_images.UnreadableImage, match="too many pixels; at most 100,000,000"):
-            plain_images.plain(bytes(image_bytes))
-        if width > 11_000:
-            raise plain_images.UnreadableImage
+    with pytest.raises(plain_images.UnreadableImage, match="too many pixels; at most 100,000,000"):
+        plain_images.plain(bytes(image_bytes))
 
 
 def test_training_and_evaluation_read_every_format_as_the_same_picture(tmp_path):

@@ -60,13 +60,6 @@ def test_predict_notes_unused_upper_bits_once(small_run, tmp_path, monkeypatch):
     assert "multiply them by 16.\nThe factor must be that of the training images." in err
 
 
-@pytest.mark.parametrize(("largest", "dtype"), [(65_535, "uint16"), (0, "uint16"), (255, "uint8")])
-def test_predict_says_nothing_of_ordinary_images(small_run, tmp_path, monkeypatch, largest, dtype):
-    monkeypatch.setitem(architectures.ARCHITECTURES, "small", SMALL)
-    write(tmp_path, largest, dtype, count=2)
-    assert "bits" not in predict(small_run, tmp_path)[1]
-
-
 def test_only_so_many_images_are_decoded_twice_and_none_that_is_very_large(tmp_path, monkeypatch):
     watch, decoded = png_depth.Watch(), []
     largest_value = png_depth._largest_value
