@@ -60,7 +60,8 @@ def find(directory: pathlib.Path, options: ExampleOptions) -> datasets.DataSet |
 
 def _read_folders(directory: pathlib.Path, root: pathlib.Path, numbered: list[str]) -> datasets.DataSet:
     """Reads class folders of training images and files of numbered validation images."""
-    classes, notes = class_folders.images_of_classes(root / "train")
+    examples, notes = class_folders.class_images(root / "train", "train")
+    classes = {each.class_name for each in examples}
     ids = _wordnet_ids(map(os.path.basename, numbered), root / "val")
     notes = [
         "The labels of the numbered validation images are those of ILSVRC2012.",
@@ -69,11 +70,8 @@ def _read_folders(directory: pathlib.Path, root: pathlib.Path, numbered: list[st
     ]
     if (root / "test").is_dir():
         notes.append(f"{root / 'test'} is left out: its images have no labels.")
-    splits = {
-        "train": [(path, name) for name in sorted(classes) for path in classes[name]],
-        "val": [(path, name) for path, name in zip(numbered, ids) if name in classes],
-    }
-    return labelled_files.data_set(directory, sorted(classes), splits, notes)
+    examples += [labelled_files.Example(path, name, "val") for path, name in zip(numbered, ids) if name in classes]
+    return labelled_files.data_set(directory, examples, notes)
 
 
 def _read_tars(directory: pathlib.Path) -> datasets.DataSet:

@@ -85,7 +85,7 @@ def test_a_class_may_be_called_as_a_split(tmp_path, name):
         (["train/a/1.jpg", "val/a/1.jpg"], "at least two classes with images are needed; got ['a']"),
         (["train/x.txt", "val/a/1.jpg"], "classes that are not in"),
         (["cat/1.jpg"], "at least two classes with images are needed; got ['cat']; there: cat/"),
-        (["cat/1.jpg", "dog/1.jpg"], "too few images for a 90/10 split; 'validation' got none"),
+        (["cat/1.jpg", "dog/1.jpg"], "too few images for a 90/10 split. Make train and val."),
         (images("train") + images("val", classes=("cats", "dog", "eel")), "not in {}/train: dog, eel. Both"),
         ([*images("train"), "val/a/1.txt"], "val holds no images in class folders; there: a/"),
         ([*images("train"), "val/1.jpg"], "in a file (val.csv beside it"),
