@@ -12,16 +12,9 @@ import shlex
 from collections.abc import Sequence, Set
 
 from alexnet_tf.data import datasets, label_files, labelled_files
-from alexnet_tf.data.labelled_files import VALIDATION_NAMES, Example, listing, subfolders
+from alexnet_tf.data.labelled_files import SPLIT_OF_WORD, VALIDATION_NAMES, Example, listing, subfolders
 from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.support import errors, shell
-
-# The words in a folder's name that make it a split.
-_SPLIT_OF_WORD = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
 
 # Endings of images that nothing reads: a class that has such files only is not an empty one.
 _UNREAD_ENDINGS = set(
@@ -140,7 +133,7 @@ def _split_folders(directory: pathlib.Path) -> dict[str, pathlib.Path]:
 
 def _split_words(name: str) -> set[str]:
     """Returns the splits that the words in a folder's name stand for."""
-    return {_SPLIT_OF_WORD[word] for word in re.findall("[a-z]+", name.lower()) if word in _SPLIT_OF_WORD}
+    return {SPLIT_OF_WORD[word] for word in re.findall("[a-z]+", name.lower()) if word in SPLIT_OF_WORD}
 
 
 def _unwrapped(folder: pathlib.Path) -> pathlib.Path:

@@ -62,12 +62,8 @@ def _read_folders(directory: pathlib.Path, root: pathlib.Path, numbered: list[st
     """Reads class folders of training images and files of numbered validation images."""
     examples, notes = class_folders.class_images(root / "train", "train")
     classes = {each.class_name for each in examples}
-    ids = _wordnet_ids(map(os.path.basename, numbered), root / "val")
-    notes = [
-        "The labels of the numbered validation images are those of ILSVRC2012.",
-        *_strangers(ids, classes, root / "val"),
-        *notes,
-    ]
+    ids, missing = _validation_classes(map(os.path.basename, numbered), classes, root / "val")
+    notes = ["The labels of the numbered validation images are those of ILSVRC2012.", *missing, *notes]
     if (root / "test").is_dir():
         notes.append(f"{root / 'test'} is left out: its images have no labels.")
     examples += [labelled_files.Example(path, name, "val") for path, name in zip(numbered, ids) if name in classes]
@@ -84,8 +80,8 @@ def _read_tars(directory: pathlib.Path) -> datasets.DataSet:
     classes = {wordnet_id for wordnet_id, _, _ in train}
     with open(validation_file, "rb") as file:
         members = list(_members(validation_file, file, os.path.getsize(validation_file)))
-    ids = _wordnet_ids((os.path.basename(member.name) for member in members), validation_file)
-    notes = _strangers(ids, classes, validation_file)
+    names = (os.path.basename(member.name) for member in members)
+    ids, notes = _validation_classes(names, classes, validation_file)
     validation = [(name, each.offset_data, each.size) for name, each in zip(ids, members) if name in classes]
     splits = {
         "train": _records(train_file, train, sorted(classes)),
@@ -110,11 +106,13 @@ def _records(
     )
 
 
-def _wordnet_ids(names: Iterable[str], where: pathlib.Path) -> list[str]:
-    """Returns the WordNet ids of validation images by their names' numbers: TFDS has the list.
+def _validation_classes(
+    names: Iterable[str], classes: Collection[str], where: pathlib.Path
+) -> tuple[list[str], list[str]]:
+    """Returns (WordNet ids of validation images by their names' numbers, notes about those that train has not).
 
     Raises:
-        DataError: If a name is not that of a validation image.
+        DataError: If a name is not that of a validation image, or no image is of a class of train.
     """
     import tensorflow_datasets as tfds
 
@@ -127,19 +125,11 @@ def _wordnet_ids(names: Iterable[str], where: pathlib.Path) -> list[str]:
                 f"{where} holds {name}; expected ILSVRC2012_val_00000001.JPEG to ILSVRC2012_val_{len(ids):08d}.JPEG."
             )
         found.append(ids[int(match[1]) - 1])
-    return found
-
-
-def _strangers(wordnet_ids: Sequence[str], classes: Collection[str], where: pathlib.Path) -> list[str]:
-    """Returns a note if some validation images are of other classes than train's.
-
-    Raises:
-        DataError: If all are.
-    """
-    count = sum(wordnet_id not in classes for wordnet_id in wordnet_ids)
-    if count == len(wordnet_ids):
+    strangers = sum(wordnet_id not in classes for wordnet_id in found)
+    if strangers == len(found):
         raise errors.DataError(f"{where} holds no image of the {len(classes)} classes of train.")
-    return [f"{count:,} validation images are left out: their classes are not in train."] if count else []
+    notes = [f"{strangers:,} validation images are left out: their classes are not in train."] if strangers else []
+    return found, notes
 
 
 def name_at(path: str, offset: int) -> str:

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from alexnet_tf.data import datasets, labelled_files
-from alexnet_tf.data.labelled_files import Example
+from alexnet_tf.data.labelled_files import SPLIT_OF_WORD, Example
 from alexnet_tf.data.options import FILE_NAMES, ExampleOptions
 from alexnet_tf.support import errors, home, shell
 
@@ -35,8 +35,6 @@ _IMAGE_FOLDERS = ("", "images", "image", "img", "imgs", "train", "train_images",
 _STATED = re.compile(r"(.*[^-._ ()0-9])[-._ ]*[(]?[0-9]+[)]?")
 
 _MOST_STATED = 1000
-
-_SPLIT_NAMES = {"val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
 
 _LABEL_COLUMNS = "label labels class class_name category target breed species level diagnosis y".split()
 
@@ -130,10 +128,11 @@ def read(
     rows, find_image = _read_rows(path), _image_finder(folder)
     examples, notes = _examples_of(rows, find_image, path, options, class_names)
     names = [path.name]
-    for word, split in _SPLIT_NAMES.items() if "train" in path.stem.lower() else ():
-        other = _first_file(path.parent, [path.stem.lower().replace("train", word, 1)], (path.suffix.lower(),))
+    for word, split in SPLIT_OF_WORD.items():
+        stem = path.stem.lower()
+        other = _first_file(path.parent, [stem.replace("train", word, 1)], (path.suffix.lower(),))
         # Kaggle's test files have no labels.
-        if other and len((more_rows := _read_rows(other))[0]) >= len(rows[0]):
+        if "train" in stem and split != "train" and other and len((more_rows := _read_rows(other))[0]) >= len(rows[0]):
             more, missing = _examples_of(more_rows, find_image, other, options, class_names)
             examples += [each._replace(split=split) for each in more]
             notes += missing
@@ -245,7 +244,7 @@ def _examples_of(
         if image is None:
             missing.append(row[image_column])
         else:
-            split = _SPLIT_NAMES.get(row[split_column].strip().lower(), "train") if split_column else "train"
+            split = SPLIT_OF_WORD.get(row[split_column].strip().lower(), "train") if split_column else "train"
             examples.append(Example(image, name, split))
     if not missing:
         return examples, []

@@ -18,6 +18,13 @@ from alexnet_tf.support import errors, shell
 # Names of the split that errors are measured on, in order of preference.
 VALIDATION_NAMES = ("val", "valid", "validation", "test")
 
+# The words that mean a split: in a folder's name, a file's name or a column of a table.
+SPLIT_OF_WORD = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+
 # Taken for images without a look at their content.
 _IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".jfif", ".jpe")
 

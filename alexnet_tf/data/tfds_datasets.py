@@ -175,7 +175,11 @@ def _with_found_classes(
     splits: Mapping[str, tfrecords.Records],
 ) -> tuple[tuple[str, ...], dict[str, tfrecords.Records]]:
     """Reads every record's label, which is a text or an integer; returns (class names, the splits with labels)."""
-    values = {name: _label_values(split) for name, split in splits.items()}
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        values = {
+            name: [labelled_files.composed(str(label).strip()) for label in pool.map(split.label, range(len(split)))]
+            for name, split in splits.items()
+        }
     class_names = labelled_files.class_order(each for each in values["train"] if each)
     if len(class_names) < 2:
         raise errors.DataError(f"At least two different labels are needed in train; found {list(class_names)}.")
@@ -183,11 +187,6 @@ def _with_found_classes(
         name: dataclasses.replace(split, labels=labelled_files.labels_of(values[name], class_names))
         for name, split in splits.items()
     }
-
-
-def _label_values(split: tfrecords.Records) -> list[str]:
-    with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        return [labelled_files.composed(str(label).strip()) for label in pool.map(split.label, range(len(split)))]
 
 
 def _read_split(builder: typing.Any, split: str, image_key: str, label_key: str) -> tfrecords.Records:
