@@ -114,10 +114,11 @@ def test_nested_class_folders_are_reported_once(tmp_path):
 
 @pytest.mark.parametrize("junk", ["__MACOSX", ".ipynb_checkpoints", "@eaDir", ".cache"])
 def test_folders_of_other_programs_are_not_classes(tmp_path, junk):
-    touch(
-        tmp_path, *images(".", count=4), f"{junk}/cats/._1.jpg", f"{junk}/1.jpg", f"cats/{junk}/2.jpg", "cats/._0.jpg"
+    data = find(
+        touch(
+            tmp_path, *images(".", count=4), f"{junk}/cats/1.jpg", f"{junk}/1.jpg", f"cats/{junk}/2.jpg", "cats/._0.jpg"
+        )
     )
-    data = find(tmp_path)
     assert data.class_names == ("cats", "dogs") and sum(sizes(data).values()) == 8
 
 
