@@ -6,7 +6,7 @@ discovery         finds the data set in a directory: the table of layouts
 class_folders     splits and classes that are folders
 label_files       labels in a CSV, text or JSON-lines file
 labelled_files    which files are images; a list of (path, class, split) becomes a data set
-imagenet          ImageNet's own tar files, or unpacked
+imagenet          ImageNet's own tar files; the classes of its numbered images
 pixel_files       CIFAR-10's and MNIST's own files
 tfds_datasets     data sets of TFDS
 tfrecords         examples inside larger files, by offset

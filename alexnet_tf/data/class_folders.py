@@ -11,7 +11,7 @@ import re
 import shlex
 from collections.abc import Sequence, Set
 
-from alexnet_tf.data import datasets, label_files, labelled_files
+from alexnet_tf.data import datasets, imagenet, label_files, labelled_files
 from alexnet_tf.data.labelled_files import SPLIT_OF_WORD, VALIDATION_NAMES, Example, listing, subfolders
 from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.support import errors, shell
@@ -28,7 +28,8 @@ def find(directory: pathlib.Path, options: ExampleOptions) -> datasets.DataSet |
     Raises:
         DataError: If the folders cannot be used as they are, or it is not clear what they are.
     """
-    folders = _split_folders(directory)
+    roots = (directory / root for root in imagenet.ROOTS)
+    folders = next(filter(None, (_split_folders(root) for root in roots if root.is_dir())), None)
     if not folders:
         return _read_one(directory, directory, "all" if options.is_whole else "train")
     validation = [name for name in VALIDATION_NAMES if name in folders]
@@ -185,7 +186,7 @@ def _read_splits(directory: pathlib.Path, folders: dict[str, pathlib.Path], vali
 
 
 def _read_split(folder: pathlib.Path, split: str, train: Set[str] = frozenset()) -> tuple[list[Example], list[str]]:
-    """Returns (examples, notes) of the folder of one split: its class folders, or what a file of labels says.
+    """Returns (examples, notes) of the folder of one split: its class folders, ImageNet's numbers, or a file of labels.
 
     Args:
         folder: The split's.
@@ -196,6 +197,9 @@ def _read_split(folder: pathlib.Path, split: str, train: Set[str] = frozenset())
         DataError: If there is a file of labels that cannot be understood.
     """
     examples, notes = class_images(folder, split)
+    if not examples and train:
+        examples, more = imagenet.numbered_images(folder, split, train)
+        notes += more
     if examples and (not train or {each.class_name for each in examples} <= train):
         return examples, notes
     path = label_files.find_in_split(folder)

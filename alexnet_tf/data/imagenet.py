@@ -1,8 +1,8 @@
 """ImageNet's own files: its two tar files, read in place, or what people unpack from them.
 
 `ILSVRC2012_img_train.tar` holds a tar file for each class, named by its WordNet id; `ILSVRC2012_img_val.tar` holds
-images named by number, whose classes are listed in TFDS's `imagenet2012` builder. Unpacked, also as Kaggle packs it:
-class folders of training images, and a flat folder of the numbered images.
+images named by number, whose classes are listed in TFDS's `imagenet2012` builder. Unpacked, also as Kaggle packs it,
+these are class folders of training images, which `class_folders` reads, and a flat folder of numbered images.
 """
 
 import os
@@ -15,13 +15,15 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 import numpy as np
 import tqdm
 
-from alexnet_tf.data import class_folders, datasets, labelled_files, tfrecords
+from alexnet_tf.data import datasets, labelled_files, tfrecords
+from alexnet_tf.data.labelled_files import Example
 from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.support import errors, shell
 
 TRAIN, VALIDATION = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 
-_ROOTS = (".", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC")
+# Where its folders `train` and `val` lie; the others are Kaggle's.
+ROOTS = (".", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC")
 
 _VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.jpe?g", re.IGNORECASE)
 
@@ -36,7 +38,7 @@ into {data_dir}, as they are, then type
 
 
 def find(directory: pathlib.Path, options: ExampleOptions) -> datasets.DataSet | None:
-    """Finds ImageNet's images.
+    """Finds ImageNet's images in its tar files; unpacked, they are class folders.
 
     Raises:
         DataError: If a file is missing, cut or of another form, no validation image is of a class of train, or
@@ -46,28 +48,25 @@ def find(directory: pathlib.Path, options: ExampleOptions) -> datasets.DataSet |
         return None
     if any((directory / name).is_file() for name in (TRAIN, VALIDATION)):
         return _read_tars(directory)
-    for root in (directory / each for each in _ROOTS):
-        if (root / "train").is_dir() and (root / "val").is_dir() and not labelled_files.subfolders(root / "val"):
-            numbered = [each.path for each in list(os.scandir(root / "val")) if _VALIDATION_NAME.fullmatch(each.name)]
-            if numbered:
-                return _read_folders(directory, root, sorted(numbered))
-    if options.dataset is None:
+    if options.dataset is None or any((directory / root / "train").is_dir() for root in ROOTS):
         return None
     prepare = shell.command_line("prepare", data_dir=directory, output_dir="imagenet-256")
     train = shell.command_line("train", data_dir="imagenet-256")
     raise errors.DataError(_HELP.format(data_dir=directory, prepare=prepare, train=train))
 
 
-def _read_folders(directory: pathlib.Path, root: pathlib.Path, numbered: list[str]) -> datasets.DataSet:
-    """Reads class folders of training images and files of numbered validation images."""
-    examples, notes = class_folders.class_images(root / "train", "train")
-    classes = {each.class_name for each in examples}
-    ids, missing = _validation_classes(map(os.path.basename, numbered), classes, root / "val")
-    notes = ["The labels of the numbered validation images are those of ILSVRC2012.", *missing, *notes]
-    if (root / "test").is_dir():
-        notes.append(f"{root / 'test'} is left out: its images have no labels.")
-    examples += [labelled_files.Example(path, name, "val") for path, name in zip(numbered, ids) if name in classes]
-    return labelled_files.data_set(directory, examples, notes)
+def numbered_images(folder: pathlib.Path, split: str, classes: Collection[str]) -> tuple[list[Example], list[str]]:
+    """Returns (the validation images that lie in a folder, of some classes; notes); nothing where there are none.
+
+    Raises:
+        DataError: If there are some, but of other classes only.
+    """
+    paths = sorted(entry.path for entry in list(os.scandir(folder)) if _VALIDATION_NAME.fullmatch(entry.name))
+    if not paths:
+        return [], []
+    ids, notes = _validation_classes(map(os.path.basename, paths), classes, folder)
+    examples = [Example(path, name, split) for path, name in zip(paths, ids) if name in classes]
+    return examples, ["The labels of the numbered validation images are those of ILSVRC2012.", *notes]
 
 
 def _read_tars(directory: pathlib.Path) -> datasets.DataSet:
