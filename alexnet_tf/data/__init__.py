@@ -5,9 +5,8 @@ options           which examples of a directory are meant
 discovery         finds the data set in a directory: the table of layouts
 class_folders     splits and classes that are folders
 label_files       labels in a CSV, text or JSON-lines file
-label_rows        the images, classes and splits that rows of text say
-labelled_files    which files are images, and the 90/10 split
-imagenet          ImageNet's own tar files, or unpacked
+labelled_files    which files are images; a list of (path, class, split) becomes a data set
+imagenet          ImageNet's own tar files; the classes of its numbered images
 pixel_files       CIFAR-10's and MNIST's own files
 tfds_datasets     data sets of TFDS
 tfrecords         examples inside larger files, by offset

@@ -5,23 +5,16 @@ A split is a folder whose name has a word for it (`train`, `seg_train`, `trainin
 """
 
 import collections
-import dataclasses
 import os
 import pathlib
 import re
 import shlex
+from collections.abc import Sequence, Set
 
-from alexnet_tf.data import datasets, label_files, labelled_files
-from alexnet_tf.data.labelled_files import VALIDATION_NAMES, Examples, listing, subfolders
+from alexnet_tf.data import datasets, imagenet, label_files, labelled_files
+from alexnet_tf.data.labelled_files import SPLIT_OF_WORD, VALIDATION_NAMES, Example, listing, subfolders
 from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.support import errors, shell
-
-# The words in a folder's name that make it a split.
-_SPLIT_OF_WORD = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
 
 # Endings of images that nothing reads: a class that has such files only is not an empty one.
 _UNREAD_ENDINGS = set(
@@ -35,18 +28,18 @@ def find(directory: pathlib.Path, options: ExampleOptions) -> datasets.DataSet |
     Raises:
         DataError: If the folders cannot be used as they are, or it is not clear what they are.
     """
-    folders = _split_folders(directory)
+    roots = (directory / root for root in imagenet.ROOTS)
+    folders = next(filter(None, (_split_folders(root) for root in roots if root.is_dir())), None)
     if not folders:
-        return _read_one(directory, directory, options.is_whole)
+        return _read_one(directory, directory, "all" if options.is_whole else "train")
     validation = [name for name in VALIDATION_NAMES if name in folders]
     classes = subfolders(folders["train"])
     if validation == ["test"] and classes and not set(classes) & set(subfolders(folders["test"])):
-        data = _read_one(folders["train"], directory, is_whole=False)
         note = (
             f"{folders['test']} is left out: it has none of train's class folders, so its images have no labels. "
             "Errors are measured on a tenth of train."
         )
-        return data and dataclasses.replace(data, notes=(note, *data.notes))
+        return _read_one(folders["train"], directory, "train", note)
     if not validation:
         raise errors.DataError(
             f"{directory} has a folder {folders['train'].name!r}, but none to measure the error on: looked for "
@@ -55,13 +48,13 @@ def find(directory: pathlib.Path, options: ExampleOptions) -> datasets.DataSet |
     return _read_splits(directory, folders, validation)
 
 
-def images_of_classes(folder: pathlib.Path) -> tuple[dict[str, list[str]], list[str]]:
-    """Returns ({class name: its images, sorted}, notes about what is left out) of a folder of class folders.
+def class_images(folder: pathlib.Path, split: str) -> tuple[list[Example], list[str]]:
+    """Returns (the images of a folder of class folders, by class and path; notes about what is left out).
 
     Raises:
         DataError: If a class has images of which none can be read.
     """
-    classes: dict[str, list[str]] = {}
+    examples: list[Example] = []
     others: list[str] = []
     empty, notes = [], []
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
@@ -76,7 +69,8 @@ def images_of_classes(folder: pathlib.Path) -> tuple[dict[str, list[str]], list[
         images, rest = labelled_files.files_in(entry.path)
         others += rest
         if images:
-            classes.setdefault(labelled_files.composed(entry.name), []).extend(images)
+            name = labelled_files.composed(entry.name)
+            examples += [Example(path, name, split) for path in images]
         else:
             _check_not_vanished(entry.path, rest)
             empty.append(entry.path)
@@ -84,13 +78,14 @@ def images_of_classes(folder: pathlib.Path) -> tuple[dict[str, list[str]], list[
         notes.append(f"Left out, as they are not images: {len(others):,}, such as {min(others)}.")
     if empty:
         notes.append(f"Left out, as class folders without an image: {len(empty):,}: {datasets.abbreviate(empty)}.")
-    if inner := _inner_folders(folder, classes):
+    examples.sort(key=lambda example: example.class_name)
+    if inner := _inner_folders(folder, examples):
         name = next(iter(inner))
         notes.append(
             f"The images of folders inside a class folder belong to that class: {name} joins "
             f"{datasets.abbreviate(inner[name])} (the same in {shell.count(len(inner) - 1, 'other class')})."
         )
-    return classes, notes
+    return examples, notes
 
 
 def _check_not_vanished(folder: str, files: list[str]) -> None:
@@ -102,15 +97,13 @@ def _check_not_vanished(folder: str, files: list[str]) -> None:
         )
 
 
-def _inner_folders(folder: pathlib.Path, classes: dict[str, list[str]]) -> dict[str, tuple[str, ...]]:
+def _inner_folders(folder: pathlib.Path, examples: Sequence[Example]) -> dict[str, tuple[str, ...]]:
     """Returns {class name: folders inside it} of the classes whose images are all in several folders of their own."""
-    result = {}
-    for name, images in classes.items():
-        parts = [path[len(f"{folder}/") :].split(os.sep) for path in images]  # The class's folder, others, the file.
-        places = {each[1] if len(each) > 2 else "" for each in parts}
-        if len(places) > 1 and "" not in places:
-            result[name] = tuple(sorted(places))
-    return result
+    places: dict[str, set[str]] = collections.defaultdict(set)
+    for path, name, _ in examples:
+        parts = path[len(f"{folder}/") :].split(os.sep)  # The class's folder, others, the file.
+        places[name].add(parts[1] if len(parts) > 2 else "")
+    return {name: tuple(sorted(each)) for name, each in places.items() if len(each) > 1 and "" not in each}
 
 
 def _split_folders(directory: pathlib.Path) -> dict[str, pathlib.Path]:
@@ -141,7 +134,7 @@ def _split_folders(directory: pathlib.Path) -> dict[str, pathlib.Path]:
 
 def _split_words(name: str) -> set[str]:
     """Returns the splits that the words in a folder's name stand for."""
-    return {_SPLIT_OF_WORD[word] for word in re.findall("[a-z]+", name.lower()) if word in _SPLIT_OF_WORD}
+    return {SPLIT_OF_WORD[word] for word in re.findall("[a-z]+", name.lower()) if word in SPLIT_OF_WORD}
 
 
 def _unwrapped(folder: pathlib.Path) -> pathlib.Path:
@@ -156,92 +149,86 @@ def _unwrapped(folder: pathlib.Path) -> pathlib.Path:
 
 def _read_splits(directory: pathlib.Path, folders: dict[str, pathlib.Path], validation: list[str]) -> datasets.DataSet:
     """Reads a folder of training images and at least one to measure the error on."""
-    train, notes = _read_split(folders["train"], {})
+    examples, notes = _read_split(folders["train"], "train")
+    train = {each.class_name for each in examples}
     if len(train) < 2:
         label_files.check_names(folders["train"])
     if folders["train"].name.lower() != "train":
         roles = [f"{os.path.relpath(folders[name], directory)} is {name}" for name in ("train", *validation)]
         notes.insert(0, f"Splits: {', '.join(roles)}.")
-    splits, first = {"train": _examples(train)}, validation[0]
+    first = validation[0]
     for name in validation:
         try:
-            classes, more = _read_split(folders[name], train)
+            found, more = _read_split(folders[name], name, train)
         except errors.DataError:
             if name == first:
                 raise
-            classes, more = {}, []
-        unknown = sorted(classes.keys() - train.keys())
+            found, more = [], []
+        unknown = sorted({each.class_name for each in found} - train)
         if unknown and name == first:
             raise errors.DataError(
                 f"{folders[name]} has classes that are not in {folders['train']}: {datasets.abbreviate(unknown)}. Both "
                 "must have the same folder names, letter by letter."
             )
         notes += more
-        if classes and not unknown:
-            splits[name] = _examples(classes)
+        if found and not unknown:
+            examples += found
         else:
-            why = "it does not have the classes of train" if classes else "its images have no labels"
+            why = "it does not have the classes of train" if found else "its images have no labels"
             notes.append(f"{folders[name].name} is left out: {why}.")
-    if len(splits) == 1:
+    if {each.split for each in examples} <= {"train"}:
         raise errors.DataError(
             f"{folders[first]} holds no images in class folders; there: {listing(folders[first])}. Give the labels of "
             f"its images in a file ({first}.csv beside it, with a file name and a label in each line), or "
             f"{_train_alone(folders)}"
         )
-    return labelled_files.data_set(directory, sorted(train), splits, list(dict.fromkeys(notes)))
+    return labelled_files.data_set(directory, examples, list(dict.fromkeys(notes)))
 
 
-def _read_split(folder: pathlib.Path, train: dict[str, list[str]]) -> tuple[dict[str, list[str]], list[str]]:
-    """Returns ({class name: images}, notes) of the folder of one split: its class folders, or what a file says.
+def _read_split(folder: pathlib.Path, split: str, train: Set[str] = frozenset()) -> tuple[list[Example], list[str]]:
+    """Returns (examples, notes) of the folder of one split: its class folders, ImageNet's numbers, or a file of labels.
 
     Args:
         folder: The split's.
-        train: The same of the training images; empty for train itself.
+        split: Its name.
+        train: The classes of the training images; empty for train itself.
 
     Raises:
         DataError: If there is a file of labels that cannot be understood.
     """
-    classes, notes = images_of_classes(folder)
-    if classes and (not train or classes.keys() <= train.keys()):
-        return classes, notes
+    examples, notes = class_images(folder, split)
+    if not examples and train:
+        examples, more = imagenet.numbered_images(folder, split, train)
+        notes += more
+    if examples and (not train or {each.class_name for each in examples} <= train):
+        return examples, notes
     path = label_files.find_in_split(folder)
     if path is not None:
         examples, notes = label_files.read(path, folder, class_names=train)
-        classes = {}
-        for image, name, _ in examples:
-            classes.setdefault(name, []).append(image)
-    return classes, notes
-
-
-def _examples(classes: dict[str, list[str]]) -> Examples:
-    return [(path, name) for name in sorted(classes) for path in classes[name]]
+        examples = [each._replace(split=split) for each in sorted(examples, key=lambda each: each.class_name)]
+    return examples, notes
 
 
 def _train_alone(folders: dict[str, pathlib.Path]) -> str:
     return f"give --data_dir={shlex.quote(str(folders['train']))}, which is then split 90/10."
 
 
-def _read_one(root: pathlib.Path, directory: pathlib.Path, is_whole: bool) -> datasets.DataSet | None:
-    """Reads one folder of class folders and divides it, unless it stays whole."""
-    classes, notes = images_of_classes(root)
-    _check_level(root, classes)
-    if not classes:
+def _read_one(root: pathlib.Path, directory: pathlib.Path, split: str, *notes: str) -> datasets.DataSet | None:
+    """Reads one folder of class folders; as "train" it is divided, as "all" it stays whole."""
+    examples, more = class_images(root, split)
+    _check_level(root, examples)
+    if not examples:
         return None
-    examples = _examples(classes)
-    splits: dict[str, Examples] = {"all": examples}
-    if not is_whole and len(classes) > 1:
-        splits, note = labelled_files.divide(examples, root, "validation")
-        notes.insert(0, note)
-    return labelled_files.data_set(directory, sorted(classes), splits, notes)
+    return labelled_files.data_set(directory, examples, [*notes, *more], root=root, held_out="validation")
 
 
-def _check_level(root: pathlib.Path, classes: dict[str, list[str]]) -> None:
+def _check_level(root: pathlib.Path, examples: Sequence[Example]) -> None:
     """Refuses folders that must be splits, and a directory one level too high.
 
     Raises:
         DataError: If several folders hold the same class folders, one holds all, or they are named like splits.
     """
-    inner = _inner_folders(root, classes)
+    inner, classes = _inner_folders(root, examples), sorted({each.class_name for each in examples})
     if len(inner) == len(classes) == 1:
         [(name, folders)] = inner.items()
         raise errors.DataError(
@@ -257,7 +244,7 @@ def _check_level(root: pathlib.Path, classes: dict[str, list[str]]) -> None:
     words = [_split_words(name) for name in classes]
     like_splits = [name for name in classes if name.lower() in (*VALIDATION_NAMES, "training")]
     if all(words) and {"train"} in words:
-        like_splits = list(classes)
+        like_splits = classes
     if like_splits or len(classes) < 2:
         label_files.check_names(root)
     if like_splits:

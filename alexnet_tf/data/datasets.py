@@ -41,7 +41,8 @@ class ImageSource:
 
     def with_label_order(self, new_labels: np.ndarray) -> "ImageSource":
         """Returns the same examples with label `new_labels[i]` in place of i."""
-        raise NotImplementedError
+        source: typing.Any = self
+        return dataclasses.replace(source, labels=relabel(source.labels, new_labels))
 
     def describe(self, index: int) -> str:
         """Returns the file of an example, and its place in there, for messages."""
@@ -115,10 +116,6 @@ class ImageFiles(ImageSource):
     def subset(self, indices: np.ndarray) -> "ImageFiles":
         """Returns some of the examples."""
         return ImageFiles(tuple(self.paths[index] for index in indices), self.labels[indices])
-
-    def with_label_order(self, new_labels: np.ndarray) -> "ImageFiles":
-        """Returns the same examples with label `new_labels[i]` in place of i."""
-        return ImageFiles(self.paths, relabel(self.labels, new_labels))
 
     def describe(self, index: int) -> str:
         """Returns the file of example `index`, for messages."""
@@ -247,8 +244,7 @@ def _alike_note(class_names: Sequence[str]) -> list[str]:
 def _sizes(files: Sequence[str]) -> list[int]:
     """Returns the files' sizes; many are looked up at a time, for on a network file system each takes milliseconds."""
     tasks = [files[start : start + _FILES_A_TASK] for start in range(0, len(files), _FILES_A_TASK)]
-    results = reading.thread_pool().map(_sizes_of, tasks) if len(tasks) > 1 else map(_sizes_of, tasks)
-    return [size for sizes in results for size in sizes]
+    return [size for sizes in reading.thread_pool().map(_sizes_of, tasks) for size in sizes]
 
 
 def _sizes_of(files: Sequence[str]) -> list[int]:

@@ -101,11 +101,9 @@ def load_run_dataset(
             raise errors.DataError(
                 f"The run's images are no longer in {run_data.directory}. Give their directory: --data_dir=DIR."
             )
-        if data_dir is not None and os.path.realpath(data_dir) != run_data.directory:
-            options = dataclasses.replace(options, is_whole=True)
-        else:
-            options = dataclasses.replace(options, **typing.cast(dict, run_data.options))
-        data = find_dataset(where, options)
+        is_own = data_dir is None or os.path.realpath(data_dir) == run_data.directory
+        changes = typing.cast(dict, run_data.options) if is_own else {"is_whole": True}
+        data = find_dataset(where, dataclasses.replace(options, **changes))
     if any_classes or data.class_names == run_data.classes:
         return data
     known = [labelled_files.composed(name) for name in run_data.classes]

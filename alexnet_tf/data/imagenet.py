@@ -1,8 +1,8 @@
 """ImageNet's own files: its two tar files, read in place, or what people unpack from them.
 
 `ILSVRC2012_img_train.tar` holds a tar file for each class, named by its WordNet id; `ILSVRC2012_img_val.tar` holds
-images named by number, whose classes are listed in TFDS's `imagenet2012` builder. Unpacked, also as Kaggle packs it:
-class folders of training images, and a flat folder of the numbered images.
+images named by number, whose classes are listed in TFDS's `imagenet2012` builder. Unpacked, also as Kaggle packs it,
+these are class folders of training images, which `class_folders` reads, and a flat folder of numbered images.
 """
 
 import os
@@ -15,13 +15,15 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 import numpy as np
 import tqdm
 
-from alexnet_tf.data import class_folders, datasets, labelled_files, tfrecords
+from alexnet_tf.data import datasets, labelled_files, tfrecords
+from alexnet_tf.data.labelled_files import Example
 from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.support import errors, shell
 
 TRAIN, VALIDATION = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 
-_ROOTS = (".", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC")
+# Where its folders `train` and `val` lie; the others are Kaggle's.
+ROOTS = (".", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC")
 
 _VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.jpe?g", re.IGNORECASE)
 
@@ -36,7 +38,7 @@ into {data_dir}, as they are, then type
 
 
 def find(directory: pathlib.Path, options: ExampleOptions) -> datasets.DataSet | None:
-    """Finds ImageNet's images.
+    """Finds ImageNet's images in its tar files; unpacked, they are class folders.
 
     Raises:
         DataError: If a file is missing, cut or of another form, no validation image is of a class of train, or
@@ -46,34 +48,25 @@ def find(directory: pathlib.Path, options: ExampleOptions) -> datasets.DataSet |
         return None
     if any((directory / name).is_file() for name in (TRAIN, VALIDATION)):
         return _read_tars(directory)
-    for root in (directory / each for each in _ROOTS):
-        if (root / "train").is_dir() and (root / "val").is_dir() and not labelled_files.subfolders(root / "val"):
-            numbered = [each.path for each in list(os.scandir(root / "val")) if _VALIDATION_NAME.fullmatch(each.name)]
-            if numbered:
-                return _read_folders(directory, root, sorted(numbered))
-    if options.dataset is None:
+    if options.dataset is None or any((directory / root / "train").is_dir() for root in ROOTS):
         return None
     prepare = shell.command_line("prepare", data_dir=directory, output_dir="imagenet-256")
     train = shell.command_line("train", data_dir="imagenet-256")
     raise errors.DataError(_HELP.format(data_dir=directory, prepare=prepare, train=train))
 
 
-def _read_folders(directory: pathlib.Path, root: pathlib.Path, numbered: list[str]) -> datasets.DataSet:
-    """Reads class folders of training images and files of numbered validation images."""
-    classes, notes = class_folders.images_of_classes(root / "train")
-    ids = _wordnet_ids(map(os.path.basename, numbered), root / "val")
-    notes = [
-        "The labels of the numbered validation images are those of ILSVRC2012.",
-        *_strangers(ids, classes, root / "val"),
-        *notes,
-    ]
-    if (root / "test").is_dir():
-        notes.append(f"{root / 'test'} is left out: its images have no labels.")
-    splits = {
-        "train": [(path, name) for name in sorted(classes) for path in classes[name]],
-        "val": [(path, name) for path, name in zip(numbered, ids) if name in classes],
-    }
-    return labelled_files.data_set(directory, sorted(classes), splits, notes)
+def numbered_images(folder: pathlib.Path, split: str, classes: Collection[str]) -> tuple[list[Example], list[str]]:
+    """Returns (the validation images that lie in a folder, of some classes; notes); nothing where there are none.
+
+    Raises:
+        DataError: If there are some, but of other classes only.
+    """
+    paths = sorted(entry.path for entry in list(os.scandir(folder)) if _VALIDATION_NAME.fullmatch(entry.name))
+    if not paths:
+        return [], []
+    ids, notes = _validation_classes(map(os.path.basename, paths), classes, folder)
+    examples = [Example(path, name, split) for path, name in zip(paths, ids) if name in classes]
+    return examples, ["The labels of the numbered validation images are those of ILSVRC2012.", *notes]
 
 
 def _read_tars(directory: pathlib.Path) -> datasets.DataSet:
@@ -86,8 +79,8 @@ def _read_tars(directory: pathlib.Path) -> datasets.DataSet:
     classes = {wordnet_id for wordnet_id, _, _ in train}
     with open(validation_file, "rb") as file:
         members = list(_members(validation_file, file, os.path.getsize(validation_file)))
-    ids = _wordnet_ids((os.path.basename(member.name) for member in members), validation_file)
-    notes = _strangers(ids, classes, validation_file)
+    names = (os.path.basename(member.name) for member in members)
+    ids, notes = _validation_classes(names, classes, validation_file)
     validation = [(name, each.offset_data, each.size) for name, each in zip(ids, members) if name in classes]
     splits = {
         "train": _records(train_file, train, sorted(classes)),
@@ -112,11 +105,13 @@ def _records(
     )
 
 
-def _wordnet_ids(names: Iterable[str], where: pathlib.Path) -> list[str]:
-    """Returns the WordNet ids of validation images by their names' numbers: TFDS has the list.
+def _validation_classes(
+    names: Iterable[str], classes: Collection[str], where: pathlib.Path
+) -> tuple[list[str], list[str]]:
+    """Returns (WordNet ids of validation images by their names' numbers, notes about those that train has not).
 
     Raises:
-        DataError: If a name is not that of a validation image.
+        DataError: If a name is not that of a validation image, or no image is of a class of train.
     """
     import tensorflow_datasets as tfds
 
@@ -129,19 +124,11 @@ def _wordnet_ids(names: Iterable[str], where: pathlib.Path) -> list[str]:
                 f"{where} holds {name}; expected ILSVRC2012_val_00000001.JPEG to ILSVRC2012_val_{len(ids):08d}.JPEG."
             )
         found.append(ids[int(match[1]) - 1])
-    return found
-
-
-def _strangers(wordnet_ids: Sequence[str], classes: Collection[str], where: pathlib.Path) -> list[str]:
-    """Returns a note if some validation images are of other classes than train's.
-
-    Raises:
-        DataError: If all are.
-    """
-    count = sum(wordnet_id not in classes for wordnet_id in wordnet_ids)
-    if count == len(wordnet_ids):
+    strangers = sum(wordnet_id not in classes for wordnet_id in found)
+    if strangers == len(found):
         raise errors.DataError(f"{where} holds no image of the {len(classes)} classes of train.")
-    return [f"{count:,} validation images are left out: their classes are not in train."] if count else []
+    notes = [f"{strangers:,} validation images are left out: their classes are not in train."] if strangers else []
+    return found, notes
 
 
 def name_at(path: str, offset: int) -> str:

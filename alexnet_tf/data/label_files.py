@@ -1,7 +1,9 @@
 """Labels in a file: CSV, TSV, text or JSON lines beside images; or in the names of the files, where that is asked for.
 
-A file is read as rows; what they say is `label_rows`'. The split is said by a file for each (`train.csv`, `val.csv`),
-by a column, or otherwise by a hash.
+A file is read as rows, {column: text}. Columns are found by looking: the image's is the one whose values name files,
+with or without folder and ending; the label's is called so, holds known classes, or is the only other one; or each
+class has a column of zeros and ones. The split is said by a file for each (`train.csv`, `val.csv`), by a column, or
+otherwise by a hash.
 """
 
 import collections
@@ -11,10 +13,10 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from alexnet_tf.data import datasets, labelled_files
-from alexnet_tf.data.label_rows import LABEL_COLUMNS, SPLIT_COLUMNS, SPLIT_NAMES, Example, ImageIndex, Row, examples_of
+from alexnet_tf.data.labelled_files import SPLIT_OF_WORD, Example
 from alexnet_tf.data.options import FILE_NAMES, ExampleOptions
 from alexnet_tf.support import errors, home, shell
 
@@ -34,6 +36,17 @@ _STATED = re.compile(r"(.*[^-._ ()0-9])[-._ ]*[(]?[0-9]+[)]?")
 
 _MOST_STATED = 1000
 
+_LABEL_COLUMNS = "label labels class class_name category target breed species level diagnosis y".split()
+
+_SPLIT_COLUMNS = ("split", "set", "subset", "partition", "fold")
+
+# Values of a column that says whether an image is of one class.
+_INDICATORS = {"": 0, "0": 0, "0.0": 0, "1": 1, "1.0": 1, "false": 0, "true": 1}
+
+Row = Mapping[str, str]
+
+FindImage = Callable[[str], str | None]
+
 
 def find(directory: pathlib.Path, options: ExampleOptions) -> datasets.DataSet | None:
     """Reads a data set whose labels are in a file, or in the files' names where `options.labels` says so.
@@ -46,21 +59,10 @@ def find(directory: pathlib.Path, options: ExampleOptions) -> datasets.DataSet |
         examples, notes = read(path, directory, options)
         options = dataclasses.replace(options, labels=options.labels and str(path))
     elif options.labels == FILE_NAMES:
-        path, notes = directory, ["The classes are those of the files' names."]
-        examples = [Example(image, name) for image, name in stated_classes(directory).items()]
+        examples, notes = stated_classes(directory), ["The classes are those of the files' names."]
     else:
         return None
-    class_names = labelled_files.class_order(each.class_name for each in examples)
-    pairs: dict[str, labelled_files.Examples] = {"train": [], "val": [], "test": []}
-    for image, name, split in examples:
-        pairs[split].append((image, name))
-    if unknown := set(class_names) - {name for _, name in pairs["train"]}:
-        raise errors.DataError(f"{path}: classes without a training image: {datasets.abbreviate(sorted(unknown))}.")
-    splits = {split: each for split, each in pairs.items() if each}
-    if splits.keys() == {"train"}:
-        splits, note = labelled_files.divide(splits["train"], directory, "val")
-        notes.append(note)
-    data = labelled_files.data_set(directory, class_names, splits, notes)
+    data = labelled_files.data_set(directory, examples, notes, labelled_files.class_order)
     return dataclasses.replace(data, options=options.of_examples())
 
 
@@ -116,32 +118,26 @@ def read(
     Args:
         path: The file.
         folder: Where the images are, at any depth.
-        options: Which columns are meant.
+        options: Which columns are meant; None is found by looking.
         class_names: Classes that are known already.
 
     Raises:
-        DataError: As `examples_of`; also if more than a tenth of the images have several labels.
+        DataError: If the columns cannot be found, or more than a tenth of the images; also if more than a tenth have
+            several labels.
     """
-    images = ImageIndex(folder)
-    others = _files_of_other_splits(path)
-    examples, missing = examples_of(read_rows(path), images, path, options, class_names)
-    for other, split in others.items():
-        more, notes = examples_of(read_rows(other), images, other, options, class_names)
-        examples += [each._replace(split=split) for each in more]
-        missing += notes
-    files = ", ".join(each.name for each in (path, *others))
-    return examples, [f"Labels from {files}.", *missing, *_repeated(path, examples)]
-
-
-def _files_of_other_splits(path: pathlib.Path) -> dict[pathlib.Path, str]:
-    """Returns {file: split} of the files that are called as `train.csv` is, with a validation or test split's name."""
-    found = {}
-    for word, split in SPLIT_NAMES.items():
-        other = _first_file(path.parent, [path.stem.lower().replace("train", word, 1)], (path.suffix.lower(),))
+    rows, find_image = _read_rows(path), _image_finder(folder)
+    examples, notes = _examples_of(rows, find_image, path, options, class_names)
+    names = [path.name]
+    for word, split in SPLIT_OF_WORD.items():
+        stem = path.stem.lower()
+        other = _first_file(path.parent, [stem.replace("train", word, 1)], (path.suffix.lower(),))
         # Kaggle's test files have no labels.
-        if other and "train" in path.stem.lower() and len(read_rows(other)[0]) >= len(read_rows(path)[0]):
-            found[other] = split
-    return found
+        if "train" in stem and split != "train" and other and len((more_rows := _read_rows(other))[0]) >= len(rows[0]):
+            more, missing = _examples_of(more_rows, find_image, other, options, class_names)
+            examples += [each._replace(split=split) for each in more]
+            notes += missing
+            names.append(other.name)
+    return examples, [f"Labels from {', '.join(names)}.", *notes, *_repeated(path, examples)]
 
 
 def _repeated(path: pathlib.Path, examples: Sequence[Example]) -> list[str]:
@@ -150,18 +146,17 @@ def _repeated(path: pathlib.Path, examples: Sequence[Example]) -> list[str]:
     Raises:
         DataError: If more than a tenth of the images have several labels.
     """
-    names, splits = collections.defaultdict(set), collections.defaultdict(set)
-    for image, name, split in examples:
-        names[image].add(name)
-        splits[image].add(split)
     notes = []
-    for found, what in ((names, "labels"), (splits, "splits")):
-        if several := [image for image, each in found.items() if len(each) > 1]:
+    for field, what in (("class_name", "labels"), ("split", "splits")):
+        found: dict[str, set[str]] = collections.defaultdict(set)
+        for each in examples:
+            found[each.path].add(getattr(each, field))
+        if several := [image for image, values in found.items() if len(values) > 1]:
             text = (
-                f"{path.name} gives {len(several):,} images of {len(names):,} several {what}, such as {several[0]}: "
+                f"{path.name} gives {len(several):,} images of {len(found):,} several {what}, such as {several[0]}: "
                 f"{', '.join(sorted(found[several[0]]))}"
             )
-            if found is names and len(several) > len(names) // 10:
+            if what == "labels" and len(several) > len(found) // 10:
                 raise errors.DataError(
                     f"{text}. An image has one class here: leave one line for each image, or join the labels to one "
                     "name."
@@ -170,7 +165,7 @@ def _repeated(path: pathlib.Path, examples: Sequence[Example]) -> list[str]:
     return notes
 
 
-def read_rows(path: pathlib.Path) -> list[Row]:
+def _read_rows(path: pathlib.Path) -> list[Row]:
     """Returns the rows of a file; where no line names the columns, they are called "0", "1", ...
 
     Raises:
@@ -195,7 +190,7 @@ def read_rows(path: pathlib.Path) -> list[Row]:
         table = list(csv.reader(lines, delimiter=delimiter, skipinitialspace=True))
     columns = [name.strip() for name in table[0]]
     is_header = len(table) > 1 and (
-        any(name.lower() in (*LABEL_COLUMNS, *SPLIT_COLUMNS) for name in columns)
+        any(name.lower() in (*_LABEL_COLUMNS, *_SPLIT_COLUMNS) for name in columns)
         or not any(os.path.splitext(name)[1] or name.isdecimal() for name in columns)
     )
     if not is_header:
@@ -203,10 +198,111 @@ def read_rows(path: pathlib.Path) -> list[Row]:
     return [dict(zip(columns, row)) for row in table[is_header:]]
 
 
-def stated_classes(directory: pathlib.Path) -> dict[str, str]:
-    """Returns {image: class} of the images whose name is a class and a number, at any depth."""
-    matches = {path: _STATED.fullmatch(pathlib.PurePath(path).stem) for path in labelled_files.files_in(directory)[0]}
-    return {path: match[1] for path, match in matches.items() if match}
+def _image_finder(directory: pathlib.Path) -> FindImage:
+    """Returns a function from what a row may call an image, with or without folder and ending, to its path, or None."""
+    paths: dict[str, str | None] = {}
+    whole: dict[str, str | None] = {}
+    for path in labelled_files.files_in(directory)[0]:
+        name = labelled_files.composed(os.path.relpath(path, directory))
+        whole[name] = path
+        for each in {os.path.splitext(name)[0], os.path.basename(name), pathlib.PurePath(name).stem}:
+            paths[each] = None if each in paths else path  # Of several, none is meant.
+    paths |= whole
+
+    def find_image(name: str) -> str | None:
+        name = os.path.normpath(labelled_files.composed(name.strip()).replace("\\", "/"))
+        return paths.get(name) or paths.get(os.path.basename(name))
+
+    return find_image
+
+
+def _examples_of(
+    rows: Sequence[Row],
+    find_image: FindImage,
+    path: pathlib.Path,
+    options: ExampleOptions,
+    class_names: Collection[str],
+) -> tuple[list[Example], list[str]]:
+    """Returns (what the rows of a file say, notes about images that are not there); arguments and errors as `read`."""
+    columns = list(rows[0])
+    counts = {name: sum(find_image(row.get(name, "")) is not None for row in rows[:200]) for name in columns}
+    if options.image_column is None and not any(counts.values()):
+        raise errors.DataError(
+            f"{path} names no image that lies beside it, in any column; a line is {', '.join(rows[0].values())[:200]}. "
+            "Move the images or the file, so that the names are paths from where the file is."
+        )
+    image_column = _column(options.image_column, "image_column", columns, path) or max(columns, key=counts.__getitem__)
+    split_column = next((name for name in columns if name.lower() in _SPLIT_COLUMNS), None)
+    candidates = [name for name in columns if name not in (image_column, split_column)]
+    label_column = _column(options.label_column, "label_column", columns, path)
+    label_columns = [label_column] if label_column else _label_columns(rows, candidates, class_names, path)
+    examples, missing = [], []
+    for row in rows:
+        if lacking := {image_column, *label_columns} - row.keys():
+            raise errors.DataError(f"{path} has a line without the column {min(lacking)}: {', '.join(row.values())}.")
+        image, name = find_image(row[image_column]), _class_of(row, label_columns, row[image_column], path)
+        if image is None:
+            missing.append(row[image_column])
+        else:
+            split = SPLIT_OF_WORD.get(row[split_column].strip().lower(), "train") if split_column else "train"
+            examples.append(Example(image, name, split))
+    if not missing:
+        return examples, []
+    text = f"{path} names {len(missing):,} images of {len(rows):,} that are not there, such as {missing[0]}"
+    if len(missing) > len(rows) // 10:
+        raise errors.DataError(f"{text}.")
+    return examples, [f"{text}: left out."]
+
+
+def _column(given: str | None, flag: str, columns: Sequence[str], path: pathlib.Path) -> str | None:
+    """Returns the column that was asked for by its name or its number, or None."""
+    if given is None or given in columns:
+        return given
+    if given.isdecimal() and int(given) < len(columns):
+        return columns[int(given)]
+    raise errors.DataError(f"--{flag}={given}: {path} has the columns {', '.join(columns)}.")
+
+
+def _label_columns(
+    rows: Sequence[Row], candidates: list[str], class_names: Collection[str], path: pathlib.Path
+) -> list[str]:
+    """Returns the column of the labels, or several: one of zeros and ones for each class."""
+    usual = [name for usual in _LABEL_COLUMNS for name in candidates if name.lower() == usual]
+    if usual:
+        return usual[:1]
+    flags = [name for name in candidates if all(row.get(name, "x").strip().lower() in _INDICATORS for row in rows)]
+    if len(flags) >= max(2, len(candidates) - 1) and not any(name.isdecimal() for name in flags):
+        return flags
+    known = [name for name in candidates if all(row.get(name, "").strip() in class_names for row in rows)]
+    for found in (known, candidates):
+        if len(found) == 1:
+            return found
+    raise errors.DataError(
+        f"{path} has the columns {', '.join(rows[0])}; which one holds the labels is not clear. Name it: "
+        "--label_column=NAME (or its number, from 0)."
+    )
+
+
+def _class_of(row: Row, columns: Sequence[str], image: str, path: pathlib.Path) -> str:
+    """Returns a row's class: the text of its column, or the name of the one that holds a 1."""
+    if len(columns) == 1:
+        if not (name := row[columns[0]].strip()):
+            raise errors.DataError(f"{path} has no label for {image}.")
+        return labelled_files.composed(name)
+    chosen = [name for name in columns if _INDICATORS[row[name].strip().lower()]]
+    if len(chosen) != 1:
+        raise errors.DataError(
+            f"{path} has a column of zeros and ones for each of {datasets.abbreviate(columns)}; {image} has "
+            f"{f'several: {datasets.abbreviate(chosen)}' if chosen else 'no 1'}. An image has one class here: leave "
+            "its line out, or name one column of labels: --label_column=NAME."
+        )
+    return chosen[0]
+
+
+def stated_classes(directory: pathlib.Path) -> list[Example]:
+    """Returns the images whose name is a class and a number, at any depth."""
+    paths = labelled_files.files_in(directory)[0]
+    return [Example(path, match[1]) for path in paths if (match := _STATED.fullmatch(pathlib.PurePath(path).stem))]
 
 
 def check_names(directory: pathlib.Path) -> None:
@@ -215,7 +311,7 @@ def check_names(directory: pathlib.Path) -> None:
     Raises:
         DataError: Says what to type if they do.
     """
-    counts = collections.Counter(stated_classes(directory).values())
+    counts = collections.Counter(each.class_name for each in stated_classes(directory))
     if 2 <= len(counts) <= _MOST_STATED and min(counts.values()) > 1:
         raise errors.DataError(
             f"{directory} holds no class folders. Are the classes in the names of the files: "

@@ -1,13 +1,14 @@
 """Files of images whose class is known by name: which files are images, which are held out, how they are a data set.
 
-Class folders, files of labels and ImageNet's folders lead to (path, class name) pairs in splits; the rest is here.
+Class folders, files of labels and ImageNet's folders each give a list of `Example`; `data_set` does the rest.
 """
 
 import hashlib
 import os
 import pathlib
+import typing
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -17,6 +18,13 @@ from alexnet_tf.support import errors, shell
 # Names of the split that errors are measured on, in order of preference.
 VALIDATION_NAMES = ("val", "valid", "validation", "test")
 
+# The words that mean a split: in a folder's name, a file's name or a column of a table.
+SPLIT_OF_WORD = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+
 # Taken for images without a look at their content.
 _IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".jfif", ".jpe")
 
@@ -25,7 +33,13 @@ _JUNK = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "los
 
 _HEADER_BYTES = 32
 
-Examples = list[tuple[str, str]]
+
+class Example(typing.NamedTuple):
+    """An image's file, the name of its class, and its split: "train", one of `VALIDATION_NAMES`, or "all"."""
+
+    path: str
+    class_name: str
+    split: str = "train"
 
 
 def is_junk(name: str) -> bool:
@@ -103,55 +117,51 @@ def validation_of(splits: Iterable[str]) -> str | None:
     return next((name for name in VALIDATION_NAMES if name in splits), None)
 
 
-def divide(examples: Examples, root: os.PathLike[str] | str, validation: str) -> tuple[dict[str, Examples], str]:
+def _divide(examples: Sequence[Example], root: pathlib.Path, held_out: str) -> list[Example]:
     """Holds out a tenth of each class, at least one of two images: those of the smallest SHA-256 of class and path.
-
-    Args:
-        examples: (path, class name) pairs.
-        root: The paths are hashed relative to this folder.
-        validation: Name of the new split.
-
-    Returns:
-        ({split: its examples}, a note for a person).
 
     Raises:
         DataError: If a split would be empty.
     """
     classes: dict[str, list[str]] = {}
-    for path, name in examples:
+    for path, name, _ in examples:
         classes.setdefault(name, []).append(path)
 
     def place(path: str) -> bytes:
-        return hashlib.sha256(os.path.relpath(path, root).encode("utf-8", "surrogateescape")).digest()
+        return hashlib.sha256(path.removeprefix(str(root)).lstrip("/").encode("utf-8", "surrogateescape")).digest()
 
-    held_out: set[str] = set()
+    chosen: set[str] = set()
     for paths in classes.values():
         count = max(1, (len(paths) + 5) // 10) if len(paths) > 1 else 0
-        held_out.update(sorted(paths, key=place)[:count])
-    splits = {
-        "train": [each for each in examples if each[0] not in held_out],
-        validation: [each for each in examples if each[0] in held_out],
-    }
-    for name, each in splits.items():
-        if not each:
-            raise errors.DataError(f"{root}: too few images for a 90/10 split; '{name}' got none. Make train and val.")
-    return splits, "Split 90/10 in each class by a hash of class and path: the same for the same files."
+        chosen.update(sorted(paths, key=place)[:count])
+    divided = [each._replace(split=held_out) if each.path in chosen else each for each in examples]
+    if len({each.split for each in divided}) < 2:
+        raise errors.DataError(f"{root}: too few images for a 90/10 split. Make train and val.")
+    return divided
 
 
 def data_set(
-    directory: pathlib.Path, class_names: Sequence[str], splits: Mapping[str, Examples], notes: Sequence[str]
+    directory: pathlib.Path,
+    examples: Sequence[Example],
+    notes: Sequence[str],
+    order: Callable[[Iterable[str]], Sequence[str]] = sorted,
+    root: pathlib.Path | None = None,
+    held_out: str = "val",
 ) -> datasets.DataSet:
-    """Makes a data set of image files.
+    """Makes a data set of image files; where all are "train", a tenth of each class is held out.
 
     Args:
         directory: The data directory.
-        class_names: In the order of the labels.
-        splits: (path, class name) pairs by split, in their order.
+        examples: In the order in which they stay within each split.
         notes: Lines that a person should see.
+        order: Puts the names of the classes into the order of the labels.
+        root: What is held out depends on the paths from this folder; by default `directory`.
+        held_out: Name of the split of what is held out.
 
     Raises:
-        DataError: If there are fewer than two classes, or a class name cannot be used.
+        DataError: If there are fewer than two classes, one has no training image, or a class name cannot be used.
     """
+    class_names = order({each.class_name for each in examples})
     if len(class_names) < 2:
         raise errors.DataError(
             f"{directory}: at least two classes with images are needed; got {list(class_names)}; there: "
@@ -163,11 +173,21 @@ def data_set(
                 f"The class name {name!r} in {directory} is blank, is not UTF-8, or holds a control character such as "
                 "a newline. Rename it."
             )
-    files = {
-        split: datasets.ImageFiles(
-            tuple(path for path, _ in examples), labels_of((name for _, name in examples), class_names)
+    trained = {each.class_name for each in examples if each.split in ("train", "all")}
+    if unknown := [name for name in class_names if name not in trained]:
+        raise errors.DataError(f"{directory}: classes without a training image: {datasets.abbreviate(unknown)}.")
+    if all(each.split == "train" for each in examples):
+        examples = _divide(examples, root or directory, held_out)
+        notes = [*notes, "Split 90/10 in each class by a hash of class and path: the same for the same files."]
+    rows: dict[str, list[Example]] = {}
+    for each in examples:
+        rows.setdefault(each.split, []).append(each)
+    splits = {
+        name: datasets.ImageFiles(
+            tuple(each.path for each in rows[name]), labels_of((each.class_name for each in rows[name]), class_names)
         )
-        for split, examples in splits.items()
+        for name in ("all", "train", *VALIDATION_NAMES)
+        if name in rows
     }
-    validation = validation_of(files) or "all"
-    return datasets.DataSet(directory.name, str(directory), tuple(class_names), files, validation, tuple(notes))
+    validation = validation_of(splits) or "all"
+    return datasets.DataSet(directory.name, str(directory), tuple(class_names), splits, validation, tuple(notes))

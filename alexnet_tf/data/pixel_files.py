@@ -57,10 +57,6 @@ class PixelArrays(datasets.ImageSource):
         """Returns some of the examples."""
         return PixelArrays(self.pixels[indices], self.labels[indices], self.files)
 
-    def with_label_order(self, new_labels: np.ndarray) -> "PixelArrays":
-        """Returns the same examples with label `new_labels[i]` in place of i."""
-        return dataclasses.replace(self, labels=datasets.relabel(self.labels, new_labels))
-
     def describe(self, index: int) -> str:
         """Returns the files and the number of example `index`, for messages."""
         return f"image {index} of {os.path.dirname(self.files[0])}"

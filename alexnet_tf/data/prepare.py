@@ -88,24 +88,21 @@ def prepare(
                 _check_same_job(_read_json(partial / _JOB), job, partial)
             atomic_files.write_bytes(partial / _JOB, json.dumps(job, indent=2).encode())
             if not (partial / tfrecords.PREPARATION).exists():  # Otherwise only what follows is left to do.
-                _prepare_shards(data, partial, resize, quality, processes, on_bad_image, initializer)
+                _prepare_shards(data, partial, job, processes, on_bad_image, initializer)
                 _complete(data, partial, job)
             for path in [*partial.glob("*.tfrecord-*.npz"), *partial.glob(".*.tmp"), partial / _JOB, partial / ".lock"]:
                 path.unlink(missing_ok=True)
             os.rename(partial, output)
     except BlockingIOError as error:
         raise errors.DataError(f"{partial} is in use by another `prepare`. Wait for it.") from error
-    except errors.RunError as error:
-        raise errors.DataError(f"{error} {_kept(partial)}") from error
-    except OSError as error:
+    except (errors.RunError, OSError) as error:
+        problem = str(error)
+        if isinstance(error, OSError):
+            problem = f"{error.filename or partial} could not be written: {error.strerror}."
         raise errors.DataError(
-            f"{error.filename or partial} could not be written: {error.strerror}. {_kept(partial)}"
+            f"{problem} What is done stays in {partial}: the same command goes on from there."
         ) from error
     return _read_json(output / tfrecords.PREPARATION), True
-
-
-def _kept(directory: pathlib.Path) -> str:
-    return f"What is done stays in {directory}: the same command goes on from there."
 
 
 def _read_json(path: pathlib.Path) -> dict:
@@ -146,12 +143,12 @@ def _shards(data: datasets.DataSet) -> Iterator[tuple[str, str, np.ndarray]]:
 def _prepare_shards(
     data: datasets.DataSet,
     directory: pathlib.Path,
-    resize: str,
-    quality: int,
+    job: dict,
     processes: int,
     on_bad_image: str,
     initializer: Callable[[], None],
 ) -> None:
+    """Writes those files of records that are not there yet."""
     every_shard = list(_shards(data))
     left = [shard for shard in every_shard if not prepare_images.summary_of(directory / shard[1]).exists()]
     total = sum(len(indices) for _, _, indices in every_shard)
@@ -159,9 +156,9 @@ def _prepare_shards(
     if done:
         _LOGGER.info(f"Going on in {directory}: {done:,} of {total:,} images are done.")
     chunks = [
-        (data.splits[split].subset(indices[start : start + _CHUNK_IMAGES]), resize, quality, split == "train")
+        (data.splits[split].subset(part), job["resize"], job["quality"], split == "train")
         for split, _, indices in left
-        for start in range(0, len(indices), _CHUNK_IMAGES)
+        for part in np.split(indices, range(_CHUNK_IMAGES, len(indices), _CHUNK_IMAGES))
     ]
     bar = tqdm.tqdm(total=total, initial=done, unit="image", disable=None, file=sys.stdout, desc="Preparing")
     problems = []

@@ -3,7 +3,6 @@
 The files are read by offset, as `prepare`'s are; TFDS itself is asked for the features only.
 """
 
-import concurrent.futures
 import dataclasses
 import json
 import pathlib
@@ -13,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from alexnet_tf.data import datasets, labelled_files, tfrecords
+from alexnet_tf.data import datasets, labelled_files, reading, tfrecords
 from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.network import architectures
 from alexnet_tf.support import errors
@@ -100,15 +99,12 @@ def _from_records(
         f"{preparation['source']}; its own mean and colours are used."
     )
     return datasets.DataSet(
-        preparation["name"],
-        str(directory),
-        tuple(preparation["classes"]),
-        splits,
-        preparation["validation"],
-        (note,),
-        source=preparation["source"],
-        resize=preparation["resize"],
+        directory=str(directory),
+        class_names=tuple(preparation["classes"]),
+        splits=splits,
+        notes=(note,),
         statistics=statistics,
+        **{key: preparation[key] for key in ("name", "validation", "source", "resize")},
     )
 
 
@@ -175,7 +171,13 @@ def _with_found_classes(
     splits: Mapping[str, tfrecords.Records],
 ) -> tuple[tuple[str, ...], dict[str, tfrecords.Records]]:
     """Reads every record's label, which is a text or an integer; returns (class names, the splits with labels)."""
-    values = {name: _label_values(split) for name, split in splits.items()}
+    values = {
+        name: [
+            labelled_files.composed(str(label).strip())
+            for label in reading.thread_pool().map(split.label, range(len(split)))
+        ]
+        for name, split in splits.items()
+    }
     class_names = labelled_files.class_order(each for each in values["train"] if each)
     if len(class_names) < 2:
         raise errors.DataError(f"At least two different labels are needed in train; found {list(class_names)}.")
@@ -183,11 +185,6 @@ def _with_found_classes(
         name: dataclasses.replace(split, labels=labelled_files.labels_of(values[name], class_names))
         for name, split in splits.items()
     }
-
-
-def _label_values(split: tfrecords.Records) -> list[str]:
-    with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        return [labelled_files.composed(str(label).strip()) for label in pool.map(split.label, range(len(split)))]
 
 
 def _read_split(builder: typing.Any, split: str, image_key: str, label_key: str) -> tfrecords.Records:
@@ -201,8 +198,7 @@ def _read_split(builder: typing.Any, split: str, image_key: str, label_key: str)
             f"and give --data_dir={converted}"
         )
     files = tuple(str(path) for path in info.splits[split].filepaths)
-    with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        spans = list(pool.map(tfrecords.record_spans, files, info.splits[split].shard_lengths))
+    spans = list(reading.thread_pool().map(tfrecords.record_spans, files, info.splits[split].shard_lengths))
     file_of = np.repeat(np.arange(len(files), dtype="int32"), [len(s) for s in spans])
     offsets, lengths = np.concatenate(spans).T
     parse = tfrecords.ExampleParser(image_key, label_key)

@@ -85,7 +85,7 @@ def test_a_class_may_be_called_as_a_split(tmp_path, name):
         (["train/a/1.jpg", "val/a/1.jpg"], "at least two classes with images are needed; got ['a']"),
         (["train/x.txt", "val/a/1.jpg"], "classes that are not in"),
         (["cat/1.jpg"], "at least two classes with images are needed; got ['cat']; there: cat/"),
-        (["cat/1.jpg", "dog/1.jpg"], "too few images for a 90/10 split; 'validation' got none"),
+        (["cat/1.jpg", "dog/1.jpg"], "too few images for a 90/10 split. Make train and val."),
         (images("train") + images("val", classes=("cats", "dog", "eel")), "not in {}/train: dog, eel. Both"),
         ([*images("train"), "val/a/1.txt"], "val holds no images in class folders; there: a/"),
         ([*images("train"), "val/1.jpg"], "in a file (val.csv beside it"),
@@ -114,10 +114,11 @@ def test_nested_class_folders_are_reported_once(tmp_path):
 
 @pytest.mark.parametrize("junk", ["__MACOSX", ".ipynb_checkpoints", "@eaDir", ".cache"])
 def test_folders_of_other_programs_are_not_classes(tmp_path, junk):
-    touch(
-        tmp_path, *images(".", count=4), f"{junk}/cats/._1.jpg", f"{junk}/1.jpg", f"cats/{junk}/2.jpg", "cats/._0.jpg"
+    data = find(
+        touch(
+            tmp_path, *images(".", count=4), f"{junk}/cats/1.jpg", f"{junk}/1.jpg", f"cats/{junk}/2.jpg", "cats/._0.jpg"
+        )
     )
-    data = find(tmp_path)
     assert data.class_names == ("cats", "dogs") and sum(sizes(data).values()) == 8
 
 

@@ -25,8 +25,7 @@ def test_every_layout_is_asked_and_the_error_lists_them(tmp_path):
 
 
 def test_errors_of_the_directory(tmp_path):
-    text = error_of(tmp_path / "gone")
-    assert f"--data_dir={tmp_path / 'gone'} does not exist" in text and "DIR/train/<class>/*.jpg" in text
+    assert f"--data_dir={tmp_path / 'gone'} does not exist.\nExpected one of\n" in error_of(tmp_path / "gone")
     touch(tmp_path, "file")
     assert "is a file, not a directory" in error_of(tmp_path / "file")
     touch(tmp_path, "flat/1.jpg", "flat/2.jpg", "flat/notes/a.txt")
@@ -69,20 +68,15 @@ def ordinary():
         shutil.rmtree(directory)
 
 
-@pytest.mark.parametrize("unreadable", ["train", "train/b", "val/b"])
-def test_a_folder_that_may_not_be_read_is_named(ordinary, unreadable):
+@pytest.mark.parametrize(
+    ("unreadable", "data_dir"), [("train", ""), ("train/b", ""), ("val/b", ""), ("", ""), ("", "train")]
+)
+def test_a_folder_that_may_not_be_read_is_named(ordinary, unreadable, data_dir):
     directory, become_ordinary = ordinary
     (directory / unreadable).chmod(0)
     become_ordinary()
-    assert error_of(directory) == f"{directory / unreadable} cannot be read: Permission denied."
-
-
-@pytest.mark.parametrize("data_dir", ["", "train"])
-def test_a_folder_that_may_not_be_entered_is_named(ordinary, data_dir):
-    directory, become_ordinary = ordinary
-    directory.chmod(0)
-    become_ordinary()
-    assert "cannot be read: Permission denied." in error_of(directory / data_dir)
+    text = error_of(directory / data_dir)
+    assert text.startswith(str(directory / unreadable)) and text.endswith(" cannot be read: Permission denied.")
 
 
 @pytest.fixture
@@ -102,14 +96,12 @@ def test_fingerprint_is_the_same_after_moving(folders):
     "change",
     [
         lambda root: touch(root, "train/a/9.jpg"),
-        lambda root: touch(root, "val/b/9.jpg"),
-        lambda root: (root / "train/b/1.jpg").unlink(),
         lambda root: (root / "train/b/1.jpg").rename(root / "train/b/8.jpg"),
         lambda root: (root / "train/b/1.jpg").rename(root / "val/b/8.jpg"),
         lambda root: (root / "train/b/2.jpg").rename(root / "train/a/3.jpg"),
         lambda root: [(root / split / "b").rename(root / split / "c") for split in ("train", "val")],
     ],
-    ids=["add", "add val", "remove", "rename", "move split", "move class", "rename class"],
+    ids=["add", "rename", "move split", "move class", "rename class"],
 )
 def test_fingerprint_changes_with_the_files(folders, change):
     before = find(folders).fingerprint()
