@@ -7,8 +7,9 @@ import contextlib
 import dataclasses
 import functools
 import importlib.util
+import statistics
 import tempfile
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alexnet_tf.benchmarks import rounds
@@ -79,22 +80,16 @@ class Throughput:
     Attributes:
         options: How it was measured.
         is_training: Whether the training step was, or inference.
-        facts: Of `tensorflow_workload`.
-        baseline_facts: Of the baseline's workload; empty without one.
-        ours: The network's speed.
-        matmul_peak: FLOP/s of a product of square matrices, in the same precision and process.
-        baselines: Every case of the baseline.
-        stages: Seconds that a batch spends in each stage by itself, and in the update.
+        rates: Of the matmul peak, in FLOP/s in the same precision and process, and of each network: "alexnet_tf" first.
+        machines: What each framework says of itself.
+        facts: What `tensorflow_workload` says.
     """
 
     options: Options
     is_training: bool
-    facts: dict[str, Any]
-    baseline_facts: dict[str, Any]
-    ours: rounds.Speed
-    matmul_peak: rounds.Speed
-    baselines: list[rounds.Speed]
-    stages: dict[str, float]
+    rates: rounds.Rates
+    machines: Sequence[str]
+    facts: Mapping[str, Any]
 
 
 def check_options(options: Options, is_training: bool) -> None:
@@ -122,33 +117,33 @@ def measure(options: Options, is_training: bool) -> Throughput:
         UserError: As `check_options`, or if a process dies.
     """
     check_options(options, is_training)
+    arguments = {
+        "architecture": architectures.ARCHITECTURES[options.architecture],
+        "batch_size": options.batch_size,
+        "is_training": is_training,
+    }
     trials: dict[str, rounds.Trial] = {}
     with contextlib.ExitStack() as stack:
-        arguments = {
-            "architecture": architectures.ARCHITECTURES[options.architecture],
-            "directory": stack.enter_context(tempfile.TemporaryDirectory()),
-            "batch_size": options.batch_size,
-            "is_training": is_training,
-        }
 
-        def start(module: str, **further: object) -> tuple[dict[str, Any], Callable]:
+        def start(module: str, directory: str | None, **further: object) -> dict[str, Any]:
             process = stack.enter_context(rounds.Process())
-            names, facts = process.ask(rounds.make_workload, module, arguments | further)
-            call = functools.partial(process.ask, rounds.call, module)
-            trials.update({name: functools.partial(call, name) for name in names})
-            return facts, call
+            names, facts = process.ask(rounds.make_workload, module, arguments | further | {"directory": directory})
+            trials.update({name: functools.partial(process.ask, rounds.run_trial, name) for name in names})
+            return facts
 
-        facts, call = start(
+        directory = stack.enter_context(tempfile.TemporaryDirectory()) if options.baseline else None
+        facts = start(
             "alexnet_tf.benchmarks.tensorflow_workload",
+            directory,
             precision=options.precision,
             deterministic=options.deterministic,
-            is_compared=options.baseline is not None,
         )
-        baseline_facts: dict[str, Any] = {}
+        machines = [facts["machine"]]
         if options.baseline:
-            baseline_facts, _ = start(BASELINES[options.baseline].module, is_compiled=options.compile)
-        ours, peak, *baselines = rounds.interleave(trials, options.rounds, options.seconds, _is_pruned).values()
-        return Throughput(options, is_training, facts, baseline_facts, ours, peak, baselines, call("stages"))
+            other = start(BASELINES[options.baseline].module, directory, is_compiled=options.compile)
+            machines.append(other["machine"])
+        rates = rounds.interleave(trials, options.rounds, options.seconds, _is_pruned)
+    return Throughput(options, is_training, rates, machines, facts)
 
 
 def _is_pruned(name: str, rates: dict[str, float]) -> bool:
@@ -159,37 +154,27 @@ def _is_pruned(name: str, rates: dict[str, float]) -> bool:
 
 def table(result: Throughput) -> str:
     """Returns a result as tables in Markdown."""
-    facts, other, options = result.facts, result.baseline_facts, result.options
-    peak, adds = result.matmul_peak.median, facts["multiply_adds"]
+    options, rates, facts = result.options, dict(result.rates), result.facts
+    peak, ours = statistics.median(rates.pop("matmul peak")), statistics.median(rates["alexnet_tf"])
+    adds = facts["multiply_adds"]
     flop = 2 * sum(adds.values())
-    cases = {"alexnet_tf": result.ours} | {f"{other['name']} {each.name}": each for each in result.baselines}
-    rows = [
-        [
-            name,
-            *speed.cells(".1f"),
-            f"{1000 / speed.median:.2f}",
-            f"{speed.median * flop / peak:.2f}",
-            f"{result.ours.median / speed.median:.2f}",
-        ]
-        for name, speed in cases.items()
-    ]
+    columns = {"ms an image": lambda rate: 1000 / rate, "of the matmul peak": lambda rate: rate * flop / peak}
     stages = [
         [name, f"{1000 * seconds / options.batch_size:.2f}"]
         + [f"{2 * adds[name] * options.batch_size / seconds / peak:.2f}" if name in adds else ""]
-        for name, seconds in result.stages.items()
+        for name, seconds in facts["stages"].items()
     ]
-    heads = ["", "images/s", "range", "ms an image", "of the matmul peak"]
     lines = [
         f"{'Training steps' if result.is_training else 'Inference'} of {options.architecture}, batches of "
         f"{options.batch_size}, {facts['precision']}, {'' if options.deterministic else 'not '}deterministic; "
         f"{options.rounds} interleaved rounds of at least {options.seconds:g} s",
-        *(each["machine"] for each in (facts, other) if each),
+        *result.machines,
         "",
-        report.markdown_table([*heads, "alexnet_tf / this"], rows),
+        rounds.table(rates, ".1f", {**columns, "alexnet_tf / this": lambda rate: ours / rate}),
         "",
         f"Matmul peak: {peak / 1e9:,.0f} GFLOP/s. The network: {flop / 1e9:.2f} GFLOP an image. Peak memory of its "
         f"process: {facts['peak_bytes'] / 2**20:,.0f} MiB.",
         "",
-        report.markdown_table(["each stage by itself", *heads[3:]], stages),
+        report.markdown_table(["each stage by itself", *columns], stages),
     ]
     return "\n".join(lines)

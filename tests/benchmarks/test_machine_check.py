@@ -60,6 +60,6 @@ def test_xla_that_fails_is_reported(monkeypatch):
 
 
 def test_command_prints_what_is_checked(monkeypatch, capsys):
-    monkeypatch.setattr(cli.load_command("check"), "check", lambda options: iter([f"{options.batch_size}"]))
+    monkeypatch.setattr(machine_check, "check", lambda options: iter([f"{options.batch_size}"]))
     assert cli.run_command("check", ["--batch_size=3"]) == 0
     assert capsys.readouterr().out.splitlines()[1:] == ["3"]
