@@ -37,8 +37,7 @@ def measure(options: model_throughput.Options) -> rounds.Rates:
     originals = discovery.find_dataset(data.source) if data.source else data
     _LOGGER.info(f"{data.summary()}\nThe baseline pipeline reads {originals.directory}.\n")
     architecture, split = architectures.ARCHITECTURES[options.architecture], data.splits["train"]
-    size, batch_size = architecture.image_size, options.batch_size
-    recipe = architecture.recipe
+    size, batch_size, recipe = architecture.image_size, options.batch_size, architecture.recipe
     recipe = dataclasses.replace(recipe, batch_size=batch_size, resize=data.resize or recipe.resize)
     pca = (architectures.IMAGENET_PCA_STDEVS, architectures.IMAGENET_PCA_VECTORS) if recipe.colour_noise else None
     # A long epoch, so that its end is seldom seen.
@@ -120,10 +119,9 @@ def _baseline(split: datasets.ImageSource, image_size: int, batch_size: int) -> 
 
     def augment(image_bytes: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
         image = tf.io.decode_image(image_bytes, channels=3, expand_animations=False)
-        image.set_shape([None, None, 3])
-        shape = tf.cast(tf.shape(image)[:2], tf.float32)
-        scale = architectures.SQUARE_SIZE / tf.reduce_min(shape)
-        image = tf.image.resize(image, tf.cast(tf.round(shape * scale), tf.int32))
+        shape = tf.shape(image)[:2]
+        size = tf.round(architectures.SQUARE_SIZE * shape / tf.reduce_min(shape))
+        image = tf.image.resize(tf.ensure_shape(image, [None, None, 3]), tf.cast(size, tf.int32))
         image = tf.image.random_crop(image, [image_size, image_size, 3])
         return tf.image.random_flip_left_right(image)
 

@@ -9,7 +9,7 @@ import importlib.metadata
 import os
 import platform
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from alexnet_tf.benchmarks import model_throughput, rounds
 from alexnet_tf.network import architectures, xla
@@ -41,9 +41,12 @@ def check(options: Options) -> Iterator[str]:
     installed = {each.metadata["Name"]: each.version for each in importlib.metadata.distributions()}
     yield f"{'Python':15} {platform.python_version()}, {platform.platform()}"
     yield f"{'Packages':15} {', '.join(f'{name} {installed[name]}' for name in _PACKAGES if name in installed)}"
-    parts = {"Machine": machine, "XLA": compiler}
-    parts |= {precision: functools.partial(training, options, precision) for precision in _TOLERANCES}
-    parts |= {"Input": functools.partial(reading, options)}
+    parts: dict[str, Callable[[], str]] = {
+        "Machine": machine,
+        "XLA": compiler,
+        **{precision: functools.partial(training, options, precision) for precision in _TOLERANCES},
+        "Input": functools.partial(reading, options),
+    }
     for name, part in parts.items():
         try:
             with rounds.Process() as process:

@@ -1,6 +1,5 @@
 """The same network in PyTorch: every precision, memory format and `torch.compile`. Imports no TensorFlow."""
 
-import collections
 import pathlib
 import shutil
 from collections.abc import Callable
@@ -58,19 +57,20 @@ class LocalResponseNorm(torch.nn.Module):
 
 def build_network(architecture: architectures.Architecture) -> torch.nn.Sequential:
     """Returns the network from uint8 images [batch, 3, size, size] to logits. Towers are groups of one layer."""
-    modules: dict[str, torch.nn.Module] = {"normalize": Normalize(architecture)}
-    shapes = architecture.tower_shapes()
+    network, shapes = torch.nn.Sequential(Normalize(architecture)), architecture.tower_shapes()
     for stage in architecture.stages:
-        name, channels, has_bias = stage.name, shapes[stage.name].kernel[-2] * stage.groups, stage.bias is not None
+        channels, has_bias = shapes[stage.name].kernel[-2] * stage.groups, stage.bias is not None
         if stage.kernel_size:
             before, after = stage.padding
             if before != after:
-                modules[f"{name}_pad"], before = torch.nn.ZeroPad2d(stage.padding * 2), 0
+                network.append(torch.nn.ZeroPad2d(stage.padding * 2))
+                before = 0
             size = stage.kernel_size, stage.strides, before
-            modules[name] = torch.nn.Conv2d(channels, stage.filters, *size, groups=stage.groups, bias=has_bias)
+            layer: torch.nn.Module = torch.nn.Conv2d(channels, stage.filters, *size, groups=stage.groups, bias=has_bias)
         else:
-            modules.setdefault("flatten", torch.nn.Flatten())
-            modules[name] = torch.nn.Linear(channels, stage.filters, bias=has_bias)
+            network.append(torch.nn.Flatten())
+            layer = torch.nn.Linear(channels, stage.filters, has_bias)
+        network.add_module(stage.name, layer)
         pool, towers = stage.pool, 1 if architecture.lrn_across_towers else stage.towers
         ops = {
             "relu": torch.nn.ReLU(inplace=True),
@@ -79,9 +79,8 @@ def build_network(architecture: architectures.Architecture) -> torch.nn.Sequenti
             "lrn": LocalResponseNorm(architecture.lrn, towers),
             "same_map_lrn": LocalResponseNorm(architecture.same_map_lrn, 0),
         }
-        modules |= {f"{name}_{op}": ops[op] for op in stage.ops}
-    modules.setdefault("flatten", torch.nn.Flatten())  # The last stages may be convolutions.
-    return torch.nn.Sequential(collections.OrderedDict(modules))
+        network.extend(ops[op] for op in stage.ops)
+    return network.append(torch.nn.Flatten())  # The last stages may be convolutions.
 
 
 def load_weights(network: torch.nn.Sequential, architecture: architectures.Architecture, arrays: dict) -> None:
@@ -93,11 +92,12 @@ def load_weights(network: torch.nn.Sequential, architecture: architectures.Archi
 def make_optimizer(network: torch.nn.Module, recipe: recipes.Recipe) -> torch.optim.Optimizer:
     """Returns the recipe's SGD: weight decay on kernels only, and the biases' own learning rate."""
     kernels, biases = ([p for p in network.parameters() if (p.ndim > 1) == is_kernel] for is_kernel in (True, False))
+    rate = recipe.learning_rate
     groups = [
         {"params": kernels, "weight_decay": recipe.weight_decay},
-        {"params": biases, "lr": recipe.learning_rate * recipe.bias_learning_rate_multiplier},
+        {"params": biases, "lr": rate * recipe.bias_learning_rate_multiplier},
     ]
-    return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum, fused=True)
+    return torch.optim.SGD(groups, lr=rate, momentum=recipe.momentum, fused=True)
 
 
 # By dtype of the weights and activations: what autocast computes in; half-precision weights are for inference only.
@@ -147,11 +147,9 @@ def make_workload(
                     ways[", compiled"] = torch.compile(network)
                 for suffix, way in ways.items():
                     step = make_step(way, batch, labels, optimizer, autocast)
-                    trials[f"PyTorch {name}, {layout}{suffix}"] = rounds.repeat(step, batch_size)
-    compiler = "in use" if can_compile else "needs a C++ compiler" if is_compiled else "left out"
-    one_dnn = "in use" if torch.backends.mkldnn.is_available() else "missing"
-    machine = f"PyTorch {torch.__version__} on {device}, {torch.get_num_threads()} threads; uint8 images, normalised"
-    return trials, {"machine": f"{machine} in the network; oneDNN {one_dnn}, torch.compile {compiler}"}
+                    trials[f"PyTorch {name}: {layout}{suffix}"] = rounds.repeat(step, batch_size)
+    note = "; torch.compile needs a C++ compiler" if is_compiled and not can_compile else ""
+    return trials, {"machine": f"PyTorch {torch.__version__} on {device}, {torch.get_num_threads()} threads{note}"}
 
 
 def make_step(

@@ -27,31 +27,34 @@ Workload = tuple[dict[str, Trial], dict[str, Any]]
 # The rates of each case: one a round; of a pruned case only the warm-up's.
 Rates = Mapping[str, Sequence[float]]
 
+# A case is pruned below this fraction of the best of its kind.
+_PRUNED = 0.6
+
 # Pause between two trials, because threads of the previous one may spin for a while.
 SETTLE_SECONDS = 0.5
 
 
-def interleave(
-    trials: Mapping[str, Trial],
-    num_rounds: int,
-    seconds: float,
-    is_pruned: Callable[[str, dict[str, float]], bool] = lambda name, rates: False,
-) -> Rates:
+def interleave(trials: Mapping[str, Trial], num_rounds: int, seconds: float) -> Rates:
     """Runs every case once to warm up, and then once in each round.
+
+    Of cases whose names are alike up to the colon, those that the warm-up finds much slower than another have no round.
 
     Args:
         trials: By the case's name, in the order of each round.
         num_rounds: Number of rounds after the warm-up.
         seconds: Shortest duration of a trial.
-        is_pruned: (name, rates of the warm-up by name) -> whether to skip this case after the warm-up.
     """
 
     def measure(name: str, seconds: float) -> float:
         time.sleep(SETTLE_SECONDS)
         return trials[name](seconds)
 
+    def is_pruned(name: str) -> bool:
+        kind = name.partition(":")[0]
+        return first[name] < _PRUNED * max(rate for rival, rate in first.items() if rival.partition(":")[0] == kind)
+
     first = {name: measure(name, 0.0) for name in trials}
-    rates = {name: [rate] if is_pruned(name, first) else [] for name, rate in first.items()}
+    rates = {name: [rate] if is_pruned(name) else [] for name, rate in first.items()}
     kept = [name for name, each in rates.items() if not each]
     for _ in range(num_rounds):
         for name in kept:

@@ -68,7 +68,8 @@ def make_workload(
     machine = [processors.processor()[0], f"{processors.available_cpus()} cores", *devices.describe_gpus(), versions]
     trials = {"alexnet_tf": rounds.repeat(call, batch_size, wait), "matmul peak": matmul_peak(precision)}
     return trials, {
-        "precision": precision,
+        "title": f"{'Training steps' if is_training else 'Inference'} of {architecture.name}, batches of {batch_size}, "
+        f"{precision}, {'' if deterministic else 'not '}deterministic",
         "machine": ", ".join(machine),
         "multiply_adds": multiply_adds(architecture, is_training),
         "peak_bytes": peak_bytes,

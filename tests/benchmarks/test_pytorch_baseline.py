@@ -118,11 +118,10 @@ def test_every_precision_runs_in_every_memory_format_and_compiled(is_training, t
     trials, facts = pytorch_baseline.make_workload(TINY, tmp_path, batch_size=2, is_training=is_training)
     names = ["float32", "bfloat16 autocast"] + ([] if is_training else ["bfloat16 weights"])
     ways = ("contiguous", "channels_last", "channels_last, compiled")
-    assert set(trials) == {f"PyTorch {name}, {way}" for way in ways for name in names}
+    assert set(trials) == {f"PyTorch {name}: {way}" for way in ways for name in names}
     assert all(trial(0.0) > 0 for trial in trials.values())
     assert len(compiled) == len(names) and torch._inductor.config.freezing != is_training
     assert f"PyTorch {torch.__version__} on cpu" in facts["machine"]
-    assert facts["machine"].endswith("torch.compile in use")
 
 
 def test_step_computes_in_the_dtype_of_autocast():

@@ -32,10 +32,10 @@ def test_interleave_runs_every_case_in_each_round_and_skips_pruned_ones(now):
 
         return trial
 
-    cases = {"a": make("a", 100.0), "b": make("b", 200.0), "c": make("c", 10.0)}
-    rates = rounds.interleave(cases, 2, 3.0, lambda name, rates: rates[name] < max(rates.values()) / 4)
-    assert trials == [("a", 0.0), ("b", 0.0), ("c", 0.0), ("a", 3.0), ("b", 3.0), ("a", 3.0), ("b", 3.0)]
-    assert list(rates.items()) == [("a", [104, 106]), ("b", [205, 207]), ("c", [13])]
+    cases = {"a": make("a", 10.0), "b: x": make("b: x", 200.0), "b: y": make("b: y", 100.0)}
+    rates = rounds.interleave(cases, 2, 3.0)
+    assert trials == [("a", 0.0), ("b: x", 0.0), ("b: y", 0.0), ("a", 3.0), ("b: x", 3.0), ("a", 3.0), ("b: x", 3.0)]
+    assert list(rates.items()) == [("a", [14, 16]), ("b: x", [205, 207]), ("b: y", [103])]
 
 
 def test_table_has_medians_ranges_and_what_is_made_of_them():
