@@ -58,7 +58,6 @@ class Options:
         "Of training; 'auto' is what train uses here.",
         choices=PRECISIONS,
     )
-    split: str | None = setting(None, "table: which split; by default the validation split.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,11 +165,9 @@ def write(result: Result, path: pathlib.Path, title: str, command: str, seconds:
 
 
 def _table(rows: Sequence[Sequence]) -> str:
-    header, *rows = [[_cell(value) for value in row] for row in rows]
+    def cell(value: object) -> str:
+        text = f"{value:.4g}" if isinstance(value, float) else "–" if value is None else str(value)
+        return text.replace("|", "\\|")
+
+    header, *rows = [[cell(value) for value in row] for row in rows]
     return markdown_table(header, rows)
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("|", "\\|")

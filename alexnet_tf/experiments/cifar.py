@@ -131,21 +131,17 @@ def _random_windows(images: np.ndarray, size: int, generator: np.random.Generato
     return windows
 
 
-def views(images: np.ndarray, size: int) -> np.ndarray:
-    """Returns the author's nine windows of each image (top, middle, bottom; left, centre, right), or the whole image.
-
-    From uint8 [batch, 32, 32, 3] to uint8 [batch, views, size, size, 3].
-    """
-    border = (IMAGE_SIZE - size) // 2
-    starts = [0, border, 2 * border] if border else [0]
-    return np.stack([images[:, top : top + size, left : left + size] for top in starts for left in starts], axis=1)
-
-
 def evaluation_batches(split: Split, size: int, batch_size: int = 500) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
-    """Yields all examples with their views, as `metrics.evaluate` takes them."""
+    """Yields all examples with the author's nine views of each: top, middle, bottom; left, centre, right.
+
+    Yields:
+        (uint8 [batch, 9, size, size, 3], or one view, the whole image, at 32 pixels; int32 [batch]).
+    """
+    starts = range(0, IMAGE_SIZE - size + 1, (IMAGE_SIZE - size) // 2 or 1)
     for begin in range(0, len(split.labels), batch_size):
-        part = slice(begin, begin + batch_size)
-        yield tf.constant(views(split.images[part], size)), tf.constant(split.labels[part])
+        images, labels = (each[begin : begin + batch_size] for each in (split.images, split.labels))
+        views = [images[:, top : top + size, left : left + size] for top in starts for left in starts]
+        yield tf.constant(np.stack(views, axis=1)), tf.constant(labels)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -255,7 +251,7 @@ def train(
     """
     architecture, name = variant.architecture, f"{variant.name}-seed{seed}".replace(" ", "-")
     run = RunDirectory(directory / name)
-    config, diverged = TrainConfig(recipe=architecture.recipe, seed=seed, precision=precision), run.path / "diverged"
+    config, has_diverged = TrainConfig(recipe=architecture.recipe, seed=seed, precision=precision), False
     settings = json.dumps([dataclasses.asdict(each) for each in (architecture, config)] + [variant.layer_decays])
     with run.locked():
         if (file := run.path / "trial.json").exists() and file.read_text() != settings:
@@ -271,12 +267,11 @@ def train(
         training = loop.Loop(run, step, recipe, feed, _Watcher(name), parts=PARTS, stop_below=stop_below)
         training.resume()
         try:
-            if not diverged.exists():
-                training.run()
+            training.run()
         except TrainingError as error:
             _LOGGER.info(f"{name}: {error}")
-            diverged.touch()
-        return Curve(training.state.history, diverged.exists())
+            has_diverged = True
+        return Curve(training.state.history, has_diverged)
 
 
 @dataclasses.dataclass(frozen=True)

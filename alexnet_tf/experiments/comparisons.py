@@ -145,21 +145,14 @@ def result(curves: cifar.Curves, epochs: int, is_gain: bool) -> catalogue.Result
         epochs: How long each was trained.
         is_gain: Whether the paper's test errors are lower than the first network's; otherwise they are higher.
     """
-    spreads = [
-        (
-            variant.name,
-            len(each),
-            *(
-                catalogue.mean_and_spread(_errors(each, name), catalogue.percent)
-                for name in ("val_top1_error", "train_top1_error")
-            ),
-        )
+    base, *others = curves
+    rows = [
+        (variant.name, len(each), _spread(_errors(each, "val_top1_error")), _spread(_errors(each, "train_top1_error")))
         for variant, each in curves.items()
     ]
-    base, *others = curves
     return catalogue.Result(
         [_finding(curves, base, other, is_gain) for other in others],
-        {f"After {epochs} epochs": [("network", "seeds", "test error", "training error, while training"), *spreads]},
+        {f"After {epochs} epochs": [("network", "seeds", "test error", "training error, while training"), *rows]},
         {"curves": _draw(curves)},
         "A verdict needs two seeds, and means that differ by more than the larger of the two spreads between seeds "
         "and by more than 0.5 %; a smaller difference is called not seen. The training error is that before each "
@@ -167,22 +160,22 @@ def result(curves: cifar.Curves, epochs: int, is_gain: bool) -> catalogue.Result
     )
 
 
-def _errors(curves: Sequence[cifar.Curve], name: str = "val_top1_error") -> list[float]:
+def _errors(curves: Sequence[cifar.Curve], name: str) -> list[float]:
     """Returns an error after the last epoch, for each seed; 0.9, guessing, where the loss was not finite."""
     return [0.9 if curve.has_diverged else curve.history[-1][name] for curve in curves]
 
 
+def _spread(values: Sequence[float]) -> str:
+    return catalogue.mean_and_spread(values, catalogue.percent)
+
+
 def _finding(curves: cifar.Curves, base: Variant, other: Variant, is_gain: bool) -> catalogue.Finding:
-    before, after = _errors(curves[base]), _errors(curves[other])
+    before, after = (_errors(curves[variant], "val_top1_error") for variant in (base, other))
     difference = statistics.fmean(after) - statistics.fmean(before)
-    spread = max(max(values) - min(values) for values in (before, after))
-    is_seen = abs(difference) > max(spread, 0.005) and (difference < 0) == is_gain
-    ours = ", ".join(
-        f"{name} {catalogue.mean_and_spread(values, catalogue.percent)}"
-        for name, values in ((other.name, after), (base.name, before))
-    )
-    has_spread = min(len(before), len(after)) > 1
-    return catalogue.Finding(other.claim, other.paper, ours, catalogue.verdict(is_seen) if has_spread else None)
+    is_seen = abs(difference) > max(np.ptp(before), np.ptp(after), 0.005) and (difference < 0) == is_gain
+    verdict = catalogue.verdict(is_seen) if min(len(before), len(after)) > 1 else None
+    ours = f"{other.name} {_spread(after)}, {base.name} {_spread(before)}"
+    return catalogue.Finding(other.claim, other.paper, ours, verdict)
 
 
 @plotting.style()

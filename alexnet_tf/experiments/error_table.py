@@ -85,17 +85,16 @@ def load_runs(options: catalogue.Options) -> list[TrainedRun]:
 
 def run(name: str, options: catalogue.Options) -> Iterator[catalogue.Result]:
     """Yields the table of the runs."""
-    yield reproduce(load_runs(options), options.split)
+    yield reproduce(load_runs(options))
 
 
-def reproduce(runs: Sequence[TrainedRun], split: str | None = None) -> catalogue.Result:
-    """Measures each run and the average of all.
+def reproduce(runs: Sequence[TrainedRun]) -> catalogue.Result:
+    """Measures each run and the average of all, on the validation split.
 
     Args:
         runs: Networks with the same classes and images.
-        split: Which split; by default the validation split.
     """
-    split = split or runs[0].data.validation
+    split = runs[0].data.validation
     rows, findings = [], []
     for crops in (1, 10):
         predictions, labels = zip(

@@ -43,18 +43,14 @@ def make_variant(name: str, start: str, activation: str, learning_rate: float) -
     """Returns a network of a pair with a learning rate."""
     architecture = cifar_architectures.with_image_size(cifar_architectures.CIFAR_ARCHITECTURES[name], cifar.IMAGE_SIZE)
     architecture = cifar_architectures.with_activation(architecture, activation)
+    stages, scale = architecture.stages, architecture.scale
     if start == "scaled":  # Pixels of unit variance, and kernels that keep the signal's size.
         kernel = Init("normal_fan_in", {"relu": 2**0.5, "tanh": 1.0}[activation])
-        *stages, last = architecture.stages
-        architecture = dataclasses.replace(
-            architecture,
-            stages=(*(dataclasses.replace(stage, kernel=kernel) for stage in stages), last),
-            scale=(1 / architectures.PIXEL_STDEV,) * 3,
-        )
+        stages = (*(dataclasses.replace(stage, kernel=kernel) for stage in stages[:-1]), stages[-1])
+        scale = (1 / architectures.PIXEL_STDEV,) * 3
     recipe = dataclasses.replace(architecture.recipe, learning_rate=learning_rate)
-    return cifar.Variant(
-        f"{name}-{start}-{activation}-rate{learning_rate:g}", dataclasses.replace(architecture, recipe=recipe)
-    )
+    architecture = dataclasses.replace(architecture, stages=stages, scale=scale, recipe=recipe)
+    return cifar.Variant(f"{name}-{start}-{activation}-rate{learning_rate:g}", architecture)
 
 
 def search(train: cifar.Trainer, name: str, start: str, activation: str) -> tuple[cifar.Variant, dict]:

@@ -119,12 +119,15 @@ def test_windows_are_parts_of_their_images_or_mirrored(images):
 
 
 def test_views_are_the_authors_nine(images):
-    views = cifar.views(images.test.images, 24)
-    assert views.shape == (20, 9, 24, 24, 3)
-    np.testing.assert_array_equal(views[:, 0], images.test.images[:, :24, :24])
-    np.testing.assert_array_equal(views[:, 4], images.test.images[:, 4:28, 4:28])
-    np.testing.assert_array_equal(views[:, 5], images.test.images[:, 4:28, 8:])
-    np.testing.assert_array_equal(cifar.views(images.test.images, 32)[:, 0], images.test.images)
+    def views(size):
+        batches = list(cifar.evaluation_batches(images.test, size, 8))
+        np.testing.assert_array_equal(np.concatenate([labels for _, labels in batches]), images.test.labels)
+        return np.concatenate([views for views, _ in batches])
+
+    assert views(24).shape == (20, 9, 24, 24, 3)
+    for view, (top, left) in {0: (0, 0), 4: (4, 4), 5: (4, 8)}.items():
+        np.testing.assert_array_equal(views(24)[:, view], images.test.images[:, top : top + 24, left : left + 24])
+    np.testing.assert_array_equal(views(32)[:, 0], images.test.images)
 
 
 def test_mean_image_is_that_of_the_windows_centre(images):
