@@ -78,13 +78,11 @@ def test_stops_below_an_error_and_at_a_loss_that_is_not_finite(train):
 
 
 def test_layer_decays_shrink_that_layer_only(train, tmp_path):
-    norms = {}
-    for name, decays in (("with", (("fc2", 1e7),)), ("without", ())):
+    for name, decays in ("with", (("fc2", 1e7),)), ("without", ()):
         train(small(name, decays, learning_rate=1e-9, momentum=0.0), 0, 1)
-        arrays, _ = RunDirectory(tmp_path / f"{name}-seed0").read_checkpoint()
-        norms[name] = {path: np.linalg.norm(array) for path, array in arrays.items() if path.endswith("kernel")}
-    assert norms["with"]["fc2/kernel"] == pytest.approx(norms["without"]["fc2/kernel"] * 0.99**4, rel=1e-3)
-    assert norms["with"]["conv1/kernel"] == pytest.approx(norms["without"]["conv1/kernel"], rel=1e-5)
+    found, plain = (RunDirectory(tmp_path / f"{name}-seed0").read_checkpoint()[0] for name in ("with", "without"))
+    np.testing.assert_allclose(found["fc2/kernel"], plain["fc2/kernel"] * 0.99**4, rtol=1e-3)
+    np.testing.assert_allclose(found["conv1/kernel"], plain["conv1/kernel"], rtol=1e-5)
 
 
 def test_time_to_an_error_is_between_the_points_beside_it():

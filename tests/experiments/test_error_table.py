@@ -7,17 +7,14 @@ from alexnet_tf.data import discovery
 from alexnet_tf.evaluation import metrics
 from alexnet_tf.experiments import catalogue, error_table, figure4
 from alexnet_tf.network import alexnet, architectures
-from tests.helpers.networks import TINY
+from tests.helpers.networks import SMALL
 
 
 def untrained(data, seed=0):
     """Returns a small network with random weights, and images."""
-    stages = (
-        architectures.Stage("conv1", 16, 11, strides=4, towers=2, ops=("relu", "pool")),
-        architectures.Stage("fc7", 64, ops=("relu", "dropout")),
-        architectures.Stage("fc8", len(data.class_names), ops=(), kernel=architectures.Init("normal", 0.1)),
-    )
-    architecture = dataclasses.replace(TINY, stages=stages, scale=(1 / architectures.PIXEL_STDEV,) * 3)
+    last = architectures.Stage("fc8", len(data.class_names), ops=(), kernel=architectures.Init("normal", 0.1))
+    architecture = architectures.with_initialization(SMALL, "he")
+    architecture = dataclasses.replace(architecture, stages=(*architecture.stages[:-1], last))
     model = alexnet.build_model(architecture, seed=seed)
     return error_table.TrainedRun(f"seed {seed}", model, architecture, "paper", data)
 
