@@ -1,11 +1,13 @@
 """The network as `training` trains it and `evaluation` predicts with it, stage by stage too, and the matmul peak."""
 
 import dataclasses
+import functools
 import os
 import platform
 import resource
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -98,10 +100,11 @@ def wait() -> None:
         tf.test.experimental.sync_devices()
 
 
-def finish(call: Callable[[], object]) -> None:
-    """Calls, and waits for the device."""
-    call()
+def finish(call: Callable[[], Any]) -> Any:
+    """Returns what a call returns, when the device has finished."""
+    result = call()
     wait()
+    return result
 
 
 def multiply_adds(architecture: architectures.Architecture, is_training: bool = False) -> dict[str, int]:
@@ -122,7 +125,7 @@ def matmul_peak(precision: str) -> rounds.Trial:
     size = GPU_PEAK_SIZE if devices.gpus() else PEAK_SIZE
     a = tf.cast(tf.random.stateless_uniform([size] * 2, [0, 0]), keras.DTypePolicy(precision).compute_dtype)
     product = tf.function(lambda: tf.matmul(a, a))
-    return rounds.repeat(lambda: finish(product), 2 * size**3)
+    return rounds.repeat(functools.partial(finish, product), 2 * size**3)
 
 
 def profile(
@@ -154,7 +157,10 @@ def profile(
     if update is not None:
         gradients = [tf.zeros(v.shape, v.dtype) for v in model.trainable_variables]
         calls["update"] = tf.function(lambda: update(gradients))
-    return {name: median_seconds(call) for name, call in calls.items()}
+    return {
+        name: timing.median_seconds(functools.partial(finish, call), calls=3, least_seconds=0.3)
+        for name, call in calls.items()
+    }
 
 
 def _stage_call(part: keras.Model, inputs: list, is_training: bool) -> Callable[[], object]:
@@ -169,11 +175,6 @@ def _stage_call(part: keras.Model, inputs: list, is_training: bool) -> Callable[
         return tape.gradient(outputs, [v.value for v in part.trainable_variables] + sources) if is_training else outputs
 
     return compute
-
-
-def median_seconds(call: Callable[[], object]) -> float:
-    """Returns how long a call takes until the device has finished."""
-    return timing.median_seconds(lambda: finish(call), calls=3, least_seconds=0.3)
 
 
 def _peak_bytes():

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from alexnet_tf.benchmarks import rounds, tensorflow_workload
-from alexnet_tf.network import alexnet, architectures, recipes
+from alexnet_tf.network import alexnet, architectures
 from alexnet_tf.training import train_step
 from tests.helpers.networks import TINY, narrow
 
@@ -20,10 +20,7 @@ def test_a_training_step_has_three_passes_but_no_gradient_of_the_image():
 
 
 def test_training_step_is_trainings_own():
-    architecture = dataclasses.replace(
-        TINY, dropout_rate=0.0, recipe=recipes.Recipe(clip_norm=3.0, bias_learning_rate_multiplier=2.0)
-    )
-    step, train = tensorflow_workload.make_step(architecture, 4, "mixed_bfloat16")
+    step, train = tensorflow_workload.make_step(dataclasses.replace(TINY, dropout_rate=0.0), 4, "mixed_bfloat16")
     assert type(step) is train_step.TrainStep and step.model.get_layer("conv1_a").compute_dtype == "bfloat16"
     before = [variable.numpy() for variable in step.model.trainable_variables]
     losses = [train(), train()]
@@ -47,7 +44,7 @@ def test_matmul_peak_multiplies_in_the_policys_dtype_and_is_larger_on_a_gpu(monk
 
 
 def test_profile_computes_each_stage_and_in_training_the_gradients_of_its_weights_and_inputs(monkeypatch):
-    monkeypatch.setattr(tensorflow_workload, "median_seconds", lambda call: call())
+    monkeypatch.setattr(tensorflow_workload.timing, "median_seconds", lambda call, **_: call())
     step, _ = tensorflow_workload.make_step(architectures.with_initialization(TINY, "he"), 2, "mixed_bfloat16")
     images = tf.constant(rounds.random_batch(TINY, 2)[0])
     found = tensorflow_workload.profile(step.model, TINY, images, lambda gradients: tf.add_n(gradients[:1]))
@@ -59,7 +56,7 @@ def test_profile_computes_each_stage_and_in_training_the_gradients_of_its_weight
 
 @pytest.mark.parametrize("name", architectures.ARCHITECTURES)
 def test_stages_together_are_the_network(name, monkeypatch):
-    monkeypatch.setattr(tensorflow_workload, "median_seconds", lambda call: call())
+    monkeypatch.setattr(tensorflow_workload.timing, "median_seconds", lambda call, **_: call())
     architecture = architectures.with_initialization(narrow(architectures.ARCHITECTURES[name]), "he")
     model = alexnet.build_model(architecture)
     images = tf.constant(rounds.random_batch(architecture, 1)[0])
