@@ -89,9 +89,10 @@ def _decode(split: datasets.ImageSource, directory: str) -> Split:
 
     batches = split.examples(tf.data.Dataset.range(len(split)).batch(1024), decode).batch(500)
     images, labels, shapes = (np.concatenate(each) for each in zip(*batches.as_numpy_iterator()))
-    for place in np.flatnonzero((shapes[:, :2] != IMAGE_SIZE).any(axis=1)):
+    if (is_other := (shapes[:, :2] != IMAGE_SIZE).any(axis=1)).any():
+        place = int(is_other.argmax())
         raise errors.DataError(
-            f"The CIFAR-10 networks read images of 32 x 32 pixels; {split.describe(int(place))} in {directory} has "
+            f"The CIFAR-10 networks read images of 32 x 32 pixels; {split.describe(place)} in {directory} has "
             f"{shapes[place, 1]} x {shapes[place, 0]}."
         )
     return Split(images, labels)

@@ -96,8 +96,8 @@ def result(searches: Searches, curves: cifar.Curves, epochs: int) -> catalogue.R
 
 
 def _time(curve: cifar.Curve) -> str:
-    time, epochs = curve.epochs_to(THRESHOLD), len(curve.history)
-    return f"{time:.2f}" if time else f"not reached in {epochs} ({catalogue.percent(curve.error_after(epochs))})"
+    time = curve.epochs_to(THRESHOLD)
+    return f"{time:.2f}" if time else f"not reached in {len(curve.history)}"
 
 
 def _finding(

@@ -31,6 +31,7 @@ def curve(*errors):
         (curve(*[0.5] * 4, 0.2), "2.0 times", catalogue.SAME_DIRECTION),
         (curve(0.5, 0.5, 0.2), "1.0 times", catalogue.NOT_SEEN),
         (curve(*[0.5] * 20), "over 9.6 times", catalogue.REPRODUCED),
+        (Curve([], has_diverged=True), "over 9.6 times", catalogue.REPRODUCED),
     ],
 )
 def test_ratio_and_verdict(tanh, ours, verdict):
