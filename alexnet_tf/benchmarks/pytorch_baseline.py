@@ -55,8 +55,13 @@ class LocalResponseNorm(torch.nn.Module):
         return y.reshape(x.shape).to(x.dtype)
 
 
-def build_network(architecture: architectures.Architecture) -> torch.nn.Sequential:
-    """Returns the network from uint8 images [batch, 3, size, size] to logits. Towers are groups of one layer."""
+def build_network(architecture: architectures.Architecture, arrays: dict[str, np.ndarray]) -> torch.nn.Sequential:
+    """Returns the network from uint8 images [batch, 3, size, size] to logits. Towers are groups of one layer.
+
+    Args:
+        architecture: The network.
+        arrays: Its weights by the paths of our model's variables, such as "conv2_a/kernel".
+    """
     network, shapes = torch.nn.Sequential(Normalize(architecture)), architecture.tower_shapes()
     for stage in architecture.stages:
         channels, has_bias = shapes[stage.name].kernel[-2] * stage.groups, stage.bias is not None
@@ -80,13 +85,10 @@ def build_network(architecture: architectures.Architecture) -> torch.nn.Sequenti
             "same_map_lrn": LocalResponseNorm(architecture.same_map_lrn, 0),
         }
         network.extend(ops[op] for op in stage.ops)
-    return network.append(torch.nn.Flatten())  # The last stages may be convolutions.
-
-
-def load_weights(network: torch.nn.Sequential, architecture: architectures.Architecture, arrays: dict) -> None:
-    """Sets the weights from arrays by the paths of our model's variables, such as "conv2_a/kernel"."""
+    network.append(torch.nn.Flatten())  # The last stages may be convolutions.
     entries = layouts.to_file(architecture, layouts.LAYOUTS["stages"], arrays)
     network.load_state_dict({name: torch.from_numpy(array) for name, array in entries.items()})
+    return network
 
 
 def make_optimizer(network: torch.nn.Module, recipe: recipes.Recipe) -> torch.optim.Optimizer:
@@ -137,9 +139,8 @@ def make_workload(
     for layout, memory_format in ("contiguous", torch.contiguous_format), ("channels_last", torch.channels_last):
         batch = images.permute(0, 3, 1, 2).contiguous(memory_format=memory_format)
         for dtype in [torch.float32] if is_training else PRECISIONS:
-            network = build_network(architecture).train(is_training)
-            load_weights(network, architecture, weights)
-            network = network.to(device, dtype).to(memory_format=memory_format)  # type: ignore[call-overload]
+            network = build_network(architecture, weights).train(is_training).to(device, dtype)
+            network = network.to(memory_format=memory_format)  # type: ignore[call-overload]
             optimizer = make_optimizer(network, architecture.recipe) if is_training else None
             for name, autocast in PRECISIONS[dtype].items():
                 ways = {"": network}

@@ -27,8 +27,7 @@ def test_logits_are_ours(name):
     for variable in model.trainable_variables:
         if variable.path.endswith("bias"):
             variable.assign(rng.normal(0, 0.1, variable.shape))
-    network = pytorch_baseline.build_network(architecture)
-    pytorch_baseline.load_weights(network, architecture, arrays_of(model))
+    network = pytorch_baseline.build_network(architecture, arrays_of(model))
     images, _ = rounds.random_batch(architecture, 2)
     with torch.inference_mode():
         got = network.eval()(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()
@@ -47,9 +46,7 @@ def test_two_training_steps_are_ours(name):
     step.set_rates(schedules.Rates(0.05, 2.0, 1.0))
 
     def twin():
-        network = pytorch_baseline.build_network(architecture)
-        pytorch_baseline.load_weights(network, architecture, arrays_of(step.model))
-        return network
+        return pytorch_baseline.build_network(architecture, arrays_of(step.model))
 
     before, network = twin(), twin().train()
     images, labels = map(torch.from_numpy, rounds.random_batch(architecture, 4))
