@@ -2,7 +2,7 @@
 
 model_throughput     the training step and inference: options, the table of baselines, the report
 input_throughput     the input pipeline
-rounds               interleaved rounds: who is measured when, each in a process of its own
+rounds               interleaved rounds: who is measured when, each in a process of its own; the table of the rates
 tensorflow_workload  this network, stage by stage too, and the matmul peak
 pytorch_baseline     the same network in PyTorch
 openvino_baseline    the same network in OpenVINO

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import statistics
 import time
 from typing import Any
 
@@ -10,8 +11,8 @@ import tensorflow as tf
 
 from alexnet_tf.benchmarks import model_throughput, rounds
 from alexnet_tf.data import datasets, discovery, input_pipeline, preprocessing, reading
-from alexnet_tf.network import architectures, recipes
-from alexnet_tf.support import errors, processors, report
+from alexnet_tf.network import architectures
+from alexnet_tf.support import errors, processors
 
 # Encoded images of the bare decode, in memory, and the length of an epoch, which repeats the images.
 _SAMPLE, _EPOCH = 2048, 20_000
@@ -19,15 +20,15 @@ _SAMPLE, _EPOCH = 2048, 20_000
 _LOGGER = logging.getLogger(__name__)
 
 
-def measure(options: model_throughput.Options) -> dict[str, rounds.Speed]:
+def measure(options: model_throughput.Options) -> rounds.Rates:
     """Measures the training input in interleaved rounds with the bare decode and the baseline pipeline.
 
     Args:
         options: The fields for `input`.
 
     Returns:
-        The speeds by what was measured: the bare decode, which is the limit, the input, the baseline, and the input
-        from slow storage if that was asked for.
+        The rates of the bare decode, which is the limit, of the input, of the baseline, and of the input from slow
+        storage if that was asked for.
 
     Raises:
         DataError: If there is no such data, or no JPEG file among them, whose decoder is the limit.
@@ -35,65 +36,43 @@ def measure(options: model_throughput.Options) -> dict[str, rounds.Speed]:
     data = discovery.find_dataset(options.data_dir) if options.data_dir else discovery.synthetic_dataset()
     originals = discovery.find_dataset(data.source) if data.source else data
     _LOGGER.info(f"{data.summary()}\nThe baseline pipeline reads {originals.directory}.\n")
-    architecture, size, split = (
-        architectures.ARCHITECTURES[options.architecture],
-        options.batch_size,
-        data.splits["train"],
-    )
-    resize = data.resize or architecture.recipe.resize
-    recipe = dataclasses.replace(architecture.recipe, batch_size=size, resize=resize)
+    architecture, split = architectures.ARCHITECTURES[options.architecture], data.splits["train"]
+    size, batch_size, recipe = architecture.image_size, options.batch_size, architecture.recipe
+    recipe = dataclasses.replace(recipe, batch_size=batch_size, resize=data.resize or recipe.resize)
     pca = (architectures.IMAGENET_PCA_STDEVS, architectures.IMAGENET_PCA_VECTORS) if recipe.colour_noise else None
     # A long epoch, so that its end is seldom seen.
-    examples = split.subset(np.resize(np.arange(len(split)), max(_EPOCH, size)))
+    examples = split.subset(np.resize(np.arange(len(split)), max(_EPOCH, batch_size)))
 
-    def pipeline(examples: Any) -> rounds.Trial:
-        epoch = input_pipeline.make_train_dataset(
-            examples, recipe, image_size=architecture.image_size, seed=0, epoch=0, colour_pca=pca
-        )
-        return _trial(epoch, size)
+    def pipeline(examples: datasets.ImageSource) -> tf.data.Dataset:
+        return input_pipeline.make_train_dataset(examples, recipe, image_size=size, seed=0, epoch=0, colour_pca=pca)
 
-    trials = {
-        "bare decode of the same crops, from memory": _trial(
-            _bare_decode(split, architecture.image_size, recipe), size
-        ),
+    cases = {
+        "bare decode of the same crops, from memory": _bare_decode(split, size, batch_size),
         "the training input": pipeline(examples),
-        "baseline: decode, resize, crop, flip": _trial(
-            _baseline(originals.splits["train"], architecture.image_size, size), size
-        ),
+        "baseline: decode, resize, crop, flip": _baseline(originals.splits["train"], size, batch_size),
     }
     if options.read_latency_ms:
-        trials["the training input, from slow storage"] = pipeline(_Slow(examples, options.read_latency_ms))
+        cases["the training input, from slow storage"] = pipeline(_slow(examples, options.read_latency_ms))
+    trials = {name: _trial(dataset, batch_size) for name, dataset in cases.items()}
     return rounds.interleave(trials, options.rounds, options.seconds)
 
 
-def table(speeds: dict[str, rounds.Speed]) -> str:
+def table(rates: rounds.Rates) -> str:
     """Returns what `measure` found as a table in Markdown."""
-    decode, _, baseline, *_ = (speed.median for speed in speeds.values())
-    rows = [
-        [name, *speed.cells(",.0f"), f"{speed.median / decode:.2f}", f"{speed.median / baseline:.2f}"]
-        for name, speed in speeds.items()
-    ]
-    return report.markdown_table(["", "images/s", "range", "of the decode", "of the baseline"], rows)
+    decode, _, baseline, *_ = map(statistics.median, rates.values())
+    columns = {"of the decode": lambda rate: rate / decode, "of the baseline": lambda rate: rate / baseline}
+    return rounds.table(rates, ",.0f", columns)
 
 
-class _Slow:
-    """An image source on slow storage: each read takes longer."""
+def _slow(source: datasets.ImageSource, milliseconds: float) -> datasets.ImageSource:
+    """Returns the same examples on slow storage: each read takes longer."""
 
-    def __init__(self, source: datasets.ImageSource, milliseconds: float):
-        self._source, self._seconds = source, milliseconds / 1000
+    class Slow(type(source)):  # type: ignore[misc]
+        def read(self, index: int) -> tuple[bytes, Any]:
+            time.sleep(milliseconds / 1000)
+            return super().read(index)
 
-    def __getattr__(self, name):
-        return getattr(self._source, name)
-
-    def __len__(self):
-        return len(self._source)
-
-    def read(self, index):
-        time.sleep(self._seconds)
-        return self._source.read(index)
-
-    def examples(self, blocks, function):
-        return reading.read_examples(self, blocks, function)
+    return Slow(**vars(source))
 
 
 def _trial(dataset: tf.data.Dataset, batch_size: int) -> rounds.Trial:
@@ -109,22 +88,21 @@ def _trial(dataset: tf.data.Dataset, batch_size: int) -> rounds.Trial:
     return drained
 
 
-def _bare_decode(split: datasets.ImageSource, image_size: int, recipe: recipes.Recipe) -> tf.data.Dataset:
+def _bare_decode(split: datasets.ImageSource, image_size: int, batch_size: int) -> tf.data.Dataset:
     """Decodes random crops of JPEG files in memory, and nothing else: no reading, mirroring or resizing.
 
     Windows of originals have many sizes, which do not fit into one batch: one pixel of each is passed on.
     """
     rng = np.random.default_rng(0)
     images, windows = [], []
-    for index in range(min(len(split), _SAMPLE)):
-        image_bytes = split.image_bytes(index)
+    for image_bytes in map(split.image_bytes, range(min(len(split), _SAMPLE))):
         if image_bytes[:2] == b"\xff\xd8":
-            whole = tf.io.extract_jpeg_shape(image_bytes).numpy()[:2]
-            region = np.repeat(whole.min(), 2)
-            offsets = rng.integers(0, architectures.SQUARE_SIZE - image_size + 1, 2)
-            begin = (whole - region) // 2 + offsets * region // architectures.SQUARE_SIZE
+            shape = tf.io.extract_jpeg_shape(image_bytes).numpy()[:2]
+            side = shape.min()
+            offsets = rng.integers(0, architectures.SQUARE_SIZE - image_size + 1, 2) * side // architectures.SQUARE_SIZE
+            extent = max(1, side * image_size // architectures.SQUARE_SIZE)
             images.append(image_bytes)
-            windows.append([*begin, *np.maximum(1, region * image_size // architectures.SQUARE_SIZE)])
+            windows.append([*(shape - side) // 2 + offsets, extent, extent])
     if not images:
         raise errors.DataError("There are no JPEG files: the decoder's limit cannot be measured.")
 
@@ -133,7 +111,7 @@ def _bare_decode(split: datasets.ImageSource, image_size: int, recipe: recipes.R
         return tf.ensure_shape(image, [image_size, image_size, 3]) if split.is_square else image[0, 0]
 
     windows_of_images = tf.data.Dataset.from_tensor_slices((images, np.array(windows, "int32"))).repeat()
-    return _batched(windows_of_images.map(decode, 2 * processors.available_cpus()), recipe.batch_size)
+    return _batched(windows_of_images.map(decode, 2 * processors.available_cpus()), batch_size)
 
 
 def _baseline(split: datasets.ImageSource, image_size: int, batch_size: int) -> tf.data.Dataset:
@@ -141,10 +119,9 @@ def _baseline(split: datasets.ImageSource, image_size: int, batch_size: int) -> 
 
     def augment(image_bytes: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
         image = tf.io.decode_image(image_bytes, channels=3, expand_animations=False)
-        image.set_shape([None, None, 3])
-        shape = tf.cast(tf.shape(image)[:2], tf.float32)
-        scale = architectures.SQUARE_SIZE / tf.reduce_min(shape)
-        image = tf.image.resize(image, tf.cast(tf.round(shape * scale), tf.int32))
+        shape = tf.shape(image)[:2]
+        size = tf.round(architectures.SQUARE_SIZE * shape / tf.reduce_min(shape))
+        image = tf.image.resize(tf.ensure_shape(image, [None, None, 3]), tf.cast(size, tf.int32))
         image = tf.image.random_crop(image, [image_size, image_size, 3])
         return tf.image.random_flip_left_right(image)
 

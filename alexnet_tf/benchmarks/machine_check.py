@@ -8,9 +8,8 @@ import functools
 import importlib.metadata
 import os
 import platform
-from collections.abc import Iterator
-
-import numpy as np
+import statistics
+from collections.abc import Callable, Iterator
 
 from alexnet_tf.benchmarks import model_throughput, rounds
 from alexnet_tf.network import architectures, xla
@@ -42,9 +41,12 @@ def check(options: Options) -> Iterator[str]:
     installed = {each.metadata["Name"]: each.version for each in importlib.metadata.distributions()}
     yield f"{'Python':15} {platform.python_version()}, {platform.platform()}"
     yield f"{'Packages':15} {', '.join(f'{name} {installed[name]}' for name in _PACKAGES if name in installed)}"
-    parts = {"Machine": machine, "XLA": compiler}
-    parts |= {precision: functools.partial(training, options, precision) for precision in _TOLERANCES}
-    parts |= {"Input": functools.partial(reading, options)}
+    parts: dict[str, Callable[[], str]] = {
+        "Machine": machine,
+        "XLA": compiler,
+        **{precision: functools.partial(training, options, precision) for precision in _TOLERANCES},
+        "Input": functools.partial(reading, options),
+    }
     for name, part in parts.items():
         try:
             with rounds.Process() as process:
@@ -103,12 +105,12 @@ def training(options: Options, precision: str) -> str:
     devices.set_numerics(tf32=False)
     images = tf.constant(rounds.random_batch(architecture, 8)[0])
     with xla.fused_kernels():
-        logits = step.model(images, training=False).numpy()
+        logits = step.model(images, training=False)
     with tf.device("CPU"):
         reference = alexnet.build_model(architecture, precision="float32")
         reference.set_weights(step.model.get_weights())
-        expected = reference(images, training=False).numpy()
-    difference = np.abs(logits - expected).max() / np.abs(expected).max()
+        expected = reference(images, training=False)
+    difference = float(tf.reduce_max(abs(logits - expected)) / tf.reduce_max(abs(expected)))
     bits = "the same bits twice" if len(ends) == 1 else "NOT the same bits twice: not reproducible here"
     text = f"{rate:,.1f} images/s, {bits}, logits within {difference:.1e} of float32 on the CPU"
     return text if difference <= _TOLERANCES[precision] else f"{text}: WRONG, do not use it and report this output"
@@ -119,10 +121,10 @@ def reading(options: Options) -> str:
     processors.hide_gpus()
     from alexnet_tf.benchmarks import input_throughput
 
-    speeds = input_throughput.measure(
+    rates = input_throughput.measure(
         model_throughput.Options(options.architecture, options.batch_size, rounds=1, seconds=options.seconds)
     )
-    decode, rate, _ = (speed.median for speed in speeds.values())
+    decode, rate, _ = map(statistics.median, rates.values())
     line = shell.command_line("prepare", data_dir="DIR", output_dir="OUT")
     return (
         f"{rate:,.0f} images/s, the bare decode {decode:,.0f}; if training is faster, prepare the images once: {line}"

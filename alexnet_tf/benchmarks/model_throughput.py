@@ -7,8 +7,9 @@ import contextlib
 import dataclasses
 import functools
 import importlib.util
+import statistics
 import tempfile
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 from alexnet_tf.benchmarks import rounds
@@ -16,9 +17,6 @@ from alexnet_tf.network import architectures
 from alexnet_tf.runs.config import PRECISIONS
 from alexnet_tf.support import errors, report, settings, tables
 from alexnet_tf.support.settings import setting
-
-# A baseline's case is pruned below this fraction of the best rate of its precision in the warm-up.
-_PRUNED = 0.6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,124 +70,69 @@ class Options:
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class Throughput:
-    """What `measure` measured.
-
-    Attributes:
-        options: How it was measured.
-        is_training: Whether the training step was, or inference.
-        facts: Of `tensorflow_workload`.
-        baseline_facts: Of the baseline's workload; empty without one.
-        ours: The network's speed.
-        matmul_peak: FLOP/s of a product of square matrices, in the same precision and process.
-        baselines: Every case of the baseline.
-        stages: Seconds that a batch spends in each stage by itself, and in the update.
-    """
-
-    options: Options
-    is_training: bool
-    facts: dict[str, Any]
-    baseline_facts: dict[str, Any]
-    ours: rounds.Speed
-    matmul_peak: rounds.Speed
-    baselines: list[rounds.Speed]
-    stages: dict[str, float]
-
-
-def check_options(options: Options, is_training: bool) -> None:
-    """Checks what needs no framework.
-
-    Raises:
-        UserError: If a value is not allowed, or the baseline cannot train or is not installed.
-    """
-    settings.check(options)
-    name = options.baseline
-    if name and is_training and not BASELINES[name].can_train:
-        raise errors.UserError(f"baseline={name} cannot train: compare inference with it.")
-    if name and importlib.util.find_spec(name) is None:
-        raise errors.UserError(f"baseline={name} is not installed:\n  pip install {name}")
-
-
-def measure(options: Options, is_training: bool) -> Throughput:
+def measure(options: Options, is_training: bool) -> tuple[rounds.Rates, dict[str, Any]]:
     """Measures the network, the matmul peak, a baseline, and the time of each stage.
 
     Args:
         options: The fields for `train` and `infer`.
         is_training: Whether to train as `training` does or to predict as `evaluation` does.
 
+    Returns:
+        (rates, facts): of "alexnet_tf", of the "matmul peak" in FLOP/s in the same precision and process, and of the
+        baseline's cases; what `tensorflow_workload` says, and both frameworks of the machine.
+
     Raises:
-        UserError: As `check_options`, or if a process dies.
+        UserError: If a value is not allowed, the baseline cannot train or is not installed, or a process dies.
     """
-    check_options(options, is_training)
+    settings.check(options)
+    baseline = options.baseline
+    if baseline and is_training and not BASELINES[baseline].can_train:
+        raise errors.UserError(f"baseline={baseline} cannot train: compare inference with it.")
+    if baseline and importlib.util.find_spec(baseline) is None:
+        raise errors.UserError(f"baseline={baseline} is not installed:\n  pip install {baseline}")
     trials: dict[str, rounds.Trial] = {}
     with contextlib.ExitStack() as stack:
         arguments = {
             "architecture": architectures.ARCHITECTURES[options.architecture],
-            "directory": stack.enter_context(tempfile.TemporaryDirectory()),
+            "directory": stack.enter_context(tempfile.TemporaryDirectory()) if baseline else None,
             "batch_size": options.batch_size,
             "is_training": is_training,
         }
 
-        def start(module: str, **further: object) -> tuple[dict[str, Any], Callable]:
+        def start(module: str, **further: object) -> dict[str, Any]:
             process = stack.enter_context(rounds.Process())
             names, facts = process.ask(rounds.make_workload, module, arguments | further)
-            call = functools.partial(process.ask, rounds.call, module)
-            trials.update({name: functools.partial(call, name) for name in names})
-            return facts, call
+            trials.update({name: functools.partial(process.ask, rounds.run_trial, name) for name in names})
+            return facts
 
-        facts, call = start(
-            "alexnet_tf.benchmarks.tensorflow_workload",
-            precision=options.precision,
-            deterministic=options.deterministic,
-            is_compared=options.baseline is not None,
-        )
-        baseline_facts: dict[str, Any] = {}
-        if options.baseline:
-            baseline_facts, _ = start(BASELINES[options.baseline].module, is_compiled=options.compile)
-        ours, peak, *baselines = rounds.interleave(trials, options.rounds, options.seconds, _is_pruned).values()
-        return Throughput(options, is_training, facts, baseline_facts, ours, peak, baselines, call("stages"))
+        ours = f"{__package__}.tensorflow_workload"
+        facts = start(ours, precision=options.precision, deterministic=options.deterministic)
+        if baseline:
+            facts["machine"] += "\n" + start(BASELINES[baseline].module, is_compiled=options.compile)["machine"]
+        return rounds.interleave(trials, options.rounds, options.seconds), facts
 
 
-def _is_pruned(name: str, rates: dict[str, float]) -> bool:
-    """Returns whether a baseline's case was too slow in the warm-up to become the best of its precision."""
-    precision = name.partition(",")[0]
-    return rates[name] < _PRUNED * max(rate for rival, rate in rates.items() if rival.partition(",")[0] == precision)
-
-
-def table(result: Throughput) -> str:
-    """Returns a result as tables in Markdown."""
-    facts, other, options = result.facts, result.baseline_facts, result.options
-    peak, adds = result.matmul_peak.median, facts["multiply_adds"]
-    flop = 2 * sum(adds.values())
-    cases = {"alexnet_tf": result.ours} | {f"{other['name']} {each.name}": each for each in result.baselines}
-    rows = [
+def table(options: Options, rates: rounds.Rates, facts: Mapping[str, Any]) -> str:
+    """Returns what `measure` found as tables in Markdown."""
+    ours, peak = (statistics.median(rates[name]) for name in ("alexnet_tf", "matmul peak"))
+    flop = {name: 2 * multiply_adds for name, multiply_adds in facts["multiply_adds"].items()}
+    total = sum(flop.values())
+    columns = {"ms an image": lambda rate: 1000 / rate, "of the matmul peak": lambda rate: rate * total / peak}
+    networks = {name: each for name, each in rates.items() if name != "matmul peak"}
+    stages = []
+    for name, seconds in facts["stages"].items():
+        rate = options.batch_size / seconds
+        stages.append([name, f"{1000 / rate:.2f}", f"{rate * flop[name] / peak:.2f}" if name in flop else ""])
+    return "\n".join(
         [
-            name,
-            *speed.cells(".1f"),
-            f"{1000 / speed.median:.2f}",
-            f"{speed.median * flop / peak:.2f}",
-            f"{result.ours.median / speed.median:.2f}",
+            f"{facts['title']}; {options.rounds} interleaved rounds of at least {options.seconds:g} s",
+            facts["machine"],
+            "",
+            rounds.table(networks, ".1f", {**columns, "alexnet_tf / this": lambda rate: ours / rate}),
+            "",
+            f"Matmul peak: {peak / 1e9:,.0f} GFLOP/s. The network: {total / 1e9:.2f} GFLOP an image. Peak memory of "
+            f"its process: {facts['peak_bytes'] / 2**20:,.0f} MiB.",
+            "",
+            report.markdown_table(["each stage by itself", *columns], stages),
         ]
-        for name, speed in cases.items()
-    ]
-    stages = [
-        [name, f"{1000 * seconds / options.batch_size:.2f}"]
-        + [f"{2 * adds[name] * options.batch_size / seconds / peak:.2f}" if name in adds else ""]
-        for name, seconds in result.stages.items()
-    ]
-    heads = ["", "images/s", "range", "ms an image", "of the matmul peak"]
-    lines = [
-        f"{'Training steps' if result.is_training else 'Inference'} of {options.architecture}, batches of "
-        f"{options.batch_size}, {facts['precision']}, {'' if options.deterministic else 'not '}deterministic; "
-        f"{options.rounds} interleaved rounds of at least {options.seconds:g} s",
-        *(each["machine"] for each in (facts, other) if each),
-        "",
-        report.markdown_table([*heads, "alexnet_tf / this"], rows),
-        "",
-        f"Matmul peak: {peak / 1e9:,.0f} GFLOP/s. The network: {flop / 1e9:.2f} GFLOP an image. Peak memory of its "
-        f"process: {facts['peak_bytes'] / 2**20:,.0f} MiB.",
-        "",
-        report.markdown_table(["each stage by itself", *heads[3:]], stages),
-    ]
-    return "\n".join(lines)
+    )

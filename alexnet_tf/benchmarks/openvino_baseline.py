@@ -38,10 +38,5 @@ def make_workload(
                 for _ in range(len(queue)):
                     queue.start_async({0: tensor})
 
-            trials[f"{precision}, {mode}"] = rounds.repeat(start, len(queue) * batch_size, queue.wait_all)
-    version = openvino.__version__.partition("-")[0]
-    facts = {
-        "name": "OpenVINO",
-        "machine": f"OpenVINO {version}, {threads} threads; uint8 images, normalised in the network",
-    }
-    return rounds.Workload(trials, facts)
+            trials[f"OpenVINO {precision}: {mode}"] = rounds.repeat(start, len(queue) * batch_size, queue.wait_all)
+    return trials, {"machine": f"OpenVINO {openvino.__version__}, {threads} threads"}

@@ -1,6 +1,5 @@
 """The same network in PyTorch: every precision, memory format and `torch.compile`. Imports no TensorFlow."""
 
-import collections
 import pathlib
 import shutil
 from collections.abc import Callable
@@ -12,21 +11,19 @@ from torch.nn import functional
 
 from alexnet_tf.benchmarks import rounds
 from alexnet_tf.network import architectures, recipes
-from alexnet_tf.support import errors, processors
+from alexnet_tf.support import processors
 from alexnet_tf.weights import layouts
 
 
 class Normalize(torch.nn.Module):
     """(images - mean) * scale, of uint8 images [batch, 3, height, width]."""
 
-    mean: torch.Tensor
-    scale: torch.Tensor
-
     def __init__(self, architecture: architectures.Architecture):
         super().__init__()
-        for name in ("mean", "scale"):
-            value = torch.tensor(getattr(architecture, name)).reshape(3, 1, 1)
-            self.register_buffer(name, value, persistent=False)
+        self.mean, self.scale = (
+            torch.nn.Buffer(torch.tensor(each).reshape(3, 1, 1), persistent=False)
+            for each in (architecture.mean, architecture.scale)
+        )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Computes the layer on [batch, channels, height, width]."""
@@ -38,18 +35,18 @@ class LocalResponseNorm(torch.nn.Module):
 
     Args:
         lrn: The constants.
-        towers: Number of towers that do not see each other: they are stacked in the batch.
-        is_spatial: Whether the window is spatial, with zeros outside the map, as in cuda-convnet's `rnorm`.
+        towers: Number of towers that do not see each other: they are stacked in the batch. 0 for the other kind, whose
+            window is spatial, with zeros outside the map, as in cuda-convnet's `rnorm`.
     """
 
-    def __init__(self, lrn: architectures.LRN, towers: int = 1, is_spatial: bool = False):
+    def __init__(self, lrn: architectures.LRN, towers: int):
         super().__init__()
-        self.lrn, self.towers, self.is_spatial, self.size = lrn, towers, is_spatial, 2 * lrn.depth_radius + 1
+        self.lrn, self.towers, self.size = lrn, towers, 2 * lrn.depth_radius + 1
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Computes the layer on [batch, channels, height, width]."""
         lrn, size = self.lrn, self.size
-        if self.is_spatial:
+        if not self.towers:
             mean = functional.avg_pool2d(x * x, size, stride=1, padding=lrn.depth_radius)
             return x * (lrn.bias + lrn.alpha * size**2 * mean) ** -lrn.beta
         y = x.reshape(x.shape[0] * self.towers, -1, *x.shape[2:])
@@ -58,66 +55,57 @@ class LocalResponseNorm(torch.nn.Module):
         return y.reshape(x.shape).to(x.dtype)
 
 
-def build_network(architecture: architectures.Architecture) -> torch.nn.Sequential:
+def build_network(architecture: architectures.Architecture, arrays: dict[str, np.ndarray]) -> torch.nn.Sequential:
     """Returns the network from uint8 images [batch, 3, size, size] to logits. Towers are groups of one layer.
 
-    Raises:
-        UserError: If towers of a dense stage read their own half only: PyTorch has no such layer.
+    Args:
+        architecture: The network.
+        arrays: Its weights by the paths of our model's variables, such as "conv2_a/kernel".
     """
-    modules: dict[str, torch.nn.Module] = {"normalize": Normalize(architecture)}
-    shapes, is_map = architecture.tower_shapes(), True
+    network, shapes = torch.nn.Sequential(Normalize(architecture)), architecture.tower_shapes()
     for stage in architecture.stages:
-        name, channels, has_bias = stage.name, shapes[stage.name].kernel[-2] * stage.groups, stage.bias is not None
+        channels, has_bias = shapes[stage.name].kernel[-2] * stage.groups, stage.bias is not None
         if stage.kernel_size:
             before, after = stage.padding
             if before != after:
-                modules[f"{name}_pad"], before = torch.nn.ZeroPad2d(stage.padding * 2), 0
+                network.append(torch.nn.ZeroPad2d(stage.padding * 2))
+                before = 0
             size = stage.kernel_size, stage.strides, before
-            modules[name] = torch.nn.Conv2d(channels, stage.filters, *size, groups=stage.groups, bias=has_bias)
-        elif stage.groups > 1:
-            raise errors.UserError(f"{name} of {architecture.name}: PyTorch has no dense layer in groups.")
+            layer: torch.nn.Module = torch.nn.Conv2d(channels, stage.filters, *size, groups=stage.groups, bias=has_bias)
         else:
-            if is_map:
-                modules[f"{name}_flatten"], is_map = torch.nn.Flatten(), False
-            modules[name] = torch.nn.Linear(channels, stage.filters, bias=has_bias)
-        modules |= {f"{name}_{op}": _make_op(op, stage, architecture) for op in stage.ops}
-    if is_map:
-        modules["logits"] = torch.nn.Flatten()
-    return torch.nn.Sequential(collections.OrderedDict(modules))
-
-
-def _make_op(op, stage, architecture):
-    """Returns one of `stage.ops`."""
-    return {
-        "relu": lambda: torch.nn.ReLU(inplace=True),
-        "pool": lambda: torch.nn.MaxPool2d(stage.pool.size, stage.pool.strides, ceil_mode=stage.pool.padding == "same"),
-        "dropout": lambda: torch.nn.Dropout(architecture.dropout_rate),
-        "lrn": lambda: LocalResponseNorm(architecture.lrn, 1 if architecture.lrn_across_towers else stage.towers),
-        "same_map_lrn": lambda: LocalResponseNorm(architecture.same_map_lrn, is_spatial=True),
-    }[op]()
-
-
-def load_weights(network: torch.nn.Sequential, architecture: architectures.Architecture, arrays: dict) -> None:
-    """Sets the weights from arrays by the paths of our model's variables, such as "conv2_a/kernel"."""
+            network.append(torch.nn.Flatten())
+            layer = torch.nn.Linear(channels, stage.filters, has_bias)
+        network.add_module(stage.name, layer)
+        pool, towers = stage.pool, 1 if architecture.lrn_across_towers else stage.towers
+        ops = {
+            "relu": torch.nn.ReLU(inplace=True),
+            "pool": torch.nn.MaxPool2d(pool.size, pool.strides, ceil_mode=pool.padding == "same"),
+            "dropout": torch.nn.Dropout(architecture.dropout_rate),
+            "lrn": LocalResponseNorm(architecture.lrn, towers),
+            "same_map_lrn": LocalResponseNorm(architecture.same_map_lrn, 0),
+        }
+        network.extend(ops[op] for op in stage.ops)
+    network.append(torch.nn.Flatten())  # The last stages may be convolutions.
     entries = layouts.to_file(architecture, layouts.LAYOUTS["stages"], arrays)
     network.load_state_dict({name: torch.from_numpy(array) for name, array in entries.items()})
+    return network
 
 
 def make_optimizer(network: torch.nn.Module, recipe: recipes.Recipe) -> torch.optim.Optimizer:
     """Returns the recipe's SGD: weight decay on kernels only, and the biases' own learning rate."""
     kernels, biases = ([p for p in network.parameters() if (p.ndim > 1) == is_kernel] for is_kernel in (True, False))
+    rate = recipe.learning_rate
     groups = [
         {"params": kernels, "weight_decay": recipe.weight_decay},
-        {"params": biases, "lr": recipe.learning_rate * recipe.bias_learning_rate_multiplier},
+        {"params": biases, "lr": rate * recipe.bias_learning_rate_multiplier},
     ]
-    return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum, fused=True)
+    return torch.optim.SGD(groups, lr=rate, momentum=recipe.momentum, fused=True)
 
 
-# dtype of the weights and activations, and what autocast computes in; half-precision weights are for inference only.
-PRECISIONS: dict[str, tuple[torch.dtype, torch.dtype | None]] = {
-    "float32": (torch.float32, None),
-    "bfloat16 autocast": (torch.float32, torch.bfloat16),
-    "bfloat16 weights": (torch.bfloat16, None),
+# By dtype of the weights and activations: what autocast computes in; half-precision weights are for inference only.
+PRECISIONS: dict[torch.dtype, dict[str, torch.dtype | None]] = {
+    torch.float32: {"float32": None, "bfloat16 autocast": torch.bfloat16},
+    torch.bfloat16: {"bfloat16 weights": None},
 }
 
 
@@ -145,33 +133,24 @@ def make_workload(
         torch.backends.fp32_precision = "tf32" if is_training else "ieee"  # type: ignore[attr-defined]
     can_compile = is_compiled and any(map(shutil.which, ("c++", "g++", "clang++")))
     torch._inductor.config.freezing = is_compiled and not is_training  # Weights become constants, laid out once.
-    with np.load(pathlib.Path(directory, "weights.npz")) as arrays:
-        weights = dict(arrays)
+    weights = dict(np.load(pathlib.Path(directory, "weights.npz")))
     images, labels = (torch.from_numpy(each).to(device) for each in rounds.random_batch(architecture, batch_size))
-    networks: dict[tuple, tuple] = {}
     trials = {}
-    ways = ("contiguous", ""), ("channels_last", ""), ("channels_last", ", compiled")
-    for layout, suffix in ways[: 2 + can_compile]:
-        memory_format = torch.channels_last if layout == "channels_last" else torch.contiguous_format
+    for layout, memory_format in ("contiguous", torch.contiguous_format), ("channels_last", torch.channels_last):
         batch = images.permute(0, 3, 1, 2).contiguous(memory_format=memory_format)
-        for name, (dtype, autocast) in list(PRECISIONS.items())[: 2 if is_training else 3]:
-            if (layout, dtype) not in networks:
-                network = build_network(architecture).train(is_training)
-                load_weights(network, architecture, weights)
-                network = network.to(device, dtype).to(memory_format=memory_format)  # type: ignore[call-overload]
-                optimizer = make_optimizer(network, architecture.recipe) if is_training else None
-                networks[layout, dtype] = network, optimizer
-            network, optimizer = networks[layout, dtype]
-            step = make_step(torch.compile(network) if suffix else network, batch, labels, optimizer, autocast)
-            trials[f"{name}, {layout}{suffix}"] = rounds.repeat(step, batch_size)
-    compiler = "in use" if can_compile else "needs a C++ compiler" if is_compiled else "left out"
-    one_dnn = "in use" if torch.backends.mkldnn.is_available() else "missing"
-    facts = {
-        "name": "PyTorch",
-        "machine": f"PyTorch {torch.__version__} on {device}, {torch.get_num_threads()} threads; uint8 images, "
-        f"normalised in the network; oneDNN {one_dnn}, torch.compile {compiler}",
-    }
-    return rounds.Workload(trials, facts)
+        for dtype in [torch.float32] if is_training else PRECISIONS:
+            network = build_network(architecture, weights).train(is_training).to(device, dtype)
+            network = network.to(memory_format=memory_format)  # type: ignore[call-overload]
+            optimizer = make_optimizer(network, architecture.recipe) if is_training else None
+            for name, autocast in PRECISIONS[dtype].items():
+                ways = {"": network}
+                if can_compile and layout == "channels_last":
+                    ways[", compiled"] = torch.compile(network)
+                for suffix, way in ways.items():
+                    step = make_step(way, batch, labels, optimizer, autocast)
+                    trials[f"PyTorch {name}: {layout}{suffix}"] = rounds.repeat(step, batch_size)
+    note = "; torch.compile needs a C++ compiler" if is_compiled and not can_compile else ""
+    return trials, {"machine": f"PyTorch {torch.__version__} on {device}, {torch.get_num_threads()} threads{note}"}
 
 
 def make_step(

@@ -9,72 +9,57 @@ import multiprocessing
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from alexnet_tf.network import architectures
-from alexnet_tf.support import errors, processors
+from alexnet_tf.support import errors, processors, report
 
 # One trial of a case: shortest duration in seconds -> its rate, in images per second unless stated otherwise.
 Trial = Callable[[float], float]
+
+# What a process computes, as its module's `make_workload` returns it: the trials by name, and what the report says.
+Workload = tuple[dict[str, Trial], dict[str, Any]]
+
+# The rates of each case: one a round; of a pruned case only the warm-up's.
+Rates = Mapping[str, Sequence[float]]
+
+# A case is pruned below this fraction of the best of its kind.
+_PRUNED = 0.6
 
 # Pause between two trials, because threads of the previous one may spin for a while.
 SETTLE_SECONDS = 0.5
 
 
-@dataclass(frozen=True)
-class Speed:
-    """The rates of one case, in images per second unless stated otherwise.
-
-    Attributes:
-        name: The case.
-        rounds: One rate a round; of a pruned case only the warm-up's.
-    """
-
-    name: str
-    rounds: tuple[float, ...]
-
-    @property
-    def median(self) -> float:
-        """The median of the rounds."""
-        return statistics.median(self.rounds)
-
-    def cells(self, form: str) -> list[str]:
-        """Returns the median and the range in a number format, for a table."""
-        low, high = (format(limit, form) for limit in (min(self.rounds), max(self.rounds)))
-        return [format(self.median, form), f"{low} to {high}" if len(self.rounds) > 1 else "one round"]
-
-
-def interleave(
-    cases: dict[str, Trial],
-    num_rounds: int,
-    seconds: float,
-    is_pruned: Callable[[str, dict[str, float]], bool] = lambda name, rates: False,
-) -> dict[str, Speed]:
+def interleave(trials: Mapping[str, Trial], num_rounds: int, seconds: float) -> Rates:
     """Runs every case once to warm up, and then once in each round.
 
+    Of cases whose names are alike up to the colon, those that the warm-up finds much slower than another have no round.
+
     Args:
-        cases: Trials by name, in the order of each round.
+        trials: By the case's name, in the order of each round.
         num_rounds: Number of rounds after the warm-up.
         seconds: Shortest duration of a trial.
-        is_pruned: (name, rates of the warm-up by name) -> whether to skip this case after the warm-up.
     """
 
     def measure(name: str, seconds: float) -> float:
         time.sleep(SETTLE_SECONDS)
-        return cases[name](seconds)
+        return trials[name](seconds)
 
-    first = {name: measure(name, 0.0) for name in cases}
-    rates = {name: [rate] if is_pruned(name, first) else [] for name, rate in first.items()}
+    def is_pruned(name: str) -> bool:
+        kind = name.partition(":")[0]
+        return first[name] < _PRUNED * max(rate for rival, rate in first.items() if rival.partition(":")[0] == kind)
+
+    first = {name: measure(name, 0.0) for name in trials}
+    rates = {name: [rate] if is_pruned(name) else [] for name, rate in first.items()}
     kept = [name for name, each in rates.items() if not each]
     for _ in range(num_rounds):
         for name in kept:
             rates[name].append(measure(name, seconds))
-    return {name: Speed(name, tuple(each)) for name, each in rates.items()}
+    return rates
 
 
 def repeat(step: Callable[[], object], images: int, wait: Callable[[], object] = lambda: None) -> Trial:
@@ -103,19 +88,20 @@ def repeat(step: Callable[[], object], images: int, wait: Callable[[], object] =
     return run
 
 
-@dataclass(frozen=True)
-class Workload:
-    """What a process of its own computes; arguments and results are pickled.
+def table(rates: Rates, form: str, columns: Mapping[str, Callable[[float], float]]) -> str:
+    """Returns a table in Markdown of the median and range of each case.
 
-    Attributes:
-        trials: `Trial` of each case by name.
-        facts: What the report says of it.
-        calls: What else can be asked for, by name.
+    Args:
+        rates: From `interleave`.
+        form: How a rate is written, such as ".1f".
+        columns: What else is said of the median, by the column's title.
     """
-
-    trials: dict[str, Trial]
-    facts: dict[str, Any]
-    calls: dict[str, Callable] = field(default_factory=dict)
+    rows = []
+    for name, each in rates.items():
+        median = statistics.median(each)
+        spread = f"{min(each):{form}} to {max(each):{form}}" if len(each) > 1 else "one round"
+        rows.append([name, f"{median:{form}}", spread, *(f"{column(median):.2f}" for column in columns.values())])
+    return report.markdown_table(["", "images/s", "range", *columns], rows)
 
 
 class Process(futures.ProcessPoolExecutor):
@@ -125,7 +111,7 @@ class Process(futures.ProcessPoolExecutor):
         super().__init__(1, multiprocessing.get_context("spawn"), _start)
 
     def ask(self, function: Callable, *arguments: Any) -> Any:
-        """Returns what a function returns in the process.
+        """Returns what a function returns in the process; arguments and results are pickled.
 
         Raises:
             UserError: If the process dies or memory runs out.
@@ -143,19 +129,20 @@ def _start() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # Libraries log to file descriptor 2; errors travel as exceptions.
 
 
-# Of this process, by module.
-_workloads: dict[str, Workload] = {}
+# Of this process.
+_trials: dict[str, Trial] = {}
 
 
 def make_workload(module: str, arguments: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
-    """Calls the `make_workload` of a module; returns the names of its trials, and its facts."""
-    workload = _workloads[module] = importlib.import_module(module).make_workload(**arguments)
-    return list(workload.trials), workload.facts
+    """Calls the `make_workload` of a module; returns the names of its trials, and what the report says."""
+    trials, facts = importlib.import_module(module).make_workload(**arguments)
+    _trials.update(trials)
+    return list(trials), facts
 
 
-def call(module: str, name: str, *arguments: object) -> Any:
-    """Returns the result of a trial or call of the module's workload."""
-    return (_workloads[module].trials | _workloads[module].calls)[name](*arguments)
+def run_trial(name: str, seconds: float) -> float:
+    """Runs a trial of this process' workload."""
+    return _trials[name](seconds)
 
 
 def random_batch(architecture: architectures.Architecture, batch_size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,11 +1,13 @@
 """The network as `training` trains it and `evaluation` predicts with it, stage by stage too, and the matmul peak."""
 
 import dataclasses
+import functools
 import os
 import platform
 import resource
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -25,25 +27,23 @@ PEAK_SIZE, GPU_PEAK_SIZE = 2048, 8192
 
 def make_workload(
     architecture: architectures.Architecture,
-    directory: str,
+    directory: str | None,
     *,
     batch_size: int,
     is_training: bool,
     precision: str,
     deterministic: bool,
-    is_compared: bool = False,
 ) -> rounds.Workload:
-    """Returns the network's workload, with the call "stages", which is `profile`.
+    """Returns the trials of the network and of the matmul peak.
 
     Args:
         architecture: The network.
         directory: Where to write what baselines read: weights.npz, arrays by the paths of our variables, and
-            saved_model, which computes float32 logits from uint8 images [batch, size, size, 3].
+            saved_model, which computes float32 logits from uint8 images [batch, size, size, 3]. None without one.
         batch_size: Images a step.
         is_training: Whether to train or to predict.
         precision: Keras dtype policy, or "auto".
         deterministic: As in training.
-        is_compared: Whether to write them.
     """
     devices.share_memory()  # The baseline needs memory there too.
     precision = devices.chosen_precision(precision)
@@ -60,7 +60,7 @@ def make_workload(
         call = lambda: predict(images[:, None]).numpy()  # noqa: E731
     call()
     peak_bytes = _peak_bytes()
-    if is_compared:
+    if directory:
         np.savez(os.path.join(directory, "weights.npz"), **{v.path: v.numpy() for v in model.variables})
         twin = alexnet.build_model(architecture, precision="float32")
         twin.set_weights(model.get_weights())
@@ -68,14 +68,15 @@ def make_workload(
         alexnet.for_export(twin, "builtin").export(path, verbose=False, input_signature=[signature])
     versions = f"Python {platform.python_version()}, TensorFlow {tf.__version__}, Keras {keras.__version__}"
     machine = [processors.processor()[0], f"{processors.available_cpus()} cores", *devices.describe_gpus(), versions]
-    facts = {
-        "precision": precision,
+    trials = {"alexnet_tf": rounds.repeat(call, batch_size, wait), "matmul peak": matmul_peak(precision)}
+    return trials, {
+        "title": f"{'Training steps' if is_training else 'Inference'} of {architecture.name}, batches of {batch_size}, "
+        f"{precision}, {'' if deterministic else 'not '}deterministic",
         "machine": ", ".join(machine),
         "multiply_adds": multiply_adds(architecture, is_training),
         "peak_bytes": peak_bytes,
+        "stages": profile(network, architecture, images, update),
     }
-    trials = {"alexnet_tf": rounds.repeat(call, batch_size, wait), "matmul peak": matmul_peak(precision)}
-    return rounds.Workload(trials, facts, {"stages": lambda: profile(network, architecture, images, update)})
 
 
 def make_step(
@@ -99,6 +100,13 @@ def wait() -> None:
         tf.test.experimental.sync_devices()
 
 
+def finish(call: Callable[[], Any]) -> Any:
+    """Returns what a call returns, when the device has finished."""
+    result = call()
+    wait()
+    return result
+
+
 def multiply_adds(architecture: architectures.Architecture, is_training: bool = False) -> dict[str, int]:
     """Returns the multiply-adds of each stage's convolutions or dense layers per image.
 
@@ -117,7 +125,7 @@ def matmul_peak(precision: str) -> rounds.Trial:
     size = GPU_PEAK_SIZE if devices.gpus() else PEAK_SIZE
     a = tf.cast(tf.random.stateless_uniform([size] * 2, [0, 0]), keras.DTypePolicy(precision).compute_dtype)
     product = tf.function(lambda: tf.matmul(a, a))
-    return lambda seconds: 2 * size**3 / _median_seconds(product, seconds)
+    return rounds.repeat(functools.partial(finish, product), 2 * size**3)
 
 
 def profile(
@@ -126,7 +134,7 @@ def profile(
     """Times each stage alone, and in training the optimizer's update.
 
     Each stage runs as a model in one graph, on the activations of the stages before it; in training its gradients are
-    computed too, for a given gradient of its outputs. In the whole step stages may overlap and find their inputs in
+    computed too, for a gradient of ones of its outputs. In the whole step stages may overlap and find their inputs in
     the cache, so the sum is only near the step's time.
 
     Args:
@@ -138,55 +146,35 @@ def profile(
     Returns:
         Seconds of a batch by stage.
     """
-    values = {id(model.inputs[0]): images}
-    seconds: dict[str, float] = {}
-    for name, (part, begin, end) in split_stages(model, architecture).items():
-        inputs = [values[id(tensor)] for tensor in begin]
-        outputs = tf.nest.flatten(part(inputs))
-        values |= zip(map(id, end), outputs, strict=True)
-        wanted = [
-            *(v.value for v in part.trainable_variables),
-            *(inputs if seconds else []),
-        ]  # Nobody needs the gradient of the images.
-        upstream = [tf.random.stateless_normal(tf.shape(y), [0, 1], dtype=y.dtype) for y in outputs]
-        seconds[name] = _median_seconds(_stage_call(part, inputs, wanted, upstream, update is not None))
-    if update is not None:
-        gradients = [tf.zeros(v.shape, v.dtype) for v in model.trainable_variables]
-        seconds["update"] = _median_seconds(tf.function(lambda: update(gradients)))
-    return seconds
-
-
-def split_stages(model: AlexNet, architecture: architectures.Architecture) -> dict[str, tuple[keras.Model, list, list]]:
-    """Returns each stage as (model of the network's layers, the network's tensors at its start, those at its end)."""
-    parts, begin = {}, model.inputs
+    calls: dict[str, Callable[[], object]] = {}
+    begin, inputs = model.inputs, [images]
     for stage in architecture.stages:
         end = [layer.output for layer in model.stage("_".join([stage.name, *stage.ops[-1:]])).layers]
         end = model.outputs if stage is architecture.stages[-1] else end
-        parts[stage.name] = keras.Model(begin, end), begin, end
-        begin = end
-    return parts
+        part = keras.Model(begin, end)
+        calls[stage.name] = _stage_call(part, inputs, update is not None)
+        begin, inputs = end, tf.nest.flatten(part(inputs))
+    if update is not None:
+        gradients = [tf.zeros(v.shape, v.dtype) for v in model.trainable_variables]
+        calls["update"] = tf.function(lambda: update(gradients))
+    return {
+        name: timing.median_seconds(functools.partial(finish, call), calls=3, least_seconds=0.3)
+        for name, call in calls.items()
+    }
 
 
-def _stage_call(part, inputs, wanted, upstream, is_training):
-    """Returns the function that computes a stage, in training with the gradients that are wanted of it."""
+def _stage_call(part: keras.Model, inputs: list, is_training: bool) -> Callable[[], object]:
+    """Returns the function that computes a stage, in training the gradients of its weights and inputs too."""
+    sources = [each for each in inputs if each.dtype != tf.uint8]  # Nobody needs the gradient of the images.
 
     @tf.function
-    def infer():
-        with xla.fused_kernels():
-            return part(inputs)
-
-    @tf.function
-    def train():
+    def compute():
         with tf.GradientTape() as tape, xla.fused_kernels():
-            tape.watch(inputs)
-            results = tf.nest.flatten(part(inputs, training=True))
-        return tape.gradient(results, wanted, upstream)
+            tape.watch(sources)
+            outputs = part(inputs, training=is_training)
+        return tape.gradient(outputs, [v.value for v in part.trainable_variables] + sources) if is_training else outputs
 
-    return train if is_training else infer
-
-
-def _median_seconds(call, least_seconds=0.3):
-    return timing.median_seconds(lambda: (call(), wait()), calls=3, least_seconds=least_seconds)
+    return compute
 
 
 def _peak_bytes():

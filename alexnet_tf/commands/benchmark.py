@@ -33,7 +33,7 @@ def main(options: Options) -> None:
             "Give what to measure: python -m alexnet_tf benchmark input, train or infer. See --help."
         )
     if what != "input":
-        return cli.show(model_throughput.table(model_throughput.measure(options, what == "train")))
+        return cli.show(model_throughput.table(options, *model_throughput.measure(options, what == "train")))
     cli.import_tensorflow()
     from alexnet_tf.benchmarks import input_throughput
 

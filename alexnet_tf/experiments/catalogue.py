@@ -4,23 +4,22 @@ Imports no TensorFlow. Each experiment is a module with `run(name, options)`, wh
 """
 
 import dataclasses
+import functools
 import pathlib
+import re
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from alexnet_tf.runs.config import PRECISIONS
-from alexnet_tf.support import atomic_files, plotting, processors, settings, tables
+from alexnet_tf.support import atomic_files, processors, settings, tables
 from alexnet_tf.support.report import markdown_table
 from alexnet_tf.support.settings import setting
 
 # What can be said of a claim.
 REPRODUCED, SAME_DIRECTION, NOT_SEEN = "reproduced", "same direction", "not seen at this budget"
-
-_IMAGE_DPI = 100  # Of pictures that are given pixel by pixel.
 
 EXPERIMENTS = {
     "figure1": tables.Entry(f"{__package__}.figure1", "Figure 1: ReLU against tanh on CIFAR-10"),
@@ -59,7 +58,6 @@ class Options:
         "Of training; 'auto' is what train uses here.",
         choices=PRECISIONS,
     )
-    split: str | None = setting(None, "table: which split; by default the validation split.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +68,7 @@ class Finding:
         claim: What the paper says.
         paper: Its number.
         ours: The number here.
-        verdict: `REPRODUCED`, `SAME_DIRECTION` or `NOT_SEEN`; None with too little to say.
+        verdict: From `verdict`; None with too little to say.
     """
 
     claim: str
@@ -80,37 +78,30 @@ class Finding:
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
-    """Numbers behind the findings.
-
-    Attributes:
-        title: One line.
-        columns: Their names.
-        rows: As many values each; None is shown as a dash.
-    """
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple, ...]
-
-
-@dataclasses.dataclass(frozen=True)
 class Result:
     """All that an experiment found.
 
     Attributes:
         findings: Claims with numbers.
-        tables: The numbers behind them.
-        pictures: Name -> matplotlib Figure, or image uint8 [height, width, 3].
-        notes: Paragraphs: budget, deviations, what the numbers depend on.
-        training_seconds: Wall time of all trainings, earlier calls included; None where nothing is trained.
+        tables: The numbers behind them, by title: rows, the first of which names the columns; None is shown as a dash.
+        pictures: By name, uint8 [height, width, 3].
+        note: Budget, deviations, what the numbers depend on.
     """
 
-    findings: tuple[Finding, ...]
-    tables: tuple[Table, ...] = ()
-    pictures: dict = dataclasses.field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    training_seconds: float | None = None
+    findings: Sequence[Finding]
+    tables: Mapping[str, Sequence[Sequence]]
+    pictures: Mapping[str, np.ndarray]
+    note: str = ""
+
+
+def verdict(is_seen: bool, is_as_large: bool = False) -> str:
+    """Returns what can be said of a claim.
+
+    Args:
+        is_seen: Whether there is a difference, in the paper's direction and beyond chance.
+        is_as_large: Whether it is about as large as the paper's, too.
+    """
+    return (REPRODUCED if is_as_large else SAME_DIRECTION) if is_seen else NOT_SEEN
 
 
 def mean_and_spread(values: Sequence[float], unit: Callable[[float], str]) -> str:
@@ -158,42 +149,25 @@ def write(result: Result, path: pathlib.Path, title: str, command: str, seconds:
         command: The line that repeats the experiment.
         seconds: Wall time of this call.
     """
+    from PIL import Image
+
     findings = [(each.claim, each.paper, each.ours, each.verdict and f"**{each.verdict}**") for each in result.findings]
-    parts = [f"# {title}", _table(("the paper's claim", "paper", "here", ""), findings)]
+    parts = [f"# {title}", _table([("the paper's claim", "paper", "here", ""), *findings])]
     for name, picture in result.pictures.items():
-        _write_picture(path.with_name(f"{path.stem}-{name}.png"), picture)
-        parts.append(f"![{name}]({path.stem}-{name}.png)")
-    for table in result.tables:
-        parts += [f"**{table.title}**", _table(table.columns, table.rows)]
-    duration = f"{seconds:,.0f} s"
-    if result.training_seconds is not None:
-        duration = f"Trained for {result.training_seconds:,.0f} s in all; the last call took {duration}"
-    parts += [*result.notes, f"```\n{command}\n```", f"{duration}, on {_machine()}, {time.strftime('%Y-%m-%d')}."]
-    text = "\n\n".join(parts) + "\n"
-    atomic_files.write_bytes(path, text.encode())
+        file = path.with_name(f"{path.stem}-{re.sub('[^a-z0-9]', '-', name.lower())}.png")
+        atomic_files.atomic_write(file, functools.partial(Image.fromarray(picture).save, format="png"))
+        parts.append(f"![{name}]({file.name})")
+    for heading, rows in result.tables.items():
+        parts += [f"**{heading}**", _table(rows)]
+    machine = f"{processors.available_cpus()} cores of {processors.processor()[0]}"
+    parts += [result.note, f"```\n{command}\n```", f"{seconds:,.0f} s, on {machine}, {time.strftime('%Y-%m-%d')}."]
+    atomic_files.write_bytes(path, ("\n\n".join(filter(None, parts)) + "\n").encode())
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    return markdown_table(columns, [[_cell(value) for value in row] for row in rows])
+def _table(rows: Sequence[Sequence]) -> str:
+    def cell(value: object) -> str:
+        text = f"{value:.4g}" if isinstance(value, float) else "–" if value is None else str(value)
+        return text.replace("|", "\\|")
 
-
-def _cell(value: object) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("|", "\\|")
-
-
-def _machine() -> str:
-    """Returns the processor's name and how many cores this process may use."""
-    return f"{processors.available_cpus()} cores of {processors.processor()[0]}"
-
-
-def _write_picture(path: pathlib.Path, content: Any) -> None:
-    with plotting.style():
-        if not isinstance(content, np.ndarray):
-            plotting.save(content, path, dpi=plotting.DPI)
-            return
-        figure = plotting.new_figure(content.shape[1] / _IMAGE_DPI, content.shape[0] / _IMAGE_DPI)
-        figure.set_layout_engine("none")
-        figure.figimage(content)
-        plotting.save(figure, path, dpi=_IMAGE_DPI)
+    header, *rows = [[cell(value) for value in row] for row in rows]
+    return markdown_table(header, rows)

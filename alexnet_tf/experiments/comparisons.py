@@ -2,41 +2,18 @@
 
 import dataclasses
 import math
-import pathlib
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from alexnet_tf.experiments import catalogue, cifar
+from alexnet_tf.experiments.cifar import Variant
 from alexnet_tf.network import architectures, cifar_architectures
 from alexnet_tf.network.architectures import LRN, Architecture, Init, Pool, Stage
 from alexnet_tf.network.recipes import Recipe
 from alexnet_tf.support import plotting
-
-
-@dataclasses.dataclass(frozen=True)
-class Variant:
-    """A network of a comparison.
-
-    Attributes:
-        name: Short, for file names and tables.
-        architecture: The network.
-        recipe: How it learns; the number of epochs is the budget's.
-        layer_decays: As in `cifar.Trial`.
-        claim: What the paper says of the difference to the comparison's first network; None for that one.
-        paper: The paper's numbers.
-        should_be_worse: Whether the paper's test error is higher than the first network's.
-    """
-
-    name: str
-    architecture: Architecture
-    recipe: Recipe
-    layer_decays: tuple[tuple[str, float], ...] = ()
-    claim: str | None = None
-    paper: str = ""
-    should_be_worse: bool = True
-
 
 # The author's schedule: a constant rate, then 10 epochs each at a tenth and a hundredth of it.
 FULL_EPOCHS = 520
@@ -44,7 +21,6 @@ _STEPS = ((500 / 520, 0.1), (510 / 520, 0.01))
 
 # The same in short: the last two sixths of the run.
 _SHORT_STEPS = ((4 / 6, 0.1), (5 / 6, 0.01))
-
 
 # Test errors measured while a network is trained: nine views of every image take as long as half an epoch.
 _TESTS = 4
@@ -58,255 +34,166 @@ def lrn_variants(is_full: bool = False) -> tuple[Variant, ...]:
     """
     without, eleven = cifar_architectures.CONV_LOCAL_13PCT, cifar_architectures.CONV_LOCAL_11PCT
     recipe = dataclasses.replace(without.recipe, schedule="steps", steps=_STEPS if is_full else _SHORT_STEPS)
-    decays = {name: tuple(cifar_architectures.DECAYS[name].items()) for name in (without.name, eleven.name)}
+    without, eleven = (dataclasses.replace(each, recipe=recipe) for each in (without, eleven))
+    decays, of_eleven = (tuple(cifar_architectures.DECAYS[each.name].items()) for each in (without, eleven))
     return (
-        Variant("without LRN", without, recipe, decays[without.name]),
+        Variant("without LRN", without, layer_decays=decays),
         Variant(
             "with LRN",
             cifar_architectures.with_lrn(without),
-            recipe,
-            decays[without.name],
             "LRN lowers the test error (LRN alone)",
             "not published",
-            should_be_worse=False,
+            decays,
         ),
         Variant(
             "conv-local-11pct",
             eleven,
-            recipe,
-            decays[eleven.name],
             "LRN lowers the test error (the author's networks, which differ in more than LRN)",
             "13 % without, 11 % with",
-            should_be_worse=False,
+            of_eleven,
         ),
     )
 
 
-_HE = Init("normal_fan_in", 2**0.5)
+_POOL = Pool(padding="same")
+_TOWERS: dict[str, Any] = {"towers": 2, "kernel": Init("normal_fan_in", 2**0.5)}
+_DENSE: dict[str, Any] = {"ops": ("relu", "dropout"), "kernel": Init("normal_fan_in", 1.0)}
 
 # AlexNet's order of layers at CIFAR-10's size: ours, for the ablations.
 SMALL_ALEXNET = Architecture(
     name="small-alexnet",
     source="AlexNet's layers for windows of 24 pixels",
     image_size=24,
-    recipe=Recipe(),
+    recipe=Recipe(learning_rate=0.01, weight_decay=5e-4, schedule="cosine", warmup_steps=100, clip_norm=5.0),
     mean=(125.0, 123.0, 114.0),
     scale=(1 / architectures.PIXEL_STDEV,) * 3,
     lrn=LRN(depth_radius=2, bias=1.0, alpha=2e-4),
     stages=(
-        Stage(
-            "conv1", 32, 5, padding=(2, 2), towers=2, ops=("relu", "lrn", "pool"), pool=Pool(padding="same"), kernel=_HE
-        ),
-        Stage(
-            "conv2",
-            64,
-            5,
-            padding=(2, 2),
-            towers=2,
-            input_towers="own",
-            ops=("relu", "pool"),
-            pool=Pool(padding="same"),
-            kernel=_HE,
-        ),
-        Stage("conv3", 96, 3, padding=(1, 1), towers=2, kernel=_HE),
-        Stage("conv4", 96, 3, padding=(1, 1), towers=2, input_towers="own", kernel=_HE),
-        Stage("conv5", 64, 3, padding=(1, 1), towers=2, input_towers="own", kernel=_HE),
-        Stage("fc6", 256, ops=("relu", "dropout"), kernel=Init("normal_fan_in", 1.0)),
-        Stage("fc7", 256, ops=("relu", "dropout"), kernel=Init("normal_fan_in", 1.0)),
+        Stage("conv1", 32, 5, padding=(2, 2), ops=("relu", "lrn", "pool"), pool=_POOL, **_TOWERS),
+        Stage("conv2", 64, 5, padding=(2, 2), input_towers="own", ops=("relu", "pool"), pool=_POOL, **_TOWERS),
+        Stage("conv3", 96, 3, padding=(1, 1), **_TOWERS),
+        Stage("conv4", 96, 3, padding=(1, 1), input_towers="own", **_TOWERS),
+        Stage("conv5", 64, 3, padding=(1, 1), input_towers="own", **_TOWERS),
+        Stage("fc6", 256, **_DENSE),
+        Stage("fc7", 256, **_DENSE),
         Stage("fc8", 10, ops=()),
     ),
 )
-
-_RECIPE = Recipe(learning_rate=0.01, weight_decay=5e-4, schedule="cosine", warmup_steps=100, clip_norm=5.0)
-
-
-def _each(architecture: Architecture, is_changed, **changes) -> Architecture:
-    """Returns an architecture with changes in the stages that a predicate selects."""
-    return dataclasses.replace(
-        architecture,
-        stages=tuple(
-            dataclasses.replace(stage, **changes) if is_changed(stage) else stage for stage in architecture.stages
-        ),
-    )
 
 
 def ablation_variants() -> tuple[Variant, ...]:
     """Returns a small AlexNet, and it with one thing changed at a time."""
     base = SMALL_ALEXNET
-    without_conv4 = dataclasses.replace(base, stages=tuple(stage for stage in base.stages if stage.name != "conv4"))
+
+    def each_stage(**changes: Any) -> Architecture:
+        return dataclasses.replace(base, stages=tuple(dataclasses.replace(stage, **changes) for stage in base.stages))
+
+    without_conv4 = tuple(stage for stage in base.stages if stage.name != "conv4")
+    without_noise = dataclasses.replace(base.recipe, colour_noise=False)
     return (
-        Variant("small AlexNet", base, _RECIPE),
+        Variant("small AlexNet", base),
         Variant(
             "plain pooling",
-            _each(base, lambda stage: "pool" in stage.ops, pool=Pool(2, 2)),
-            _RECIPE,
-            claim="overlapping pooling is better than 2 x 2",
-            paper="0.4 % top-1, 0.3 % top-5",
+            each_stage(pool=Pool(2, 2)),
+            "overlapping pooling is better than 2 x 2",
+            "0.4 % top-1, 0.3 % top-5",
         ),
         Variant(
             "one tower",
-            _each(base, lambda stage: stage.towers == 2, towers=1, input_towers="both"),
-            _RECIPE,
-            claim="two towers are better than one (the paper's has half the kernels, this one all connections)",
-            paper="1.7 % top-1, 1.2 % top-5",
+            each_stage(towers=1, input_towers="both"),
+            "two towers are better than one (the paper's has half the kernels, this one all connections)",
+            "1.7 % top-1, 1.2 % top-5",
         ),
         Variant(
             "no dropout",
             dataclasses.replace(base, dropout_rate=0.0),
-            _RECIPE,
-            claim="without dropout the network overfits substantially",
-            paper="no number",
+            "without dropout the network overfits substantially",
+            "no number",
         ),
         Variant(
             "no colour noise",
-            base,
-            dataclasses.replace(_RECIPE, colour_noise=False),
-            claim="colour noise lowers the error",
-            paper="over 1 % top-1",
+            dataclasses.replace(base, recipe=without_noise),
+            "colour noise lowers the error",
+            "over 1 % top-1",
         ),
-        Variant("no conv4", without_conv4, _RECIPE, claim="removing a middle layer costs", paper="about 2 % top-1"),
+        Variant(
+            "no conv4",
+            dataclasses.replace(base, stages=without_conv4),
+            "removing a middle layer costs",
+            "about 2 % top-1",
+        ),
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class Trained:
-    """A variant and its curves.
-
-    Attributes:
-        variant: The network.
-        curves: By seed.
-    """
-
-    variant: Variant
-    curves: dict[int, cifar.Curve]
-
-    def test_errors(self) -> list[float]:
-        """Returns the test error after the last epoch, for each seed; 0.9, guessing, where the loss was not finite."""
-        last = [curve.epochs[-1].test_error for curve in self.curves.values() if not curve.has_diverged]
-        return [error for error in last if error is not None] + [0.9] * (len(self.curves) - len(last))
-
-    def train_errors(self) -> list[float]:
-        """Returns the training error in the last epoch, for each seed."""
-        return [
-            0.9 if curve.has_diverged else statistics.fmean(curve.epochs[-1].train_errors)
-            for curve in self.curves.values()
-        ]
-
-
-def train(
-    variants: tuple[Variant, ...],
-    images: cifar.CifarImages,
-    directory: pathlib.Path,
-    *,
-    seeds: int,
-    epochs: int,
-    precision: str,
-) -> Iterator[list[Trained]]:
-    """Trains every variant once for each seed, one seed of all variants after the other.
-
-    Yields:
-        All variants that have a result, after each network.
-    """
-    trained = {variant.name: Trained(variant, {}) for variant in variants}
-    for seed in range(seeds):
-        for variant in variants:
-            trial = cifar.Trial(
-                f"{variant.name.replace(' ', '-')}-epochs{epochs}-seed{seed}",
-                variant.architecture,
-                variant.recipe,
-                seed,
-                precision,
-                variant.layer_decays,
-            )
-            curve = cifar.run_trial(trial, images, directory, epochs, test_every=math.ceil(epochs / _TESTS))
-            each = trained[variant.name]
-            trained[variant.name] = dataclasses.replace(each, curves=each.curves | {seed: curve})
-            yield [each for each in trained.values() if each.curves]
 
 
 def run(name: str, options: catalogue.Options) -> Iterator[catalogue.Result]:
     """Yields what "lrn" or "ablations" has found, after each network from the second on."""
-    is_full = options.budget == "full"
-    if name == "lrn":
-        variants, epochs = lrn_variants(is_full), FULL_EPOCHS if is_full else 9
-    else:
-        variants, epochs = ablation_variants(), FULL_EPOCHS if is_full else 6
-    epochs = options.epochs or epochs
-    directory, precision = cifar.trials_of(options)
-    for networks in train(
-        variants, cifar.load(options), directory, seeds=options.seeds, epochs=epochs, precision=precision
-    ):
-        if len(networks) > 1:
-            yield result(networks, epochs)
+    is_lrn, is_full = name == "lrn", options.budget == "full"
+    variants = lrn_variants(is_full) if is_lrn else ablation_variants()
+    epochs = options.epochs or (FULL_EPOCHS if is_full else 9 if is_lrn else 6)
+    # The rates depend on the number of epochs: another number is another training.
+    trainer = cifar.make_trainer(options, f"trials/epochs{epochs}", test_every=math.ceil(epochs / _TESTS))
+    for curves in cifar.train_all(trainer, variants, options.seeds, epochs):
+        if len(curves) > 1:
+            yield result(curves, epochs, is_gain=is_lrn)
 
 
-def result(networks: list[Trained], epochs: int) -> catalogue.Result:
-    """Compares each network with the first."""
-    base, *others = networks
-    findings = [_finding(base, each) for each in others]
+def result(curves: cifar.Curves, epochs: int, is_gain: bool) -> catalogue.Result:
+    """Compares each network with the first.
+
+    Args:
+        curves: Of each network.
+        epochs: How long each was trained.
+        is_gain: Whether the paper's test errors are lower than the first network's; otherwise they are higher.
+    """
+    base, *others = curves
     rows = [
-        (
-            each.variant.name,
-            len(each.curves),
-            catalogue.mean_and_spread(each.test_errors(), catalogue.percent),
-            catalogue.mean_and_spread(each.train_errors(), catalogue.percent),
-        )
-        for each in networks
+        (variant.name, len(each), _spread(_errors(each, "val_top1_error")), _spread(_errors(each, "train_top1_error")))
+        for variant, each in curves.items()
     ]
     return catalogue.Result(
-        tuple(findings),
-        (
-            catalogue.Table(
-                f"After {epochs} epochs",
-                ("network", "seeds", "test error", "training error, while training"),
-                tuple(rows),
-            ),
-        ),
-        {"curves": _draw(networks)},
-        (
-            "A verdict needs two seeds, and means that differ by more than the larger of the two spreads between seeds "
-            "and by more than 0.5 %; a smaller difference is called not seen. The training error is that before each "
-            "update, with dropout and random windows; the test error is that of nine windows averaged.",
-        ),
-        sum(curve.seconds for each in networks for curve in each.curves.values()),
+        [_finding(curves, base, other, is_gain) for other in others],
+        {f"After {epochs} epochs": [("network", "seeds", "test error", "training error, while training"), *rows]},
+        {"curves": _draw(curves)},
+        "A verdict needs two seeds, and means that differ by more than the larger of the two spreads between seeds "
+        "and by more than 0.5 %; a smaller difference is called not seen. The training error is that before each "
+        "update, with dropout and random windows; the test error is that of nine windows averaged.",
     )
 
 
-def _finding(base: Trained, other: Trained) -> catalogue.Finding:
-    before, after = base.test_errors(), other.test_errors()
+def _errors(curves: Sequence[cifar.Curve], name: str) -> list[float]:
+    """Returns an error after the last epoch, for each seed; 0.9, guessing, where the loss was not finite."""
+    return [0.9 if curve.has_diverged else curve.history[-1][name] for curve in curves]
+
+
+def _spread(values: Sequence[float]) -> str:
+    return catalogue.mean_and_spread(values, catalogue.percent)
+
+
+def _finding(curves: cifar.Curves, base: Variant, other: Variant, is_gain: bool) -> catalogue.Finding:
+    before, after = (_errors(curves[variant], "val_top1_error") for variant in (base, other))
     difference = statistics.fmean(after) - statistics.fmean(before)
-    spread = max(max(values) - min(values) for values in (before, after))
-    verdict = catalogue.NOT_SEEN
-    if abs(difference) > max(spread, 0.005) and (difference > 0) == other.variant.should_be_worse:
-        verdict = catalogue.SAME_DIRECTION
-    ours = (
-        f"{other.variant.name} {catalogue.mean_and_spread(after, catalogue.percent)}, {base.variant.name} "
-        f"{catalogue.mean_and_spread(before, catalogue.percent)}"
-    )
-    has_spread = min(len(before), len(after)) > 1
-    return catalogue.Finding(other.variant.claim or "", other.variant.paper, ours, verdict if has_spread else None)
+    is_seen = abs(difference) > max(np.ptp(before), np.ptp(after), 0.005) and (difference < 0) == is_gain
+    verdict = catalogue.verdict(is_seen) if min(len(before), len(after)) > 1 else None
+    ours = f"{other.name} {_spread(after)}, {base.name} {_spread(before)}"
+    return catalogue.Finding(other.claim, other.paper, ours, verdict)
 
 
 @plotting.style()
-def _draw(networks: list[Trained]):
+def _draw(curves: cifar.Curves) -> np.ndarray:
     """Draws test errors (solid) and training errors (dotted) over the epochs: means over the seeds, and test ranges."""
     figure = plotting.new_figure(7, 4.5)
-    axes = figure.add_subplot()
-    for number, each in enumerate(networks):
-        colour, curves = f"C{number}", [curve for curve in each.curves.values() if not curve.has_diverged]
-        if not curves:
+    axes = figure.add_subplot(xlabel="epochs", ylabel="error: test solid, training dotted")
+    for number, (variant, of_seeds) in enumerate(curves.items()):
+        if not (whole := [curve for curve in of_seeds if not curve.has_diverged]):
             continue
-        axes.plot(
-            curves[0].points()[0], np.mean([curve.points()[1] for curve in curves], 0), ":", color=colour, linewidth=1.2
-        )
-        tests = np.array([[epoch.test_error for epoch in curve.epochs] for curve in curves], float)
-        times = np.flatnonzero(~np.isnan(tests[0]))
-        measured = tests[:, times]
-        axes.plot(times + 1, measured.mean(0), "o-", markersize=4, color=colour, label=each.variant.name)
-        axes.fill_between(times + 1, measured.min(0), measured.max(0), color=colour, alpha=0.15, linewidth=0)
-    axes.set_xlabel("epochs")
-    axes.set_ylabel("error: test solid, training dotted")
+        times, errors = zip(*(curve.points() for curve in whole))
+        axes.plot(times[0], np.mean(errors, 0), ":", color=f"C{number}", linewidth=1.2)
+        tests = np.array([[row["val_top1_error"] for row in curve.history] for curve in whole], float)
+        (epochs,) = np.nonzero(~np.isnan(tests[0]))
+        tests = tests[:, epochs]
+        axes.plot(epochs + 1, tests.mean(0), "o-", markersize=4, color=f"C{number}", label=variant.name)
+        axes.fill_between(epochs + 1, tests.min(0), tests.max(0), color=f"C{number}", alpha=0.15, linewidth=0)
     axes.set_ylim(0, None)
     axes.legend(fontsize=9)
     axes.grid(axis="y")
-    return figure
+    return plotting.pixels(figure)

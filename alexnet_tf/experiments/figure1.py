@@ -6,249 +6,126 @@ each network gets its own learning rate: that of several with the lowest trainin
 """
 
 import dataclasses
-import itertools
-import pathlib
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
 
 from alexnet_tf.experiments import catalogue, cifar
 from alexnet_tf.network import architectures, cifar_architectures
-from alexnet_tf.network.architectures import Architecture, Init
+from alexnet_tf.network.architectures import Init
 from alexnet_tf.support import plotting
 
 ACTIVATIONS = ("relu", "tanh")
+
+# (architecture, start) of each pair of networks.
+PAIRS = (("layers-19pct", "author"), ("layers-19pct", "scaled"), ("conv-local-13pct", "author"))
+
+# The learning rates that are tried, by start.
+RATES = {"author": (0.0003, 0.001, 0.003, 0.01, 0.03), "scaled": (0.003, 0.01, 0.03, 0.1)}
+
+# Epochs that each learning rate is tried for.
+SEARCH_EPOCHS = 3
+
+# When a network is given up that has not reached the threshold.
+EPOCHS = 60
 
 # The training error at which the paper compares.
 THRESHOLD = 0.25
 
 _CLAIM = "a network with ReLU reaches 25 % training error six times faster than its twin with tanh"
 
-
-@dataclasses.dataclass(frozen=True)
-class Start:
-    """How the networks start.
-
-    Attributes:
-        description: For tables.
-        learning_rates: What the search tries.
-        apply: Architecture and activation -> architecture.
-    """
-
-    description: str
-    learning_rates: tuple[float, ...]
-    apply: Callable[[Architecture, str], Architecture]
+# Each network at its best learning rate -> the training errors of all its learning rates after the search.
+Searches = Mapping[cifar.Variant, Mapping[cifar.Variant, float]]
 
 
-def _scaled(architecture: Architecture, activation: str) -> Architecture:
-    """Returns the network on pixels of unit variance, with kernels that keep the signal's size."""
-    gain = {"relu": 2**0.5, "tanh": 1.0}[activation]
-    stages = tuple(dataclasses.replace(stage, kernel=Init("normal_fan_in", gain)) for stage in architecture.stages[:-1])
-    return dataclasses.replace(
-        architecture, stages=(*stages, architecture.stages[-1]), scale=(1 / architectures.PIXEL_STDEV,) * 3
-    )
-
-
-STARTS = {
-    "author": Start(
-        "the author's: pixels as they are, conv1 N(0, 1e-4), locally connected layers N(0, .04), others N(0, .01)",
-        (0.0003, 0.001, 0.003, 0.01, 0.03),
-        lambda architecture, activation: architecture,
-    ),
-    "scaled": Start(
-        "scaled: pixels of unit variance, kernels N(0, g / sqrt(inputs)), g 1.41 for ReLU and 1 for tanh",
-        (0.003, 0.01, 0.03, 0.1),
-        _scaled,
-    ),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Budget:
-    """How much is trained.
-
-    Attributes:
-        pairs: (architecture, start) of each pair of networks.
-        seeds: Networks of each kind.
-        search_epochs: Epochs that each learning rate is tried for.
-        epochs: When a network is given up that has not reached the threshold.
-    """
-
-    pairs: tuple[tuple[str, str], ...] = (
-        ("layers-19pct", "author"),
-        ("layers-19pct", "scaled"),
-        ("conv-local-13pct", "author"),
-    )
-    seeds: int = 3
-    search_epochs: int = 3
-    epochs: int = 60
-
-
-def make_trial(name: str, start: str, activation: str, learning_rate: float, seed: int, precision: str) -> cifar.Trial:
-    """Returns the trial of a network of a pair."""
+def make_variant(name: str, start: str, activation: str, learning_rate: float) -> cifar.Variant:
+    """Returns a network of a pair with a learning rate."""
     architecture = cifar_architectures.with_image_size(cifar_architectures.CIFAR_ARCHITECTURES[name], cifar.IMAGE_SIZE)
-    architecture = STARTS[start].apply(cifar_architectures.with_activation(architecture, activation), activation)
+    architecture = cifar_architectures.with_activation(architecture, activation)
+    stages, scale = architecture.stages, architecture.scale
+    if start == "scaled":  # Pixels of unit variance, and kernels that keep the signal's size.
+        kernel = Init("normal_fan_in", {"relu": 2**0.5, "tanh": 1.0}[activation])
+        stages = (*(dataclasses.replace(stage, kernel=kernel) for stage in stages[:-1]), stages[-1])
+        scale = (1 / architectures.PIXEL_STDEV,) * 3
     recipe = dataclasses.replace(architecture.recipe, learning_rate=learning_rate)
-    return cifar.Trial(
-        f"{name}-{start}-{activation}-rate{learning_rate:g}-seed{seed}", architecture, recipe, seed, precision
-    )
+    architecture = dataclasses.replace(architecture, stages=stages, scale=scale, recipe=recipe)
+    return cifar.Variant(f"{name}-{start}-{activation}-rate{learning_rate:g}", architecture)
 
 
-@dataclasses.dataclass(frozen=True)
-class Network:
-    """One network of a pair and what was found.
-
-    Attributes:
-        pair: (architecture, start).
-        activation: "relu" or "tanh".
-        search: The curves of the search, by learning rate.
-        learning_rate: The best.
-        curves: By seed, at the best rate.
-    """
-
-    pair: tuple[str, str]
-    activation: str
-    search: dict[float, cifar.Curve]
-    learning_rate: float
-    curves: dict[int, cifar.Curve]
-
-    @property
-    def seconds(self) -> float:
-        """Wall time of all trainings; the best rate's search is the beginning of the first seed's."""
-        others = [curve for rate, curve in self.search.items() if rate != self.learning_rate]
-        return sum(curve.seconds for curve in (*others, *self.curves.values()))
-
-    def epochs_to_threshold(self) -> list[float | None]:
-        """Returns for each seed when the training error fell below the threshold."""
-        return [curve.epochs_to(THRESHOLD) for curve in self.curves.values()]
-
-
-def train(
-    budget: Budget, images: cifar.CifarImages, directory: pathlib.Path, precision: str
-) -> Iterator[list[Network]]:
-    """Trains everything, one seed of all pairs after the other.
-
-    Yields:
-        All networks so far, after each that is trained.
-    """
-    networks: dict[tuple[tuple[str, str], str], Network] = {}
-
-    def run(pair: tuple[str, str], activation: str, rate: float, seed: int, epochs: int) -> cifar.Curve:
-        trial = make_trial(pair[0], pair[1], activation, rate, seed, precision)
-        return cifar.run_trial(trial, images, directory, epochs, stop_below=THRESHOLD, test_every=0)
-
-    for seed, pair, activation in itertools.product(range(budget.seeds), budget.pairs, ACTIVATIONS):
-        key = (pair, activation)
-        if key not in networks:
-            # The best one has been trained further if this goes on from before.
-            search = {
-                rate: run(*key, rate, 0, budget.search_epochs).first(budget.search_epochs)
-                for rate in STARTS[pair[1]].learning_rates
-            }
-            networks[key] = Network(pair, activation, search, min(search, key=lambda rate: search[rate].error), {})
-        curve = run(*key, networks[key].learning_rate, seed, budget.epochs)
-        networks[key] = dataclasses.replace(networks[key], curves=networks[key].curves | {seed: curve})
-        yield list(networks.values())
+def search(train: cifar.Trainer, name: str, start: str, activation: str) -> tuple[cifar.Variant, dict]:
+    """Tries a network's learning rates; returns the one with the lowest training error, and the errors of all."""
+    variants = [make_variant(name, start, activation, rate) for rate in RATES[start]]
+    errors = {variant: train(variant, 0, SEARCH_EPOCHS).error_after(SEARCH_EPOCHS) for variant in variants}
+    return min(errors, key=lambda variant: errors[variant]), errors
 
 
 def run(name: str, options: catalogue.Options) -> Iterator[catalogue.Result]:
-    """Yields what is found, after each network."""
-    budget = Budget(seeds=options.seeds)
-    budget = dataclasses.replace(budget, epochs=options.epochs or budget.epochs)
-    directory, precision = cifar.trials_of(options)
-    for networks in train(budget, cifar.load(options), directory, precision):
-        yield result(networks, budget)
+    """Searches all learning rates, and yields what is found after each network that is trained at its best."""
+    epochs, train = options.epochs or EPOCHS, cifar.make_trainer(options, stop_below=THRESHOLD, test_every=0)
+    searches = dict(search(train, *pair, activation) for pair in PAIRS for activation in ACTIVATIONS)
+    for curves in cifar.train_all(train, searches, options.seeds, epochs):
+        yield result(searches, curves, epochs)
 
 
-def result(networks: list[Network], budget: Budget) -> catalogue.Result:
+def result(searches: Searches, curves: cifar.Curves, epochs: int) -> catalogue.Result:
     """Returns the findings, tables and picture of what is trained so far.
 
     Args:
-        networks: From `train`.
-        budget: What they were trained with.
+        searches: Of all networks, those with ReLU and those with tanh in turn.
+        curves: The training of each network, by seed.
+        epochs: When a network is given up.
     """
-    pairs = {
-        pair: {each.activation: each for each in group}
-        for pair, group in itertools.groupby(sorted(networks, key=lambda each: each.pair), lambda each: each.pair)
-    }
-    findings = tuple(_finding(pair, twins, budget) for pair, twins in pairs.items() if len(twins) == 2)
-    times = tuple(
-        (
-            *each.pair,
-            each.activation,
-            f"{each.learning_rate:g}",
-            len(each.curves),
-            ", ".join(
-                f"not reached in {len(curve.epochs)} ({curve.error:.1%})"
-                if (time := curve.epochs_to(THRESHOLD)) is None
-                else f"{time:.2f}"
-                for curve in each.curves.values()
-            ),
-        )
-        for each in networks
-    )
-    search = tuple(
-        (*each.pair, each.activation, ", ".join(f"{rate:g}: {curve.error:.3f}" for rate, curve in each.search.items()))
-        for each in networks
-    )
-    starts = " ".join(f"*{name}*: {start.description}." for name, start in STARTS.items())
+    networks = list(searches)
+    twins = [(curves.get(relu), curves.get(tanh)) for relu, tanh in zip(networks[::2], networks[1::2])]
+    times = [(each.name, len(curves[each]), ", ".join(map(_time, curves[each]))) for each in networks if each in curves]
+    errors = [(variant.name, error) for each in searches.values() for variant, error in each.items()]
     return catalogue.Result(
-        findings,
-        (
-            catalogue.Table(
-                "Epochs to 25 % training error", ("network", "start", "activation", "rate", "seeds", "epochs"), times
-            ),
-            catalogue.Table(
-                f"The search: training error after {budget.search_epochs} epochs, by learning rate",
-                ("network", "start", "activation", "rate: error"),
-                search,
-            ),
-        ),
-        {"curves": _draw(networks)},
-        (
-            f"Starts: {starts} Whole images minus the mean image, no decay, no dropout, momentum .9, biases at twice "
-            f"the rate, 128 images a step. The training error is that before each update, averaged "
-            f"over quarters of an epoch. A network is given up after {budget.epochs} epochs.",
-        ),
-        sum(each.seconds for each in networks),
+        [_finding(pair, relu, tanh, epochs) for pair, (relu, tanh) in zip(PAIRS, twins) if relu and tanh],
+        {
+            "Epochs to 25 % training error": [("network", "seeds", "epochs"), *times],
+            f"The search: after {SEARCH_EPOCHS} epochs": [("network", "training error"), *errors],
+        },
+        {"curves": _draw(curves, networks)},
+        "Starts: *author*: the author's: pixels as they are, conv1 N(0, 1e-4), locally connected layers N(0, .04), "
+        "others N(0, .01). *scaled*: pixels of unit variance, kernels N(0, g / sqrt(inputs)), g 1.41 for ReLU and 1 "
+        "for tanh. Whole images minus the mean image, no decay, no dropout, momentum .9, biases at twice the rate, 128 "
+        "images a step. The training error is that before each update, averaged over quarters of an epoch. A network "
+        f"is given up after {epochs} epochs.",
     )
 
 
-def _finding(pair: tuple[str, str], twins: dict[str, Network], budget: Budget) -> catalogue.Finding:
-    relu, tanh = (twins[activation].epochs_to_threshold() for activation in ACTIVATIONS)
-    both = [(first, second) for first, second in zip(relu, tanh) if first is not None]
-    ratios = [(second or budget.epochs) / first for first, second in both]
-    is_bound = any(second is None for _, second in both)
+def _time(curve: cifar.Curve) -> str:
+    time = curve.epochs_to(THRESHOLD)
+    return f"{time:.2f}" if time else f"not reached in {len(curve.history)}"
+
+
+def _finding(
+    pair: tuple[str, str], relu: Sequence[cifar.Curve], tanh: Sequence[cifar.Curve], epochs: int
+) -> catalogue.Finding:
+    times = [(first.epochs_to(THRESHOLD), second.epochs_to(THRESHOLD)) for first, second in zip(relu, tanh)]
+    ratios = [(second or epochs) / first for first, second in times if first]
     verdict, ours = catalogue.NOT_SEEN, "ReLU does not reach it"
     if ratios:
         ratio = statistics.fmean(ratios)
-        ours = ("over " if is_bound else "") + catalogue.mean_and_spread(ratios, lambda value: f"{value:.1f} times")
-        verdict = (
-            catalogue.REPRODUCED if ratio >= 5 else catalogue.SAME_DIRECTION if ratio > 1.1 else catalogue.NOT_SEEN
-        )
+        verdict = catalogue.verdict(ratio > 1.1, ratio >= 5)
+        ours = catalogue.mean_and_spread(ratios, lambda value: f"{value:.1f} times")
+        if any(first and not second for first, second in times):
+            ours = f"over {ours}"
     return catalogue.Finding(f"{_CLAIM} ({pair[0]}, {pair[1]} start)", "6 times", ours, verdict)
 
 
 @plotting.style()
-def _draw(networks: list[Network]):
+def _draw(curves: cifar.Curves, networks: Sequence[cifar.Variant]) -> np.ndarray:
     """Draws the training errors over the epochs: ReLU solid, tanh dashed, a colour for each pair."""
     figure = plotting.new_figure(7.5, 5)
-    axes = figure.add_subplot()
-    pairs = list(dict.fromkeys(each.pair for each in networks))
-    for each in networks:
-        for number, curve in enumerate(each.curves.values()):
-            label = f"{each.activation}, {each.pair[0]}, {each.pair[1]} start, rate {each.learning_rate:g}"
-            axes.plot(
-                *curve.points(),
-                "-" if each.activation == "relu" else "--",
-                color=f"C{pairs.index(each.pair)}",
-                linewidth=1.5,
-                label=None if number else label,
-            )
+    axes = figure.add_subplot(xlabel="epochs", ylabel="training error")
+    for place, network in enumerate(networks):
+        for seed, curve in enumerate(curves.get(network, [])):
+            look = {"color": f"C{place // 2}", "linestyle": "--" if place % 2 else "-", "linewidth": 1.5}
+            axes.plot(*curve.points(), **look, label=None if seed else network.name)
     axes.axhline(THRESHOLD, color="black", linewidth=0.8)
     axes.text(0, THRESHOLD - 0.005, "25 %", va="top", fontsize=9)
-    axes.set_xlabel("epochs")
-    axes.set_ylabel("training error")
-    axes.set_xlim(0, None)
-    axes.set_ylim(0, 0.8)
+    axes.set(xlim=(0, None), ylim=(0, 0.8))
     axes.legend(fontsize=9)
-    return figure
+    return plotting.pixels(figure)

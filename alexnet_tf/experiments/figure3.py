@@ -5,8 +5,7 @@ averaged over its pixels, relative to its standard deviation over all values. A 
 """
 
 import pathlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -34,6 +33,11 @@ def colourfulness(kernels: np.ndarray) -> np.ndarray:
     return kernels.std(axis=2).mean(axis=(0, 1)) / np.maximum(kernels.std(axis=(0, 1, 2)), 1e-12)
 
 
+def _means(values: np.ndarray) -> np.ndarray:
+    """Returns the means of both halves, [2, ...] from [..., n]."""
+    return np.stack([half.mean(axis=-1) for half in np.array_split(values, 2, axis=-1)])
+
+
 def chance_of_difference(values: np.ndarray, seed: int = 0) -> float:
     """Returns the share of random divisions into halves whose means differ as much as those of the two halves given.
 
@@ -41,11 +45,9 @@ def chance_of_difference(values: np.ndarray, seed: int = 0) -> float:
         values: [n], those of the first tower before those of the second.
         seed: Of the random divisions.
     """
-    half = len(values) // 2
-    difference = abs(values[:half].mean() - values[half:].mean())
     shuffled = np.random.default_rng(seed).permuted(np.tile(values, (_DIVISIONS, 1)), axis=1)
-    differences = np.abs(shuffled[:, :half].mean(axis=1) - shuffled[:, half:].mean(axis=1))
-    return float((differences >= difference - 1e-12).mean())
+    given, by_chance = (np.ptp(_means(each), axis=0) for each in (values, shuffled))
+    return float((by_chance >= given - 1e-12).mean())
 
 
 def read_kernels(path: str) -> np.ndarray:
@@ -61,75 +63,46 @@ def read_kernels(path: str) -> np.ndarray:
     """
     arrays = list(guard.read(path)[0].arrays.values())
     for array in arrays:
-        if np.ndim(array) == 4 and array.shape[2] == 3:
-            return np.asarray(array, "float32")
-        if np.ndim(array) == 4 and array.shape[1] == 3:
-            return np.asarray(array, "float32").transpose(2, 3, 1, 0)
-    shapes = ", ".join(str(list(np.shape(array))) for array in arrays[:5]) or "nothing"
+        for order in (0, 1, 2, 3), (2, 3, 1, 0):
+            if array.ndim == 4 and array.shape[order[2]] == 3:
+                return array.transpose(order).astype("float32")
+    shapes = ", ".join(str(list(array.shape)) for array in arrays[:5]) or "nothing"
     raise errors.UserError(f"{path} holds {shapes}: no kernels [height, width, 3, n] or [n, 3, height, width].")
-
-
-def kernels_of(model: Any) -> np.ndarray:
-    """Returns conv1's kernels of a network, the first tower's before the second's, float32 [height, width, 3, n]."""
-    kernels = [
-        variable.numpy()
-        for variable in model.weights
-        if variable.path.startswith("conv1") and variable.path.endswith("kernel")
-    ]
-    return np.concatenate(kernels, axis=-1)
 
 
 def run(name: str, options: catalogue.Options) -> Iterator[catalogue.Result]:
     """Yields what the kernels show."""
     sources = {pathlib.Path(path).stem: read_kernels(path)[:, :, :: -1 if options.bgr else 1] for path in options.conv1}
-    sources |= {pathlib.Path(path).name: kernels_of(load_model(RunDirectory(path))[0]) for path in options.workdir}
+    for path in options.workdir:
+        sources[pathlib.Path(path).name] = plotting.first_kernels(load_model(RunDirectory(path))[0])
     if not sources:
         raise errors.UserError("figure3 needs kernels: --workdir=RUN or --conv1=FILE.npy.")
     yield describe(sources)
 
 
-def describe(sources: dict[str, np.ndarray]) -> catalogue.Result:
+def describe(sources: Mapping[str, np.ndarray]) -> catalogue.Result:
     """Measures and draws the kernels of several networks.
 
     Args:
         sources: Name -> kernels [height, width, 3, n], RGB, the first tower's before the second's.
     """
-    rows, findings, pictures = [], [], {}
+    rows: list[tuple] = [("conv1 of", "kernels", "first half", "second half", "ratio", "as large by chance")]
+    findings = []
     for name, kernels in sources.items():
         values = colourfulness(kernels)
-        half = len(values) // 2
-        first, second, chance = values[:half].mean(), values[half:].mean(), chance_of_difference(values)
-        ratio = max(first, second) / max(min(first, second), 1e-12)
-        verdict = catalogue.NOT_SEEN
-        if chance < _SIGNIFICANT:
-            verdict = catalogue.REPRODUCED if ratio >= 2 else catalogue.SAME_DIRECTION
+        first, second = _means(values).tolist()
+        ratio, chance = max(first, second) / max(min(first, second), 1e-12), chance_of_difference(values)
+        rows.append((name, len(values), first, second, ratio, f"{chance:.4f}" if chance else "under 0.0001"))
+        verdict = catalogue.verdict(chance < _SIGNIFICANT, ratio >= 2)
         findings.append(
             catalogue.Finding(f"{_CLAIM} ({name})", "seen in every run", f"{first:.2f} and {second:.2f}", verdict)
         )
-        rows.append(
-            (
-                name,
-                len(values),
-                float(first),
-                float(second),
-                float(ratio),
-                "under 0.0001" if not chance else f"{chance:.4f}",
-            )
-        )
-        pictures[_file_name(name)] = plotting.kernels_image(kernels, zoom=6)
-    columns = ("conv1 of", "kernels", "first half", "second half", "ratio", "as large by chance")
     return catalogue.Result(
-        tuple(findings),
-        (catalogue.Table("How coloured the kernels are", columns, tuple(rows)),),
-        pictures,
-        (
-            "Colourfulness is a kernel's standard deviation over its three colours, averaged over its pixels, relative "
-            "to its standard deviation over all its values. The last column is the share of 10,000 random divisions "
-            "into two halves whose means differ at least as much. *Reproduced*: below 1 % and twice as coloured; *same "
-            "direction*: below 1 %.",
-        ),
+        findings,
+        {"How coloured the kernels are": rows},
+        {name: plotting.kernels_image(kernels, zoom=6) for name, kernels in sources.items()},
+        "Colourfulness is a kernel's standard deviation over its three colours, averaged over its pixels, relative to "
+        "its standard deviation over all its values. The last column is the share of 10,000 random divisions into two "
+        "halves whose means differ at least as much. *Reproduced*: below 1 % and twice as coloured; *same direction*: "
+        "below 1 %.",
     )
-
-
-def _file_name(name: str) -> str:
-    return "".join(character if character.isalnum() else "-" for character in name.lower())

@@ -1,5 +1,3 @@
-import functools
-
 import pytest
 
 from alexnet_tf.commands import cli
@@ -19,8 +17,8 @@ def images(tmp_path_factory):
 @pytest.mark.parametrize("name", catalogue.EXPERIMENTS)
 def test_an_experiment_ends_in_a_report(name, images, small_run, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(architectures.ARCHITECTURES, "small", SMALL)
-    short = functools.partial(figure1.Budget, (("layers-19pct", "scaled"),), search_epochs=1)
-    monkeypatch.setattr(figure1, "Budget", short)
+    monkeypatch.setattr(figure1, "PAIRS", (("layers-19pct", "scaled"),))
+    monkeypatch.setattr(figure1, "SEARCH_EPOCHS", 1)
     given = {"images": [f"--data_dir={images}", "--seeds=1", "--epochs=1"], "run": [f"--workdir={small_run}"]}[
         DATA[name]
     ]

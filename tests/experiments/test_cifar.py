@@ -1,11 +1,12 @@
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
 
 from alexnet_tf.experiments import cifar
 from alexnet_tf.experiments.catalogue import Options
-from alexnet_tf.experiments.cifar import Curve, Epoch, Trial
+from alexnet_tf.experiments.cifar import Curve, Variant
 from alexnet_tf.network.architectures import Architecture, Init, Stage
 from alexnet_tf.network.recipes import Recipe
 from alexnet_tf.runs.directory import RunDirectory
@@ -13,13 +14,12 @@ from alexnet_tf.support import errors
 from tests.helpers import files
 from tests.helpers.cifar import synthetic
 
-RECIPE = Recipe(batch_size=16, learning_rate=0.02, weight_decay=0.0, schedule="constant", colour_noise=False)
 SMALL = Architecture(
     "small",
     "the test",
     24,
     scale=(1 / 58,) * 3,
-    recipe=RECIPE,
+    recipe=Recipe(batch_size=16, learning_rate=0.02, weight_decay=0.0, schedule="constant", colour_noise=False),
     stages=(
         Stage("conv1", 4, 5, 4, kernel=Init("normal_fan_in", 1.4)),
         Stage("fc2", 10, ops=(), kernel=Init("normal", 0.01)),
@@ -27,94 +27,104 @@ SMALL = Architecture(
 )
 
 
+def small(name="one", decays=(), image_size=24, **recipe):
+    """Returns SMALL with changes of its recipe."""
+    recipe = dataclasses.replace(SMALL.recipe, **recipe)
+    return Variant(name, dataclasses.replace(SMALL, image_size=image_size, recipe=recipe), layer_decays=decays)
+
+
 @pytest.fixture(scope="module")
 def images():
     return synthetic(train=64, test=20)
 
 
-def test_learns_and_measures(images, tmp_path):
-    curve = cifar.run_trial(Trial("one", SMALL, RECIPE), images, tmp_path, 6, test_every=3)
-    assert curve.error < 0.6 < np.mean(curve.epochs[0].train_errors)
-    assert [epoch.test_error is not None for epoch in curve.epochs] == [False, False, True] * 2
+@pytest.fixture
+def train(images, tmp_path):
+    """Trains on these images in a directory of the test's."""
+    return functools.partial(cifar.train, images=images, directory=tmp_path, precision="float32")
+
+
+def test_learns_and_measures(train):
+    curve = train(small(), 0, 6, test_every=3)
+    assert curve.error_after(6) < 0.6 < curve.history[0]["train_top1_error"]
+    assert [row["val_top1_error"] is not None for row in curve.history] == [False, False, True] * 2
 
 
 @pytest.mark.parametrize("noise", [False, True])
-def test_resumed_trial_ends_as_one_in_one_go(images, tmp_path, noise):
-    trial = Trial("one", SMALL, dataclasses.replace(RECIPE, colour_noise=noise), seed=3)
-    whole = cifar.run_trial(trial, images, tmp_path / "whole", 3)
-    cifar.run_trial(trial, images, tmp_path / "parts", 1)
-    parts = cifar.run_trial(trial, images, tmp_path / "parts", 3)
-    assert [epoch.train_errors for epoch in parts.epochs] == [epoch.train_errors for epoch in whole.epochs]
-    assert parts.epochs[2].train_loss == pytest.approx(whole.epochs[2].train_loss, rel=1e-5)
-    assert [epoch.test_error for epoch in parts.epochs] == [epoch.test_error for epoch in whole.epochs]
-    assert cifar.run_trial(trial, images, tmp_path / "parts", 3) == parts
+def test_resumed_training_ends_as_one_in_one_go(train, tmp_path, noise):
+    def found(curve):
+        return [[row[name] for name in ("train_errors", "val_top1_error")] for row in curve.history]
+
+    variant = small(colour_noise=noise)
+    whole = train(variant, 3, 3, directory=tmp_path / "whole")
+    train(variant, 3, 1)
+    parts = train(variant, 3, 3)
+    assert found(parts) == found(whole)
+    assert parts.history[2]["train_loss"] == pytest.approx(whole.history[2]["train_loss"], rel=1e-5)
+    assert train(variant, 3, 3) == parts
 
 
-def test_another_trial_in_the_same_directory_is_refused(images, tmp_path):
-    cifar.run_trial(Trial("one", SMALL, RECIPE), images, tmp_path, 1)
+def test_another_training_in_the_same_directory_is_refused(train):
+    train(small(), 0, 1)
     with pytest.raises(errors.RunError, match="other settings"):
-        cifar.run_trial(Trial("one", SMALL, RECIPE, seed=1), images, tmp_path, 1)
+        train(small(learning_rate=0.1), 0, 1)
 
 
-def test_stops_below_an_error_and_at_a_loss_that_is_not_finite(images, tmp_path):
-    curve = cifar.run_trial(Trial("one", SMALL, RECIPE), images, tmp_path, 9, stop_below=1.0)
-    assert len(curve.epochs) == 1
-    wild = dataclasses.replace(RECIPE, learning_rate=1e30)
-    curve = cifar.run_trial(Trial("wild", SMALL, wild), images, tmp_path, 9)
-    assert curve.has_diverged and curve.error == 1.0
-    assert cifar.run_trial(Trial("wild", SMALL, wild), images, tmp_path, 9) == curve
+def test_stops_below_an_error_and_at_a_loss_that_is_not_finite(train):
+    assert len(train(small(), 0, 9, stop_below=1.0).history) == 1
+    curve = train(small("wild", learning_rate=1e30), 0, 9)
+    assert curve.has_diverged and not curve.history and curve.error_after(9) == 1.0
+    assert train(small("wild", learning_rate=1e30), 0, 9) == curve
 
 
-def test_layer_decays_shrink_that_layer_only(images, tmp_path):
-    frozen = dataclasses.replace(RECIPE, learning_rate=1e-9, momentum=0.0, weight_decay=0.0)
-    norms = {}
-    for name, decays in (("with", (("fc2", 1e7),)), ("without", ())):
-        cifar.run_trial(Trial(name, SMALL, frozen, layer_decays=decays), images, tmp_path, 1)
-        arrays, _ = RunDirectory(tmp_path / name).read_checkpoint()
-        norms[name] = {path: np.linalg.norm(array) for path, array in arrays.items() if path.endswith("kernel")}
-    assert norms["with"]["fc2/kernel"] == pytest.approx(norms["without"]["fc2/kernel"] * 0.99**4, rel=1e-3)
-    assert norms["with"]["conv1/kernel"] == pytest.approx(norms["without"]["conv1/kernel"], rel=1e-5)
+def test_layer_decays_shrink_that_layer_only(train, tmp_path):
+    for name, decays in ("with", (("fc2", 1e7),)), ("without", ()):
+        train(small(name, decays, learning_rate=1e-9, momentum=0.0), 0, 1)
+    found, plain = (RunDirectory(tmp_path / f"{name}-seed0").read_checkpoint()[0] for name in ("with", "without"))
+    np.testing.assert_allclose(found["fc2/kernel"], plain["fc2/kernel"] * 0.99**4, rtol=1e-3)
+    np.testing.assert_allclose(found["conv1/kernel"], plain["conv1/kernel"], rtol=1e-5)
 
 
 def test_time_to_an_error_is_between_the_points_beside_it():
-    curve = Curve((Epoch((0.9, 0.8, 0.7, 0.6), 2.0, None, 1.0), Epoch((0.5, 0.4, 0.3, 0.2), 1.0, None, 1.0)))
-    assert curve.epochs_to(0.25) == pytest.approx(1.75)
-    assert curve.epochs_to(0.95) == 0.125
-    assert curve.epochs_to(0.1) is None
+    curve = Curve([{"train_errors": [0.9, 0.8, 0.7, 0.6]}, {"train_errors": [0.5, 0.4, 0.3, 0.2]}])
+    assert [curve.epochs_to(error) for error in (0.25, 0.95, 0.1)] == [pytest.approx(1.75), 0.125, None]
 
 
 def test_an_epoch_is_a_permutation_and_the_same_for_the_same_seed(images):
-    def epoch(**arguments):
-        return [labels for _, labels in cifar.train_batches(images.train, 8, 32, **arguments)]
+    def epoch(seed, number):
+        architecture = small(image_size=32, batch_size=8).architecture
+        return np.concatenate([labels for _, labels in cifar.train_batches(images, architecture, seed, number)])
 
-    first = np.concatenate(epoch(seed=1, epoch=0))
+    first = epoch(1, 0)
     np.testing.assert_array_equal(np.sort(first), np.sort(images.train.labels))
-    np.testing.assert_array_equal(first, np.concatenate(epoch(seed=1, epoch=0)))
-    assert any((first != np.concatenate(epoch(seed=seed, epoch=number))).any() for seed, number in ((2, 0), (1, 1)))
+    np.testing.assert_array_equal(first, epoch(1, 0))
+    assert any((first != epoch(seed, number)).any() for seed, number in ((2, 0), (1, 1)))
 
 
 def test_windows_are_parts_of_their_images_or_mirrored(images):
     marked = np.arange(64 * 32 * 32 * 3).reshape(64, 32, 32, 3).astype("int32")
-    split = cifar.Split(marked, images.train.labels)
-    mirrored, starts = 0, set()
-    for windows, _ in cifar.train_batches(split, 8, 24, seed=0, epoch=0):
-        for window in windows:
-            if window[0, 0, 0] > window[0, -1, 0]:
-                window, mirrored = window[:, ::-1], mirrored + 1
-            number, top, left, _ = np.unravel_index(window[0, 0, 0], marked.shape)
-            starts.add((top, left))
-            np.testing.assert_array_equal(window, marked[number, top : top + 24, left : left + 24])
-    assert 16 < mirrored < 48 and len(starts) > 20
-    assert {max(axis) for axis in zip(*starts)} <= set(range(9))
+    images = dataclasses.replace(images, train=cifar.Split(marked, images.train.labels))
+    mirrored, starts = [], set()
+    for window in np.concatenate([windows for windows, _ in cifar.train_batches(images, SMALL, 0, 0)]):
+        mirrored.append(window[0, 0, 0] > window[0, -1, 0])
+        window = window[:, ::-1] if mirrored[-1] else window
+        number, top, left, _ = np.unravel_index(window[0, 0, 0], marked.shape)
+        starts.add((top, left))
+        np.testing.assert_array_equal(window, marked[number, top : top + 24, left : left + 24])
+    assert len(mirrored) == 64 and 16 < sum(mirrored) < 48 and len(starts) > 20
+    assert {max(axis) for axis in zip(*starts)} == {8}
 
 
 def test_views_are_the_authors_nine(images):
-    views = cifar.views(images.test.images, 24)
-    assert views.shape == (20, 9, 24, 24, 3)
-    np.testing.assert_array_equal(views[:, 0], images.test.images[:, :24, :24])
-    np.testing.assert_array_equal(views[:, 4], images.test.images[:, 4:28, 4:28])
-    np.testing.assert_array_equal(views[:, 5], images.test.images[:, 4:28, 8:])
-    np.testing.assert_array_equal(cifar.views(images.test.images, 32)[:, 0], images.test.images)
+    def views(size):
+        batches = list(cifar.evaluation_batches(images.test, size, 8))
+        np.testing.assert_array_equal(np.concatenate([labels for _, labels in batches]), images.test.labels)
+        return np.concatenate([views for views, _ in batches])
+
+    assert views(24).shape == (20, 9, 24, 24, 3)
+    for view, (top, left) in {0: (0, 0), 4: (4, 4), 5: (4, 8)}.items():
+        np.testing.assert_array_equal(views(24)[:, view], images.test.images[:, top : top + 24, left : left + 24])
+    np.testing.assert_array_equal(views(32)[:, 0], images.test.images)
 
 
 def test_mean_image_is_that_of_the_windows_centre(images):
