@@ -195,6 +195,7 @@ class Loop:
 
     def save(self) -> None:
         """Starts to write a checkpoint; within an epoch, with the sums over its steps so far."""
+        self._read_results()
         if not self._is_chief:
             return
         step, arrays = self.total_step, {v.path: np.asarray(v).copy() for v in self._step.variables}
@@ -252,33 +253,27 @@ class Loop:
         is_last = state.step == self._feed.steps
         # The epoch's end has a checkpoint of its own.
         is_due = not is_last and time.monotonic() - self._saved_at > self._checkpoint_seconds
-        # A callback sees the variables as its step left them, and workers must stop at the same step.
+        # A callback sees the state as its step left it, and workers must stop at the same step.
         is_watched = not self._is_alone or self._on_step_end is not None
-        if not (is_last or is_due or is_watched or self._is_stop()):
-            self._read_results(but=1)
-            return
-        is_asked = self._read_results()
+        self._read_results(but=0 if is_last or is_watched else 1)
         if is_due:
             self.save()
         if self._on_step_end:
             self._on_step_end(state, self._step)
-        if not is_last:
-            # Workers stop together: all learn of a signal from the result of the step after it.
-            self._is_stopping = self._is_stop() if self._is_alone else is_asked
-            if self._is_stopping and not is_due:
-                self.save()
+        self._is_stopping |= self._is_alone and self._is_stop()
+        if self._is_stopping and not (is_last or is_due):
+            self.save()
 
-    def _read_results(self, but: int = 0) -> bool:
+    def _read_results(self, but: int = 0) -> None:
         """Adds the results of all steps but the last so many to the state, in order; waits until they are known.
 
-        Returns:
-            Whether a worker was asked to stop.
+        Workers stop together: all learn of a signal from the result of the step after it.
         """
-        state, is_asked = self.state, False
+        state = self.state
         if self._writing and self._writing.done():
             self._wait_for_checkpoint()
-        state.wrong = state.wrong or [0] * self._parts
         while len(self._unread) > but:
+            state.wrong = state.wrong or [0] * self._parts
             place = state.step - len(self._unread)
             learning_rate, result = self._unread.pop(0)
             loss, wrong, stop = result.numpy().tolist()
@@ -287,9 +282,8 @@ class Loop:
                 raise self._diverged(f"The loss is {loss} at step {total} (epoch {state.epoch + 1})")
             state.loss_sum += loss
             state.wrong[place * self._parts // self._feed.steps] += int(wrong)
-            is_asked = stop > 0
+            self._is_stopping |= stop > 0
             self._watcher.step(state, place + 1, loss, wrong / self._recipe.batch_size, learning_rate)
-        return is_asked
 
     def _diverged(self, what: str) -> TrainingError:
         """Returns the error that ends a run whose numbers are no longer finite."""

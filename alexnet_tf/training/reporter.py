@@ -110,17 +110,18 @@ class Reporter(Watcher):
         """Returns the epoch's progress bar, to be closed at its end."""
         self._started = self._printed = time.monotonic()
         self._first_step = state.step
-        self._bar = tqdm.tqdm(
+        self._bar = self._new_bar(
             total=self._steps,
             initial=state.step,
             unit="step",
-            leave=False,
-            file=sys.stdout,
-            disable=None if self._is_chief else True,
             desc=f"Epoch {state.epoch + 1}/{self._recipe.epochs}",
             dynamic_ncols=True,
         )
         return self._bar
+
+    def _new_bar(self, **options: Any) -> tqdm.tqdm:
+        """Returns a bar that vanishes at its end; only the first worker shows it, and only in a terminal."""
+        return tqdm.tqdm(leave=False, file=sys.stdout, disable=None if self._is_chief else True, **options)
 
     def first_batch(self, step: TrainStep, batch: Any) -> None:
         """Writes a picture of the images as the network sees them."""
@@ -146,15 +147,7 @@ class Reporter(Watcher):
 
     def validation_bar(self, batches: Iterable, total: int) -> tqdm.tqdm:
         """Returns the batches of the validation with a progress bar."""
-        return tqdm.tqdm(
-            batches,
-            total=total,
-            desc="Validation",
-            unit="batch",
-            leave=False,
-            disable=None if self._is_chief else True,
-            file=sys.stdout,
-        )
+        return self._new_bar(iterable=batches, total=total, desc="Validation", unit="batch")
 
     def end_epoch(
         self, state: TrainState, result: metrics.Evaluation | None, waited: float, is_best: bool, note: str | None

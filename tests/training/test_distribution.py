@@ -65,19 +65,6 @@ def test_gpus_are_found(two_gpus, monkeypatch):
     ).towers == ("GPU:1", "CPU:0")
 
 
-def test_split_takes_the_devices_in_the_order_named():
-    placement = distribution.make_placement(
-        PlacementOptions(
-            "split",
-            (
-                "CPU:1",
-                "CPU:0",
-            ),
-        )
-    )
-    assert placement.towers == ("CPU:1", "CPU:0") and placement.num_replicas == 1
-
-
 @pytest.mark.parametrize(
     ("strategy", "devices", "message"),
     [

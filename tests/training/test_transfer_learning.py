@@ -439,17 +439,3 @@ def test_frozen_kernels_are_in_the_picture(source, tmp_path):
     expected = plotting.kernels_image(plotting.first_kernels(model))
     transfer_learning.freeze(model, CONV)
     np.testing.assert_array_equal(plotting.kernels_image(plotting.first_kernels(model)), expected)
-
-
-@pytest.mark.parametrize(
-    ("frozen", "expected"),
-    [
-        ((), "conv1"),
-        (("conv1_a",), "conv1"),
-        (("conv1_a", "conv1_b"), "conv2"),
-        (("conv2_a", "conv2_b"), "conv1"),
-        ([f"conv{number}_{tower}" for number in range(1, 6) for tower in "ab"], "fc6"),
-    ],
-)
-def test_no_gradient_goes_below_the_lowest_stage_that_learns(frozen, expected):
-    assert transfer_learning.first_learning_stage(architectures.ARCHITECTURES["paper"], frozen) == expected
