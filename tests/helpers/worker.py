@@ -28,7 +28,6 @@ cli.import_tensorflow()
 from alexnet_tf.data import discovery  # noqa: E402
 from alexnet_tf.network import architectures, recipes  # noqa: E402
 from alexnet_tf.runs.directory import RunDirectory  # noqa: E402
-from alexnet_tf.support import devices  # noqa: E402
 from alexnet_tf.training import distribution, train_step, trainer  # noqa: E402
 from alexnet_tf.training.configure import PlacementOptions, RunOptions  # noqa: E402
 from tests.helpers.networks import TINY  # noqa: E402
@@ -90,7 +89,6 @@ def start(job):
         os.dup2(out.fileno(), 1)
         os.dup2(out.fileno(), 2)
     os.environ["TF_CONFIG"] = job["TF_CONFIG"]
-    devices._process = os.getpid()  # TensorFlow has not begun to compute before the fork, so it works after it.
     sys.exit(cli.report_mistakes(lambda: work(job)))
 
 
