@@ -160,6 +160,7 @@ class RunConfig:
         colour_pca: For the colour noise; None for an imported run.
         source: The run that the weights come from, in transfer learning.
         imported: The file that the weights come from, in an imported run.
+        cpus: How many processors it was last started on: another number may round differently.
     """
 
     train: TrainConfig
@@ -170,6 +171,7 @@ class RunConfig:
     colour_pca: ColourPCA | None = None
     source: PretrainedRun | None = None
     imported: ImportedFile | None = None
+    cpus: int | None = None
 
     @property
     def architecture(self) -> architectures.Architecture:
@@ -233,11 +235,15 @@ def class_names_in(text: str) -> list[str]:
     return names
 
 
+# The fingerprint says only that images differ; `RunDirectory.check_same_config` has the words for it.
+_MAY_DIFFER = {"recipe.epochs", "data.directory", "data.name", "data.fingerprint", "cpus"}
+
+
 def differences(before: RunConfig, now: RunConfig) -> Iterator[str]:
-    """Yields what differs between two runs, a line each. More epochs, or moved data, are no difference."""
+    """Yields what differs between two runs, a line each. More epochs, moved data and other processors do not."""
     old, new = (dict(_flat(dataclasses.asdict(each))) for each in (before, now))
     for name in {**old, **new}:
-        if name not in ("recipe.epochs", "data.directory", "data.name") and old.get(name) != new.get(name):
+        if name not in _MAY_DIFFER and old.get(name) != new.get(name):
             yield f"{name}: {_short(old.get(name))} in the run, {_short(new.get(name))} now"
 
 

@@ -12,6 +12,7 @@ A checkpoint is named arrays and a state that JSON can hold; only `load_model` k
 
 import contextlib
 import csv
+import dataclasses
 import fcntl
 import io
 import json
@@ -29,7 +30,7 @@ import numpy as np
 from alexnet_tf.runs import checkpoints
 from alexnet_tf.runs import config as run_configs
 from alexnet_tf.runs.config import MEAN_IMAGE, RunConfig
-from alexnet_tf.support import atomic_files, errors, home, shell
+from alexnet_tf.support import atomic_files, errors, home, processors, shell
 
 if typing.TYPE_CHECKING:
     from alexnet_tf.network import alexnet
@@ -133,6 +134,7 @@ class RunDirectory:
         """Writes config.json and classes.txt; config.json last, so that its presence says that both are there."""
         content = "".join(f"{name}\n" for name in class_names).encode("utf-8", "surrogateescape")
         atomic_files.write_bytes(self.path / CLASSES, content)
+        run_config = dataclasses.replace(run_config, cpus=processors.available_cpus())
         _write_json(self.path / CONFIG, run_config.to_json())
 
     def check_same_config(self, run_config: RunConfig) -> None:
@@ -146,14 +148,24 @@ class RunDirectory:
             return
         differences = list(run_configs.differences(old, run_config))
         if old.data.fingerprint != run_config.data.fingerprint:
-            differences.append(f"the images: {old.data.directory} in the run, {run_config.data.directory} now")
+            before, now = old.data.directory, run_config.data.directory
+            change = (
+                f"{before} in the run, {now} now" if before != now else f"files of {now} were added, removed or changed"
+            )
+            differences.append(f"data: {change}")
         if not differences:
+            cpus = processors.available_cpus()
+            if old.cpus not in (None, cpus):
+                _LOGGER.info(
+                    f"The run was trained on {shell.count(old.cpus, 'processor')} and goes on with {cpus}: its numbers "
+                    "may round differently from here on."
+                )
             return
         advice = "Give the same flags to resume it, or another --workdir for a new run."
-        if all(each.startswith("recipe.") for each in differences):
+        if all(each.startswith(("recipe.", "data.images", "data: ")) for each in differences):
             advice += (
                 f"\nWith --init_from={shlex.quote(str(self))} and another --workdir, a new run starts from this "
-                "one's weights under the new settings, with a fresh optimizer and at epoch 1."
+                "one's weights under the new settings or with the new images, with a fresh optimizer and at epoch 1."
             )
         lines = "".join(f"  {each}\n" for each in differences)
         raise errors.RunError(f"{self} holds a run that was started differently:\n{lines}{advice}")

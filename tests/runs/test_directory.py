@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import json
 import os
 import types
@@ -13,7 +14,7 @@ import pytest
 from alexnet_tf.runs import checkpoints
 from alexnet_tf.runs.config import RunConfig, RunData, TrainConfig
 from alexnet_tf.runs.directory import RunDirectory, shutil
-from alexnet_tf.support import atomic_files, errors
+from alexnet_tf.support import atomic_files, errors, processors
 
 
 def arrays(value):
@@ -132,7 +133,18 @@ def test_write_config_round_trip_with_odd_class_names(run):
     config = RunConfig(train=TrainConfig(seed=3), data=RunData(tuple(names)), image_size=227, mean=(1.0, 2.0, 3.0))
     run.write_config(config, names)
     assert run.class_names() == names
-    assert run.read_config() == config
+    assert run.read_config() == dataclasses.replace(config, cpus=processors.available_cpus())
+
+
+def test_another_number_of_processors_is_said_when_a_run_goes_on(run, monkeypatch, caplog):
+    run_config = RunConfig(train=TrainConfig(), data=RunData(classes=("a", "b")), image_size=67, mean=(1.0, 2.0, 3.0))
+    run.write_config(run_config, run_config.data.classes)
+    run.check_same_config(run_config)
+    assert not caplog.messages
+    monkeypatch.setattr(processors, "available_cpus", lambda: 999)
+    run.check_same_config(run_config)
+    [message] = caplog.messages
+    assert message.endswith("goes on with 999: its numbers may round differently from here on.")
 
 
 def test_read_mean_is_the_image_that_was_written_or_an_error(run):

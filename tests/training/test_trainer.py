@@ -151,8 +151,11 @@ def test_train_refuses_other_classes_and_other_images(data, finished):
         trainer.train(run, renamed, finished)
     train = data.splits["train"]
     fewer = train.subset(np.arange(1, len(train)))
-    with pytest.raises(errors.RunError, match="data.images.train: 40 in the run, 39 now"):
+    with pytest.raises(errors.RunError, match="data.images.train: 40 in the run, 39 now") as error:
         trainer.train(run, dataclasses.replace(data, splits=data.splits | {"train": fewer}), finished)
+    assert f"data: files of {data.directory} were added, removed or changed\n" in str(error.value)
+    assert f"With --init_from={finished} and another --workdir" in str(error.value)
+    assert "fingerprint" not in str(error.value)
 
 
 def test_train_that_diverges_names_the_step_and_keeps_the_checkpoint(data, tmp_path):
