@@ -235,7 +235,6 @@ def class_names_in(text: str) -> list[str]:
     return names
 
 
-# The fingerprint says only that images differ; `RunDirectory.check_same_config` has the words for it.
 _MAY_DIFFER = {"recipe.epochs", "data.directory", "data.name", "data.fingerprint", "cpus"}
 
 
@@ -245,6 +244,12 @@ def differences(before: RunConfig, now: RunConfig) -> Iterator[str]:
     for name in {**old, **new}:
         if name not in _MAY_DIFFER and old.get(name) != new.get(name):
             yield f"{name}: {_short(old.get(name))} in the run, {_short(new.get(name))} now"
+    if before.data.fingerprint != now.data.fingerprint:
+        where, here = before.data.directory, now.data.directory
+        change = (
+            f"files of {here} were added, removed or changed" if where == here else f"{where} in the run, {here} now"
+        )
+        yield f"data: {change}"
 
 
 def _flat(values: dict[str, Any], start: str = "") -> Iterator[tuple[str, object]]:

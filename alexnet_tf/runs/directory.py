@@ -262,10 +262,7 @@ class RunDirectory:
             _write_json(self.path / CHECKPOINTS / BEST, {"step": step})
 
     def read_checkpoint(
-        self,
-        which: str = "last",
-        *,
-        is_wanted: Callable[[str], bool] = lambda name: True,
+        self, which: str = "last", *, is_wanted: Callable[[str], bool] = lambda name: True
     ) -> tuple[Arrays, dict[str, Any]] | None:
         """Reads a checkpoint; a last one that cannot be read falls back to the one before, with a warning.
 
@@ -324,9 +321,7 @@ class RunDirectory:
 
 
 def load_model(
-    run: RunDirectory,
-    which: str = "last",
-    precision: str | None = None,
+    run: RunDirectory, which: str = "last", precision: str | None = None
 ) -> "tuple[alexnet.AlexNet, RunConfig, dict[str, Any]]":
     """Rebuilds a run's network with the weights of a checkpoint, for inference, on whatever device there is.
 
