@@ -147,12 +147,6 @@ class RunDirectory:
         if old is None:
             return
         differences = list(run_configs.differences(old, run_config))
-        if old.data.fingerprint != run_config.data.fingerprint:
-            before, now = old.data.directory, run_config.data.directory
-            change = (
-                f"{before} in the run, {now} now" if before != now else f"files of {now} were added, removed or changed"
-            )
-            differences.append(f"data: {change}")
         if not differences:
             cpus = processors.available_cpus()
             if old.cpus not in (None, cpus):
