@@ -78,3 +78,17 @@ def cgroup_cpus(root: pathlib.Path = _CGROUP) -> int | None:
         return -(-int(quota) // int(period)) if int(quota) > 0 and int(period) > 0 else None
     except ValueError:  # "max": no quota.
         return None
+
+
+def cgroup_memory(root: pathlib.Path = _CGROUP) -> int | None:
+    """Returns how many bytes of memory a container may use, or None where there is no limit.
+
+    Args:
+        root: As for `cgroup_cpus`.
+    """
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            return int((root / name).read_text())
+        except (OSError, ValueError):  # Not there, or "max": no limit.
+            continue
+    return None

@@ -55,6 +55,22 @@ def test_cgroup_cpus_of_both_versions(tmp_path, files, count):
     assert processors.cgroup_cpus(tmp_path) == count
 
 
+@pytest.mark.parametrize(
+    ("files", "limit"),
+    [
+        ({"memory.max": "2147483648\n"}, 2**31),
+        ({"memory.max": "max\n"}, None),
+        ({"memory/memory.limit_in_bytes": "1000"}, 1000),
+        ({}, None),
+    ],
+)
+def test_cgroup_memory_of_both_versions(tmp_path, files, limit):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert processors.cgroup_memory(tmp_path) == limit
+
+
 @pytest.fixture
 def gpus_are_visible(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
