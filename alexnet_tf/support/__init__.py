@@ -8,9 +8,9 @@ atomic_files  files that appear whole or not at all
 shell         text for a terminal
 plotting      pictures
 devices       GPUs, precisions and numeric settings
-processors    available CPUs; helper processes
+processors    available CPUs and memory; helper processes
 image_limit   how large the file of an image may be
 timing        how long a call takes
-quiet         C++ libraries without their chatter
+quiet         standard streams: without the chatter of C++ libraries, and lost ones
 report        tables in Markdown
 """

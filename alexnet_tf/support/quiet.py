@@ -1,11 +1,14 @@
-"""Keeps what C++ libraries write to standard error off the screen, unless something fails. Standard library only."""
+"""What becomes of standard output and standard error: C++ libraries kept off them, and screens that go away survived.
+
+Standard library only.
+"""
 
 import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
-from typing import TextIO
+from collections.abc import Callable, Iterator
+from typing import Any, TextIO
 
 
 def hide_standard_error() -> None:
@@ -32,3 +35,45 @@ def standard_error_hidden() -> Iterator[TextIO]:
             raise
         finally:
             os.dup2(standard_error, 2)
+
+
+class _LastingStream:
+    """A stream whose text is dropped, instead of raising an error, from the first write on that fails."""
+
+    def __init__(self, stream: TextIO, on_failure: Callable[[OSError], None]) -> None:
+        self._stream, self._on_failure = stream, on_failure
+
+    def write(self, text: str) -> int:
+        """Writes as `io.TextIOBase.write`."""
+        self._survive(self._stream.write, text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flushes as `io.TextIOBase.flush`."""
+        self._survive(self._stream.flush)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def _survive(self, function: Callable[..., object], *arguments: str) -> None:
+        try:
+            function(*arguments)
+        except OSError as error:
+            # Also what the stream still holds, and what is written past it.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            self._on_failure(error)
+
+
+@contextlib.contextmanager
+def lost_screens_survived(on_failure: Callable[[OSError], None]) -> Iterator[None]:
+    """Lets a long program outlive its terminal, the disk of its log, and `tee`.
+
+    Args:
+        on_failure: Called once for each of standard output and standard error that can no longer be written.
+    """
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (_LastingStream(stream, on_failure) for stream in streams)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = streams

@@ -3,10 +3,13 @@
 import contextlib
 import dataclasses
 import functools
+import logging
+import math
 import os
 import pathlib
 import signal
 import threading
+import time
 import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -21,12 +24,14 @@ from alexnet_tf.network import xla
 from alexnet_tf.runs import checkpoints
 from alexnet_tf.runs.config import MEAN_IMAGE, RunConfig, TrainConfig
 from alexnet_tf.runs.directory import RunDirectory
-from alexnet_tf.support import devices, settings, shell
+from alexnet_tf.support import devices, processors, quiet, settings, shell
 from alexnet_tf.training import cluster, configure, distribution, transfer_learning
 from alexnet_tf.training.configure import RunOptions, TrainingError
 from alexnet_tf.training.loop import Loop, TrainState
 from alexnet_tf.training.reporter import Reporter
 from alexnet_tf.training.train_step import TrainStep
+
+_LOGGER = logging.getLogger(__name__)
 
 _EVALUATION_BATCH_SIZE = 128
 
@@ -68,6 +73,7 @@ def train(
     run = RunDirectory(path)
     is_chief = placement.worker == 0
     with (
+        quiet.lost_screens_survived(functools.partial(_note_lost_screen, run)),
         StopSignal() as stop,
         run.locked() if is_chief else contextlib.nullcontext(),
         cluster.lost_workers_reported(placement),
@@ -84,6 +90,7 @@ def train(
         step = _make_step(run_config, placement, mean, data)
         if is_chief:
             run.check_disk_space(checkpoints.num_bytes((v.shape, v.dtype) for v in step.variables))
+            _check_memory(step, train_config.recipe.batch_size)
             if run_config.mean == MEAN_IMAGE:
                 run.write_mean_image(np.asarray(mean))
             run.write_config(run_config, data.class_names)
@@ -129,10 +136,34 @@ def _precision(run: RunDirectory, placement: distribution.Placement) -> str:
     return begun.train.precision if begun else devices.default_precision(placement.devices)
 
 
-class StopSignal:
-    """Notes SIGINT or SIGTERM while it is entered; a second one raises KeyboardInterrupt.
+def _note_lost_screen(run: RunDirectory, error: OSError) -> None:
+    with contextlib.suppress(OSError), open(run.path / "messages.txt", "a", encoding="utf-8") as file:
+        file.write(f"{time.ctime()}: what is printed can no longer be shown ({error.strerror}). Training goes on.\n")
 
-    Outside of the main thread, where Python handles no signals, it does nothing.
+
+def _check_memory(step: TrainStep, batch_size: int) -> None:
+    """Says so if a container's memory is less than what a step on its CPUs needs at least."""
+    limit, weights = processors.cgroup_memory(), checkpoints.num_bytes((v.shape, v.dtype) for v in step.variables)
+    outputs = keras.tree.flatten([layer.output for layer in step.model.layers])
+    maps = sum(4 * batch_size * math.prod(output.shape[1:]) for output in outputs)
+    needed = 3 * weights // 2 + maps  # Variables are the weights and their momentum; gradients come on top.
+    if limit is not None and limit < needed and not devices.gpus():
+        _LOGGER.warning(
+            f"This container may use {limit / 1e9:.1f} GB of memory; weights, momentum, gradients and the maps of "
+            f"{shell.count(batch_size, 'image')} take more than {needed / 1e9:.1f} GB. If training is killed (exit "
+            "status 137), give the container more memory, or train with a smaller --batch_size."
+        )
+
+
+# What batch systems send some time before they end a job: Slurm's --signal, LSF, submitit. SIGHUP: the terminal closes.
+_NOTICES = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
+
+
+class StopSignal:
+    """Notes a signal that asks to stop, while it is entered; a second SIGINT or SIGTERM raises KeyboardInterrupt.
+
+    Those of `_NOTICES` are left to whoever handles or ignores them already. Outside of the main thread, where Python
+    handles no signals, nothing is noted.
 
     Attributes:
         number: The signal that came, or None.
@@ -149,7 +180,9 @@ class StopSignal:
 
     def __enter__(self) -> "StopSignal":
         if threading.current_thread() is threading.main_thread():
-            self._handlers = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+            free = [number for number in _NOTICES if signal.getsignal(number) is signal.SIG_DFL]
+            for number in (signal.SIGINT, signal.SIGTERM, *free):
+                self._handlers[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -157,11 +190,12 @@ class StopSignal:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: types.FrameType | None) -> None:
-        if self.number:
+        if self.number and number in (signal.SIGINT, signal.SIGTERM):
             raise KeyboardInterrupt
         self.number = number
-        # Not print(): the signal may have come in the middle of one.
-        os.write(1, f"\n{signal.Signals(number).name}: stopping; a second one stops at once.\n".encode())
+        # Not print(): the signal may have come in the middle of one. The terminal may be gone.
+        with contextlib.suppress(OSError):
+            os.write(1, f"\n{signal.Signals(number).name}: stopping; Ctrl-C stops at once.\n".encode())
 
 
 def _input_mean(

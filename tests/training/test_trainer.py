@@ -2,9 +2,11 @@
 
 import csv
 import dataclasses
+import functools
 import math
 import os
 import signal
+import sys
 import types
 
 import numpy as np
@@ -17,7 +19,7 @@ from alexnet_tf.exporting import saved_model
 from alexnet_tf.network import architectures, recipes
 from alexnet_tf.runs.config import TrainConfig
 from alexnet_tf.runs.directory import RunDirectory, load_model, shutil
-from alexnet_tf.support import devices, errors
+from alexnet_tf.support import devices, errors, processors
 from alexnet_tf.training import configure, distribution, reporter, train_step, trainer
 from tests.helpers.files import prepared_folders, write_folders
 from tests.helpers.networks import SMALL, TINY
@@ -352,6 +354,47 @@ def test_train_that_gets_a_signal_before_the_first_step_does_none(data, tmp_path
     monkeypatch.setattr(trainer, "_make_step", signalled)
     assert trainer.train(tiny_config(), data, tmp_path / "run") is False
     assert RunDirectory(tmp_path / "run").steps() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU])
+def test_train_stops_when_a_batch_system_gives_notice(data, tmp_path, number):
+    stop = signal_after(2, number)
+
+    def stop_twice(state, step):  # A terminal that closes is heard from the system and from the shell.
+        stop(state, step)
+        if state.step == 2:
+            os.kill(os.getpid(), number)
+
+    assert trainer.train(tiny_config(), data, tmp_path / "run", on_step_end=stop_twice) is False
+    assert RunDirectory(tmp_path / "run").read_checkpoint()[1]["step"] == 2
+    assert signal.getsignal(number) is signal.SIG_DFL
+
+
+def test_a_signal_that_is_ignored_or_handled_stays_so():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # As nohup starts a program.
+    try:
+        with trainer.StopSignal() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.number is None
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def test_train_goes_on_where_nothing_can_be_shown_any_more(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(reporter._LOGGER, "info", functools.partial(print, flush=True))  # As commands show the log.
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert trainer.train(tiny_config(epochs=1), data, tmp_path / "run") is True
+        assert sys.stdout is full  # It can be closed now, as Python does at its end.
+    [line] = (tmp_path / "run" / "messages.txt").read_text().splitlines()
+    assert line.endswith("what is printed can no longer be shown (No space left on device). Training goes on.")
+
+
+@pytest.mark.parametrize("limit, is_said", [(10_000, True), (10**10, False), (None, False)])
+def test_train_says_that_a_container_is_too_small(data, tmp_path, monkeypatch, caplog, limit, is_said):
+    monkeypatch.setattr(processors, "cgroup_memory", lambda: limit)
+    trainer.train(tiny_config(epochs=1), data, tmp_path / "run")
+    assert ("This container may use 0.0 GB of memory; weights," in caplog.text) == is_said
 
 
 def test_train_on_a_disk_that_is_too_small_says_so_before_the_first_step(data, tmp_path, monkeypatch):
