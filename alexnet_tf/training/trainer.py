@@ -73,7 +73,7 @@ def train(
     run = RunDirectory(path)
     is_chief = placement.worker == 0
     with (
-        quiet.lost_screens_survived(functools.partial(_note_lost_screen, run)),
+        quiet.lost_screens_survived(lambda error: _note_lost_screen(run, error)),
         StopSignal() as stop,
         run.locked() if is_chief else contextlib.nullcontext(),
         cluster.lost_workers_reported(placement),
@@ -84,13 +84,11 @@ def train(
         run_config = configure.make_run_config(train_config, data, source)
         run.check_same_config(run_config)
         cluster.check_that_workers_agree(placement, run, run_config)
-        # Before anything is written: fails where there is not one whole batch.
-        steps = input_pipeline.steps_per_epoch(data.splits["train"], train_config.recipe.batch_size)
+        steps = input_pipeline.steps_per_epoch(data.splits["train"], train_config.recipe.batch_size)  # Or an error.
         mean = _input_mean(run, run_config, data)
         step = _make_step(run_config, placement, mean, data)
         if is_chief:
-            run.check_disk_space(checkpoints.num_bytes((v.shape, v.dtype) for v in step.variables))
-            _check_memory(step, train_config.recipe.batch_size)
+            _check_space(run, step, train_config.recipe.batch_size)
             if run_config.mean == MEAN_IMAGE:
                 run.write_mean_image(np.asarray(mean))
             run.write_config(run_config, data.class_names)
@@ -141,12 +139,13 @@ def _note_lost_screen(run: RunDirectory, error: OSError) -> None:
         file.write(f"{time.ctime()}: what is printed can no longer be shown ({error.strerror}). Training goes on.\n")
 
 
-def _check_memory(step: TrainStep, batch_size: int) -> None:
-    """Says so if a container's memory is less than what a step on its CPUs needs at least."""
+def _check_space(run: RunDirectory, step: TrainStep, batch_size: int) -> None:
+    """Refuses a disk without room for checkpoints; says so if a container's memory is below what its CPUs need."""
     limit, weights = processors.cgroup_memory(), checkpoints.num_bytes((v.shape, v.dtype) for v in step.variables)
+    run.check_disk_space(weights)
     outputs = keras.tree.flatten([layer.output for layer in step.model.layers])
     maps = sum(4 * batch_size * math.prod(output.shape[1:]) for output in outputs)
-    needed = 3 * weights // 2 + maps  # Variables are the weights and their momentum; gradients come on top.
+    needed = 3 * weights / 2 + maps  # Variables are the weights and their momentum; gradients come on top.
     if limit is not None and limit < needed and not devices.gpus():
         _LOGGER.warning(
             f"This container may use {limit / 1e9:.1f} GB of memory; weights, momentum, gradients and the maps of "
