@@ -18,10 +18,8 @@ FORMATS: dict[str, tables.Entry] = {
     "web": tables.Entry("alexnet_tf.exporting.web", "a page that runs it in a browser"),
 }
 
-# How a .tflite file stores its weights, and which implementation of LRN is faster with it: measured at full width on
-# two cores. XNNPACK, which runs everything else, has no LRN: the built-in op cuts the graph in pieces. As a convolution
-# the graph is one piece, but in integers its square roots are slow, so that int8 keeps the op, in floats.
-LRN_IMPLEMENTATIONS = {"float32": "convolution", "float16": "convolution", "dynamic": "convolution", "int8": "builtin"}
+# How a .tflite file stores its weights.
+QUANTIZATIONS = ("float32", "float16", "dynamic", "int8")
 
 # The most that `preprocessing` decodes, whatever an export allows.
 MAX_MEGAPIXELS = 100
@@ -64,15 +62,15 @@ class TFLiteOptions:
     """Which .tflite files are written, and how."""
 
     quantization: tuple[str, ...] = setting(
-        tuple(LRN_IMPLEMENTATIONS),
+        QUANTIZATIONS,
         "Which .tflite files; int8 needs images, of any kind.",
-        choices=LRN_IMPLEMENTATIONS,
+        choices=QUANTIZATIONS,
     )
     lrn: str = setting(
-        "auto",
-        "How the .tflite files compute LRN: TensorFlow Lite's own op, or a 1 x 1 convolution that GPU delegates accept "
-        "too. 'auto' is the faster on a CPU for each quantization.",
-        choices=("auto", "builtin", "convolution"),
+        "convolution",
+        "How the .tflite files compute LRN: as a 1 x 1 convolution, or by TensorFlow Lite's own op, which is slower, "
+        "and which GPU delegates lack.",
+        choices=("convolution", "builtin"),
     )
     dense_quantization: str = setting(
         "per_tensor",

@@ -16,14 +16,14 @@ import tensorflow as tf
 
 from alexnet_tf.exporting import engines, tflite_metadata
 from alexnet_tf.exporting.export import ExportError, ExportJob
-from alexnet_tf.exporting.formats import LRN_IMPLEMENTATIONS, TFLiteOptions
+from alexnet_tf.exporting.formats import TFLiteOptions
 from alexnet_tf.exporting.report import Artifact
-from alexnet_tf.network import alexnet
+from alexnet_tf.network import alexnet, lrn
 from alexnet_tf.support import atomic_files, quiet
 
-# What same-map LRN consists of. In integers its square roots need a runtime of 2025 and are slow, so that an int8 file
-# computes these in floats.
-_SAME_MAP_OPERATORS = ("SQUARE", "PAD", "AVERAGE_POOL_2D", "MUL", "ADD", "RSQRT", "SQRT")
+# What LRN consists of, its convolution apart. In integers the square roots need a runtime of 2025 and are slow, so that
+# an int8 file computes these in floats.
+_LRN_OPERATORS = {"SQUARE", "PAD", "AVERAGE_POOL_2D", "MUL", "ADD", "RSQRT", "SQRT"}
 
 _DEFAULTS = TFLiteOptions()
 
@@ -40,13 +40,13 @@ def write(job: ExportJob) -> Iterator[Artifact]:
         if quantization == "int8" and images is None:
             job.note("int8 is left out: its ranges must be found on real images. Give some: --data_dir=DIR.")
             continue
-        lrn = LRN_IMPLEMENTATIONS[quantization] if options.lrn == "auto" else options.lrn
-        content = convert(alexnet.for_export(job.model, lrn), quantization, job.class_names, images, options)
+        network = alexnet.for_export(job.model, options.lrn)
+        content = convert(network, quantization, job.class_names, images, options)
         path = job.directory / "tflite" / f"alexnet_{quantization}.tflite"
         atomic_files.write_bytes(path, content)
         has_lrn = any("lrn" in stage.ops for stage in job.run_config.architecture.stages)
         try:
-            artifact = compare(job, f"TFLite {quantization}{f', LRN {lrn}' if has_lrn else ''}", path, content)
+            artifact = compare(job, f"TFLite {quantization}{f', LRN {options.lrn}' if has_lrn else ''}", path, content)
         except RuntimeError as error:
             advice = " Its ranges may have been found on images that are too alike: give others, --data_dir=DIR."
             raise ExportError(
@@ -93,12 +93,14 @@ def convert(
     if quantization == "int8":
         assert calibration_images is not None
         converter.representative_dataset = lambda: _batches(calibration_images, batch_size)
-        # The built-in LRN stays in float32 all the same: it has no integer kernel, and the converter says nothing.
+        # LRN's own op stays in float32 all the same: it has no integer kernel, and the converter says nothing.
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = tf.uint8
-        if any(type(layer).__name__ == "SameMapNormalization" for layer in network.layers):
+        if any(
+            isinstance(layer, (lrn.LocalResponseNormalization, lrn.SameMapNormalization)) for layer in network.layers
+        ):
             converter._experimental_calibrate_only = True
-            run = lambda: _quantize_around_same_map_lrn(converter.convert(), per_tensor)  # noqa: E731
+            run = lambda: _quantize_around_lrn(converter.convert(), per_tensor)  # noqa: E731
     return tflite_metadata.add_metadata(_quietly(run), class_names)
 
 
@@ -137,15 +139,15 @@ def _batches(images: np.ndarray, batch_size: int) -> Iterator[dict[str, np.ndarr
         }
 
 
-def _quantize_around_same_map_lrn(calibrated: bytes, per_tensor: bool) -> bytes:
-    """Quantizes a calibrated model to int8 except for the operators of same-map LRN."""
+def _quantize_around_lrn(calibrated: bytes, per_tensor: bool) -> bytes:
+    """Quantizes a calibrated model to int8 except for the operators of LRN."""
     from tensorflow.lite.python import convert as quantizer
 
     return quantizer.mlir_quantize(
         calibrated,
         input_data_type=tf.uint8,
         output_data_type=tf.float32,
-        denylisted_ops=set(_SAME_MAP_OPERATORS),
+        denylisted_ops=_LRN_OPERATORS,
         disable_per_channel_for_dense_layers=per_tensor,
     )
 

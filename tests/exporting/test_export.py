@@ -28,7 +28,7 @@ def test_export_writes_and_compares_everything(run, export_run):
         "TFLite float32, LRN convolution",
         "TFLite float16, LRN convolution",
         "TFLite dynamic, LRN convolution",
-        "TFLite int8, LRN builtin",
+        "TFLite int8, LRN convolution",
     ]
     keras_model, served, float32, _, dynamic, int8 = artifacts
     assert keras_model.agreement == served.agreement == float32.agreement == 1
@@ -124,7 +124,7 @@ def test_export_calibrates_on_any_images(run, export_run, colours, tmp_path, fol
         for number, source in enumerate(sorted((colours / "val").glob("*/1*.*"))):
             (tmp_path / "any" / name / f"{number}{source.suffix}").write_bytes(source.read_bytes())
     artifacts, said = export_run(run, "tflite", quantization=("int8",), data_dir=str(tmp_path / "any"))
-    assert "not of the run's classes" in said and artifacts[1].name == "TFLite int8, LRN builtin"
+    assert "not of the run's classes" in said and artifacts[1].name == "TFLite int8, LRN convolution"
     assert [each.top1_error for each in artifacts] == [None, None] and artifacts[1].difference < 0.3
 
 

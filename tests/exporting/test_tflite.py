@@ -13,7 +13,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from alexnet_tf.data import discovery, input_pipeline
 from alexnet_tf.exporting import engines, tflite, tflite_metadata
-from alexnet_tf.exporting.formats import LRN_IMPLEMENTATIONS, TFLiteOptions
+from alexnet_tf.exporting.formats import QUANTIZATIONS, TFLiteOptions
 from alexnet_tf.network import alexnet, architectures
 from alexnet_tf.runs.directory import load_model
 from tests.helpers.networks import SMALL
@@ -51,14 +51,14 @@ def files(tmp_path_factory):
         models[row.name] = make_model(row)
         for lrn in ("builtin", "convolution"):
             network = alexnet.for_export(models[row.name], lrn)
-            for quantization in LRN_IMPLEMENTATIONS if row is SMALL else ("float32",):
+            for quantization in QUANTIZATIONS if row is SMALL else ("float32",):
                 key = row.name, quantization, lrn
                 paths[key] = root / ("_".join(key) + ".tflite")
                 paths[key].write_bytes(tflite.convert(network, quantization, CLASSES, IMAGES))
     return models, paths
 
 
-KEYS = [("small", q, lrn) for q in LRN_IMPLEMENTATIONS for lrn in ("builtin", "convolution")] + [
+KEYS = [("small", q, lrn) for q in QUANTIZATIONS for lrn in ("builtin", "convolution")] + [
     ("split", "float32", "builtin"),
     ("split", "float32", "convolution"),
 ]
@@ -83,7 +83,7 @@ def test_convert_writes_plain_operators_and_static_shapes(files, key):
     assert ("LOCAL_RESPONSE_NORMALIZATION" in found) == (key[2] == "builtin")
 
 
-@pytest.mark.parametrize("quantization", LRN_IMPLEMENTATIONS)
+@pytest.mark.parametrize("quantization", QUANTIZATIONS)
 def test_convert_takes_pixels_and_gives_probabilities(files, quantization):
     [graph] = schema.ModelT.InitFromPackedBuf(files[1]["small", quantization, "builtin"].read_bytes(), 0).subgraphs
     taken, given = graph.tensors[graph.inputs[0]], graph.tensors[graph.outputs[0]]
@@ -97,9 +97,9 @@ def test_convert_takes_pixels_and_gives_probabilities(files, quantization):
         assert taken.quantization.scale[0] == pytest.approx(1, rel=1e-2) and taken.quantization.zeroPoint[0] == 0
 
 
-@pytest.mark.parametrize("quantization", LRN_IMPLEMENTATIONS)
+@pytest.mark.parametrize("quantization", QUANTIZATIONS)
 def test_compiled_model_gives_the_same_as_the_interpreter(files, quantization):
-    path = files[1]["small", quantization, LRN_IMPLEMENTATIONS[quantization]]
+    path = files[1]["small", quantization, "convolution"]
     got = engines.ENGINES["LiteRT, compiled model"].load(str(path))(IMAGES[:2])
     np.testing.assert_allclose(got, engines.load_tflite(path, 1)(IMAGES[:2]), rtol=0, atol=1e-5)
 
@@ -115,9 +115,8 @@ def fully_connected_version(model):
 
 
 def test_old_runtimes_read_the_default_files_and_per_channel_is_a_choice(files):
-    for quantization in LRN_IMPLEMENTATIONS:
-        lrn = LRN_IMPLEMENTATIONS[quantization]
-        inspection = tflite.inspect(files[1]["small", quantization, lrn].read_bytes())
+    for quantization in QUANTIZATIONS:
+        inspection = tflite.inspect(files[1]["small", quantization, "convolution"].read_bytes())
         assert version(inspection.min_runtime_version) <= (2, 4, 0), quantization
     network = alexnet.for_export(files[0]["small"], "convolution")
     fine = tflite.convert(network, "dynamic", CLASSES, options=PER_CHANNEL)
@@ -150,9 +149,9 @@ def run_old_runtime(path, folder):
 
 
 @pytest.mark.skipif(not OLD_PYTHON, reason="OLD_TFLITE_PYTHON names no Python with tflite-runtime and numpy < 2")
-@pytest.mark.parametrize("quantization", LRN_IMPLEMENTATIONS)
+@pytest.mark.parametrize("quantization", QUANTIZATIONS)
 def test_an_old_runtime_computes_the_same(files, tmp_path, quantization):
-    path = files[1]["small", quantization, LRN_IMPLEMENTATIONS[quantization]]
+    path = files[1]["small", quantization, "convolution"]
     got = run_old_runtime(path, tmp_path)
     assert not isinstance(got, str), got
     tolerance = {"float32": 1e-5, "float16": 5e-3, "dynamic": 0.05, "int8": 0.05}[quantization]
@@ -174,6 +173,8 @@ def test_inspection_says_what_is_computed_in_floats(files):
     assert int8.float_operators == ("LOCAL_RESPONSE_NORMALIZATION",) * 2 and len(builtin.float_operators) > 10
     assert int8.input_shape == (1, 67, 67, 3)
     assert "not all-integer: computes LOCAL_RESPONSE_NORMALIZATION in floats" in int8.describe()
+    convolution = tflite.inspect(files[1]["small", "int8", "convolution"].read_bytes())
+    assert {*convolution.float_operators} <= {"SQUARE", "RSQRT", "SQRT", "MUL"}
 
 
 def test_int8_without_lrn_is_all_integer():
@@ -273,7 +274,7 @@ def media_pipes_accuracy(model, data):
     return right / len(split)
 
 
-@pytest.mark.parametrize("quantization", LRN_IMPLEMENTATIONS)
+@pytest.mark.parametrize("quantization", QUANTIZATIONS)
 def test_media_pipe_names_what_a_trained_run_learned(small_run, colours, monkeypatch, quantization):
     pytest.importorskip("mediapipe")
     monkeypatch.setitem(architectures.ARCHITECTURES, "small", SMALL)
@@ -286,6 +287,6 @@ def test_media_pipe_names_what_a_trained_run_learned(small_run, colours, monkeyp
             for index in range(0, len(split), 5)
         ]
     )
-    network = alexnet.for_export(model, LRN_IMPLEMENTATIONS[quantization])
+    network = alexnet.for_export(model, "convolution")
     file = tflite.convert(network, quantization, small_run.class_names(), images)
     assert media_pipes_accuracy(file, data) > 0.7
