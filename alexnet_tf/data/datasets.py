@@ -3,9 +3,7 @@
 import dataclasses
 import hashlib
 import os
-import re
 import typing
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -184,8 +182,8 @@ class DataSet:
         ]
         for name, split in self.splits.items():
             lines.append(f"  {name}: {len(split):,} images{self._class_sizes(split)}")
-        notes = [*self.notes, *_number_note(self.class_names), *_alike_note(self.class_names)]
-        return shell.printable("\n".join([*lines, *(f"  {note}" for note in notes)]))
+        lines += [f"  {note}" for note in (*self.notes, *_number_note(self.class_names))]
+        return shell.printable("\n".join(lines))
 
     def _class_sizes(self, split: ImageSource) -> str:
         """Returns the sizes of the smallest and the largest class, and which have no image, where they differ."""
@@ -219,26 +217,6 @@ def _number_note(class_names: Sequence[str]) -> list[str]:
             if int(name) != label:
                 return [f"The classes are numbers, but not the labels themselves: label {label} is class {name!r}."]
     return []
-
-
-def _alike_note(class_names: Sequence[str]) -> list[str]:
-    """Returns a note where classes' names differ in case, spaces, hyphens or the form of their accents only."""
-    groups: dict[str, list[str]] = {}
-    for name in class_names:
-        groups.setdefault(re.sub(r"[\s_-]+", "", unicodedata.normalize("NFKC", name).casefold()), []).append(name)
-    alike = [
-        " and ".join(map(repr, names))
-        for key, names in groups.items()
-        if len(names) > 1 and len(key) > 1 and not key.isnumeric()
-    ]
-    return (
-        [
-            f"Classes whose names are nearly the same: {abbreviate(alike)}. If each is one class, give its images one "
-            "name."
-        ]
-        if alike
-        else []
-    )
 
 
 def _sizes(files: Sequence[str]) -> list[int]:

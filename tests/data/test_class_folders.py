@@ -148,9 +148,8 @@ def two_classes(tmp_path):
     return tmp_path / "data"
 
 
-@pytest.mark.parametrize("target", [".", "..", "../..", "/", "nowhere", "link", "../train/../../data/train"])
-def test_links_that_lead_back_or_nowhere_are_left_out(two_classes, target):
-    (two_classes / "train/link").symlink_to(target)
+def test_a_link_that_leads_nowhere_is_left_out(two_classes):
+    (two_classes / "train/link").symlink_to("nowhere")
     data = find(two_classes)
     assert paths_in(data.splits["train"], two_classes) == ["train/a/1.jpg", "train/b/1.jpg"]
     assert len(data.notes) == 1 and data.notes[0].startswith(
@@ -244,8 +243,6 @@ def test_images_are_known_by_their_content_whatever_their_ending(tmp_path):
     ("classes", "expected"),
     [
         (("1", "0", "2", "10"), "label 2 is class '10'"),
-        (("Cat", "cat", "dog"), "Classes whose names are nearly the same: 'Cat' and 'cat'. If each is one class"),
-        (("red fox", "red_fox", "wolf"), "nearly the same: 'red fox' and 'red_fox'."),
         (tuple(f"c{i:02d}" for i in range(12)), "12 classes: c00, c01, c02, c03, c04, c05, c06, c07 and 4 more"),
     ],
 )
@@ -253,10 +250,9 @@ def test_summary_of_classes(tmp_path, classes, expected):
     assert expected in find(touch(tmp_path, *images(".", classes=classes, count=4))).summary()
 
 
-@pytest.mark.parametrize("classes", [("A", "a", "b"), ("-1", "1", "2"), ("cat", "cats", "dog"), ("0", "1", "2")])
+@pytest.mark.parametrize("classes", [("-1", "1", "2"), ("0", "1", "2")])
 def test_ordinary_names_are_not_noted(tmp_path, classes):
-    summary = find(touch(tmp_path, *images(".", classes=classes, count=4))).summary()
-    assert "nearly the same" not in summary and "label" not in summary
+    assert "label" not in find(touch(tmp_path, *images(".", classes=classes, count=4))).summary()
 
 
 def test_summary_says_how_large_the_classes_are(tmp_path):

@@ -132,7 +132,7 @@ def test_another_tools_file_of_that_name_is_not_a_data_set(tmp_path):
     [
         (lambda path: path.write_bytes(path.read_bytes()[:-1]), "is damaged: {} records were expected"),
         (lambda path: path.write_bytes(path.read_bytes() + b"\0" * 7), "is damaged: {} records were expected"),
-        (lambda path: path.unlink(), "is missing. Prepare the data set again."),
+        (lambda path: path.unlink(), "cannot be read: No such file"),
     ],
     ids=["cut", "tail", "missing"],
 )
