@@ -38,9 +38,10 @@ class ImageSource:
         raise NotImplementedError
 
     def with_label_order(self, new_labels: np.ndarray) -> "ImageSource":
-        """Returns the same examples with label `new_labels[i]` in place of i."""
+        """Returns the same examples with label `new_labels[i]` in place of i; -1, no label, stays."""
         source: typing.Any = self
-        return dataclasses.replace(source, labels=relabel(source.labels, new_labels))
+        labels = np.where(source.labels < 0, -1, new_labels[source.labels]).astype("int32")
+        return dataclasses.replace(source, labels=labels)
 
     def describe(self, index: int) -> str:
         """Returns the file of an example, and its place in there, for messages."""
@@ -122,11 +123,6 @@ class ImageFiles(ImageSource):
     def read(self, index: int) -> tuple[bytes, int]:
         """Returns the encoded image and the label of example `index`; raises OSError as `reading.read_file`."""
         return reading.read_file(self.paths[index]), int(self.labels[index])
-
-
-def relabel(labels: np.ndarray, new_labels: np.ndarray) -> np.ndarray:
-    """Returns label `new_labels[i]` in place of i, int32; -1, no label, stays."""
-    return np.where(labels < 0, -1, np.asarray(new_labels, "int32")[labels]).astype("int32")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -40,10 +40,11 @@ class Records(datasets.ImageSource):
     Attributes:
         files: Files, TFRecords or tar files.
         file_of: int32 [n], which file an example is in.
-        offsets, lengths: int64 [n], where its bytes are: those of a TFRecord's data where there is a `parse`, otherwise
+        offsets, lengths: int64 [n], where its bytes are: those of a TFRecord's data where there are `keys`, otherwise
             those of the image.
         labels: int32 [n], or None: they are inside the records.
-        parse: Finds image and label in a TFRecord's data.
+        keys: Names of the image and the label in a TFRecord's tf.train.Example.
+        new_labels: Label `new_labels[i]` is given in place of i, which is inside the records; None leaves it.
         name_at: Function (file, offset) -> the image's name, where it has one.
         is_square: Whether each is a JPEG of 256 x 256 pixels.
     """
@@ -53,7 +54,8 @@ class Records(datasets.ImageSource):
     offsets: np.ndarray
     lengths: np.ndarray
     labels: np.ndarray | None = None
-    parse: "ExampleParser | None" = None
+    keys: tuple[str, str] | None = None
+    new_labels: np.ndarray | None = None
     name_at: Callable[[str, int], str] | None = None
     is_square: bool = False
 
@@ -69,12 +71,11 @@ class Records(datasets.ImageSource):
         chosen = {name: array[indices] for name in COLUMNS if (array := getattr(self, name)) is not None}
         return dataclasses.replace(self, **chosen)
 
-    def with_label_order(self, new_labels: np.ndarray) -> "Records":
+    def with_label_order(self, new_labels: np.ndarray) -> datasets.ImageSource:
         """Returns the same examples with label `new_labels[i]` in place of i."""
         if self.labels is None:
-            assert self.parse is not None
-            return dataclasses.replace(self, parse=self.parse.with_label_order(new_labels))
-        return dataclasses.replace(self, labels=datasets.relabel(self.labels, new_labels))
+            return dataclasses.replace(self, new_labels=new_labels)
+        return super().with_label_order(new_labels)
 
     def describe(self, index: int) -> str:
         """Returns the file and the place of example `index`, for messages."""
@@ -88,7 +89,7 @@ class Records(datasets.ImageSource):
             OSError: If the file cannot be read, is too short, or has other bytes than were written.
         """
         path, offset, length = self.files[self.file_of[index]], int(self.offsets[index]), int(self.lengths[index])
-        if self.parse is None:
+        if self.keys is None:
             return self._open_files.read(path, offset, length), self.label(index)
         content = self._open_files.read(path, offset, length + 4)
         damaged = OSError(errno.EIO, "the record is damaged: its checksum differs", path)
@@ -96,39 +97,26 @@ class Records(datasets.ImageSource):
         if masked_checksum(content[:-4]) != int.from_bytes(content[-4:], "little"):
             raise damaged
         try:
-            image_bytes, label = self.parse(content[:-4])
+            image_bytes, label = _parse(content[:-4], *self.keys)
         except Exception as error:
             raise damaged from error
-        return image_bytes, label if self.labels is None else int(self.labels[index])
+        if self.labels is not None:
+            label = int(self.labels[index])
+        elif self.new_labels is not None and label >= 0:
+            label = int(self.new_labels[label])
+        return image_bytes, label
 
 
-@dataclasses.dataclass(frozen=True)
-class ExampleParser:
-    """Function from the bytes of a tf.train.Example to (encoded image, label: an integer or a text).
+def _parse(content: bytes, image_key: str, label_key: str) -> tuple[bytes, typing.Any]:
+    """Returns (encoded image, label: an integer or a text) of the bytes of a tf.train.Example.
 
-    Attributes:
-        image_key, label_key: Names of the features.
-        new_labels: Label `new_labels[i]` is given in place of i, where there are any.
+    Raises:
+        Exception: Whatever protobuf does, or a ValueError, if they are not there.
     """
-
-    image_key: str
-    label_key: str
-    new_labels: tuple[int, ...] | None = None
-
-    def with_label_order(self, new_labels: np.ndarray) -> "ExampleParser":
-        """Returns the parser that gives label `new_labels[i]` in place of i."""
-        assert self.new_labels is None
-        return dataclasses.replace(self, new_labels=tuple(map(int, new_labels)))
-
-    def __call__(self, content: bytes) -> tuple[bytes, typing.Any]:
-        """Returns image and label; raises whatever protobuf does, or an index error, if they are not there."""
-        features = tf.train.Example.FromString(content).features.feature
-        [image_bytes] = features[self.image_key].bytes_list.value
-        feature = features[self.label_key]
-        [label] = feature.bytes_list.value or feature.int64_list.value
-        if isinstance(label, bytes):
-            return image_bytes, label.decode("utf-8", "replace")
-        return image_bytes, label if self.new_labels is None or label < 0 else self.new_labels[label]
+    features = tf.train.Example.FromString(content).features.feature
+    [image_bytes] = features[image_key].bytes_list.value
+    [label] = features[label_key].bytes_list.value or features[label_key].int64_list.value
+    return image_bytes, label.decode("utf-8", "replace") if isinstance(label, bytes) else label
 
 
 def masked_checksum(content: bytes) -> int:
@@ -216,4 +204,4 @@ def _prepared_split(directory: pathlib.Path, name: str, split: dict, arrays: dic
         if os.path.getsize(path) != size:
             raise ValueError(f"{path} does not have {size:,} bytes")
     columns: dict[str, typing.Any] = {field: arrays[f"{name}/{field}"] for field in COLUMNS}
-    return Records(paths, **columns, parse=ExampleParser("image", "label"), is_square=True)
+    return Records(paths, **columns, keys=("image", "label"), is_square=True)
