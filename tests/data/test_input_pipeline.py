@@ -308,25 +308,6 @@ def broken(files, tmp_path, bad):
     return datasets.ImageFiles(tuple(paths), files.labels)
 
 
-@pytest.mark.parametrize(
-    ("image_bytes", "reason"),
-    [
-        (b"", "the file is empty"),
-        (WHOLE_JPEG[:2000], "the image data is cut short, damaged or of an unsupported kind"),
-        (None, "No such file or directory"),
-    ],
-    ids=["empty", "cut", "missing"],
-)
-def test_evaluation_batches_fail_naming_the_file_and_the_reason(files, tmp_path, image_bytes, reason):
-    split = broken(files, tmp_path, {11: image_bytes})
-    for on_bad_image, advice in ("fail", ", or go on without such images: --on_bad_image=skip."), (None, "."):
-        with pytest.raises(errors.DataError) as caught:
-            evaluation(split, on_bad_image=on_bad_image)
-        assert str(caught.value) == (
-            f"An image cannot be read: {split.paths[11]}: {reason}.\nRemove or replace it{advice}"
-        )
-
-
 @pytest.mark.parametrize("batch_size", [1, 8, 23])
 def test_evaluation_batches_skip_what_cannot_be_read_and_nothing_else(files, tmp_path, capsys, batch_size):
     bad = {0: b"", 7: None, 8: WHOLE_JPEG[:2000], 22: b"GIF89a......"}

@@ -8,7 +8,6 @@ import numpy as np
 import PIL.Image
 import pytest
 import tensorflow as tf
-import tensorflow_datasets as tfds
 
 from alexnet_tf.data import discovery, prepare, tfrecords
 from alexnet_tf.support import errors
@@ -182,42 +181,3 @@ def test_a_cut_after_the_look_is_an_error_not_silence(prepared):
     for index in (6, 7):
         with pytest.raises(tf.errors.OpError):
             read(split, [index], 1, decode)
-
-
-@pytest.fixture(scope="module")
-def foreign(tmp_path_factory):
-    """A TFDS data set whose labels are inside the records."""
-    directory = tmp_path_factory.mktemp("foreign")
-    features = tfds.features.FeaturesDict(
-        {"image": tfds.features.Image(encoding_format="png"), "label": tfds.features.ClassLabel(names=["ant", "bee"])}
-    )
-    examples = [(i, {"image": pixels(i)[:20, :20], "label": i % 2}) for i in range(15)]
-    tfds.dataset_builders.store_as_tfds_dataset(
-        "foreign", "1.0.0", features, {"train": examples, "test": examples[:2]}, data_dir=directory
-    )
-    return directory / "foreign/1.0.0"
-
-
-def test_a_foreign_set_is_read_in_order_with_what_goes_along(foreign):
-    builder = tfds.builder_from_directory(foreign)
-    expected = [
-        (example["image"], int(example["label"]))
-        for example in tfds.as_numpy(
-            builder.as_dataset(split="train", decoders={"image": tfds.decode.SkipDecoding()}, shuffle_files=False)
-        )
-    ]
-    split = discovery.find_dataset(str(foreign)).splits["train"]
-    assert split.labels is None and len(split) == 15
-    for block_size in (1, 4, 15):
-        contents, labels, others = read(split, range(14, -1, -1), block_size, lambda *each: each, np.arange(15))
-        assert list(zip(contents, labels)) == expected[::-1] and others == list(range(15))
-    assert [(split.image_bytes(i), split.label(i)) for i in range(15)] == expected
-
-
-def test_the_newest_version_is_found(foreign, tmp_path):
-    for name, version in (("foreign", "1.0.0"), ("foreign", "1.10.0"), ("foreign", "1.9.0")):
-        shutil.copytree(foreign, tmp_path / name / version)
-        path = tmp_path / name / version / "dataset_info.json"
-        path.write_text(path.read_text(encoding="utf-8").replace("1.0.0", version), encoding="utf-8")
-    for directory, version in ((tmp_path, "1.10.0"), (tmp_path / "foreign/1.9.0", "1.9.0")):
-        assert discovery.find_dataset(str(directory)).directory == str(tmp_path / "foreign" / version)
