@@ -183,7 +183,7 @@ class DataSet:
 
     def _class_sizes(self, split: ImageSource) -> str:
         """Returns the sizes of the smallest and the largest class, and which have no image, where they differ."""
-        if split.labels is None or not len(split) or (split.labels < 0).all():
+        if split.labels is None:
             return ""
         counts = np.bincount(split.labels[split.labels >= 0], minlength=len(self.class_names))
         if counts.min() == counts.max():
