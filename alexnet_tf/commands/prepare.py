@@ -32,7 +32,6 @@ class Options(ImageOptions, ExampleOptions):
         "expect.",
         choices=("paper", "caffe"),
     )
-    quality: int = setting(95, "JPEG quality.", lower=95, upper=100)
     processes: int = setting(processors.available_cpus(), "Number of worker processes, about 0.5 GB each.", lower=1)
     on_bad_image: str = setting(
         "fail",
@@ -55,7 +54,6 @@ def main(options: Options) -> None:
         data,
         output,
         resize=options.resize,
-        quality=options.quality,
         processes=options.processes,
         on_bad_image=options.on_bad_image,
         initializer=functools.partial(initialize_process, options.max_image_mb),

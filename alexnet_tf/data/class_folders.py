@@ -60,6 +60,7 @@ def class_images(folder: pathlib.Path, split: str) -> tuple[list[Example], list[
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if labelled_files.is_junk(entry.name) or os.path.isfile(entry.path):
             continue
+        # `ln -s DIR LINK`, typed twice, makes a link inside DIR that leads back to it.
         if not os.path.isdir(entry.path) or folder.resolve().is_relative_to(os.path.realpath(entry.path)):
             notes.append(
                 f"{entry.path} is left out: it is not a folder, or is a link that leads nowhere or back to a folder it "

@@ -3,9 +3,7 @@
 import dataclasses
 import hashlib
 import os
-import re
 import typing
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -40,9 +38,10 @@ class ImageSource:
         raise NotImplementedError
 
     def with_label_order(self, new_labels: np.ndarray) -> "ImageSource":
-        """Returns the same examples with label `new_labels[i]` in place of i."""
+        """Returns the same examples with label `new_labels[i]` in place of i; -1, no label, stays."""
         source: typing.Any = self
-        return dataclasses.replace(source, labels=relabel(source.labels, new_labels))
+        labels = np.where(source.labels < 0, -1, new_labels[source.labels]).astype("int32")
+        return dataclasses.replace(source, labels=labels)
 
     def describe(self, index: int) -> str:
         """Returns the file of an example, and its place in there, for messages."""
@@ -126,11 +125,6 @@ class ImageFiles(ImageSource):
         return reading.read_file(self.paths[index]), int(self.labels[index])
 
 
-def relabel(labels: np.ndarray, new_labels: np.ndarray) -> np.ndarray:
-    """Returns label `new_labels[i]` in place of i, int32; -1, no label, stays."""
-    return np.where(labels < 0, -1, np.asarray(new_labels, "int32")[labels]).astype("int32")
-
-
 @dataclasses.dataclass(frozen=True)
 class Statistics:
     """What `prepare` measured on the pixels of the training split, all in grey levels of RGB.
@@ -184,12 +178,12 @@ class DataSet:
         ]
         for name, split in self.splits.items():
             lines.append(f"  {name}: {len(split):,} images{self._class_sizes(split)}")
-        notes = [*self.notes, *_number_note(self.class_names), *_alike_note(self.class_names)]
-        return shell.printable("\n".join([*lines, *(f"  {note}" for note in notes)]))
+        lines += [f"  {note}" for note in (*self.notes, *_number_note(self.class_names))]
+        return shell.printable("\n".join(lines))
 
     def _class_sizes(self, split: ImageSource) -> str:
         """Returns the sizes of the smallest and the largest class, and which have no image, where they differ."""
-        if split.labels is None or not len(split) or (split.labels < 0).all():
+        if split.labels is None:
             return ""
         counts = np.bincount(split.labels[split.labels >= 0], minlength=len(self.class_names))
         if counts.min() == counts.max():
@@ -219,26 +213,6 @@ def _number_note(class_names: Sequence[str]) -> list[str]:
             if int(name) != label:
                 return [f"The classes are numbers, but not the labels themselves: label {label} is class {name!r}."]
     return []
-
-
-def _alike_note(class_names: Sequence[str]) -> list[str]:
-    """Returns a note where classes' names differ in case, spaces, hyphens or the form of their accents only."""
-    groups: dict[str, list[str]] = {}
-    for name in class_names:
-        groups.setdefault(re.sub(r"[\s_-]+", "", unicodedata.normalize("NFKC", name).casefold()), []).append(name)
-    alike = [
-        " and ".join(map(repr, names))
-        for key, names in groups.items()
-        if len(names) > 1 and len(key) > 1 and not key.isnumeric()
-    ]
-    return (
-        [
-            f"Classes whose names are nearly the same: {abbreviate(alike)}. If each is one class, give its images one "
-            "name."
-        ]
-        if alike
-        else []
-    )
 
 
 def _sizes(files: Sequence[str]) -> list[int]:

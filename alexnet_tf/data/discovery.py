@@ -122,21 +122,16 @@ def load_run_dataset(
     )
 
 
-def synthetic_dataset(directory: str | None = None, images_per_class: int = 400) -> datasets.DataSet:
-    """Returns the synthetic demo set, writing it first if it is not there: JPEG files in class folders.
+def synthetic_dataset() -> datasets.DataSet:
+    """Returns the synthetic demo set in the user's cache directory, writing it first if it is not there.
 
-    Args:
-        directory: Where it is kept; by default in the user's cache directory.
-        images_per_class: Training images of each class; validation has a tenth of them more.
-
-    Returns:
-        The data set.
+    Raises:
+        DataError: If it cannot be written.
     """
-    if directory is None:
-        directory = str(home.cache() / f"demo-v1-{images_per_class}")
+    directory = str(home.cache() / "demo-v1-400")
     if not os.path.isdir(directory):
         try:
-            synthetic.write_all(directory, {"train": images_per_class, "val": images_per_class // 10})
+            synthetic.write_all(directory)
         except OSError as error:
             if not os.path.isdir(directory):  # Otherwise another process was faster.
                 raise errors.DataError(

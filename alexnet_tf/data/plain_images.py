@@ -80,15 +80,9 @@ def is_ordinary(image_bytes: bytes) -> bool:
 def _is_ordinary_png(image_bytes: bytes) -> bool:
     """Returns whether a PNG is upright and of a permitted size."""
     width, height = struct.unpack_from(">II", image_bytes, 16)
-    position = 8
-    for _ in range(_MAX_SEGMENTS):
-        size, kind = struct.unpack_from(">I4s", image_bytes, position)
-        if kind == b"IDAT":
-            return 0 < width * height <= MAX_PIXELS
-        if kind == b"eXIf" and not _is_upright(image_bytes[position + 8 : position + 8 + size]):
-            break
-        position += 12 + size
-    return False
+    header = image_bytes[: image_bytes.find(b"IDAT")]
+    exif = header.find(b"eXIf")
+    return 0 < width * height <= MAX_PIXELS and (exif < 0 or _is_upright(header[exif + 4 :]))
 
 
 def _jpeg_header(image_bytes: bytes) -> tuple[int, bool, int]:

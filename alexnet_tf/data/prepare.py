@@ -6,7 +6,6 @@ renamed to OUT at the end. What an image goes through is in `preprocessing`, how
 """
 
 import fcntl
-import importlib.metadata
 import itertools
 import json
 import logging
@@ -39,7 +38,6 @@ def prepare(
     output_dir: str | os.PathLike[str],
     *,
     resize: str = "paper",
-    quality: int = 95,
     processes: int = 1,
     on_bad_image: str = "fail",
     initializer: Callable[[], None] = prepare_images.set_up_process,
@@ -53,7 +51,6 @@ def prepare(
         data: The source.
         output_dir: Where the data set shall appear; OUT.incomplete beside it holds what is done so far.
         resize: "paper" or "caffe", as in `preprocessing.square`.
-        quality: Of the JPEG images, 95 to 100.
         processes: How many work at a time; 1 works in this one.
         on_bad_image: "fail" at an image that cannot be read, or "skip" it; preparation.json lists it.
         initializer: What each worker process begins with; must call `set_up_process`.
@@ -67,15 +64,13 @@ def prepare(
     errors.check_local_path(output_dir, "output_dir=")
     output = home.expand(output_dir).resolve()
     job = {
-        "source": data.directory,
         "fingerprint": data.fingerprint(),
         "resize": resize,
-        "quality": quality,
         "images": {name: len(split) for name, split in data.splits.items()},
     }
     if (output / tfrecords.PREPARATION).exists():
-        preparation = _read_json(output / tfrecords.PREPARATION)
-        _check_same_job(preparation.get("job", {}), job, output)
+        preparation = _read(output / tfrecords.PREPARATION)
+        _check_same_job(preparation["job"], job, output)
         return preparation, False
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise errors.DataError(f"--output_dir={output} holds other things. Give a new or an empty directory.")
@@ -85,7 +80,7 @@ def prepare(
         with open(partial / ".lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if (partial / _JOB).exists():
-                _check_same_job(_read_json(partial / _JOB), job, partial)
+                _check_same_job(_read(partial / _JOB), job, partial)
             atomic_files.write_bytes(partial / _JOB, json.dumps(job, indent=2).encode())
             if not (partial / tfrecords.PREPARATION).exists():  # Otherwise only what follows is left to do.
                 _prepare_shards(data, partial, job, processes, on_bad_image, initializer)
@@ -102,26 +97,16 @@ def prepare(
         raise errors.DataError(
             f"{problem} What is done stays in {partial}: the same command goes on from there."
         ) from error
-    return _read_json(output / tfrecords.PREPARATION), True
+    return _read(output / tfrecords.PREPARATION), True
 
 
-def _read_json(path: pathlib.Path) -> dict:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise errors.DataError(
-            f"{path} is damaged ({error}). Delete {path.parent} and type the command again."
-        ) from error
+def _read(path: pathlib.Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _check_same_job(before: dict, now: dict, directory: pathlib.Path) -> None:
     """Refuses to go on with another job's output; a source that was moved is the same."""
-    differing = [
-        f"{key}: {before.get(key)} there, {now[key]} now"
-        for key in now
-        if key != "source" and before.get(key) != now[key]
-    ]
-    if differing:
+    if differing := [f"{key}: {before[key]} there, {now[key]} now" for key in now if before[key] != now[key]]:
         raise errors.DataError(
             f"{directory} was prepared from other images or in another way:\n  "
             + "\n  ".join(differing)
@@ -156,7 +141,7 @@ def _prepare_shards(
     if done:
         _LOGGER.info(f"Going on in {directory}: {done:,} of {total:,} images are done.")
     chunks = [
-        (data.splits[split].subset(part), job["resize"], job["quality"], split == "train")
+        (data.splits[split].subset(part), job["resize"], split == "train")
         for split, _, indices in left
         for part in np.split(indices, range(_CHUNK_IMAGES, len(indices), _CHUNK_IMAGES))
     ]
@@ -186,19 +171,21 @@ def _complete(data: datasets.DataSet, directory: pathlib.Path, job: dict) -> Non
     for split, shards_of_split in itertools.groupby(_shards(data), key=lambda shard: shard[0]):
         paths = [directory / file_name for _, file_name, _ in shards_of_split]
         summaries = [dict(np.load(prepare_images.summary_of(path))) for path in paths]
-        counts = [len(summary["offsets"]) for summary in summaries]
+        counts = [len(summary["labels"]) for summary in summaries]
         for summary in summaries:
             sums.add(prepare_images.Sums(int(summary["images"]), summary["pixels"], summary["products"]))
-        arrays[f"{split}/file_of"] = np.repeat(np.arange(len(paths), dtype="int32"), counts)
-        for field in prepare_images.ARRAYS:
-            arrays[f"{split}/{field}"] = np.concatenate([summary[field] for summary in summaries])
         if not sum(counts):
             raise errors.DataError(f"No image of {split} can be read.")
+        columns = (
+            *tfrecords.located(list(map(str, paths)), counts),
+            np.concatenate([summary["labels"] for summary in summaries]),
+        )
+        arrays |= {f"{split}/{name}": column for name, column in zip(tfrecords.COLUMNS, columns)}
         splits[split] = {
             "images": sum(counts),
             "skipped": [each for summary in summaries for each in json.loads(str(summary["skipped"]))],
             "files": [path.name for path in paths],
-            "sizes": [int(summary["size"]) for summary in summaries],
+            "sizes": [path.stat().st_size for path in paths],
             "shard_lengths": counts,
         }
     statistics = sums.statistics()
@@ -208,13 +195,10 @@ def _complete(data: datasets.DataSet, directory: pathlib.Path, job: dict) -> Non
         "name": data.name,
         "source": data.directory,
         "resize": job["resize"],
-        "filter": "antialiased triangle (bilinear), as in evaluation",
-        "jpeg_quality": job["quality"],
         "classes": list(data.class_names),
         "validation": data.validation,
         "splits": splits,
         "statistics": measured,
-        "versions": {name: importlib.metadata.version(name) for name in ("tensorflow", "pillow")},
         "job": job,
     }
     atomic_files.atomic_write(directory / tfrecords.INDEX, lambda file: np.savez(file, **arrays))

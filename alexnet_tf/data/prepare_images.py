@@ -19,9 +19,6 @@ from alexnet_tf.data import datasets, plain_images, preprocessing, tfrecords
 from alexnet_tf.network import architectures
 from alexnet_tf.support import atomic_files, errors, processors
 
-# What is kept of each image: where its record's data is in the file, and its label.
-ARRAYS = {"offsets": "int64", "lengths": "int64", "labels": "int32"}
-
 
 @dataclasses.dataclass(frozen=True)
 class PreparedImage:
@@ -75,8 +72,8 @@ class Sums:
         )
 
 
-# Some examples, how to resize them, the JPEG quality, and whether they count for the statistics.
-Chunk = tuple[datasets.ImageSource, str, int, bool]
+# Some examples, how to resize them, and whether they count for the statistics.
+Chunk = tuple[datasets.ImageSource, str, bool]
 
 Result = tuple[list[PreparedImage], Sums]
 
@@ -121,13 +118,13 @@ def processed(chunks: Sequence[Chunk], processes: int, initializer: Callable[[],
 
 def prepare_images(chunk: Chunk) -> Result:
     """Prepares some examples."""
-    examples, resize, quality, is_train = chunk
+    examples, resize, is_train = chunk
     images, sums = [], Sums()
     for index in range(len(examples)):
         name = examples.describe(index)
         try:
             content, label = examples.read(index)
-            pixels, jpeg = _prepare_image(content, resize, quality)
+            pixels, jpeg = _prepare_image(content, resize)
             images.append(PreparedImage(name, label, jpeg))
         except (plain_images.UnreadableImage, OSError) as error:
             images.append(PreparedImage(name, problem=getattr(error, "strerror", None) or str(error)))
@@ -137,11 +134,11 @@ def prepare_images(chunk: Chunk) -> Result:
     return images, sums
 
 
-def _prepare_image(image_bytes: bytes, resize: str, quality: int) -> tuple[np.ndarray, bytes]:
+def _prepare_image(image_bytes: bytes, resize: str) -> tuple[np.ndarray, bytes]:
     """Returns the square, uint8 [256, 256, 3], and the same as JPEG."""
     try:
         pixels = _square(tf.constant(plain_images.plain(image_bytes)), resize)
-        jpeg = tf.io.encode_jpeg(pixels, quality=quality, chroma_downsampling=True)
+        jpeg = tf.io.encode_jpeg(pixels, quality=95, chroma_downsampling=True)
     except tf.errors.OpError as error:
         raise plain_images.UnreadableImage(plain_images.DAMAGED) from error
     return pixels.numpy(), jpeg.numpy()
@@ -152,8 +149,7 @@ _square = tf.function(preprocessing.square, autograph=False)
 
 def write_shard(path: pathlib.Path, results: Iterable[Result], source: str) -> None:
     """Writes a TFRecord file, and last, beside it, its summary, which says that both are whole."""
-    columns: dict[str, list[int]] = {name: [] for name in ARRAYS}
-    skipped, sums = [], Sums()
+    labels, skipped, sums = [], [], Sums()
 
     def write(file: typing.BinaryIO) -> None:
         for images, chunk_sums in results:
@@ -161,17 +157,13 @@ def write_shard(path: pathlib.Path, results: Iterable[Result], source: str) -> N
             for image in images:
                 if image.jpeg is None:
                     skipped.append({"file": image.name, "reason": image.problem})
-                    continue
-                record = _record(image, source)
-                place = (file.tell() + tfrecords.HEADER_BYTES, len(record), image.label)
-                for column, value in zip(columns.values(), place, strict=True):
-                    column.append(value)
-                file.write(tfrecords.framed(record))
+                else:
+                    labels.append(image.label)
+                    file.write(tfrecords.framed(_record(image, source)))
 
     atomic_files.atomic_write(path, write)
-    arrays: dict[str, typing.Any] = {name: np.array(columns[name], dtype) for name, dtype in ARRAYS.items()}
-    arrays |= {"size": path.stat().st_size, "skipped": json.dumps(skipped), **vars(sums)}
-    atomic_files.atomic_write(summary_of(path), lambda file: np.savez(file, **arrays))
+    summary = {"labels": np.array(labels, "int32"), "skipped": json.dumps(skipped), **vars(sums)}
+    atomic_files.atomic_write(summary_of(path), lambda file: np.savez(file, **summary))
 
 
 def summary_of(path: pathlib.Path) -> pathlib.Path:

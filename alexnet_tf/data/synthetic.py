@@ -22,6 +22,8 @@ CLASSES = ("checks", "dots", "horizontal_stripes", "rings", "vertical_stripes")
 
 SIZE = 256
 
+IMAGES_PER_CLASS = {"train": 400, "val": 40}
+
 
 def draw(class_name: str, rng: np.random.Generator) -> np.ndarray:
     """Draws one picture.
@@ -105,18 +107,17 @@ def _soften(distance: np.ndarray) -> np.ndarray:
     return np.clip(distance + 0.5, 0, 1)
 
 
-def write_all(directory: str, images_per_class: dict[str, int]) -> None:
+def write_all(directory: str) -> None:
     """Draws JPEG files into class folders: into a folder beside `directory`, renamed at the end.
 
     Args:
         directory: Where the splits' folders shall appear, all or none.
-        images_per_class: How many, for each split.
 
     Raises:
         OSError: If they cannot be written; nothing half-written stays.
     """
     temporary = f"{directory}.{os.getpid()}.tmp"
-    folders = itertools.product(images_per_class.items(), CLASSES)
+    folders = itertools.product(IMAGES_PER_CLASS.items(), CLASSES)
     jobs = [(split, name, number) for (split, count), name in folders for number in range(count)]
 
     def write(job: tuple[str, str, int]) -> None:
@@ -127,7 +128,7 @@ def write_all(directory: str, images_per_class: dict[str, int]) -> None:
 
     _LOGGER.info(f"Making {len(jobs):,} images in {directory} (once).")
     try:
-        for split, name in itertools.product(images_per_class, CLASSES):
+        for split, name in itertools.product(IMAGES_PER_CLASS, CLASSES):
             os.makedirs(os.path.join(temporary, split, name), exist_ok=True)
         with concurrent.futures.ThreadPoolExecutor(processors.available_cpus()) as pool:
             list(tqdm.tqdm(pool.map(write, jobs), total=len(jobs), unit="image", disable=None))

@@ -14,7 +14,6 @@ import numpy as np
 
 from alexnet_tf.data import datasets, labelled_files, reading, tfrecords
 from alexnet_tf.data.options import ExampleOptions
-from alexnet_tf.network import architectures
 from alexnet_tf.support import errors
 
 # The images stay as they are encoded. `tfds convert_format` needs Apache Beam, and does not convert from ArrayRecord.
@@ -42,8 +41,8 @@ def find(directory: pathlib.Path, options: ExampleOptions) -> datasets.DataSet |
             f"{directory} holds several TFDS data sets: choose with --dataset=NAME. There: {', '.join(there)}."
         )
     if matching:
-        if (found := tfrecords.read_prepared(matching[0])) is not None:
-            return _from_records(matching[0], *found)
+        if found := tfrecords.read_prepared(matching[0]):
+            return found
         import tensorflow_datasets as tfds
 
         return _open(tfds.builder_from_directory(matching[0]), options)
@@ -85,27 +84,6 @@ def _download(directory: pathlib.Path, dataset: str | None) -> typing.Any:
             f"TFDS could not prepare {dataset!r} in {directory}: {str(error).strip()[:500]}"
         ) from error
     return builder
-
-
-def _from_records(
-    directory: pathlib.Path,
-    preparation: dict,
-    splits: Mapping[str, tfrecords.Records],
-    statistics: datasets.Statistics,
-) -> datasets.DataSet:
-    """Returns what `prepare` wrote, from what `tfrecords.read_prepared` found."""
-    note = (
-        f"Prepared at {architectures.SQUARE_SIZE} pixels (--resize={preparation['resize']}) from "
-        f"{preparation['source']}; its own mean and colours are used."
-    )
-    return datasets.DataSet(
-        directory=str(directory),
-        class_names=tuple(preparation["classes"]),
-        splits=splits,
-        notes=(note,),
-        statistics=statistics,
-        **{key: preparation[key] for key in ("name", "validation", "source", "resize")},
-    )
 
 
 def _open(builder: typing.Any, options: ExampleOptions) -> datasets.DataSet:
@@ -198,8 +176,5 @@ def _read_split(builder: typing.Any, split: str, image_key: str, label_key: str)
             f"and give --data_dir={converted}"
         )
     files = tuple(str(path) for path in info.splits[split].filepaths)
-    spans = list(reading.thread_pool().map(tfrecords.record_spans, files, info.splits[split].shard_lengths))
-    file_of = np.repeat(np.arange(len(files), dtype="int32"), [len(s) for s in spans])
-    offsets, lengths = np.concatenate(spans).T
-    parse = tfrecords.ExampleParser(image_key, label_key)
-    return tfrecords.Records(files, file_of, offsets, lengths, parse=parse)
+    places = tfrecords.located(files, info.splits[split].shard_lengths)
+    return tfrecords.Records(files, *places, keys=(image_key, label_key))

@@ -12,18 +12,22 @@ import os
 import pathlib
 import struct
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import google_crc32c
 import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.data import datasets, reading
+from alexnet_tf.network import architectures
 from alexnet_tf.runs import checkpoints
 from alexnet_tf.support import errors
 
 # What `prepare` adds to TFDS's files: what was done, for a person and for us; and where each image lies.
 PREPARATION, INDEX = "preparation.json", "index.npz"
+
+# What the index has of each image.
+COLUMNS = ("file_of", "offsets", "lengths", "labels")
 
 # What stands before the data of a TFRecord: its length, and that number's checksum.
 HEADER_BYTES = 12
@@ -36,10 +40,11 @@ class Records(datasets.ImageSource):
     Attributes:
         files: Files, TFRecords or tar files.
         file_of: int32 [n], which file an example is in.
-        offsets, lengths: int64 [n], where its bytes are: those of a TFRecord's data where there is a `parse`, otherwise
+        offsets, lengths: int64 [n], where its bytes are: those of a TFRecord's data where there are `keys`, otherwise
             those of the image.
         labels: int32 [n], or None: they are inside the records.
-        parse: Finds image and label in a TFRecord's data.
+        keys: Names of the image and the label in a TFRecord's tf.train.Example.
+        new_labels: Label `new_labels[i]` is given in place of i, which is inside the records; None leaves it.
         name_at: Function (file, offset) -> the image's name, where it has one.
         is_square: Whether each is a JPEG of 256 x 256 pixels.
     """
@@ -49,7 +54,8 @@ class Records(datasets.ImageSource):
     offsets: np.ndarray
     lengths: np.ndarray
     labels: np.ndarray | None = None
-    parse: "ExampleParser | None" = None
+    keys: tuple[str, str] | None = None
+    new_labels: np.ndarray | None = None
     name_at: Callable[[str, int], str] | None = None
     is_square: bool = False
 
@@ -62,16 +68,14 @@ class Records(datasets.ImageSource):
 
     def subset(self, indices: np.ndarray) -> "Records":
         """Returns some of the examples."""
-        arrays = ("file_of", "offsets", "lengths", "labels")
-        chosen = {name: array[indices] for name in arrays if (array := getattr(self, name)) is not None}
+        chosen = {name: array[indices] for name in COLUMNS if (array := getattr(self, name)) is not None}
         return dataclasses.replace(self, **chosen)
 
-    def with_label_order(self, new_labels: np.ndarray) -> "Records":
+    def with_label_order(self, new_labels: np.ndarray) -> datasets.ImageSource:
         """Returns the same examples with label `new_labels[i]` in place of i."""
         if self.labels is None:
-            assert self.parse is not None
-            return dataclasses.replace(self, parse=self.parse.with_label_order(new_labels))
-        return dataclasses.replace(self, labels=datasets.relabel(self.labels, new_labels))
+            return dataclasses.replace(self, new_labels=new_labels)
+        return super().with_label_order(new_labels)
 
     def describe(self, index: int) -> str:
         """Returns the file and the place of example `index`, for messages."""
@@ -85,7 +89,7 @@ class Records(datasets.ImageSource):
             OSError: If the file cannot be read, is too short, or has other bytes than were written.
         """
         path, offset, length = self.files[self.file_of[index]], int(self.offsets[index]), int(self.lengths[index])
-        if self.parse is None:
+        if self.keys is None:
             return self._open_files.read(path, offset, length), self.label(index)
         content = self._open_files.read(path, offset, length + 4)
         damaged = OSError(errno.EIO, "the record is damaged: its checksum differs", path)
@@ -93,39 +97,26 @@ class Records(datasets.ImageSource):
         if masked_checksum(content[:-4]) != int.from_bytes(content[-4:], "little"):
             raise damaged
         try:
-            image_bytes, label = self.parse(content[:-4])
+            image_bytes, label = _parse(content[:-4], *self.keys)
         except Exception as error:
             raise damaged from error
-        return image_bytes, label if self.labels is None else int(self.labels[index])
+        if self.labels is not None:
+            label = int(self.labels[index])
+        elif self.new_labels is not None and label >= 0:
+            label = int(self.new_labels[label])
+        return image_bytes, label
 
 
-@dataclasses.dataclass(frozen=True)
-class ExampleParser:
-    """Function from the bytes of a tf.train.Example to (encoded image, label: an integer or a text).
+def _parse(content: bytes, image_key: str, label_key: str) -> tuple[bytes, typing.Any]:
+    """Returns (encoded image, label: an integer or a text) of the bytes of a tf.train.Example.
 
-    Attributes:
-        image_key, label_key: Names of the features.
-        new_labels: Label `new_labels[i]` is given in place of i, where there are any.
+    Raises:
+        Exception: Whatever protobuf does, or a ValueError, if they are not there.
     """
-
-    image_key: str
-    label_key: str
-    new_labels: tuple[int, ...] | None = None
-
-    def with_label_order(self, new_labels: np.ndarray) -> "ExampleParser":
-        """Returns the parser that gives label `new_labels[i]` in place of i."""
-        assert self.new_labels is None
-        return dataclasses.replace(self, new_labels=tuple(map(int, new_labels)))
-
-    def __call__(self, content: bytes) -> tuple[bytes, typing.Any]:
-        """Returns image and label; raises whatever protobuf does, or an index error, if they are not there."""
-        features = tf.train.Example.FromString(content).features.feature
-        [image_bytes] = features[self.image_key].bytes_list.value
-        feature = features[self.label_key]
-        [label] = feature.bytes_list.value or feature.int64_list.value
-        if isinstance(label, bytes):
-            return image_bytes, label.decode("utf-8", "replace")
-        return image_bytes, label if self.new_labels is None or label < 0 else self.new_labels[label]
+    features = tf.train.Example.FromString(content).features.feature
+    [image_bytes] = features[image_key].bytes_list.value
+    [label] = features[label_key].bytes_list.value or features[label_key].int64_list.value
+    return image_bytes, label.decode("utf-8", "replace") if isinstance(label, bytes) else label
 
 
 def masked_checksum(content: bytes) -> int:
@@ -140,10 +131,8 @@ def framed(content: bytes) -> bytes:
     return b"".join(each + masked_checksum(each).to_bytes(4, "little") for each in (length, content))
 
 
-def record_spans(path: str, expected: int) -> np.ndarray:
+def _record_spans(path: str, expected: int) -> np.ndarray:
     """Returns (offset, length) int64 [n, 2] of the records' data in a TFRecord file, from their headers alone."""
-    if not os.path.isfile(path):
-        raise errors.DataError(f"{path} is missing. Prepare the data set again.")
     spans, position, size = [], 0, os.path.getsize(path)
     with open(path, "rb") as file:
         while position + HEADER_BYTES <= size:
@@ -166,44 +155,53 @@ def hold_out(records: Records) -> tuple[Records, Records]:
     return records.subset(positions[positions % 10 != 0]), records.subset(positions[positions % 10 == 0])
 
 
-def read_prepared(directory: pathlib.Path) -> tuple[dict, dict[str, Records], datasets.Statistics] | None:
-    """Reads what `prepare` wrote, without TFDS.
-
-    Returns:
-        (preparation.json, the splits, the statistics of the training split), or None if the directory holds no such
-        set.
+def located(files: Sequence[str], counts: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns `file_of`, `offsets` and `lengths` of the records in TFRecord files, from their headers alone.
 
     Raises:
-        DataError: If a file is missing or has another length than it had.
+        DataError: If a file does not hold as many whole records as `counts` says.
+        OSError: If it cannot be read.
+    """
+    spans = np.concatenate(list(reading.thread_pool().map(_record_spans, files, counts)))
+    return np.repeat(np.arange(len(files), dtype="int32"), counts), spans[:, 0], spans[:, 1]
+
+
+def read_prepared(directory: pathlib.Path) -> datasets.DataSet | None:
+    """Reads what `prepare` wrote, without TFDS; None if the directory holds no such set.
+
+    Raises:
+        DataError: If something is missing, or a file has another length than it had.
     """
     if not (directory / PREPARATION).is_file():
         return None
     try:
         preparation = json.loads((directory / PREPARATION).read_text(encoding="utf-8"))
         arrays = checkpoints.read_arrays(directory / INDEX)
-        splits = {
-            name: _prepared_split(directory, name, split, arrays) for name, split in preparation["splits"].items()
-        }
-        statistics = datasets.Statistics(mean_image=arrays["mean_image"], **preparation["statistics"])
-    except errors.DataError:
-        raise
+        note = (
+            f"Prepared at {architectures.SQUARE_SIZE} pixels (--resize={preparation['resize']}) from "
+            f"{preparation['source']}; its own mean and colours are used."
+        )
+        return datasets.DataSet(
+            directory=str(directory),
+            class_names=tuple(preparation["classes"]),
+            splits={
+                name: _prepared_split(directory, name, split, arrays) for name, split in preparation["splits"].items()
+            },
+            notes=(note,),
+            statistics=datasets.Statistics(mean_image=arrays["mean_image"], **preparation["statistics"]),
+            **{key: preparation[key] for key in ("name", "validation", "source", "resize")},
+        )
     except Exception as error:  # Of a damaged archive, zipfile and NumPy raise a dozen kinds.
         raise errors.DataError(
-            f"{directory / PREPARATION} or {INDEX} beside it is damaged ({error}). Prepare the data set again, into an "
+            f"The records in {directory} are damaged or incomplete ({error}). Prepare the data set again, into an "
             "empty directory."
         ) from error
-    return preparation, splits, statistics
 
 
 def _prepared_split(directory: pathlib.Path, name: str, split: dict, arrays: dict[str, np.ndarray]) -> Records:
     paths = tuple(str(directory / file) for file in split["files"])
-    for path, size in zip(paths, split["sizes"], strict=True):
-        found = os.path.getsize(path) if os.path.isfile(path) else None
-        if found != size:
-            state = "is missing" if found is None else f"has {found:,} bytes instead of {size:,}: it is cut or damaged"
-            raise errors.DataError(f"{path} {state}. Prepare the data set again, into an empty directory.")
-    columns = [arrays[f"{name}/{field}"] for field in ("file_of", "offsets", "lengths", "labels")]
-    if {split["images"]} != set(map(len, columns)):
-        raise ValueError(f"{INDEX} is not that of these {split['images']} images of {name}")
-    file_of, offsets, lengths, labels = columns
-    return Records(paths, file_of, offsets, lengths, labels, parse=ExampleParser("image", "label"), is_square=True)
+    for path, size in zip(paths, split["sizes"]):
+        if os.path.getsize(path) != size:
+            raise ValueError(f"{path} does not have {size:,} bytes")
+    columns: dict[str, typing.Any] = {field: arrays[f"{name}/{field}"] for field in COLUMNS}
+    return Records(paths, **columns, keys=("image", "label"), is_square=True)

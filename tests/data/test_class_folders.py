@@ -148,7 +148,7 @@ def two_classes(tmp_path):
     return tmp_path / "data"
 
 
-@pytest.mark.parametrize("target", [".", "..", "../..", "/", "nowhere", "link", "../train/../../data/train"])
+@pytest.mark.parametrize("target", [".", "..", "/", "nowhere", "link"])
 def test_links_that_lead_back_or_nowhere_are_left_out(two_classes, target):
     (two_classes / "train/link").symlink_to(target)
     data = find(two_classes)
@@ -161,14 +161,6 @@ def test_links_that_lead_back_or_nowhere_are_left_out(two_classes, target):
 def test_links_to_class_folders_are_followed(two_classes):
     (two_classes / "train/c").symlink_to("../val/a")
     assert len(find(two_classes).splits["train"]) == 3
-
-
-def test_links_inside_a_class_to_folders_are_not_followed(two_classes):
-    for name, target in (("loop", "."), ("up", "../.."), ("self", "self"), ("other", "../b")):
-        (two_classes / "train/a" / name).symlink_to(target)
-    data = find(two_classes)
-    assert len(data.splits["train"]) == 2
-    assert data.notes == (f"Left out, as they are not images: 4, such as {two_classes}/train/a/loop.",)
 
 
 def test_links_to_images_are_kept_and_those_that_lead_nowhere_fail_when_read(two_classes):
@@ -189,10 +181,11 @@ def test_what_is_not_a_file_is_left_out(two_classes):
     for name in ("train/a/x.jpg", "train/y.jpg", "waits"):  # To open one would wait for ever.
         os.mkfifo(two_classes / name)
     (two_classes / "train/a/z.jpg").symlink_to("../../waits")
-    (two_classes / "train/a/b.jpg").symlink_to("../b")
+    for name, target in (("b.jpg", "../b"), ("loop", "."), ("up", "../..")):
+        (two_classes / "train/a" / name).symlink_to(target)
     data = find(two_classes)
     assert len(data.splits["train"]) == 2 and data.notes[0].startswith(f"{two_classes}/train/y.jpg is left out")
-    assert data.notes[1:] == (f"Left out, as they are not images: 3, such as {two_classes}/train/a/b.jpg.",)
+    assert data.notes[1:] == (f"Left out, as they are not images: 5, such as {two_classes}/train/a/b.jpg.",)
 
 
 # The 90/10 split.
@@ -244,8 +237,6 @@ def test_images_are_known_by_their_content_whatever_their_ending(tmp_path):
     ("classes", "expected"),
     [
         (("1", "0", "2", "10"), "label 2 is class '10'"),
-        (("Cat", "cat", "dog"), "Classes whose names are nearly the same: 'Cat' and 'cat'. If each is one class"),
-        (("red fox", "red_fox", "wolf"), "nearly the same: 'red fox' and 'red_fox'."),
         (tuple(f"c{i:02d}" for i in range(12)), "12 classes: c00, c01, c02, c03, c04, c05, c06, c07 and 4 more"),
     ],
 )
@@ -253,10 +244,9 @@ def test_summary_of_classes(tmp_path, classes, expected):
     assert expected in find(touch(tmp_path, *images(".", classes=classes, count=4))).summary()
 
 
-@pytest.mark.parametrize("classes", [("A", "a", "b"), ("-1", "1", "2"), ("cat", "cats", "dog"), ("0", "1", "2")])
+@pytest.mark.parametrize("classes", [("-1", "1", "2"), ("0", "1", "2")])
 def test_ordinary_names_are_not_noted(tmp_path, classes):
-    summary = find(touch(tmp_path, *images(".", classes=classes, count=4))).summary()
-    assert "nearly the same" not in summary and "label" not in summary
+    assert "label" not in find(touch(tmp_path, *images(".", classes=classes, count=4))).summary()
 
 
 def test_summary_says_how_large_the_classes_are(tmp_path):

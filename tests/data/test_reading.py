@@ -33,13 +33,6 @@ def test_a_sparse_file_is_refused_before_it_is_read(tmp_path):
         reading.read_file(str(tmp_path / "x.jpg"))
 
 
-def test_read_file_is_the_content(tmp_path):
-    content = np.random.default_rng(0).bytes(100_000)
-    (tmp_path / "x").write_bytes(content)
-    (tmp_path / "empty").write_bytes(b"")
-    assert reading.read_file(str(tmp_path / "x")) == content and reading.read_file(str(tmp_path / "empty")) == b""
-
-
 def test_open_files_read_ranges_and_keep_few_descriptors(tmp_path):
     for number in range(300):
         (tmp_path / str(number)).write_bytes(b"%03d" % number)

@@ -122,6 +122,14 @@ def test_of_several_one_is_chosen(toy, tmp_path):
     assert "No prepared TFDS data set 'cifar10'" in error_of(tmp_path, dataset="cifar10")
 
 
+def test_the_newest_version_is_found(toy, tmp_path):
+    for version in ("1.0.0", "1.10.0", "1.9.0"):
+        path = shutil.copytree(toy / "toy/1.0.0", tmp_path / "toy" / version) / "dataset_info.json"
+        path.write_text(path.read_text(encoding="utf-8").replace("1.0.0", version), encoding="utf-8")
+    for directory, version in ((tmp_path, "1.10.0"), (tmp_path / "toy/1.9.0", "1.9.0")):
+        assert find(directory).directory == str(tmp_path / "toy" / version)
+
+
 def test_another_tools_file_of_that_name_is_not_a_data_set(tmp_path):
     (tmp_path / "dataset_info.json").write_text("[]")
     assert "holds nothing to train on" in error_of(tmp_path)
@@ -132,7 +140,7 @@ def test_another_tools_file_of_that_name_is_not_a_data_set(tmp_path):
     [
         (lambda path: path.write_bytes(path.read_bytes()[:-1]), "is damaged: {} records were expected"),
         (lambda path: path.write_bytes(path.read_bytes() + b"\0" * 7), "is damaged: {} records were expected"),
-        (lambda path: path.unlink(), "is missing. Prepare the data set again."),
+        (lambda path: path.unlink(), "cannot be read: No such file"),
     ],
     ids=["cut", "tail", "missing"],
 )

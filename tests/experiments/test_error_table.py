@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from alexnet_tf.data import discovery
+from alexnet_tf.data import discovery, synthetic
 from alexnet_tf.evaluation import metrics
 from alexnet_tf.experiments import catalogue, error_table, figure4
 from alexnet_tf.network import alexnet, architectures
@@ -21,7 +21,11 @@ def untrained(data, seed=0):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return untrained(discovery.synthetic_dataset(str(tmp_path_factory.mktemp("data") / "images"), 20))
+    directory = str(tmp_path_factory.mktemp("data") / "images")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(synthetic, "IMAGES_PER_CLASS", {"train": 20, "val": 2})
+        synthetic.write_all(directory)
+    return untrained(discovery.find_dataset(directory))
 
 
 def test_average_of_networks_is_the_average_of_their_probabilities(run):
