@@ -26,7 +26,7 @@ class Recipe:
     learning_rate: float = setting(0.01, "Initial learning rate of the kernels.", lower=0)
     optimizer: str = setting(
         "sgd",
-        "'sgd': the paper's, with momentum; 'adam'; 'adamw', whose decay is decoupled. Their rate is 1e-4 by default.",
+        f"{'; '.join(f'{name!r}: {rule.purpose}' for name, rule in update_rules.UPDATE_RULES.items())}.",
         choices=update_rules.UPDATE_RULES,
     )
     momentum: float = setting(0.9, "Coefficient of the velocity; Adam's beta_1.", lower=0, upper=1)
@@ -36,8 +36,7 @@ class Recipe:
     bias_learning_rate_multiplier: float = 1.0
     schedule: str = setting(
         "plateau",
-        "'plateau' divides the rate by 10 when the validation error stops falling; 'steps' is the architecture's own "
-        "table; 'cosine' falls to zero over the run.",
+        f"The rate {'; '.join(f'{each.HELP} ({name!r})' for name, each in schedules.SCHEDULES.items())}.",
         choices=schedules.SCHEDULES,
     )
     steps: tuple[tuple[float, float], ...] = ()

@@ -37,9 +37,12 @@ class Schedule:
         state: What the schedule remembered when a checkpoint was written, as JSON holds it; by default `START`.
 
     Attributes:
+        HELP: What becomes of the rate.
+        START: What it remembers before the first epoch.
         state: What it remembers.
     """
 
+    HELP = "does not change"
     START: Mapping[str, Any] = {}
 
     def __init__(self, recipe: recipes.Recipe, state: Mapping[str, Any] | None = None) -> None:
@@ -101,6 +104,8 @@ class Schedule:
 class Cosine(Schedule):
     """Falls to zero over the run."""
 
+    HELP = "falls to zero over the run"
+
     def factor(self, progress: float) -> float:
         """Half a cosine."""
         return 0.5 * (1 + math.cos(math.pi * progress))
@@ -108,6 +113,8 @@ class Cosine(Schedule):
 
 class Steps(Schedule):
     """Follows the tables of the architecture's source: `steps`, `bias_steps`, `conv1_steps`, `colour_noise_until`."""
+
+    HELP = "follows the architecture's own table"
 
     def __init__(self, recipe: recipes.Recipe, state: Mapping[str, Any] | None = None) -> None:
         super().__init__(recipe, state)
@@ -143,6 +150,7 @@ class Plateau(Schedule):
 
     MAX_DIVISIONS = 3
 
+    HELP = "is divided by 10 when the validation error stops falling"
     START = {"best_error": math.inf, "stale_epochs": 0, "divisions": 0}
 
     @property

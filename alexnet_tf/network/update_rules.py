@@ -18,12 +18,14 @@ class Rule:
     Attributes:
         change: (gradient, slots, rate, step, momentum) -> (what is added to the weight, the new slots). The step counts
             from 1. All but the momentum may be tensors.
+        purpose: What it is, for `--help`.
         slots: Names of what it remembers of each weight; zero at the start.
         is_decoupled: Whether the decay is taken from the weight itself instead of being added to its gradient.
         defaults: Values of fields of `recipes.Recipe` where nothing else is asked for: no source states them.
     """
 
     change: Callable[[Any, Sequence[Any], Any, Any, float], tuple[Any, tuple[Any, ...]]]
+    purpose: str
     slots: tuple[str, ...]
     is_decoupled: bool = False
     defaults: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -44,9 +46,19 @@ def _adam(gradient: Any, slots: Sequence[Any], rate: Any, step: Any, momentum: f
 
 
 UPDATE_RULES = {
-    "sgd": Rule(_sgd, ("momentum",)),
-    "adam": Rule(_adam, ("momentum", "velocity"), defaults={"learning_rate": 1e-4, "weight_decay": 0.0}),
+    "sgd": Rule(_sgd, "the paper's, with momentum", ("momentum",)),
+    "adam": Rule(
+        _adam,
+        "its rate is 1e-4 by default",
+        ("momentum", "velocity"),
+        False,
+        {"learning_rate": 1e-4, "weight_decay": 0.0},
+    ),
     "adamw": Rule(
-        _adam, ("momentum", "velocity"), is_decoupled=True, defaults={"learning_rate": 1e-4, "weight_decay": 0.01}
+        _adam,
+        "the same with decoupled decay",
+        ("momentum", "velocity"),
+        True,
+        {"learning_rate": 1e-4, "weight_decay": 0.01},
     ),
 }

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from alexnet_tf.network.recipes import Recipe
 from alexnet_tf.network.schedules import Rates
+from alexnet_tf.network.update_rules import UPDATE_RULES
 from alexnet_tf.training import optimizer
 
 
@@ -91,7 +92,7 @@ def test_the_norm_of_all_gradients_together_is_bounded(clip_norm, factor):
     np.testing.assert_allclose(variables[1], [-12 * factor], rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("name", UPDATE_RULES)
 def test_conv1_is_frozen_without_decay(name):
     rates, recipe = [Rates(0.1, 1.0, 1.0), Rates(0.1, 1.0, 0.0), Rates(0.1, 1.0, 0.0)], Recipe(optimizer=name)
     before = apply(recipe, make_layer_variables(), [1.0], rates[:1])

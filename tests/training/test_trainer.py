@@ -608,5 +608,5 @@ def test_an_optimizer_brings_its_own_rate_and_decay(data, tmp_path, given, expec
 def test_a_value_that_cannot_be_is_refused_before_anything_is_read():
     with pytest.raises(errors.UserError, match="momentum must be at least 0 and at most 1; got 2"):
         configure.check({"momentum": 2.0})
-    with pytest.raises(errors.UserError, match="optimizer must be one of sgd, adam, adamw; got 'rmsprop'"):
+    with pytest.raises(errors.UserError, match="optimizer must be one of sgd, adam, adamw.*; got 'rmsprop'"):
         configure.check({"optimizer": "rmsprop"})
