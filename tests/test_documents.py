@@ -43,6 +43,12 @@ def test_links_lead_somewhere(path):
             assert section in {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}, target
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_files_of_code_that_are_named_exist(path):
+    for name in re.findall(r"`([\w./]+/\w+\.py)[`:]", path.read_text(encoding="utf-8")):
+        assert any((root / name).exists() for root in (ROOT, ROOT / "alexnet_tf", path.parent)), name
+
+
 FAULTS = re.findall(r"`([^`]+)`:\n\n```diff\n(.*?)```", (ROOT / "tests/mutations.md").read_text(), re.DOTALL)
 
 
