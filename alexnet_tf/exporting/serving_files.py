@@ -33,6 +33,12 @@ CURL = (
     f"curl -s -d @- http://localhost:8501/v1/models/{MODEL_NAME}:predict"
 )
 
+# Also run by the tests.
+TF2ONNX = (
+    "python -m tf2onnx.convert --saved-model 1 --tag serve --signature_def images "
+    "--use_default StatefulPartitionedCall/PlaceholderWithDefault --output model.onnx"
+)
+
 # Its tables have long lines.
 # ruff: noqa: E501
 _HOW_TO_SERVE = """\
@@ -66,6 +72,15 @@ in base64; the older `:classify` method works too:
 
 * A broken image, images of another shape, no images, and an example without `{key}` fail their request with
   INVALID_ARGUMENT and a reason; with batching, they fail the requests that the server put into the same batch. The server goes on.
+
+## Other converters
+
+They need the signature `images`: the default one decodes files. In this directory, for version 1:
+
+    tf.lite.TFLiteConverter.from_saved_model("1", signature_keys=["images"])
+    model = tf.saved_model.load("1")  # Keep it: the signature alone does not hold the weights.
+    openvino.convert_model(model.signatures["images"])
+    {tf2onnx}
 
 ## What is limited, and what a server should limit
 
@@ -114,6 +129,7 @@ def write_companions(architecture: architectures.Architecture, limits: ImageLimi
     text = _HOW_TO_SERVE.format(
         name=MODEL_NAME,
         curl=CURL,
+        tf2onnx=TF2ONNX,
         key=EXAMPLE_KEY,
         size=architecture.image_size,
         classes=architecture.num_classes,
