@@ -17,8 +17,8 @@ import tensorflow as tf
 from alexnet_tf.exporting import serving_files, signatures
 from alexnet_tf.exporting.engines import Predictor, batched
 from alexnet_tf.exporting.export import ExportError, ExportJob
+from alexnet_tf.exporting.formats import SavedModelOptions
 from alexnet_tf.exporting.report import Artifact
-from alexnet_tf.exporting.signatures import ImageLimits
 from alexnet_tf.network import alexnet, architectures
 from alexnet_tf.runs.directory import RunDirectory
 from alexnet_tf.support import atomic_files
@@ -26,14 +26,13 @@ from alexnet_tf.support import atomic_files
 
 def write(job: ExportJob) -> Iterator[Artifact]:
     """Publishes the next version of RUN/export/saved_model and yields its line of the report."""
-    limits = ImageLimits(job.options.max_megapixels, job.options.max_megabytes)
     version = publish(
         alexnet.for_export(job.model, "builtin"),
         job.run_config.architecture,
         class_names=job.class_names,
         resize=job.resize,
         directory=job.directory / "saved_model",
-        limits=limits,
+        limits=job.options,
     )
     how = f"To serve it: {version.with_name('SERVING.md')}"
     yield job.compare("SavedModel", version, lambda _: load(version), next_step=how)
@@ -64,7 +63,7 @@ def publish(
     class_names: Sequence[str],
     resize: str,
     directory: str | os.PathLike[str],
-    limits: ImageLimits = ImageLimits(),  # noqa: B008
+    limits: SavedModelOptions = SavedModelOptions(),  # noqa: B008
 ) -> pathlib.Path:
     """Writes the next version into a directory that TF Serving may be watching: it appears whole or not at all.
 
@@ -116,7 +115,7 @@ def _write(
     architecture: architectures.Architecture,
     class_names: Sequence[str],
     resize: str,
-    limits: ImageLimits,
+    limits: SavedModelOptions,
     path: pathlib.Path,
 ) -> None:
     """Writes a whole SavedModel with its label file and warm-up requests to `path`."""

@@ -6,7 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.data import plain_images
-from alexnet_tf.exporting.signatures import EXAMPLE_KEY, TOP, ImageLimits
+from alexnet_tf.exporting.formats import SavedModelOptions
+from alexnet_tf.exporting.signatures import EXAMPLE_KEY, TOP
 from alexnet_tf.network import architectures
 from alexnet_tf.support import atomic_files, processors
 
@@ -124,7 +125,9 @@ def write_warm_up(architecture: architectures.Architecture, path: pathlib.Path) 
             writer.write(log.SerializeToString())
 
 
-def write_companions(architecture: architectures.Architecture, limits: ImageLimits, directory: pathlib.Path) -> None:
+def write_companions(
+    architecture: architectures.Architecture, limits: SavedModelOptions, directory: pathlib.Path
+) -> None:
     """Writes what stands beside the versions; the server ignores names that are not numbers."""
     text = _HOW_TO_SERVE.format(
         name=MODEL_NAME,
@@ -135,8 +138,8 @@ def write_companions(architecture: architectures.Architecture, limits: ImageLimi
         classes=architecture.num_classes,
         top=min(TOP, architecture.num_classes),
         width=architecture.stages[-2].filters,
-        megapixels=limits.megapixels,
-        megabytes=limits.megabytes,
+        megapixels=limits.max_megapixels,
+        megabytes=limits.max_megabytes,
         scans=plain_images.MAX_SCANS,
     )
     atomic_files.write_bytes(directory / "SERVING.md", text.encode())
