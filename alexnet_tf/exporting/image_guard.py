@@ -33,9 +33,7 @@ def square(image_bytes: tf.Tensor, resize: str, max_pixels: int = MAX_PIXELS) ->
     Raises:
         tf.errors.InvalidArgumentError: If the bytes are not a readable image, or it has too many pixels or scans.
     """
-    shape = _checked_shape(image_bytes, max_pixels)
-    with tf.control_dependencies([shape]):  # In a graph nothing else orders the decoder after the check.
-        image_bytes = tf.identity(image_bytes)
+    image_bytes = _check_header(image_bytes, max_pixels)
     image_bytes, exif = tf.cond(
         tf.io.is_jpeg(image_bytes), lambda: _inspect_jpeg(image_bytes), lambda: (image_bytes, _find_exif(image_bytes))
     )
@@ -47,8 +45,8 @@ def square(image_bytes: tf.Tensor, resize: str, max_pixels: int = MAX_PIXELS) ->
     )
 
 
-def _checked_shape(image_bytes: tf.Tensor, max_pixels: int) -> tf.Tensor:
-    """Returns height and width from the header of a JPEG or PNG, once they are checked, int32 [2]."""
+def _check_header(image_bytes: tf.Tensor, max_pixels: int) -> tf.Tensor:
+    """Returns a JPEG or PNG bound to a check of its height and width, which orders the decoder after the check."""
 
     def png_shape() -> tf.Tensor:  # IHDR is always the first chunk: big-endian width and height at bytes 16 and 20.
         length = tf.strings.length(image_bytes)
@@ -59,7 +57,7 @@ def _checked_shape(image_bytes: tf.Tensor, max_pixels: int) -> tf.Tensor:
     shape = tf.cond(tf.io.is_jpeg(image_bytes), lambda: tf.io.extract_jpeg_shape(image_bytes)[:2], png_shape)
     is_right = tf.reduce_all(shape > 0) & (tf.reduce_prod(tf.cast(shape, tf.int64)) <= max_pixels)
     limit = f"pixels; at most {max_pixels / 1e6:g} megapixels are read"
-    return checked(shape, is_right, ["the header declares", shape[1], "x", shape[0], limit])
+    return checked(image_bytes, is_right, ["the header declares", shape[1], "x", shape[0], limit])
 
 
 def checked(value: tf.Tensor, is_right: tf.Tensor, message: list) -> tf.Tensor:

@@ -151,15 +151,11 @@ def test_a_server_on_this_machine_is_not_asked_through_a_proxy(servers, proxy, k
 
 
 @pytest.mark.parametrize("server", ["model.invalid:8500", "http://model.invalid:8501"])
-def test_a_proxy_on_the_way_to_a_server_is_named(proxy, server):
+def test_a_proxy_on_the_way_to_a_server_is_named_and_no_proxy_is_respected(proxy, server, monkeypatch):
     expected = f"through the proxy {proxy}, .*export no_proxy=model.invalid asks"
     with pytest.raises(serving_client.ServingError, match=expected) as caught:
         serving_client.classify(server, ENCODED[0], timeout=5)
     assert "secret" not in str(caught.value)
-
-
-@pytest.mark.parametrize("server", ["model.invalid:8500", "http://model.invalid:8501"])
-def test_no_proxy_is_respected(proxy, server, monkeypatch):
     monkeypatch.setenv("no_proxy", "model.invalid")
     with pytest.raises(serving_client.ServingError, match=r"REST is --server=http://HOST:8501.$"):
         serving_client.classify(server, ENCODED[0], timeout=5)
