@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf.exporting import engines, onnx_file, serving_files
+from alexnet_tf.exporting import engines, onnx_file, saved_model
 from alexnet_tf.exporting.export import ExportError
 from alexnet_tf.network import architectures
 from alexnet_tf.runs.directory import RunDirectory, load_model
@@ -119,7 +119,7 @@ def by_openvino(version):
 def by_tf2onnx(version):
     pytest.importorskip("tf2onnx")
     onnxruntime = pytest.importorskip("onnxruntime")
-    command = [sys.executable, *shlex.split(serving_files.TF2ONNX)[1:]]
+    command = [sys.executable, *shlex.split(saved_model.TF2ONNX)[1:]]
     subprocess.run(command, cwd=version.parent, check=True, capture_output=True)
     session = onnxruntime.InferenceSession(str(version.with_name("model.onnx")), providers=["CPUExecutionProvider"])
     return session.run(["logits"], {"images": IMAGES.astype("float32")})[0]
@@ -130,5 +130,5 @@ def by_tf2onnx(version):
 def test_other_converters_take_the_signature_images(convert, tmp_path):
     model = make_model(SMALL)
     version = publish(model, SMALL, tmp_path / "saved_model")
-    assert serving_files.TF2ONNX in version.with_name("SERVING.md").read_text()
+    assert saved_model.TF2ONNX in version.with_name("SERVING.md").read_text()
     np.testing.assert_allclose(convert(version), model(IMAGES.astype("float32")), rtol=0, atol=1e-4)

@@ -18,7 +18,7 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from alexnet_tf.exporting import serving_client, serving_files
+from alexnet_tf.exporting import saved_model, serving_client
 from tests.helpers import commands
 from tests.helpers.networks import SMALL
 from tests.helpers.saved_models import ENCODED, expected_scores, make_model, publish
@@ -181,8 +181,8 @@ def test_predict_asks_the_server(servers, tmp_path):
 def test_the_documented_curl_line_works(servers, tmp_path):
     (tmp_path / "IMAGE.jpg").write_bytes(ENCODED[0])
     address = servers[2]["rest"]
-    command = serving_files.CURL.replace("http://localhost:8501", address)
-    assert command != serving_files.CURL
+    command = saved_model.CURL.replace("http://localhost:8501", address)
+    assert command != saved_model.CURL
     result = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True)
     [prediction] = json.loads(result.stdout)["predictions"]
     assert prediction["classes"] == [name for name, _ in serving_client.classify(address, ENCODED[0])]
