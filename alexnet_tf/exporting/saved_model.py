@@ -1,7 +1,7 @@
 """A network as a SavedModel that TF Serving accepts, and how a version is published: whole or not at all.
 
-The network must be one of `alexnet.for_export`, in float32. What the file offers: `signatures`. Warm-up requests are inside;
-batching parameters and SERVING.md are beside the versions.
+The network must be one of `alexnet.for_export`, in float32. What the file offers: `signatures`. Warm-up requests are
+inside; batching parameters and SERVING.md stand beside the versions.
 """
 
 import os
