@@ -4,10 +4,9 @@ formats          every format by name, and what can be chosen: a new one is an e
 export           writes the artifacts, compares them, reports
 sample_images    what the artifacts are compared and calibrated on
 report           report.md and report.json
-saved_model      for TF Serving: versions that appear whole
+saved_model      for TF Serving: versions that appear whole, with warm-up requests and SERVING.md
 signatures       what a SavedModel offers and refuses
 image_guard      what the served graph looks at before it decodes
-serving_files    warm-up requests, batching parameters, SERVING.md
 serving_client   asks a TF Serving server
 tflite           for phones, browsers and small computers
 tflite_metadata  labels and metadata inside a .tflite file

@@ -33,9 +33,7 @@ def square(image_bytes: tf.Tensor, resize: str, max_pixels: int = MAX_PIXELS) ->
     Raises:
         tf.errors.InvalidArgumentError: If the bytes are not a readable image, or it has too many pixels or scans.
     """
-    shape = _checked_shape(image_bytes, max_pixels)
-    with tf.control_dependencies([shape]):  # In a graph nothing else orders the decoder after the check.
-        image_bytes = tf.identity(image_bytes)
+    image_bytes = _check_header(image_bytes, max_pixels)
     image_bytes, exif = tf.cond(
         tf.io.is_jpeg(image_bytes), lambda: _inspect_jpeg(image_bytes), lambda: (image_bytes, _find_exif(image_bytes))
     )
@@ -47,25 +45,24 @@ def square(image_bytes: tf.Tensor, resize: str, max_pixels: int = MAX_PIXELS) ->
     )
 
 
-def _checked_shape(image_bytes: tf.Tensor, max_pixels: int) -> tf.Tensor:
-    """Returns height and width from the header of a JPEG or PNG, once they are checked, int32 [2]."""
+def _check_header(image_bytes: tf.Tensor, max_pixels: int) -> tf.Tensor:
+    """Returns a JPEG or PNG bound to a check of its height and width, which orders the decoder after the check."""
 
     def png_shape() -> tf.Tensor:  # IHDR is always the first chunk: big-endian width and height at bytes 16 and 20.
         length = tf.strings.length(image_bytes)
         is_png = (tf.strings.substr(image_bytes, 0, 8) == _PNG_SIGNATURE) & (length >= 24)
-        header = _checked(image_bytes, is_png, ["neither a JPEG nor a PNG image; it has", length, "bytes"])
+        header = checked(image_bytes, is_png, ["neither a JPEG nor a PNG image; it has", length, "bytes"])
         return tf.ensure_shape(tf.io.decode_raw(tf.strings.substr(header, 16, 8), tf.int32, False), [2])[::-1]
 
     shape = tf.cond(tf.io.is_jpeg(image_bytes), lambda: tf.io.extract_jpeg_shape(image_bytes)[:2], png_shape)
     is_right = tf.reduce_all(shape > 0) & (tf.reduce_prod(tf.cast(shape, tf.int64)) <= max_pixels)
     limit = f"pixels; at most {max_pixels / 1e6:g} megapixels are read"
-    return _checked(shape, is_right, ["the header declares", shape[1], "x", shape[0], limit])
+    return checked(image_bytes, is_right, ["the header declares", shape[1], "x", shape[0], limit])
 
 
-def _checked(value: tf.Tensor, is_right: tf.Tensor, message: list) -> tf.Tensor:
-    """Returns a value bound to a check."""
-    check = tf.debugging.Assert(is_right, message)
-    with tf.control_dependencies([check] if check is not None else []):  # There is none where it runs at once.
+def checked(value: tf.Tensor, is_right: tf.Tensor, message: list) -> tf.Tensor:
+    """Returns a graph's value bound to a check, which fails with INVALID_ARGUMENT and the message."""
+    with tf.control_dependencies([tf.debugging.Assert(is_right, message, summarize=8)]):
         return tf.identity(value)
 
 
@@ -79,7 +76,7 @@ def _inspect_jpeg(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     # In entropy-coded data the marker cannot occur by chance.
     count = tf.size(tf.raw_ops.StringSplitV2(input=rest[None], sep=_START_OF_SCAN, maxsplit=-1).values)
     scans = tf.where(is_single, 1, count)
-    image_bytes = _checked(
+    image_bytes = checked(
         image_bytes, scans <= MAX_SCANS, ["the JPEG has", scans, f"scans; at most {MAX_SCANS} are read"]
     )
     has_end = tf.strings.substr(image_bytes, -2, 2) == _END_OF_IMAGE
@@ -91,7 +88,7 @@ def _with_end(image_bytes: tf.Tensor) -> tf.Tensor:
     start = tf.strings.regex_replace(image_bytes, r"\x00{16,}$", "")
     start = tf.strings.regex_replace(start, r"\xff$", "")
     first, second = (preprocessing.decode(tf.strings.join([start, each, _END_OF_IMAGE])) for each in _PADDINGS)
-    return _checked(
+    return checked(
         tf.strings.join([start, _END_OF_IMAGE]), tf.reduce_all(first == second), ["the image data is cut short"]
     )
 

@@ -8,7 +8,6 @@
 | `features` | `images` | `fc7` float32 [n, width], after ReLU |
 """
 
-import dataclasses
 from collections.abc import Callable, Sequence
 
 import keras
@@ -16,7 +15,7 @@ import tensorflow as tf
 
 from alexnet_tf.data import preprocessing
 from alexnet_tf.exporting import image_guard
-from alexnet_tf.exporting.formats import MAX_MEGABYTES, MAX_MEGAPIXELS
+from alexnet_tf.exporting.formats import SavedModelOptions
 from alexnet_tf.network import alexnet, architectures
 
 # How many classes `serving_default` and `classify` name.
@@ -24,19 +23,6 @@ TOP = 5
 
 # The key of the encoded image in a tf.Example, as TensorFlow's own image data sets have it.
 EXAMPLE_KEY = "image/encoded"
-
-
-@dataclasses.dataclass(frozen=True)
-class ImageLimits:
-    """What an encoded image may cost at most.
-
-    Attributes:
-        megapixels: Millions of pixels that its header declares; checked before anything is decoded.
-        megabytes: Millions of bytes of the encoded image.
-    """
-
-    megapixels: int = MAX_MEGAPIXELS
-    megabytes: int = MAX_MEGABYTES
 
 
 def encoded(class_names: Sequence[str]) -> list[bytes]:
@@ -49,8 +35,8 @@ def make_signatures(
     architecture: architectures.Architecture,
     class_names: Sequence[str],
     resize: str,
-    limits: ImageLimits = ImageLimits(),
-) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:  # noqa: B008
+    limits: SavedModelOptions,
+) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
     """Returns {name: tf.function} of what the server offers.
 
     A broken image fails the whole call: its neighbours in the batch too. Errors are of the kind INVALID_ARGUMENT.
@@ -102,18 +88,20 @@ def _make_forward(network: alexnet.AlexNet, images_spec: tf.TensorSpec):
     return forward
 
 
-def _make_classifier(forward, architecture, class_names: Sequence[str], resize: str, limits: ImageLimits):
+def _make_classifier(forward, architecture, class_names: Sequence[str], resize: str, limits: SavedModelOptions):
     """Returns the function from encoded images, string [n], to the most probable classes."""
     size, names = architecture.image_size, tf.constant(encoded(class_names))
 
     def crop(image_bytes):
-        square = image_guard.square(_check_length(image_bytes, limits), resize, 1_000_000 * limits.megapixels)
+        length = tf.strings.length(image_bytes)
+        message = ["the encoded image has", length, f"bytes; at most {limits.max_megabytes} MB are read"]
+        image_bytes = image_guard.checked(image_bytes, length <= 1_000_000 * limits.max_megabytes, message)
+        square = image_guard.square(image_bytes, resize, 1_000_000 * limits.max_megapixels)
         return tf.cast(preprocessing.center_crop(square, size), tf.float32)
 
     def classify(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        check = tf.debugging.Assert(tf.size(image_bytes) > 0, ["at least one image must be given; got none"])
-        with tf.control_dependencies([check]):
-            image_bytes = tf.identity(image_bytes)
+        message = ["at least one image must be given; got none"]
+        image_bytes = image_guard.checked(image_bytes, tf.size(image_bytes) > 0, message)
         crops = tf.map_fn(crop, image_bytes, fn_output_signature=tf.TensorSpec([size, size, 3], tf.float32))
         scores, ranked = tf.math.top_k(tf.nn.softmax(forward(crops)[1]), min(TOP, len(class_names)))
         return {"classes": tf.gather(names, ranked), "scores": scores}
@@ -133,17 +121,4 @@ def _check_images(images: tf.Tensor, size: int) -> tf.Tensor:
     sizes = tf.concat([shape, [-1] * 4], 0)[:4]
     is_right = (sizes[0] > 0) & tf.reduce_all(sizes[1:] == [size, size, 3]) & (tf.size(shape) == 4)
     message = [f"images must have the shape [n, {size}, {size}, 3], n at least 1; got", shape]
-    check = tf.debugging.Assert(is_right, message, summarize=8)
-    with tf.control_dependencies([check]):
-        return tf.ensure_shape(tf.identity(hidden), [None, size, size, 3])
-
-
-def _check_length(image_bytes: tf.Tensor, limits: ImageLimits) -> tf.Tensor:
-    """Returns an encoded image bound to a check of its length."""
-    length = tf.strings.length(image_bytes)
-    check = tf.debugging.Assert(
-        length <= 1_000_000 * limits.megabytes,
-        ["the encoded image has", length, f"bytes; at most {limits.megabytes} MB are read"],
-    )
-    with tf.control_dependencies([check]):
-        return tf.identity(image_bytes)
+    return tf.ensure_shape(image_guard.checked(hidden, is_right, message), [None, size, size, 3])

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import shlex
 import subprocess
 import sys
 
@@ -10,13 +11,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf.exporting import onnx_file
+from alexnet_tf.exporting import engines, onnx_file, saved_model
 from alexnet_tf.exporting.export import ExportError
 from alexnet_tf.network import architectures
 from alexnet_tf.runs.directory import RunDirectory, load_model
 from alexnet_tf.weights import conversion
 from tests.helpers.networks import SMALL
-from tests.helpers.saved_models import CLASSES, SPLIT, make_model
+from tests.helpers.saved_models import CLASSES, SPLIT, make_model, publish
 
 ROOT = pathlib.Path(__file__).parents[2]
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 67, 67, 3)).astype("uint8")
@@ -98,3 +99,36 @@ def test_an_onnx_export_is_compared_and_reported(run, export_run):
     [_, artifact], _ = export_run(run, "onnx")
     assert artifact.path == "onnx/alexnet.onnx" and artifact.difference < 1e-5
     assert artifact.details == "opset 17" and artifact.milliseconds
+
+
+def by_tensorflow_lite(version):
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(version), signature_keys=["images"])
+    interpreter = tf.lite.Interpreter(model_content=converter.convert())
+    run = interpreter.get_signature_runner("images")
+    return np.concatenate([run(images=image[None])["logits"] for image in IMAGES.astype("float32")])
+
+
+def by_openvino(version):
+    engine = pytest.importorskip("openvino")
+    model = tf.saved_model.load(str(version))
+    network = engine.convert_model(model.signatures["images"])
+    compiled = engines.openvino_core().compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return compiled(IMAGES.astype("float32"))["logits"]
+
+
+def by_tf2onnx(version):
+    pytest.importorskip("tf2onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    command = [sys.executable, *shlex.split(saved_model.TF2ONNX)[1:]]
+    subprocess.run(command, cwd=version.parent, check=True, capture_output=True)
+    session = onnxruntime.InferenceSession(str(version.with_name("model.onnx")), providers=["CPUExecutionProvider"])
+    return session.run(["logits"], {"images": IMAGES.astype("float32")})[0]
+
+
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated:UserWarning")
+@pytest.mark.parametrize("convert", [by_tensorflow_lite, by_openvino, by_tf2onnx], ids=lambda each: each.__name__)
+def test_other_converters_take_the_signature_images(convert, tmp_path):
+    model = make_model(SMALL)
+    version = publish(model, SMALL, tmp_path / "saved_model")
+    assert saved_model.TF2ONNX in version.with_name("SERVING.md").read_text()
+    np.testing.assert_allclose(convert(version), model(IMAGES.astype("float32")), rtol=0, atol=1e-4)

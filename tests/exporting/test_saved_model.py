@@ -16,7 +16,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from alexnet_tf.evaluation import metrics
-from alexnet_tf.exporting import saved_model, signatures
+from alexnet_tf.exporting import formats, saved_model, signatures
 from alexnet_tf.exporting.export import ExportError
 from alexnet_tf.network import alexnet, architectures
 from alexnet_tf.runs.directory import RunDirectory
@@ -93,7 +93,7 @@ def served(tmp_path_factory):
         class_names=CLASSES,
         resize="paper",
         directory=root / "limited",
-        limits=signatures.ImageLimits(megapixels=2, megabytes=1),
+        limits=formats.SavedModelOptions(max_megapixels=2, max_megabytes=1),
     )
     broken = ENCODED[0][:300] + bytes(200)
     named = {

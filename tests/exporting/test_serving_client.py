@@ -18,7 +18,7 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from alexnet_tf.exporting import serving_client, serving_files
+from alexnet_tf.exporting import saved_model, serving_client
 from tests.helpers import commands
 from tests.helpers.networks import SMALL
 from tests.helpers.saved_models import ENCODED, expected_scores, make_model, publish
@@ -151,15 +151,11 @@ def test_a_server_on_this_machine_is_not_asked_through_a_proxy(servers, proxy, k
 
 
 @pytest.mark.parametrize("server", ["model.invalid:8500", "http://model.invalid:8501"])
-def test_a_proxy_on_the_way_to_a_server_is_named(proxy, server):
+def test_a_proxy_on_the_way_to_a_server_is_named_and_no_proxy_is_respected(proxy, server, monkeypatch):
     expected = f"through the proxy {proxy}, .*export no_proxy=model.invalid asks"
     with pytest.raises(serving_client.ServingError, match=expected) as caught:
         serving_client.classify(server, ENCODED[0], timeout=5)
     assert "secret" not in str(caught.value)
-
-
-@pytest.mark.parametrize("server", ["model.invalid:8500", "http://model.invalid:8501"])
-def test_no_proxy_is_respected(proxy, server, monkeypatch):
     monkeypatch.setenv("no_proxy", "model.invalid")
     with pytest.raises(serving_client.ServingError, match=r"REST is --server=http://HOST:8501.$"):
         serving_client.classify(server, ENCODED[0], timeout=5)
@@ -185,8 +181,8 @@ def test_predict_asks_the_server(servers, tmp_path):
 def test_the_documented_curl_line_works(servers, tmp_path):
     (tmp_path / "IMAGE.jpg").write_bytes(ENCODED[0])
     address = servers[2]["rest"]
-    command = serving_files.CURL.replace("http://localhost:8501", address)
-    assert command != serving_files.CURL
+    command = saved_model.CURL.replace("http://localhost:8501", address)
+    assert command != saved_model.CURL
     result = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True)
     [prediction] = json.loads(result.stdout)["predictions"]
     assert prediction["classes"] == [name for name, _ in serving_client.classify(address, ENCODED[0])]

@@ -1,4 +1,4 @@
-"""Tests of `web` and `web_server`: the page's files, and the page itself in a headless Chromium."""
+"""Tests of `web`: the page's files, and the page itself in a headless Chromium."""
 
 import base64
 import json
