@@ -87,21 +87,16 @@ def from_environment() -> Cluster:
             raise ValueError(f"there is no {kind} {index}")
         if not {kind, *hosts} <= {"chief", "worker"}:
             raise ValueError("only chief and worker are known here")
-    except KeyError as error:
-        raise errors.UserError(_help(f"It lacks {error}.")) from error
-    except (ValueError, TypeError, IndexError, AttributeError) as error:
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
         raise unusable(error) from error
     chiefs = hosts.get("chief", [])
     return Cluster((*chiefs, *hosts.get("worker", [])), index + (len(chiefs) if kind == "worker" else 0))
 
 
-def _help(why: str) -> str:
-    return _HELP.format(why=why, line=shell.command_line("train", "...", strategy="multi_worker"))
-
-
 def unusable(error: Exception | str) -> errors.UserError:
-    """Returns the error for a TF_CONFIG with which nothing can be done."""
-    return errors.UserError(_help(f"This one cannot be used: {error}."))
+    """Returns the error for a TF_CONFIG that is not there, or with which nothing can be done."""
+    why = f"It lacks {error}." if isinstance(error, KeyError) else f"This one cannot be used: {error}."
+    return errors.UserError(_HELP.format(why=why, line=shell.command_line("train", "...", strategy="multi_worker")))
 
 
 def _slurm_config() -> dict:

@@ -194,6 +194,5 @@ def make_run_config(
             options=dict(data.options),
         ),
     )
-    if source:
-        transfer_learning.new_layers(run_config)  # Fails where one of them is frozen.
+    transfer_learning.new_layers(run_config)  # Fails where one of them is frozen.
     return run_config

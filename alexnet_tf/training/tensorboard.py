@@ -5,8 +5,6 @@ one chart; its horizontal axis is the steps.
 """
 
 import gc
-import importlib.util
-import logging
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.runs.directory import RunDirectory
-from alexnet_tf.support import atomic_files, plotting, shell
+from alexnet_tf.support import atomic_files, plotting
 
 PICTURES = "pictures"
 
@@ -30,8 +28,6 @@ _POINTS = 20
 _COLLECT_SECONDS = 10
 
 _KERNELS_START = "kernels_start.npy"
-
-_LOGGER = logging.getLogger(__name__)
 
 
 class Log:
@@ -49,17 +45,10 @@ class Log:
         self._losses: list[float] = []
         self._errors: list[float] = []
         self._collected = time.monotonic()
-        self._writers = {}
-        if importlib.util.find_spec("tensorboard"):
-            self._writers = {
-                name: tf.summary.create_file_writer(str(run.path / "tensorboard" / name))
-                for name in ("train", "validation")
-            }
-        else:
-            _LOGGER.info(
-                "TensorBoard is not installed (pip install tensorboard): the learning curves are in "
-                f"history.csv only. To draw them: {shell.command_line('plot', run.path)}"
-            )
+        self._writers = {
+            name: tf.summary.create_file_writer(str(run.path / "tensorboard" / name))
+            for name in ("train", "validation")
+        }
 
     def start(self, model: keras.Model) -> None:
         """Keeps the kernels of conv1 before the first step, so that pictures can show how they change."""
@@ -135,18 +124,16 @@ class Log:
         return kernels_page(plotting.first_kernels(model), start, title, subtitle)
 
     def _scalars(self, name: str, step: int, values: dict[str, float | None]) -> None:
-        if name in self._writers:
-            with self._writers[name].as_default(step=step):
-                for tag, value in values.items():
-                    if value is not None:
-                        tf.summary.scalar(tag, value)
+        with self._writers[name].as_default(step=step):
+            for tag, value in values.items():
+                if value is not None:
+                    tf.summary.scalar(tag, value)
 
     def _picture(self, name: str, picture: np.ndarray, step: int) -> None:
         png = tf.io.encode_png(picture).numpy()
         atomic_files.write_bytes(self.directory / PICTURES / f"{name}.png", png)
-        if self._writers:
-            with self._writers["train"].as_default(step=step):
-                tf.summary.image(name, picture[None])
+        with self._writers["train"].as_default(step=step):
+            tf.summary.image(name, picture[None])
 
 
 def kernels_page(kernels: np.ndarray, start: np.ndarray | None, title: str, subtitle: str) -> np.ndarray:

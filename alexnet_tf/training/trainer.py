@@ -204,7 +204,8 @@ def _input_mean(
     if run_config.mean != MEAN_IMAGE:
         return run_config.mean
     if run_config.source:
-        return run.read_mean(run_config) if run.steps() else transfer_learning.read_mean_image(run_config.source)
+        owner = run if run.steps() else RunDirectory(run_config.source.path)
+        return owner.read_mean(owner.existing_config())
     assert data.statistics  # `make_run_config` has checked it.
     return preprocessing.center_crop(data.statistics.mean_image, run_config.image_size)
 
@@ -213,14 +214,15 @@ def _make_step(
     run_config: RunConfig, placement: distribution.Placement, mean: Any, data: datasets.DataSet
 ) -> TrainStep:
     config, is_balanced = run_config.train, run_config.train.class_weight == "balanced"
-    new = transfer_learning.new_layers(run_config) if run_config.source else ()
     return TrainStep(
         run_config.architecture,
         config,
         placement,
         mean=mean,
         class_weights=balanced_class_weights(data.splits["train"], data.class_names) if is_balanced else None,
-        layer_multipliers=dict.fromkeys(new, config.recipe.new_layer_learning_rate_multiplier),
+        layer_multipliers=dict.fromkeys(
+            transfer_learning.new_layers(run_config), config.recipe.new_layer_learning_rate_multiplier
+        ),
     )
 
 

@@ -134,21 +134,18 @@ def _check_frozen(frozen, new, why):
         raise TransferError(f"{both[0]} cannot be frozen: {why}, and frozen it would stay random. Freeze less.")
 
 
-def _source_of(run_config: RunConfig) -> PretrainedRun:
-    assert run_config.source  # Callers have looked.
-    return run_config.source
-
-
 def new_layers(run_config: RunConfig) -> tuple[str, ...]:
     """Returns the layers of a run that started anew: those asked for, and the last if the number of classes differs.
 
     Args:
-        run_config: config.json of a run that has a source.
+        run_config: config.json of the run; without a source, none does.
 
     Raises:
         TransferError: If one of them is frozen.
     """
-    classes, source = run_config.data.classes, _source_of(run_config)
+    classes, source = run_config.data.classes, run_config.source
+    if source is None:
+        return ()
     if len(classes) == len(source.classes):
         return run_config.train.reinitialize
     last = run_config.architecture.stages[-1].layer_names
@@ -185,10 +182,11 @@ def load_weights(network: Any, run_config: RunConfig) -> None:
     Raises:
         errors.RunError: If the source's checkpoint cannot be read or does not fit.
     """
-    source, architecture, new = _source_of(run_config), run_config.architecture, new_layers(run_config)
+    architecture, new = run_config.architecture, new_layers(run_config)
     layers = [network.get_layer(name) for name in architecture.layer_names]
     paths = {variable.path for layer in layers for variable in layer.weights}
-    arrays, _ = RunDirectory(source.path).existing_checkpoint(is_wanted=paths.__contains__)
+    assert run_config.source
+    arrays, _ = RunDirectory(run_config.source.path).existing_checkpoint(is_wanted=paths.__contains__)
     checkpoints.restore([v for layer in layers if layer.name not in new for v in layer.weights], arrays)
     for layer in layers:
         if layer.name in new:
@@ -216,15 +214,10 @@ def _input_factor(architecture, name, initialization):
     return float(np.mean(own.scale) / np.mean(architecture.scale))
 
 
-def read_mean_image(source: PretrainedRun) -> np.ndarray:
-    """Returns the source's mean image."""
-    run = RunDirectory(source.path)
-    return np.asarray(run.read_mean(run.existing_config()))
-
-
 def describe(network: Any, run_config: RunConfig) -> str:
     """Describes, line by line, which weights are reused and which layers are trained."""
-    source, new, frozen = _source_of(run_config), new_layers(run_config), run_config.train.freeze
+    source, new, frozen = run_config.source, new_layers(run_config), run_config.train.freeze
+    assert source
     architecture, classes = run_config.architecture, run_config.data.classes
     multiplier = run_config.train.recipe.new_layer_learning_rate_multiplier
     line = f"Weights: from {source.path} (last checkpoint, step {source.step:,})"

@@ -1,6 +1,5 @@
 """Tests of `tensorboard`: what lies where in the pictures of a run, and what TensorBoard reads back."""
 
-import importlib.util
 import io
 
 import keras
@@ -75,7 +74,6 @@ def pixels(path):
 
 
 def test_log_writes_pictures_and_scalars_that_tensorboard_reads(tmp_path):
-    pytest.importorskip("tensorboard")
     model, confusion = two_towers(), np.array([[5, 1, 0], [0, 6, 0], [2, 0, 4]])
     log = tensorboard.Log(RunDirectory(tmp_path), ["a", "b", "c"])
     images = np.random.default_rng(0).uniform(-40, 300, (40, 20, 20, 3)).astype("float32")
@@ -112,7 +110,6 @@ def test_log_writes_pictures_and_scalars_that_tensorboard_reads(tmp_path):
 
 
 def test_log_draws_training_and_validation_in_one_chart_with_points_within_an_epoch(tmp_path):
-    pytest.importorskip("tensorboard")
     log, rate = tensorboard.Log(RunDirectory(tmp_path), ["a", "b", "c"], steps_per_epoch=40), tf.Variable(0.5)
     for step in range(1, 6):
         log.step(step, loss=float(step), error=step / 10, learning_rate=rate)
@@ -125,7 +122,6 @@ def test_log_draws_training_and_validation_in_one_chart_with_points_within_an_ep
 
 
 def test_log_keeps_each_epochs_scalars_and_the_latest_pictures(tmp_path):
-    pytest.importorskip("tensorboard")
     log, model = tensorboard.Log(RunDirectory(tmp_path), ["a", "b", "c"]), two_towers()
     for epoch in (1, 2):
         row = {**ROW, "epoch": epoch, "step": 10 * epoch, "val_loss": 1 / epoch}
@@ -168,17 +164,3 @@ def test_log_leaves_out_a_confusion_matrix_that_is_not_legible(tmp_path):
     log = tensorboard.Log(RunDirectory(tmp_path), [str(i) for i in range(classes)])
     log.epoch(ROW, 0.0, two_towers(), np.eye(classes, dtype="int64"))
     assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["kernels.png"]
-
-
-def test_log_without_tensorboard_says_so_and_writes_the_pictures(tmp_path, monkeypatch, capsys):
-    found = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *rest: None if name == "tensorboard" else found(name, *rest)
-    )
-    log = tensorboard.Log(RunDirectory(tmp_path), ["a", "b", "c"])
-    assert "TensorBoard is not installed (pip install tensorboard)" in capsys.readouterr().out
-    log.input_pictures(tf.zeros([4, 16, 16, 3], tf.uint8))
-    log.epoch(ROW, 0.0, two_towers(), np.eye(3, dtype="int64"))
-    log.step(1, 1.0, 0.5, 0.1)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures"]
-    assert len(list((tmp_path / "pictures").iterdir())) == 3

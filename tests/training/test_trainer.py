@@ -1,6 +1,5 @@
 """Tests of `training` on a small network: exact resume, refusals, and what a run says."""
 
-import csv
 import dataclasses
 import functools
 import math
@@ -17,13 +16,13 @@ from alexnet_tf.data import datasets, discovery, input_pipeline
 from alexnet_tf.evaluation import metrics
 from alexnet_tf.exporting import saved_model
 from alexnet_tf.network import architectures, recipes
-from alexnet_tf.runs.config import TrainConfig
 from alexnet_tf.runs.directory import RunDirectory, load_model, shutil
 from alexnet_tf.support import devices, errors, processors
 from alexnet_tf.training import configure, distribution, reporter, train_step, trainer
 from tests.helpers.files import prepared_folders, write_folders
 from tests.helpers.networks import SMALL, TINY
 from tests.helpers.stopping import signal_after
+from tests.helpers.tiny_runs import assert_same_run, final_arrays, history, tiny_config
 
 SKIP = configure.RunOptions(on_bad_image="skip")
 
@@ -47,50 +46,18 @@ def folders(tmp_path_factory):
     return discovery.find_dataset(str(write_folders(tmp_path_factory.mktemp("folders"), "abcde", train=8, val=2)))
 
 
-@pytest.fixture(autouse=True)
-def _tiny_row(monkeypatch):
-    monkeypatch.setitem(architectures.ARCHITECTURES, "tiny", TINY)
-
-
-def tiny_config(precision="float32", **recipe):
-    defaults = {"batch_size": 8, "epochs": 2, "schedule": "cosine", "learning_rate": 0.01}
-    return TrainConfig(architecture="tiny", recipe=recipes.Recipe(**(defaults | recipe)), seed=3, precision=precision)
-
-
-def final_arrays(path):
-    return RunDirectory(path).read_checkpoint()[0]
-
-
-def history(path, dropped=("images_per_second",)):
-    with open(path / "history.csv", newline="") as file:
-        return [{k: v for k, v in row.items() if k not in dropped} for row in csv.DictReader(file)]
-
-
 @pytest.fixture(scope="module")
 def whole(data, tmp_path_factory):
     """A run of `tiny_config()` that nothing has interrupted."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(architectures.ARCHITECTURES, "tiny", TINY)
-        trainer.train(tiny_config(), data, path := tmp_path_factory.mktemp("runs") / "whole")
+    trainer.train(tiny_config(), data, path := tmp_path_factory.mktemp("runs") / "whole")
     return path
 
 
 @pytest.fixture(scope="module")
 def finished(data, tmp_path_factory):
     """A complete run of one epoch, for tests that change nothing in it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(architectures.ARCHITECTURES, "tiny", TINY)
-        trainer.train(tiny_config(epochs=1), data, path := tmp_path_factory.mktemp("runs") / "finished")
+    trainer.train(tiny_config(epochs=1), data, path := tmp_path_factory.mktemp("runs") / "finished")
     return path
-
-
-def assert_same_run(path, expected):
-    """Asserts that two runs have the same figures, and the same bits in every array of their last checkpoint."""
-    got, whole = final_arrays(path), final_arrays(expected)
-    assert got.keys() == whole.keys() and any("momentum" in name for name in whole)
-    for name, array in whole.items():
-        assert array.tobytes() == got[name].tobytes(), name
-    assert history(path) == history(expected)
 
 
 def test_train_resumed_in_mid_epoch_ends_with_the_same_bits(data, whole, tmp_path):

@@ -1,7 +1,6 @@
 """Tests of `transfer_learning`: what is frozen does not move by a bit, what is new differs, the rest is equal."""
 
 import collections
-import csv
 import dataclasses
 import pathlib
 import shutil
@@ -10,23 +9,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf.network import alexnet, architectures, recipes
-from alexnet_tf.runs.config import MEAN_IMAGE, ImportedFile, TrainConfig
+from alexnet_tf.network import alexnet, architectures
+from alexnet_tf.runs.config import MEAN_IMAGE, ImportedFile
 from alexnet_tf.runs.directory import RunDirectory, load_model
 from alexnet_tf.support import errors, plotting
 from alexnet_tf.training import configure, reporter, train_step, trainer, transfer_learning
 from alexnet_tf.weights import conversion
+from tests.helpers import tiny_runs
 from tests.helpers.files import prepared_folders
 from tests.helpers.networks import TINY
 from tests.helpers.stopping import signal_after
 
 CONV = ("conv1_a", "conv1_b", "conv2_a", "conv2_b")
 LAYERS = (*CONV, "fc6_a", "fc6_b", "fc8")
-
-
-@pytest.fixture(autouse=True)
-def _tiny_row(monkeypatch):
-    monkeypatch.setitem(architectures.ARCHITECTURES, "tiny", TINY)
 
 
 @pytest.fixture(scope="module")
@@ -39,27 +34,16 @@ def three(tmp_path_factory):
     return prepared_folders(tmp_path_factory.mktemp("three"), "xyz", train=16, val=2)
 
 
-def tiny_config(source=None, *, initialization="he", freeze=(), reinitialize=(), precision="float32", **recipe):
-    defaults = {"batch_size": 8, "epochs": 2, "schedule": "cosine", "learning_rate": 0.01, "clip_norm": 1.0}
-    return TrainConfig(
-        architecture="tiny",
-        recipe=recipes.Recipe(**(defaults | recipe)),
-        seed=3,
-        precision=precision,
-        initialization=initialization,
-        init_from=source and str(source),
-        freeze=freeze,
-        reinitialize=reinitialize,
-    )
+def tiny_config(source=None, **changes):
+    changes = {"initialization": "he", "clip_norm": 1.0, "init_from": source and str(source)} | changes
+    return tiny_runs.tiny_config(**changes)
 
 
 @pytest.fixture(scope="module")
 def source(five, tmp_path_factory):
     """A trained run of five classes."""
     path = tmp_path_factory.mktemp("runs") / "source"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(architectures.ARCHITECTURES, "tiny", TINY)
-        trainer.train(tiny_config(), five, path)
+    trainer.train(tiny_config(), five, path)
     return path
 
 
@@ -90,11 +74,6 @@ def start(train_config, data, path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             trainer.train(train_config, data, path)
     return arrays_of(path, 0)
-
-
-def history(path):
-    with open(path / "history.csv", newline="") as file:
-        return [{k: v for k, v in row.items() if k != "images_per_second"} for row in csv.DictReader(file)]
 
 
 def test_a_run_starts_with_the_sources_weights_and_a_fresh_optimizer(source, three, tmp_path, monkeypatch):
@@ -164,9 +143,7 @@ def test_a_run_resumed_in_mid_epoch_ends_with_the_same_bits(source, three, tmp_p
     for steps in (2, 5):  # Six steps an epoch.
         trainer.train(train_config, three, tmp_path / "parts", on_step_end=signal_after(steps))
     assert trainer.train(train_config, three, tmp_path / "parts") is True
-    whole, parts = arrays_of(tmp_path / "whole"), arrays_of(tmp_path / "parts")
-    assert whole.keys() == parts.keys() and same(whole, parts) == set(whole)
-    assert history(tmp_path / "whole") == history(tmp_path / "parts")
+    tiny_runs.assert_same_run(tmp_path / "parts", tmp_path / "whole")
 
 
 def copied(path, tmp_path):
