@@ -37,7 +37,11 @@ OTHERS = {
     "prefix",
     "query",
     "rm",
+    "saved",
+    "signature_def",
     "silent",
+    "tag",
+    "use_default",
     "version",
 }
 
