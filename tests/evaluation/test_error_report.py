@@ -23,22 +23,6 @@ def test_class_errors_by_hand():
     assert RESULT.most_confused(1) == [(0, 1, 4)]
 
 
-def test_an_image_whose_output_is_not_a_number_counts_in_the_error_of_its_class():
-    log_probabilities = np.log(np.array([[0.9, 0.1], [0.9, 0.1], [0.9, 0.1]], "float32"))
-    log_probabilities[2] = np.nan
-    batches = [(_Tensor(log_probabilities), _Tensor(np.array([0, 1, 0])))]
-    result = metrics.evaluate(lambda images: images, batches, 2)
-    np.testing.assert_allclose(result.class_errors, [0.5, 1], rtol=0, atol=1e-12)
-
-
-class _Tensor:
-    def __init__(self, value):
-        self.value = value
-
-    def numpy(self):
-        return self.value
-
-
 def test_as_dict_survives_json():
     report = json.loads(json.dumps(error_report.as_dict(RESULT, NAMES), allow_nan=False))
     assert report["top1_accuracy"] == pytest.approx(11 / 17) and report["top5_accuracy"] is None
