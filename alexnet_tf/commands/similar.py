@@ -12,9 +12,9 @@ import dataclasses
 import json
 
 from alexnet_tf.commands import cli
-from alexnet_tf.commands.options import ImageOptions
+from alexnet_tf.commands.options import ImageOptions, load_pretrained, pretrained_setting
 from alexnet_tf.evaluation.options import SimilarOptions
-from alexnet_tf.support import shell
+from alexnet_tf.support import errors, shell
 from alexnet_tf.support.settings import REQUIRED, setting
 
 
@@ -25,12 +25,17 @@ class Options(SimilarOptions, ImageOptions):
     arguments: tuple[str, ...] = ()
     features: str = setting(REQUIRED, "The .h5 file that `features` wrote.", path="file")
     json: bool = setting(False, "Print one line of JSON for each image.")
+    pretrained: str | None = pretrained_setting()
 
 
 def main(options: Options) -> int:
     """Prints the nearest images of each image, and returns 1 if none could be read."""
     line = shell.command_line("similar", "IMAGE...", features=options.features)
     cli.check_some(options.arguments, "image file", line)
+    if options.pretrained:
+        if options.workdir:
+            raise errors.UserError("Give either --workdir=RUN or --pretrained=NAME.")
+        options = dataclasses.replace(options, workdir=load_pretrained(options.pretrained))
     cli.import_tensorflow()
     from alexnet_tf.evaluation import retrieval
 

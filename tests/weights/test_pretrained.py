@@ -241,6 +241,7 @@ def test_other_names_are_told_which_there_are(cache):
         ("evaluate", "--workdir=x"),
         ("train", "--init_from=x", "--data_dir=/"),
         ("export", "--workdir=x"),
+        ("similar", "--workdir=/", f"--features={__file__}", "a.jpg"),
     ],
 )
 def test_a_run_and_pretrained_weights_exclude_each_other(cache, arguments):
