@@ -179,13 +179,3 @@ def check_some(arguments: Sequence[str], noun: str, line: str) -> None:
     """
     if not arguments:
         raise errors.UserError(f"Give at least one {noun}: {line}")
-
-
-def check_directory(name: str, path: str | None) -> None:
-    """Refuses a directory that does not exist, where only the command knows whether it must.
-
-    Raises:
-        UserError: Names the flag.
-    """
-    if path is not None:
-        options.check_path(name, path, "directory")

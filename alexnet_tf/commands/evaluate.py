@@ -15,9 +15,9 @@ import json
 from typing import Any
 
 from alexnet_tf.commands import cli
-from alexnet_tf.commands.options import BadImageOptions, CheckpointOptions, DataOptions
+from alexnet_tf.commands.options import CheckpointOptions, DataOptions
 from alexnet_tf.data.options import ExampleOptions
-from alexnet_tf.evaluation.options import precision_setting
+from alexnet_tf.evaluation.options import BadImageOptions, precision_setting
 from alexnet_tf.runs.directory import load_model
 from alexnet_tf.support import errors, shell
 from alexnet_tf.support.settings import setting

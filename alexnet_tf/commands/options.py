@@ -79,17 +79,6 @@ class DataOptions(ImageOptions):
     dataset: str | None = setting(None, "Name of the TFDS data set in --data_dir.")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class BadImageOptions:
-    """What becomes of images that cannot be read."""
-
-    on_bad_image: str = setting(
-        "fail",
-        "What to do with an image that cannot be read; it is reported either way.",
-        choices=("fail", "skip"),
-    )
-
-
 def parse(options: type, name: str, arguments: Sequence[str]) -> Any:
     """Returns an instance of a command's options.
 
@@ -180,22 +169,23 @@ def check_paths(options: Any) -> None:
         UserError: Names the flag.
     """
     for field in dataclasses.fields(options):
-        kind, value = field.metadata.get("path"), getattr(options, field.name)
-        if kind and value is not None:
-            check_path(field.name, value, kind)
+        if kind := field.metadata.get("path"):
+            check_path(field.name, getattr(options, field.name), kind)
 
 
-def check_path(name: str, value: str, kind: str) -> None:
+def check_path(name: str, value: str | None, kind: str) -> None:
     """Refuses a path that is not there.
 
     Args:
         name: The flag's name.
-        value: The path.
+        value: The path, or None, which is none.
         kind: "file", for anything that is there, or "directory".
 
     Raises:
         UserError: Names the flag.
     """
+    if value is None:
+        return
     path = home.expand(value)
     if not path.exists():
         raise errors.UserError(f"--{name}={value} does not exist.")

@@ -12,7 +12,7 @@ import dataclasses
 
 from alexnet_tf.commands import cli
 from alexnet_tf.runs.directory import RunDirectory
-from alexnet_tf.support import errors, home, plotting, shell
+from alexnet_tf.support import home, plotting, shell
 from alexnet_tf.support.settings import setting
 
 
@@ -32,8 +32,7 @@ def main(options: Options) -> None:
     from alexnet_tf.evaluation import learning_curves
 
     runs = options.arguments
-    if not runs:
-        raise errors.UserError("Give at least one run: python -m alexnet_tf plot RUN...")
+    cli.check_some(runs, "run", shell.command_line("plot", "RUN..."))
     output = options.output or "learning_curves.png"
     plotting.check_ending("output", output)
     curves = [learning_curves.read(each) for each in runs]

@@ -12,7 +12,7 @@ Next: python -m alexnet_tf train --data_dir=DIR
 import dataclasses
 
 from alexnet_tf.commands import cli
-from alexnet_tf.commands.options import ImageOptions
+from alexnet_tf.commands.options import ImageOptions, check_path
 from alexnet_tf.experiments import catalogue
 from alexnet_tf.support import errors, shell
 
@@ -30,7 +30,7 @@ def main(options: Options) -> None:
         got = " ".join(options.arguments) or "none"
         raise errors.UserError(f"Give one experiment: {', '.join(catalogue.EXPERIMENTS)}. Got {got}.")
     [name] = options.arguments
-    cli.check_directory("data_dir", options.data_dir)
+    check_path("data_dir", options.data_dir, "directory")
     cli.import_tensorflow()
     given = {
         field.name: ",".join(value) if isinstance(value := getattr(options, field.name), tuple) else value

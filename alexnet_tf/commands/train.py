@@ -18,7 +18,7 @@ import os
 from typing import Any
 
 from alexnet_tf.commands import cli
-from alexnet_tf.commands.options import ImageOptions, load_pretrained, pretrained_setting
+from alexnet_tf.commands.options import ImageOptions, check_path, load_pretrained, pretrained_setting
 from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.network import recipes
 from alexnet_tf.runs.config import TrainConfig
@@ -50,7 +50,7 @@ def main(options: Options) -> int:
         raise errors.UserError("Give either --init_from=RUN or --pretrained=NAME.")
     configure.check(asked | ({"init_from": options.pretrained} if options.pretrained else {}))
     if not options.download:
-        cli.check_directory("data_dir", options.data_dir)
+        check_path("data_dir", options.data_dir, "directory")
     if options.pretrained:
         asked["init_from"] = load_pretrained(options.pretrained)
     cli.import_tensorflow()

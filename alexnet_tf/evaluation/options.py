@@ -20,7 +20,18 @@ def precision_setting(default: str = "auto") -> Any:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FeatureOptions:
+class BadImageOptions:
+    """What becomes of images that cannot be read."""
+
+    on_bad_image: str = setting(
+        "fail",
+        "What to do with an image that cannot be read; it is reported either way.",
+        choices=("fail", "skip"),
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FeatureOptions(BadImageOptions):
     """Which features to write."""
 
     layer: str = setting("fc7", "The layer; an unknown name lists the known ones.")
@@ -30,11 +41,6 @@ class FeatureOptions:
     dataset: str | None = setting(None, "Name of the TFDS data set in --data_dir.")
     split: str | None = setting(None, "Which split; by default train, or the only one.")
     checkpoint: str = setting("last", "Which checkpoint.", choices=("last", "best"))
-    on_bad_image: str = setting(
-        "fail",
-        "What to do with an image that cannot be read; it is reported either way.",
-        choices=("fail", "skip"),
-    )
     precision: str = precision_setting("float32")
     batch_size: int = setting(128, "Images a step.", lower=1)
 
