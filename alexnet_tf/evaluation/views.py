@@ -63,7 +63,7 @@ def look(
         probabilities=tf.nn.softmax(logits).numpy(),
         class_index=index,
         maps={stage: [np.asarray(each[0], "float32") for each in towers] for stage, towers in maps.items()},
-        evidence=grad_cam(model, image, index, f"{stages[-1]}_relu"),
+        evidence=_evidence(model, outputs[stages[-1]], maps[stages[-1]], index),
     )
 
 
@@ -88,7 +88,13 @@ def grad_cam(
     """
     outputs = [each.output for each in model.stage(layer).layers]
     maps = keras.Model(model.input, outputs)(tf.convert_to_tensor(image)[None], training=False)
-    maps = list(maps) if isinstance(maps, (list, tuple)) else [maps]
+    return _evidence(model, outputs, list(maps) if isinstance(maps, (list, tuple)) else [maps], class_index)
+
+
+def _evidence(
+    model: AlexNet, outputs: list[keras.KerasTensor], maps: list[tf.Tensor], class_index: int | None
+) -> np.ndarray:
+    """Returns Grad-CAM of the maps of both towers: the values of `outputs` for an image."""
     head = keras.Model(outputs, model.output)
     with tf.GradientTape() as tape:
         tape.watch(maps)
