@@ -1,6 +1,6 @@
-"""A picture of an architecture: its towers from the image down to the logits, a box for each stage of each tower."""
+"""A picture of an architecture: its towers from the image to the logits, a box for each stage of each tower."""
 
-from collections.abc import Mapping
+import textwrap
 from typing import Any
 
 from alexnet_tf.network import architectures
@@ -16,17 +16,19 @@ _COLOURS = {
     "dense": ("#fbe3cf", "#d55e00"),
     "lrn": ("#d3efe6", "#009e73"),
 }
-_LEGEND = {"convolution": "convolution", "dense": "dense layer", "lrn": "both towers together"}
 
-_LABELS = {"relu": "ReLU", "lrn": "LRN", "same_map_lrn": "same-map LRN", "normalize": "normalise"}
+_LABELS = {"relu": "ReLU", "lrn": "LRN", "same_map_lrn": "same-map LRN", "normalize": "minus the mean"}
 
-_ARROW = "#8a8f98"
+_GREY = "#8a8f98"
+
+# Width of a box, where a column is 1 wide; characters in a line of it; and inches of a column and of a line of text.
+_WIDTH, _CHARACTERS, _COLUMN, _LINE = 0.88, 18, 1.0, 0.125
 
 
 def draw_diagram(architecture: architectures.Architecture, path: str) -> None:
-    """Draws the network from the image down, tower a left and tower b right.
+    """Draws the network from the image at the left to the logits, tower a above tower b.
 
-    Each box has a stage's layers with their constants, its output shape and its parameters.
+    A box has the layers of a stage. Below each column are its output's shape and its parameters, of both towers.
 
     Args:
         architecture: Any architecture.
@@ -36,91 +38,80 @@ def draw_diagram(architecture: architectures.Architecture, path: str) -> None:
         UserError: If the file's ending is another.
     """
     plotting.check_ending("diagram", path, (".png", ".svg"))
-    from matplotlib.patches import Patch
-
     boxes: dict[str, list[LayerRow]] = {}  # By name: a weight layer and what follows it in the same tower.
     for row in layer_rows(architecture):
         name = "image" if row.kind in ("input", "normalize") else row.name.removesuffix(f"_{row.kind}")
         boxes.setdefault(name, []).append(row)
     box_of = {row.name: name for name, rows in boxes.items() for row in rows}
-    # In lines of text, from the top down; towers stand side by side.
-    bottoms: dict[str, float] = {}
-    for name, rows in boxes.items():
-        above = [bottoms[box] for box in _read_by(rows, box_of)]
-        bottoms[name] = min(above, default=1.4) - 1.4 - _height(rows)
-    depth = -min(bottoms.values())
+    read = {name: {box_of[layer.split("[")[0]] for layer in rows[0].inputs} for name, rows in boxes.items()}
+    columns: dict[str, int] = {}
+    for name in boxes:
+        columns[name] = max((columns[source] + 1 for source in read[name]), default=0)
+    lines = {name: _lines(rows) for name, rows in boxes.items()}
+    tallest = max(map(len, lines.values())) + 1.6
+    places = {name: (columns[name], {"_a": 0.5, "_b": -0.5}.get(name[-2:], 0.0) * (tallest + 1.2)) for name in boxes}
+    bottom = min(y for _, y in places.values()) - tallest / 2
     with plotting.style():
-        figure = plotting.new_figure(9.5, 0.21 * depth + 1.1)
+        figure = plotting.new_figure(_COLUMN * (max(columns.values()) + 1), _LINE * (4.2 - 2 * bottom))
         figure.patch.set_alpha(0)
         axes = figure.add_subplot()
-        axes.set(xlim=(-2.1, 2.1), ylim=(-depth - 0.5, 0.5))
+        axes.set(xlim=(-0.5, max(columns.values()) + 0.5), ylim=(bottom - 2.6, 1.6 - bottom))
         axes.axis("off")
-        for name, rows in boxes.items():
-            _draw_box(axes, name, rows, bottoms[name])
-            for source in _read_by(rows, box_of):
-                _draw_arrow(axes, (_side(source), bottoms[source]), (_side(name), bottoms[name] + _height(rows)))
-        kinds = {rows[0].kind for rows in boxes.values()}
-        handles = [
-            Patch(facecolor=_COLOURS[kind][0], edgecolor=_COLOURS[kind][1], label=label)
-            for kind, label in _LEGEND.items()
-            if kind in kinds
-        ]
-        axes.legend(handles=handles, loc="upper left", fontsize=8, labelcolor=_ARROW).set_zorder(0)
-        title = f"{architecture.name}: {architecture.source}"
-        axes.set_title(title, fontsize=10, fontweight="normal", color=_ARROW)
+        for name, (x, y) in places.items():
+            _draw_box(axes, name, lines[name], _COLOURS[boxes[name][0].kind], (x, y))
+            for source in read[name]:
+                arrow = {"arrowstyle": "-|>", "lw": 1, "color": _GREY, "shrinkA": 0, "shrinkB": 0}
+                start = (places[source][0] + _WIDTH / 2, places[source][1])
+                axes.annotate("", (x - _WIDTH / 2, y), start, zorder=1, arrowprops=arrow)
+        small = {"fontsize": 7, "color": _GREY, "ha": "center", "va": "center"}
+        for column in range(max(columns.values()) + 1):
+            rows = [boxes[name] for name in boxes if columns[name] == column]
+            *size, maps = rows[0][-1].shape
+            shape = " × ".join(f"{number:,}" for number in (*size, maps * len(rows)))
+            parameters = sum(row.parameters for box in rows for row in box)
+            axes.text(column, bottom - 1.0, shape, **small)
+            axes.text(column, bottom - 2.1, f"{parameters:,}" if column else "parameters:", **small)
+        total = sum(row.parameters for rows in boxes.values() for row in rows)
+        title = f"{architecture.name}: {architecture.source}; {total:,} parameters"
+        axes.text(-0.43, 0.9 - bottom, title, fontsize=8, color=_GREY, va="center")
         plotting.save(figure, path, dpi=110)
 
 
-def _read_by(rows: list[LayerRow], box_of: Mapping[str, str]) -> set[str]:
-    """Returns the boxes that the layers of a box read."""
-    return {box_of[layer.split("[")[0]] for layer in rows[0].inputs}
-
-
-def _side(name: str) -> int:
-    return {"_a": -1, "_b": 1}.get(name[-2:], 0)
-
-
-def _height(rows: list[LayerRow]) -> float:
-    return len(_lines(rows)) + 1.7
-
-
 def _lines(rows: list[LayerRow]) -> list[str]:
-    """Returns a box's text: a line for each layer, then the output's shape and the parameters."""
-    lines = []
+    """Returns a box's text: the kernel of its weight layer, then the layers that follow."""
+    lines: list[str] = []
     for row in rows:
-        label = _LABELS.get(row.kind, row.kind)
-        detail = f"{label} ({row.detail})" if row.detail else label
-        lines.append(row.detail if row is rows[0] and row.kind != "lrn" else detail)
-    parameters = sum(row.parameters for row in rows)
-    shape = " × ".join(map(str, rows[-1].shape))
-    return [*filter(None, lines), f"→ {shape}" + (f"    {parameters:,} parameters" if parameters else "")]
+        parts = [part for part in row.detail.split(", ") if part != "stride 1" and not part.startswith("group")]
+        if row.kind == "pool":
+            parts[:2] = [f"{parts[0]} pool {parts[1]}"]
+        elif row is not rows[0] or row.kind == "lrn":
+            parts = [_LABELS.get(row.kind, row.kind)]
+        # No-break spaces keep `3 × 3` on one line.
+        text = ", ".join(part.replace(" x ", " × ").replace(" ", "\xa0") for part in parts)
+        lines += [line.rstrip(",") for line in textwrap.wrap(text, _CHARACTERS)]
+    return lines
 
 
-def _draw_box(axes: Any, name: str, rows: list[LayerRow], bottom: float) -> None:
-    """Draws a box and its text."""
+def _draw_box(axes: Any, name: str, lines: list[str], colours: tuple[str, str], centre: tuple[float, float]) -> None:
+    """Draws a box and its text, its centre in columns and in lines."""
     from matplotlib.patches import FancyBboxPatch
 
-    side, height, width = _side(name), _height(rows), 1.62
-    fill, edge = _COLOURS[rows[0].kind]
-    rounded: dict[str, Any] = {"boxstyle": "round,pad=0,rounding_size=0.04", "mutation_aspect": 8}
-    corner = (side - width / 2, bottom)
+    height = len(lines) + 1.6
     axes.add_patch(
-        FancyBboxPatch(corner, width, height, facecolor=fill, edgecolor=edge, linewidth=1.2, zorder=2, **rounded)
+        FancyBboxPatch(
+            (centre[0] - _WIDTH / 2, centre[1] - height / 2),
+            _WIDTH,
+            height,
+            boxstyle="round,pad=0,rounding_size=0.05",
+            mutation_aspect=_COLUMN / _LINE,
+            facecolor=colours[0],
+            edgecolor=colours[1],
+            linewidth=1,
+            zorder=2,
+        )
     )
-    top = bottom + height - 0.85
-    centred = {"ha": "center", "va": "center", "color": "#1f2328", "zorder": 3}
-    axes.text(side, top, name, fontsize=10, fontweight="bold", **centred)
-    for number, line in enumerate(_lines(rows)):
-        axes.text(side, top - 1.05 - number, line, fontsize=7.6, **centred)
-
-
-def _draw_arrow(axes: Any, start: tuple[int, float], end: tuple[int, float]) -> None:
-    """Draws an arrow from the bottom of a box to the top of another, slanted where they are not in one column."""
-    shift = 0.25 * max(-1, min(1, start[0] - end[0]))
-    axes.annotate(
-        "",
-        (end[0] + shift, end[1]),
-        (start[0] - shift, start[1]),
-        zorder=1,
-        arrowprops={"arrowstyle": "-|>", "lw": 1.2, "color": _ARROW, "shrinkA": 0, "shrinkB": 0},
-    )
+    text = {"ha": "center", "va": "center", "color": "#1f2328", "zorder": 3}
+    top = centre[1] + height / 2 - 0.9
+    axes.text(centre[0], top, name, fontsize=8, fontweight="bold", **text)
+    for number, line in enumerate(lines, 1):
+        axes.text(centre[0], top - number, line, fontsize=6.6, **text)
