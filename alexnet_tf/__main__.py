@@ -1,21 +1,26 @@
-"""Every command in one place: python -m alexnet_tf COMMAND."""
+"""Every command in one place: python -m alexnet_tf COMMAND, or alexnet-tf COMMAND where the package is installed."""
 
 import ast
 import difflib
 import pathlib
 import sys
+from collections.abc import Sequence
 
 import alexnet_tf
 from alexnet_tf import commands
 from alexnet_tf.commands import cli
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command that the first argument names, or lists all commands.
+
+    Args:
+        arguments: As typed; those of this process by default.
 
     Returns:
         The exit status: the command's, 0 after the list, and 2 where there is no such command.
     """
+    arguments = sys.argv[1:] if arguments is None else arguments
     name = arguments[0] if arguments else "--help"
     if name in commands.NAMES:
         return cli.run_command(name, arguments[1:])
@@ -47,4 +52,4 @@ def _describe(name: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

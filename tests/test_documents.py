@@ -1,10 +1,11 @@
 """Every command in the documents is one that the program takes, every file and section that they link to is there."""
 
 import re
+import subprocess
 
 import pytest
 
-from tests.helpers.command_lines import DOCUMENTS, ROOT, commands, parse
+from tests.helpers.command_lines import DOCUMENTS, ROOT, code_lines, commands, parse
 
 ALL = [
     (path.relative_to(ROOT).as_posix(), name, arguments)
@@ -12,11 +13,11 @@ ALL = [
     for name, arguments in commands(path.read_text(encoding="utf-8"))
 ]
 
+IS_COMMAND = re.compile(r"(\w+=\S+ )*(python3?|pip|git|docker|srun|npm|curl|tensorboard) ")
+
 
 def test_commands_are_found():
-    text = (
-        "    $ X=1 python train.py --data_dir=DIR \\\n        --epochs=3   what it does\n\ntext python train.py --no\n"
-    )
+    text = "    $ X=1 python train.py --data_dir=DIR \\\n        --epochs=3   # says it\n\ntext python train.py --no\n"
     assert commands(text) == [("train", ["--data_dir=DIR", "--epochs=3"])]
     assert {"train", "export", "evaluate", "predict", "prepare"} <= {name for _, name, _ in ALL}
 
@@ -26,6 +27,14 @@ def test_commands_are_found():
 )
 def test_commands_are_taken(document, name, arguments):
     parse(name, arguments)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_commands_can_be_pasted(path):
+    lines = [line for line in code_lines(path.read_text(encoding="utf-8")) if IS_COMMAND.match(line)]
+    assert not [line for line in lines if re.search(r"\S {3,}[^#\s]", line)], "an explanation is a # comment"
+    pasted = subprocess.run(["bash", "-n"], input="\n".join(lines), text=True, capture_output=True)
+    assert not pasted.returncode and not pasted.stderr, pasted.stderr
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -25,13 +25,13 @@ def code_lines(text):
 
 
 def commands(text):
-    """Returns [(command, its arguments)]; explanations after three spaces, and what follows a pipe, are left out."""
+    """Returns [(command, its arguments)]; comments, and what follows a pipe, are left out."""
     found = []
     for line in code_lines(text):
         match = START.search(line)
         if not match:
             continue
-        rest = re.split(r"\s{3,}|\s[|&;>]|\s#", line[match.end() :])[0]
+        rest = re.split(r"\s[|&;>]|\s#", line[match.end() :])[0]
         words = shlex.split(rest.replace("[", " ").replace("]", " "))
         found.append((match[1] or match[2], [re.sub(r"\|.*", "", word) for word in words]))
     return found
