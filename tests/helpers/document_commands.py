@@ -25,14 +25,14 @@ import numpy as np
 ROOT = pathlib.Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.helpers import caffe, command_lines  # noqa: E402
+from tests.helpers import caffe, cifar, command_lines  # noqa: E402
 
 # What is added to commands that would take long otherwise. The last of two flags counts.
 SHORTER = {
     "train": "--epochs=1",
-    "reproduce figure1": "--quick",
-    "reproduce lrn": "--quick",
-    "reproduce ablations": "--quick",
+    "reproduce figure1": "--epochs=1 --seeds=1",
+    "reproduce lrn": "--epochs=1 --seeds=1",
+    "reproduce ablations": "--epochs=1 --seeds=1",
     "benchmark input": "--rounds=1 --seconds=0.2",
     "benchmark train": "--rounds=1 --seconds=0.2 --batch_size=16 --nocompile",
     "benchmark infer": "--rounds=1 --seconds=0.2 --batch_size=16 --nocompile",
@@ -45,6 +45,9 @@ NOT_RUN = {
     "--strategy=multi_worker": "needs several machines; tests/training/test_workers.py starts several processes",
     "--server=": "needs TensorFlow Serving; tests/exporting/test_serving_client.py answers in its place",
     "--budget=full": "520 epochs",
+    "--pretrained=": "downloads weights; tests/weights/test_pretrained.py has a server of its own",
+    "--network": "asks the servers of the weights",
+    "--download": "downloads a data set",
 }
 
 # What the documents' placeholders stand for here.
@@ -72,8 +75,10 @@ def prepare() -> None:
 
     from alexnet_tf.data import synthetic
 
+    synthetic.IMAGES_PER_CLASS = {"train": 20, "val": 13}
     for name in ("demo", "DIR", "flowers", "IMAGES"):
-        synthetic.write_all(name, {"train": 20, "val": 13})
+        synthetic.write_all(name)
+    cifar.write_folders(pathlib.Path("CIFAR10"), cifar.synthetic())
     for line in (ROOT / "alexnet_tf/weights/imagenet_classes.txt").read_text().splitlines():
         if re.match(r"n\d{8} ", line):
             folder = pathlib.Path("ImageNet", line.split()[0])
