@@ -5,6 +5,7 @@ options           which examples of a directory are meant
 discovery         finds the data set in a directory: the table of layouts
 class_folders     splits and classes that are folders
 label_files       labels in a CSV, text or JSON-lines file
+text_tables       CSV, TSV, text and JSON lines as rows
 labelled_files    which files are images; a list of (path, class, split) becomes a data set
 imagenet          ImageNet's own tar files; the classes of its numbered images
 pixel_files       CIFAR-10's and MNIST's own files

@@ -1,23 +1,22 @@
 """Labels in a file: CSV, TSV, text or JSON lines beside images; or in the names of the files, where that is asked for.
 
-A file is read as rows, {column: text}. Columns are found by looking: the image's is the one whose values name files,
+Columns are found by looking: the image's is the one whose values name files,
 with or without folder and ending; the label's is called so, holds known classes, or is the only other one; or each
-class has a column of zeros and ones. The split is said by a file for each (`train.csv`, `val.csv`), by a column, or
-otherwise by a hash.
+class has a column of zeros and ones. The split is said by a file for each (`train.csv`, `val.csv`), by a column whose
+name or values are those of splits, or otherwise by a hash.
 """
 
 import collections
-import csv
 import dataclasses
-import json
 import os
 import pathlib
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 
-from alexnet_tf.data import datasets, labelled_files
+from alexnet_tf.data import datasets, labelled_files, text_tables
 from alexnet_tf.data.labelled_files import SPLIT_OF_WORD, Example
-from alexnet_tf.data.options import FILE_NAMES, ExampleOptions
+from alexnet_tf.data.options import FILE_NAMES, NO_COLUMN, ExampleOptions
+from alexnet_tf.data.text_tables import Row
 from alexnet_tf.support import errors, home, shell
 
 _ENDINGS = (".csv", ".tsv", ".txt", ".jsonl")
@@ -38,12 +37,15 @@ _MOST_STATED = 1000
 
 _LABEL_COLUMNS = "label labels class class_name category target breed species level diagnosis y".split()
 
-_SPLIT_COLUMNS = ("split", "set", "subset", "partition", "fold")
+_SPLIT_COLUMNS = "split set subset partition fold usage phase ml_use data_split".split()
+
+_COLUMNS = {*_LABEL_COLUMNS, *_SPLIT_COLUMNS}
+
+# Values of such a column; the last two are FER2013's.
+_SPLIT_VALUES = {**SPLIT_OF_WORD, "publictest": "val", "privatetest": "test"}
 
 # Values of a column that says whether an image is of one class.
 _INDICATORS = {"": 0, "0": 0, "0.0": 0, "1": 1, "1.0": 1, "false": 0, "true": 1}
-
-Row = Mapping[str, str]
 
 FindImage = Callable[[str], str | None]
 
@@ -125,14 +127,17 @@ def read(
         DataError: If the columns cannot be found, or more than a tenth of the images; also if more than a tenth have
             several labels.
     """
-    rows, find_image = _read_rows(path), _image_finder(folder)
+    rows, find_image = text_tables.read(path, options.labels_encoding, _COLUMNS), _image_finder(folder)
     examples, notes = _examples_of(rows, find_image, path, options, class_names)
     names = [path.name]
     for word, split in SPLIT_OF_WORD.items():
         stem = path.stem.lower()
         other = _first_file(path.parent, [stem.replace("train", word, 1)], (path.suffix.lower(),))
         # Kaggle's test files have no labels.
-        if "train" in stem and split != "train" and other and len((more_rows := _read_rows(other))[0]) >= len(rows[0]):
+        if "train" not in stem or split == "train" or not other:
+            continue
+        more_rows = text_tables.read(other, options.labels_encoding, _COLUMNS)
+        if len(more_rows[0]) >= len(rows[0]):
             more, missing = _examples_of(more_rows, find_image, other, options, class_names)
             examples += [each._replace(split=split) for each in more]
             notes += missing
@@ -163,39 +168,6 @@ def _repeated(path: pathlib.Path, examples: Sequence[Example]) -> list[str]:
                 )
             notes.append(f"{text}. It is used as each of them, so that the error is not exact.")
     return notes
-
-
-def _read_rows(path: pathlib.Path) -> list[Row]:
-    """Returns the rows of a file; where no line names the columns, they are called "0", "1", ...
-
-    Raises:
-        DataError: If it is empty, or is not of its ending's format.
-    """
-    try:
-        lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
-        raise errors.DataError(f"{path} is not UTF-8 text.") from error
-    if not lines:
-        raise errors.DataError(f"{path} is empty.")
-    if path.suffix.lower() == ".jsonl":
-        try:
-            objects = [dict(json.loads(line)) for line in lines]
-        except (ValueError, TypeError) as error:
-            raise errors.DataError(f"{path}: each line must be a JSON object; {error}.") from error
-        return [{name: "" if value is None else str(value) for name, value in each.items()} for each in objects]
-    delimiter = max(",;\t", key=lines[0].count)
-    if path.suffix.lower() == ".txt" and delimiter not in lines[0]:
-        table = [line.rsplit(maxsplit=1) for line in lines]
-    else:
-        table = list(csv.reader(lines, delimiter=delimiter, skipinitialspace=True))
-    columns = [name.strip() for name in table[0]]
-    is_header = len(table) > 1 and (
-        any(name.lower() in (*_LABEL_COLUMNS, *_SPLIT_COLUMNS) for name in columns)
-        or not any(os.path.splitext(name)[1] or name.isdecimal() for name in columns)
-    )
-    if not is_header:
-        columns = [str(number) for number in range(len(columns))]
-    return [dict(zip(columns, row)) for row in table[is_header:]]
 
 
 def _image_finder(directory: pathlib.Path) -> FindImage:
@@ -232,26 +204,74 @@ def _examples_of(
             "Move the images or the file, so that the names are paths from where the file is."
         )
     image_column = _column(options.image_column, "image_column", columns, path) or max(columns, key=counts.__getitem__)
-    split_column = next((name for name in columns if name.lower() in _SPLIT_COLUMNS), None)
-    candidates = [name for name in columns if name not in (image_column, split_column)]
     label_column = _column(options.label_column, "label_column", columns, path)
+    others = [name for name in columns if name not in (image_column, label_column)]
+    given = _column(options.split_column, "split_column", [*columns, NO_COLUMN], path)
+    splits, split_column = _splits_of(rows, others, given, path)
+    candidates = [name for name in others if name != split_column]
     label_columns = [label_column] if label_column else _label_columns(rows, candidates, class_names, path)
     examples, missing = [], []
-    for row in rows:
+    for row, split in zip(rows, splits, strict=True):
         if lacking := {image_column, *label_columns} - row.keys():
             raise errors.DataError(f"{path} has a line without the column {min(lacking)}: {', '.join(row.values())}.")
         image, name = find_image(row[image_column]), _class_of(row, label_columns, row[image_column], path)
         if image is None:
             missing.append(row[image_column])
         else:
-            split = SPLIT_OF_WORD.get(row[split_column].strip().lower(), "train") if split_column else "train"
             examples.append(Example(image, name, split))
+    notes = [f"The splits are those of the column {split_column}."] if split_column else []
     if not missing:
-        return examples, []
+        return examples, notes
     text = f"{path} names {len(missing):,} images of {len(rows):,} that are not there, such as {missing[0]}"
     if len(missing) > len(rows) // 10:
         raise errors.DataError(f"{text}.")
-    return examples, [f"{text}: left out."]
+    return examples, [*notes, f"{text}: left out."]
+
+
+def _splits_of(
+    rows: Sequence[Row], columns: Sequence[str], given: str | None, path: pathlib.Path
+) -> tuple[list[str], str | None]:
+    """Returns (the split of each row, the column that says so); without such a column, all are "train".
+
+    Raises:
+        DataError: If several columns may be meant, or a value is not the name of a split.
+    """
+    found = [name for name in columns if name.lower() in _SPLIT_COLUMNS or _says_splits(rows, name)]
+    if given is not None:
+        found = [given] if given != NO_COLUMN else []
+    if len(found) > 1:
+        raise errors.DataError(
+            f"{path} has several columns that may say which images are for training: {', '.join(found)}. Name one, or "
+            f"none: --split_column={found[0]}, --split_column={NO_COLUMN}."
+        )
+    if not found:
+        return ["train"] * len(rows), None
+    values = [row.get(found[0], "").strip() for row in rows]
+    meaning = _flag_meaning(found[0]) or _SPLIT_VALUES
+    if unknown := collections.Counter(value for value in values if value.lower() not in meaning):
+        counted = datasets.abbreviate([f"{value!r} ({count:,})" for value, count in unknown.most_common()])
+        raise errors.DataError(
+            f"{path}: the column {found[0]} has values that do not name a split: {counted}. It takes "
+            f"{', '.join(meaning)}. --split_column={NO_COLUMN} ignores it, and a tenth of the images is held out."
+        )
+    return [meaning[value.lower()] for value in values], found[0]
+
+
+def _says_splits(rows: Sequence[Row], name: str) -> bool:
+    """Returns whether a column looks like one of splits: by its values, or as `is_valid` with zeros and ones."""
+    values = {row.get(name, "").strip().lower() for row in rows}
+    return len(values) > 1 and values <= (_flag_meaning(name) or _SPLIT_VALUES).keys()
+
+
+def _flag_meaning(name: str) -> dict[str, str] | None:
+    """Returns {value: split} of a column such as `is_valid` or `is_training_img`, or None for any other."""
+    first, *words = re.findall("[a-z]+", name.lower()) or [""]
+    splits = {SPLIT_OF_WORD[word] for word in words if word in SPLIT_OF_WORD}
+    if first != "is" or len(splits) != 1:
+        return None
+    split = splits.pop()
+    other = "test" if split == "train" else "train"
+    return {value: split if is_one else other for value, is_one in _INDICATORS.items() if value}
 
 
 def _column(given: str | None, flag: str, columns: Sequence[str], path: pathlib.Path) -> str | None:

@@ -21,7 +21,7 @@ VALIDATION_NAMES = ("val", "valid", "validation", "test")
 # The words that mean a split: in a folder's name, a file's name or a column of a table.
 SPLIT_OF_WORD = {
     **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "eval", "evaluation", "holdout"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
 

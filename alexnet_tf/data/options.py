@@ -5,8 +5,8 @@ import dataclasses
 from alexnet_tf.support import errors, settings
 from alexnet_tf.support.settings import setting
 
-# Value of `labels` where the names of the files state the classes.
-FILE_NAMES = "file_names"
+# Value of `labels` where the names of the files state the classes, and of `split_column` where no column is meant.
+FILE_NAMES, NO_COLUMN = "file_names", "none"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,12 @@ class ExampleOptions:
     )
     image_column: str | None = setting(None, "Name of the --labels column that names the images, or its number from 0.")
     label_column: str | None = setting(None, "Name of the --labels column of the labels, or its number from 0.")
+    split_column: str | None = setting(
+        None,
+        "Name of the --labels column of the splits (train, val, test), or its number from 0. "
+        f"'{NO_COLUMN}': there is none, and a tenth is held out.",
+    )
+    labels_encoding: str | None = setting(None, "Encoding of the --labels file, such as cp1252; UTF-8 by default.")
     image_key: str | None = setting(None, "Name of a TFDS data set's image feature.")
     label_key: str | None = setting(None, "Name of a TFDS data set's label feature: a class, a text or an integer.")
     is_whole: bool = False
@@ -42,5 +48,5 @@ class ExampleOptions:
 
     def of_examples(self) -> dict[str, str]:
         """Returns what must be asked for again to find the same examples in the directory of the same data set."""
-        names = ("labels", "image_column", "label_column", "image_key", "label_key")
+        names = ("labels", "image_column", "label_column", "split_column", "labels_encoding", "image_key", "label_key")
         return {name: value for name in names if (value := getattr(self, name)) is not None}

@@ -35,6 +35,7 @@ FORMS = {
     "with a folder": lines("images/{image}.jpg,{name}", "path,label\n"),
     "with a folder that is not here": lines("/home/me/data/{image}.jpg,{name}", "path,label\n"),
     "with a folder of Windows": lines("data\\{image}.jpg,{name}", "path,label\n"),
+    "Excel's first line": "sep=;\n" + lines("{image}.jpg;{name}", "file;label\n"),
     "quoted": lines('"{image}.jpg", "{name}"', "file,label\n"),
     "with BOM and CRLF and empty lines": "\ufeff"
     + lines("{image}.jpg,{name}", "file,label\n").replace("\n", "\r\n")
@@ -90,6 +91,79 @@ def test_a_column_of_splits(tmp_path):
     assert sizes(data) == {"train": 24, "test": 6} and data.validation == "test"
 
 
+def split_rows(column, values, header="file,label,"):
+    """Returns a file of labels whose last column has each value for ten images."""
+    rows = (f"{image},{name},{values[i // 10]}\n" for i, (image, name) in enumerate(CLASS_OF.items()))
+    return header + column + "\n" * bool(header) + "".join(rows)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "expected"),
+    [
+        ("split", ("training", "validation", "testing"), {"train": 10, "val": 10, "test": 10}),
+        ("Split", ("train", "eval", "holdout"), {"train": 10, "val": 20}),
+        ("set", ("TRAIN", "VALIDATE", "TEST"), {"train": 10, "val": 10, "test": 10}),
+        ("Usage", ("Training", "PublicTest", "PrivateTest"), {"train": 10, "val": 10, "test": 10}),
+        ("which", ("train", "train", "dev"), {"train": 20, "val": 10}),
+        ("is_valid", ("False", "False", "True"), {"train": 20, "val": 10}),
+        ("is_training_img", ("1", "1", "0"), {"train": 20, "test": 10}),
+        ("is_test", ("0", "1", "0"), {"train": 20, "test": 10}),
+    ],
+)
+def test_a_column_of_splits_by_its_name_or_its_values(tmp_path, column, values, expected):
+    data = find(make(tmp_path, split_rows(column, values)))
+    assert sizes(data) == expected and f"The splits are those of the column {column}." in data.notes
+    assert set(class_of(data, "train")) == {
+        image
+        for i, image in enumerate(CLASS_OF)
+        if values[i // 10].lower() in ("train", "training", "false")
+        or (column, values[i // 10]) in {("is_training_img", "1"), ("is_test", "0")}
+    }
+
+
+def test_a_column_of_splits_without_a_header(tmp_path):
+    data = find(make(tmp_path, split_rows("", ("TRAIN", "TRAIN", "TEST"), header="")))
+    assert sizes(data) == {"train": 20, "test": 10} and class_of(data) == CLASS_OF
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("split", ("train", "tset", "test"), "do not name a split: 'tset' (10). It takes train, training, val"),
+        ("split", ("0", "1", "2"), "do not name a split: '0' (10), '1' (10), '2' (10)"),
+        ("fold", ("train", "", "test"), "do not name a split: '' (10)"),
+        ("is_valid,split", ("0,train", "1,val", "1,test"), "for training: is_valid, split. Name one, or none"),
+    ],
+)
+def test_a_column_of_splits_that_is_not_understood_is_an_error_and_can_be_ignored(tmp_path, column, values, message):
+    make(tmp_path, split_rows(column, values))
+    assert message in error_of(tmp_path) and "--split_column=none" in error_of(tmp_path)
+    options = {"split_column": "none", "label_column": "label"}
+    data = find(tmp_path, **options)
+    assert sizes(data) == {"train": 27, "val": 3} and data.options == options
+
+
+def test_a_column_of_splits_that_is_asked_for(tmp_path):
+    make(tmp_path, split_rows("is_valid,mine", ("0,train", "1,val", "1,test")))
+    assert sizes(find(tmp_path, split_column="mine", label_column="label")) == {"train": 10, "val": 10, "test": 10}
+    assert sizes(find(tmp_path, split_column="2", label_column="label")) == {"train": 10, "val": 20}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_a_byte_order_mark_states_the_encoding(tmp_path, encoding):
+    make(tmp_path, FORMS["file and label"].replace("owl", "Bär"), encoding=encoding)
+    assert "Bär" in find(tmp_path).class_names
+
+
+@pytest.mark.parametrize(("encoding", "name"), [("cp1252", "Bär"), ("gb18030", "白猫")])
+def test_another_encoding_is_named_and_taken(tmp_path, encoding, name):
+    make(tmp_path, FORMS["semicolons"].replace("owl", name), encoding=encoding)
+    assert f"--labels_encoding={encoding}: img_02.jpg;{name}" in error_of(tmp_path)
+    data = find(tmp_path, labels_encoding=encoding)
+    assert set(data.class_names) == {"cat", "dog", name} and data.options == {"labels_encoding": encoding}
+    assert "is not klingon text" in error_of(tmp_path, labels_encoding="klingon")
+
+
 def test_columns_that_are_asked_for(tmp_path):
     make(tmp_path, lines("{image}.jpg,7,{name}", "picture,a,b\n"), "mine.csv")
     for options in ({"label_column": "b"}, {"label_column": "2", "image_column": "0"}):
@@ -132,7 +206,7 @@ def test_what_cannot_be_understood_is_an_error(tmp_path, text, options, message)
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
-    [("labels.csv", b"\xff\xfe", "is not UTF-8 text"), ("labels.jsonl", b"[1]\n", "each line must be a JSON object")],
+    [("labels.csv", b"\xff", "is not UTF-8 text"), ("labels.jsonl", b"[1]\n", "each line must be a JSON object")],
 )
 def test_what_is_not_of_its_endings_format_is_an_error(tmp_path, name, content, message):
     touch(tmp_path, "1.jpg")
