@@ -8,7 +8,7 @@ import dataclasses
 import os
 import typing
 
-from alexnet_tf.data import datasets, labelled_files, png_depth, synthetic
+from alexnet_tf.data import datasets, imagenet, labelled_files, png_depth, synthetic
 from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.runs.config import RunData
 from alexnet_tf.support import errors, home, shell
@@ -61,11 +61,12 @@ def find_dataset(data_dir: str, options: ExampleOptions = ExampleOptions()) -> d
         if data is None:
             there = labelled_files.listing(directory)
             raise errors.DataError(f"{directory} holds nothing to train on; there: {there}.\n{_expected()}")
+        class_names = imagenet.words_of(data.class_names, directory)
     except OSError as error:
         raise errors.DataError(f"{error.filename} cannot be read: {error.strerror}.") from error
     notes = [_CHOSEN_ON_TEST] if data.validation == "test" else []
     notes += png_depth.note_of(next(iter(data.splits.values())))
-    return dataclasses.replace(data, notes=(*data.notes, *notes))
+    return dataclasses.replace(data, class_names=class_names, notes=(*data.notes, *notes))
 
 
 def _expected() -> str:

@@ -5,6 +5,7 @@ images named by number, whose classes are listed in TFDS's `imagenet2012` builde
 these are class folders of training images, which `class_folders` reads, and a flat folder of numbered images.
 """
 
+import collections
 import os
 import pathlib
 import re
@@ -26,6 +27,9 @@ TRAIN, VALIDATION = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 ROOTS = (".", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC")
 
 _VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.jpe?g", re.IGNORECASE)
+
+# A line of the table `words.txt`, which comes with WordNet and Tiny ImageNet: an id and its synonyms.
+_WORDS = re.compile(r"^(n\d{8})[ \t]+([^,\r\n]*[^,\s])", re.MULTILINE)
 
 _HELP = """\
 {data_dir} holds no ImageNet, which cannot be downloaded by a program. Register at
@@ -67,6 +71,20 @@ def numbered_images(folder: pathlib.Path, split: str, classes: Collection[str]) 
     ids, notes = _validation_classes(map(os.path.basename, paths), classes, folder)
     examples = [Example(path, name, split) for path, name in zip(paths, ids) if name in classes]
     return examples, ["The labels of the numbered validation images are those of ILSVRC2012.", *notes]
+
+
+def words_of(class_names: Sequence[str], directory: pathlib.Path) -> tuple[str, ...]:
+    """Returns the classes with words for WordNet ids: the first synonym of each in `words.txt`, there or one level up.
+
+    Two classes of one word ("crane") keep their ids behind it; a name that is not in the table stays.
+    """
+    path = next(filter(pathlib.Path.is_file, (directory / "words.txt", directory.parent / "words.txt")), None)
+    word_of = dict(_WORDS.findall(path.read_text("utf-8", "replace"))) if path else {}
+    words = [word_of.get(name, name) for name in class_names]
+    counts = collections.Counter(words)
+    return tuple(
+        word if counts[word] == 1 or word == name else f"{word} ({name})" for name, word in zip(class_names, words)
+    )
 
 
 def _read_tars(directory: pathlib.Path) -> datasets.DataSet:
