@@ -9,7 +9,7 @@ import logging
 import os
 import typing
 
-from alexnet_tf.data import datasets, imagenet, labelled_files, png_depth, synthetic
+from alexnet_tf.data import datasets, imagenet, labelled_files, synthetic
 from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.runs.config import RunData
 from alexnet_tf.support import errors, home, shell
@@ -73,9 +73,9 @@ def _find(data_dir: str, options: ExampleOptions) -> tuple[datasets.DataSet, tup
         words = imagenet.words_of(data.class_names, directory)
     except OSError as error:
         raise errors.DataError(f"{error.filename} cannot be read: {error.strerror}.") from error
-    notes = [_CHOSEN_ON_TEST] if data.validation == "test" else []
-    notes += png_depth.note_of(next(iter(data.splits.values())))
-    return dataclasses.replace(data, notes=(*data.notes, *notes)), words
+    if data.validation == "test":
+        data = dataclasses.replace(data, notes=(*data.notes, _CHOSEN_ON_TEST))
+    return data, words
 
 
 def _expected() -> str:

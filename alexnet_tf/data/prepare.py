@@ -167,6 +167,7 @@ def _complete(data: datasets.DataSet, directory: pathlib.Path, job: dict) -> Non
     """Joins what is remembered of the shards and adds TFDS's files; preparation.json comes last."""
     arrays: dict[str, typing.Any] = {}
     splits: dict[str, dict] = {}
+    digests: dict[str, np.ndarray] = {}
     sums = prepare_images.Sums()
     for split, shards_of_split in itertools.groupby(_shards(data), key=lambda shard: shard[0]):
         paths = [directory / file_name for _, file_name, _ in shards_of_split]
@@ -180,6 +181,7 @@ def _complete(data: datasets.DataSet, directory: pathlib.Path, job: dict) -> Non
             *tfrecords.located(list(map(str, paths)), counts),
             np.concatenate([summary["labels"] for summary in summaries]),
         )
+        digests[split] = np.concatenate([summary["digests"] for summary in summaries])
         arrays |= {f"{split}/{name}": column for name, column in zip(tfrecords.COLUMNS, columns)}
         splits[split] = {
             "images": sum(counts),
@@ -197,6 +199,7 @@ def _complete(data: datasets.DataSet, directory: pathlib.Path, job: dict) -> Non
         "resize": job["resize"],
         "classes": list(data.class_names),
         "validation": data.validation,
+        "repeated": int(np.isin(digests[data.validation], digests["train"]).sum()) if "train" in digests else 0,
         "splits": splits,
         "statistics": measured,
         "job": job,
