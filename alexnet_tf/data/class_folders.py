@@ -5,6 +5,7 @@ A split is a folder whose name has a word for it (`train`, `seg_train`, `trainin
 """
 
 import collections
+import dataclasses
 import os
 import pathlib
 import re
@@ -28,18 +29,27 @@ def find(directory: pathlib.Path, options: ExampleOptions) -> datasets.DataSet |
     Raises:
         DataError: If the folders cannot be used as they are, or it is not clear what they are.
     """
+    labels, notes = label_files.beside_folders(directory)
+    if labels:
+        data = label_files.find(directory, dataclasses.replace(options, labels=str(labels)))
+        return data and dataclasses.replace(data, notes=(*data.notes, _not_classes(labels)))
+    try:
+        data = _find(directory, options)
+    except errors.DataError as error:
+        raise errors.DataError("\n".join([str(error), *notes])) from error
+    return data and dataclasses.replace(data, notes=(*data.notes, *notes))
+
+
+def _not_classes(labels: pathlib.Path) -> str:
+    return f"The folders divide the images in another way than {labels.name}: they are not taken for the classes."
+
+
+def _find(directory: pathlib.Path, options: ExampleOptions) -> datasets.DataSet | None:
     roots = (directory / root for root in imagenet.ROOTS)
     folders = next(filter(None, (_split_folders(root) for root in roots if root.is_dir())), None)
     if not folders:
-        return _read_one(directory, directory, "all" if options.is_whole else "train")
+        return _read_one(directory, "all" if options.is_whole else "train")
     validation = [name for name in VALIDATION_NAMES if name in folders]
-    classes = subfolders(folders["train"])
-    if validation == ["test"] and classes and not set(classes) & set(subfolders(folders["test"])):
-        note = (
-            f"{folders['test']} is left out: it has none of train's class folders, so its images have no labels. "
-            "Errors are measured on a tenth of train."
-        )
-        return _read_one(folders["train"], directory, "train", note)
     if not validation:
         raise errors.DataError(
             f"{directory} has a folder {folders['train'].name!r}, but none to measure the error on: looked for "
@@ -161,29 +171,33 @@ def _read_splits(directory: pathlib.Path, folders: dict[str, pathlib.Path], vali
     for name in validation:
         try:
             found, more = _read_split(folders[name], name, train)
-        except errors.DataError:
-            if name == first:
+            why = "its images have no labels."
+        except errors.DataError as error:
+            if name == first != "test":
                 raise
-            found, more = [], []
-        unknown = sorted({each.class_name for each in found} - train)
-        if unknown and name == first:
+            found, more, why = [], [], str(error)
+        classes = {each.class_name for each in found}
+        unknown = sorted(classes - train)
+        if unknown and name == first and (name != "test" or classes & train):
             raise errors.DataError(
                 f"{folders[name]} has classes that are not in {folders['train']}: {datasets.abbreviate(unknown)}. Both "
                 "must have the same folder names, letter by letter."
             )
         notes += more
+        if unknown:
+            why = "it does not have the classes of train."
         if found and not unknown:
             examples += found
         else:
-            why = "it does not have the classes of train" if found else "its images have no labels"
-            notes.append(f"{folders[name].name} is left out: {why}.")
-    if {each.split for each in examples} <= {"train"}:
+            notes.append(f"{folders[name].name} is left out: {why}")
+    if first != "test" and {each.split for each in examples} <= {"train"}:
         raise errors.DataError(
             f"{folders[first]} holds no images in class folders; there: {listing(folders[first])}. Give the labels of "
             f"its images in a file ({first}.csv beside it, with a file name and a label in each line), or "
             f"{_train_alone(folders)}"
         )
-    return labelled_files.data_set(directory, examples, list(dict.fromkeys(notes)))
+    notes = list(dict.fromkeys(notes))
+    return labelled_files.data_set(directory, examples, notes, root=folders["train"], held_out="validation")
 
 
 def _read_split(folder: pathlib.Path, split: str, train: Set[str] = frozenset()) -> tuple[list[Example], list[str]]:
@@ -197,30 +211,28 @@ def _read_split(folder: pathlib.Path, split: str, train: Set[str] = frozenset())
     Raises:
         DataError: If there is a file of labels that cannot be understood.
     """
-    examples, notes = class_images(folder, split)
-    if not examples and train:
-        examples, more = imagenet.numbered_images(folder, split, train)
+    labels, notes = label_files.beside_folders(folder)
+    if labels is None:
+        examples, more = class_images(folder, split)
+        if not examples and train:
+            examples, more = imagenet.numbered_images(folder, split, train)
         notes += more
-    if examples and (not train or {each.class_name for each in examples} <= train):
-        return examples, notes
-    path = label_files.find_in_split(folder)
-    if path is not None:
-        examples, notes = label_files.read(path, folder, class_names=train)
-        examples = [each._replace(split=split) for each in sorted(examples, key=lambda each: each.class_name)]
-    return examples, notes
+        labels = label_files.find_in_split(folder)
+        if labels is None or (examples and (not train or {each.class_name for each in examples} <= train)):
+            return examples, notes
+    examples, notes = label_files.read(labels, folder, class_names=train)
+    return [each._replace(split=split) for each in sorted(examples, key=lambda each: each.class_name)], notes
 
 
 def _train_alone(folders: dict[str, pathlib.Path]) -> str:
     return f"give --data_dir={shlex.quote(str(folders['train']))}, which is then split 90/10."
 
 
-def _read_one(root: pathlib.Path, directory: pathlib.Path, split: str, *notes: str) -> datasets.DataSet | None:
+def _read_one(directory: pathlib.Path, split: str) -> datasets.DataSet | None:
     """Reads one folder of class folders; as "train" it is divided, as "all" it stays whole."""
-    examples, more = class_images(root, split)
-    _check_level(root, examples)
-    if not examples:
-        return None
-    return labelled_files.data_set(directory, examples, [*notes, *more], root=root, held_out="validation")
+    examples, notes = class_images(directory, split)
+    _check_level(directory, examples)
+    return labelled_files.data_set(directory, examples, notes, held_out="validation") if examples else None
 
 
 def _check_level(root: pathlib.Path, examples: Sequence[Example]) -> None:

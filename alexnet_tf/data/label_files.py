@@ -22,6 +22,8 @@ from alexnet_tf.support import errors, home, shell
 
 _ENDINGS = (".csv", ".tsv", ".txt", ".jsonl")
 
+_TABLE_ENDINGS = (".csv", ".tsv", ".jsonl")
+
 # Names of the file, without ending, that is looked for.
 _NAMES = ("labels", "train_labels", "trainlabels", "train", "training", "annotations", "metadata")
 
@@ -89,7 +91,7 @@ def _labels_path(directory: pathlib.Path, options: ExampleOptions) -> pathlib.Pa
 
 def _first_file(folder: pathlib.Path, names: Sequence[str], endings: Sequence[str] = _ENDINGS) -> pathlib.Path | None:
     """Returns the first file of a folder that is called so, in upper or lower case."""
-    files = {entry.name.lower(): entry.path for entry in list(os.scandir(folder)) if entry.is_file()}
+    files = {entry.name.lower(): entry.path for entry in list(os.scandir(folder)) if os.path.isfile(entry.path)}
     found = (files.get(name.lower() + ending) for name in names for ending in endings)
     return next((pathlib.Path(path) for path in found if path), None)
 
@@ -105,6 +107,58 @@ def find_in_split(folder: pathlib.Path) -> pathlib.Path | None:
     inside = [name.format(folder.name) for name in _NAMES_IN_SPLIT]
     beside = [name.format(folder.name) for name in _NAMES_IN_SPLIT if "{}" in name]
     return _first_file(folder, inside) or _first_file(folder.parent, beside)
+
+
+def beside_folders(folder: pathlib.Path) -> tuple[pathlib.Path | None, list[str]]:
+    """Looks for tables beside class folders that name half of the images there and are not divided as the folders are.
+
+    Returns:
+        (one that is called as files of labels are and has labels; notes about the others).
+    """
+    tables = sorted(entry.path for entry in list(os.scandir(folder)) if entry.name.lower().endswith(_TABLE_ENDINGS))
+    usual = _first_file(folder, _NAMES)
+    notes: list[str] = []
+    for path in dict.fromkeys([*filter(None, [usual]), *map(pathlib.Path, tables)]):
+        try:
+            named, total = _images_named(_read_rows(path), folder)
+        except errors.DataError as error:
+            notes.append(f"{error} The folders are taken for the classes.")
+            continue
+        if not named or 2 * len(named) < total:
+            continue
+        try:
+            examples, _ = read(path, folder)
+        except errors.DataError:
+            examples = []
+        if examples and _is_divided_as_folders(examples, folder):
+            continue
+        if examples and path == usual:
+            return path, notes
+        notes.append(
+            f"{path} names {len(named):,} of {total:,} images, but the folders are taken for the classes. If it has "
+            f"the labels: {shell.command_line('train', data_dir=folder, labels=path.name)}"
+        )
+    return None, notes
+
+
+def _images_named(rows: Sequence[Row], folder: pathlib.Path) -> tuple[set[str], int]:
+    """Returns (the images that a table names, the number of images in the folders of `folder` where those are)."""
+    find_image = _image_finder(folder)
+
+    def images(rows: Sequence[Row], column: str) -> set[str]:
+        return {image for row in rows if (image := find_image(row.get(column, "")))}
+
+    named = images(rows, max(rows[0], key=lambda column: len(images(rows[:200], column))))
+    tops = {os.path.relpath(image, folder).split(os.sep)[0] for image in named}
+    return named, sum(len(labelled_files.files_in(folder / top)[0]) for top in tops if (folder / top).is_dir())
+
+
+def _is_divided_as_folders(examples: Sequence[Example], folder: pathlib.Path) -> bool:
+    """Returns whether there is one class in each folder of some level, and one folder for each class."""
+    folders = [os.path.relpath(each.path, folder).split(os.sep)[:-1] for each in examples]
+    names = [each.class_name for each in examples]
+    levels = list(zip(*folders))
+    return any(len(set(zip(level, names))) == len(set(level)) == len(set(names)) for level in levels)
 
 
 def read(

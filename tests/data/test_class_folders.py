@@ -210,11 +210,18 @@ def test_a_folder_that_stays_whole(tmp_path):
     assert data.notes == (f"Left out, as they are not images: 1, such as {tmp_path}/cats/x.txt.",)
 
 
-@pytest.mark.parametrize("test_images", ["test/1.jpg", "test/test/1.jpg", "test/unknown/1.jpg"])
-def test_an_unlabelled_test_folder_beside_train_is_left_out(tmp_path, test_images):
+@pytest.mark.parametrize(
+    ("test_images", "why"),
+    [
+        ("test/1.jpg", "its images have no labels"),
+        ("test/test/1.jpg", "it does not have the classes of train"),
+        ("test/unknown/1.jpg", "it does not have the classes of train"),
+    ],
+)
+def test_an_unlabelled_test_folder_beside_train_is_left_out(tmp_path, test_images, why):
     data = find(touch(tmp_path, *images("train", count=20), test_images))
     assert sizes(data) == {"train": 36, "validation": 4} and data.name == tmp_path.name
-    assert "test is left out: it has none of train's class folders" in data.notes[0] and data.directory == str(tmp_path)
+    assert data.notes[0] == f"test is left out: {why}." and data.directory == str(tmp_path)
 
 
 # Formats.
@@ -264,3 +271,90 @@ def test_a_class_whose_accents_macos_took_apart_is_the_same_in_every_split(tmp_p
     for split in data.splits.values():
         names = [unicodedata.normalize("NFC", pathlib.Path(path).parent.name) for path in split.paths]
         assert names == [data.class_names[label] for label in split.labels]
+
+
+# Files of labels beside folders that are not the classes.
+
+ANIMALS = ("cat", "dog")
+
+
+def write_cameras(root, folders=("cam1", "cam2"), label=lambda camera, number: ANIMALS[number % 2], count=10):
+    """Writes images by camera; returns lines of (path, label)."""
+    names = {f"{folder}/{i:02d}.jpg": label(camera, i) for camera, folder in enumerate(folders) for i in range(count)}
+    touch(root, *names)
+    return [f"{name},{animal}\n" for name, animal in names.items()]
+
+
+@pytest.mark.parametrize(
+    ("folders", "file"),
+    [
+        (("cam1", "cam2"), "labels.csv"),
+        (("2019/a", "2019/b", "2020/a", "2020/b"), "metadata.csv"),
+        (("images/cam1", "images/cam2"), "labels.csv"),
+        (("train/patient1", "train/patient2"), "train.csv"),
+        (("train/patient1", "train/patient2", "test"), "train.csv"),
+    ],
+)
+def test_a_file_of_labels_is_taken_where_the_folders_are_not_its_classes(tmp_path, folders, file):
+    lines = write_cameras(tmp_path, folders)
+    touch(tmp_path, file, content="".join(["image,label\n", *(line for line in lines if "test" not in line)]).encode())
+    data = find(tmp_path)
+    assert data.class_names == ANIMALS and f"Labels from {file}." in data.notes
+    assert (
+        f"The folders divide the images in another way than {file}: they are not taken for the classes." in data.notes
+    )
+    for split in data.splits.values():
+        assert [ANIMALS[int(pathlib.Path(path).stem) % 2] for path in split.paths] == [
+            ANIMALS[label] for label in split.labels
+        ]
+    assert sum(sizes(data).values()) == len(lines) - 10 * ("test" in folders)
+
+
+def test_the_splits_own_files_of_labels_are_taken_where_the_folders_are_not_their_classes(tmp_path):
+    for split in ("train", "val"):
+        lines = write_cameras(tmp_path / split)
+        touch(tmp_path / split, "metadata.csv", content="".join(["file_name,label\n", *lines]).encode())
+    data = find(tmp_path)
+    assert data.class_names == ANIMALS and sizes(data) == {"train": 20, "val": 20}
+
+
+@pytest.mark.parametrize("folders", [("red", "blue"), ("train/red", "train/blue", "val/red", "val/blue")])
+def test_class_folders_stay_the_classes_where_a_file_of_labels_divides_the_images_alike(tmp_path, folders):
+    lines = write_cameras(tmp_path, folders, label=lambda camera, _: camera % 2)
+    touch(tmp_path, "labels.csv", content="".join(["image,label\n", *lines]).encode())
+    data = find(tmp_path)
+    assert data.class_names == ("blue", "red") and not any("labels.csv" in note for note in data.notes)
+
+
+@pytest.mark.parametrize(
+    ("file", "header", "line", "is_said"),
+    [
+        ("Data_Entry_2017.csv", "Image Index,Finding Labels,Age", "{image},{label},3", True),
+        ("boxes.tsv", "image\tlabel", "{image}\t{label}", True),
+        ("list.jsonl", None, '{{"file": "{image}", "label": "{label}"}}', True),
+        ("labels.csv", "image,width,height", "{image},8,9", True),
+        ("words.csv", "word,label", "a word,{label}", False),
+        ("few.csv", "image,label", "{few},{label}", False),
+    ],
+)
+def test_another_table_that_names_the_images_is_mentioned(tmp_path, file, header, line, is_said):
+    named = [each.strip().split(",") for each in write_cameras(tmp_path)]
+    rows = (line.format(image=name, label=label, few=name if name[-6:-4] < "03" else "x") for name, label in named)
+    touch(tmp_path, file, content="\n".join([header, *rows] if header else rows).encode())
+    data = find(tmp_path)
+    note = f"{tmp_path}/{file} names 20 of 20 images, but the folders are taken for the classes. If it has the labels: "
+    command = f"python train.py --data_dir={tmp_path} --labels={file}"
+    assert data.class_names == ("cam1", "cam2")
+    assert [each for each in data.notes if file in each] == [f"{note}{command}"] * is_said
+
+
+def test_a_file_of_labels_that_cannot_be_read_is_mentioned(tmp_path):
+    touch(tmp_path, "labels.csv", content="".join(["image,caf\xe9\n", *write_cameras(tmp_path)]).encode("latin-1"))
+    [note] = [note for note in find(tmp_path).notes if "labels.csv" in note]
+    assert "is not UTF-8" in note and note.endswith("The folders are taken for the classes.")
+
+
+def test_an_error_about_the_folders_mentions_the_table(tmp_path):
+    lines = write_cameras(tmp_path, ("images/cam1", "images/cam2"))
+    touch(tmp_path, "Data_Entry_2017.csv", content="".join(["image,label\n", *lines]).encode())
+    assert error_of(tmp_path).endswith(f"python train.py --data_dir={tmp_path} --labels=Data_Entry_2017.csv")
