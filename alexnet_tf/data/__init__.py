@@ -4,6 +4,7 @@ datasets          DataSet, ImageSource: what a data set is; ImageFiles
 options           which examples of a directory are meant
 discovery         finds the data set in a directory: the table of layouts
 class_folders     splits and classes that are folders
+folder_tables     do folders say the classes, or a table beside them?
 label_files       labels in a CSV, text or JSON-lines file
 labelled_files    which files are images; a list of (path, class, split) becomes a data set
 imagenet          ImageNet's own tar files; the classes of its numbered images; words for WordNet ids

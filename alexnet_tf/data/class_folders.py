@@ -12,7 +12,7 @@ import re
 import shlex
 from collections.abc import Sequence, Set
 
-from alexnet_tf.data import datasets, imagenet, label_files, labelled_files
+from alexnet_tf.data import datasets, folder_tables, imagenet, label_files, labelled_files
 from alexnet_tf.data.labelled_files import SPLIT_OF_WORD, VALIDATION_NAMES, Example, listing, subfolders
 from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.support import errors, shell
@@ -29,7 +29,7 @@ def find(directory: pathlib.Path, options: ExampleOptions) -> datasets.DataSet |
     Raises:
         DataError: If the folders cannot be used as they are, or it is not clear what they are.
     """
-    labels, notes = label_files.beside_folders(directory)
+    labels, notes = folder_tables.find(directory)
     if labels:
         data = label_files.find(directory, dataclasses.replace(options, labels=str(labels)))
         return data and dataclasses.replace(data, notes=(*data.notes, _not_classes(labels)))
@@ -211,7 +211,7 @@ def _read_split(folder: pathlib.Path, split: str, train: Set[str] = frozenset())
     Raises:
         DataError: If there is a file of labels that cannot be understood.
     """
-    labels, notes = label_files.beside_folders(folder)
+    labels, notes = folder_tables.find(folder)
     if labels is None:
         examples, more = class_images(folder, split)
         if not examples and train:

@@ -22,8 +22,6 @@ from alexnet_tf.support import errors, home, shell
 
 _ENDINGS = (".csv", ".tsv", ".txt", ".jsonl")
 
-_TABLE_ENDINGS = (".csv", ".tsv", ".jsonl")
-
 # Names of the file, without ending, that is looked for.
 _NAMES = ("labels", "train_labels", "trainlabels", "train", "training", "annotations", "metadata")
 
@@ -81,12 +79,17 @@ def _labels_path(directory: pathlib.Path, options: ExampleOptions) -> pathlib.Pa
         if options.labels == FILE_NAMES:
             return None
         raise errors.DataError(f"--labels={options.labels} does not exist; looked in {directory} and in {os.getcwd()}.")
-    found = _first_file(directory, _NAMES)
+    found = usual_file(directory)
     if found and any(_has_images(directory / name) for name in _IMAGE_FOLDERS):
         return found
     if options.image_column is not None or options.label_column is not None:
         raise errors.DataError(f"{directory} holds no file of labels, such as labels.csv. Name it: --labels=FILE.")
     return None
+
+
+def usual_file(folder: pathlib.Path) -> pathlib.Path | None:
+    """Returns the file in a folder that is called as files of labels usually are, or None."""
+    return _first_file(folder, _NAMES)
 
 
 def _first_file(folder: pathlib.Path, names: Sequence[str], endings: Sequence[str] = _ENDINGS) -> pathlib.Path | None:
@@ -109,58 +112,6 @@ def find_in_split(folder: pathlib.Path) -> pathlib.Path | None:
     return _first_file(folder, inside) or _first_file(folder.parent, beside)
 
 
-def beside_folders(folder: pathlib.Path) -> tuple[pathlib.Path | None, list[str]]:
-    """Looks for tables beside class folders that name half of the images there and are not divided as the folders are.
-
-    Returns:
-        (one that is called as files of labels are and has labels; notes about the others).
-    """
-    tables = sorted(entry.path for entry in list(os.scandir(folder)) if entry.name.lower().endswith(_TABLE_ENDINGS))
-    usual = _first_file(folder, _NAMES)
-    notes: list[str] = []
-    for path in dict.fromkeys([*filter(None, [usual]), *map(pathlib.Path, tables)]):
-        try:
-            named, total = _images_named(_read_rows(path), folder)
-        except errors.DataError as error:
-            notes.append(f"{error} The folders are taken for the classes.")
-            continue
-        if not named or 2 * len(named) < total:
-            continue
-        try:
-            examples, _ = read(path, folder)
-        except errors.DataError:
-            examples = []
-        if examples and _is_divided_as_folders(examples, folder):
-            continue
-        if examples and path == usual:
-            return path, notes
-        notes.append(
-            f"{path} names {len(named):,} of {total:,} images, but the folders are taken for the classes. If it has "
-            f"the labels: {shell.command_line('train', data_dir=folder, labels=path.name)}"
-        )
-    return None, notes
-
-
-def _images_named(rows: Sequence[Row], folder: pathlib.Path) -> tuple[set[str], int]:
-    """Returns (the images that a table names, the number of images in the folders of `folder` where those are)."""
-    find_image = _image_finder(folder)
-
-    def images(rows: Sequence[Row], column: str) -> set[str]:
-        return {image for row in rows if (image := find_image(row.get(column, "")))}
-
-    named = images(rows, max(rows[0], key=lambda column: len(images(rows[:200], column))))
-    tops = {os.path.relpath(image, folder).split(os.sep)[0] for image in named}
-    return named, sum(len(labelled_files.files_in(folder / top)[0]) for top in tops if (folder / top).is_dir())
-
-
-def _is_divided_as_folders(examples: Sequence[Example], folder: pathlib.Path) -> bool:
-    """Returns whether there is one class in each folder of some level, and one folder for each class."""
-    folders = [os.path.relpath(each.path, folder).split(os.sep)[:-1] for each in examples]
-    names = [each.class_name for each in examples]
-    levels = list(zip(*folders))
-    return any(len(set(zip(level, names))) == len(set(level)) == len(set(names)) for level in levels)
-
-
 def read(
     path: pathlib.Path,
     folder: pathlib.Path,
@@ -179,14 +130,14 @@ def read(
         DataError: If the columns cannot be found, or more than a tenth of the images; also if more than a tenth have
             several labels.
     """
-    rows, find_image = _read_rows(path), _image_finder(folder)
+    rows, find_image = read_rows(path), image_finder(folder)
     examples, notes = _examples_of(rows, find_image, path, options, class_names)
     names = [path.name]
     for word, split in SPLIT_OF_WORD.items():
         stem = path.stem.lower()
         other = _first_file(path.parent, [stem.replace("train", word, 1)], (path.suffix.lower(),))
         # Kaggle's test files have no labels.
-        if "train" in stem and split != "train" and other and len((more_rows := _read_rows(other))[0]) >= len(rows[0]):
+        if "train" in stem and split != "train" and other and len((more_rows := read_rows(other))[0]) >= len(rows[0]):
             more, missing = _examples_of(more_rows, find_image, other, options, class_names)
             examples += [each._replace(split=split) for each in more]
             notes += missing
@@ -219,7 +170,7 @@ def _repeated(path: pathlib.Path, examples: Sequence[Example]) -> list[str]:
     return notes
 
 
-def _read_rows(path: pathlib.Path) -> list[Row]:
+def read_rows(path: pathlib.Path) -> list[Row]:
     """Returns the rows of a file; where no line names the columns, they are called "0", "1", ...
 
     Raises:
@@ -252,7 +203,7 @@ def _read_rows(path: pathlib.Path) -> list[Row]:
     return [dict(zip(columns, row)) for row in table[is_header:]]
 
 
-def _image_finder(directory: pathlib.Path) -> FindImage:
+def image_finder(directory: pathlib.Path) -> FindImage:
     """Returns a function from what a row may call an image, with or without folder and ending, to its path, or None."""
     paths: dict[str, str | None] = {}
     whole: dict[str, str | None] = {}
