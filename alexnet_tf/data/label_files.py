@@ -48,6 +48,10 @@ Row = Mapping[str, str]
 FindImage = Callable[[str], str | None]
 
 
+class NamesNoImage(errors.DataError):
+    """A file names no image that is there."""
+
+
 def find(directory: pathlib.Path, options: ExampleOptions) -> datasets.DataSet | None:
     """Reads a data set whose labels are in a file, or in the files' names where `options.labels` says so.
 
@@ -127,17 +131,18 @@ def read(
         class_names: Classes that are known already.
 
     Raises:
+        NamesNoImage: If it names none that is there.
         DataError: If the columns cannot be found, or more than a tenth of the images; also if more than a tenth have
             several labels.
     """
-    rows, find_image = read_rows(path), image_finder(folder)
+    rows, find_image = _read_rows(path), _image_finder(folder)
     examples, notes = _examples_of(rows, find_image, path, options, class_names)
     names = [path.name]
     for word, split in SPLIT_OF_WORD.items():
         stem = path.stem.lower()
         other = _first_file(path.parent, [stem.replace("train", word, 1)], (path.suffix.lower(),))
         # Kaggle's test files have no labels.
-        if "train" in stem and split != "train" and other and len((more_rows := read_rows(other))[0]) >= len(rows[0]):
+        if "train" in stem and split != "train" and other and len((more_rows := _read_rows(other))[0]) >= len(rows[0]):
             more, missing = _examples_of(more_rows, find_image, other, options, class_names)
             examples += [each._replace(split=split) for each in more]
             notes += missing
@@ -170,7 +175,7 @@ def _repeated(path: pathlib.Path, examples: Sequence[Example]) -> list[str]:
     return notes
 
 
-def read_rows(path: pathlib.Path) -> list[Row]:
+def _read_rows(path: pathlib.Path) -> list[Row]:
     """Returns the rows of a file; where no line names the columns, they are called "0", "1", ...
 
     Raises:
@@ -203,7 +208,7 @@ def read_rows(path: pathlib.Path) -> list[Row]:
     return [dict(zip(columns, row)) for row in table[is_header:]]
 
 
-def image_finder(directory: pathlib.Path) -> FindImage:
+def _image_finder(directory: pathlib.Path) -> FindImage:
     """Returns a function from what a row may call an image, with or without folder and ending, to its path, or None."""
     paths: dict[str, str | None] = {}
     whole: dict[str, str | None] = {}
@@ -232,7 +237,7 @@ def _examples_of(
     columns = list(rows[0])
     counts = {name: sum(find_image(row.get(name, "")) is not None for row in rows[:200]) for name in columns}
     if options.image_column is None and not any(counts.values()):
-        raise errors.DataError(
+        raise NamesNoImage(
             f"{path} names no image that lies beside it, in any column; a line is {', '.join(rows[0].values())[:200]}. "
             "Move the images or the file, so that the names are paths from where the file is."
         )

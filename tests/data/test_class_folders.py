@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.files import touch
-from tests.helpers.layouts import encoded, error_of, find, paths_in, sizes
+from tests.helpers.layouts import class_of, encoded, error_of, find, paths_in, sizes
 
 
 def images(*folders, classes=("cats", "dogs"), count=1):
@@ -273,16 +273,18 @@ def test_a_class_whose_accents_macos_took_apart_is_the_same_in_every_split(tmp_p
         assert names == [data.class_names[label] for label in split.labels]
 
 
-# Files of labels beside folders that are not the classes.
-
-ANIMALS = ("cat", "dog")
+# Tables beside folders.
 
 
-def write_cameras(root, folders=("cam1", "cam2"), label=lambda camera, number: ANIMALS[number % 2], count=10):
-    """Writes images by camera; returns lines of (path, label)."""
-    names = {f"{folder}/{i:02d}.jpg": label(camera, i) for camera, folder in enumerate(folders) for i in range(count)}
-    touch(root, *names)
-    return [f"{name},{animal}\n" for name, animal in names.items()]
+def write_table(
+    root, folders, file, line, header="image,label\n", label=lambda folder, number: ("cat", "dog")[number % 2]
+):
+    """Writes ten images in each folder, and a table with a line for each."""
+    images = [(f"{folder}/{number:02d}.jpg", label(folder, number)) for folder in folders for number in range(10)]
+    text = header + "".join(f"{line}\n".format(image=image, label=label) for image, label in images)
+    touch(root, *(image for image, _ in images))
+    touch(root, file, content=text.encode("latin-1"))
+    return root
 
 
 @pytest.mark.parametrize(
@@ -292,69 +294,52 @@ def write_cameras(root, folders=("cam1", "cam2"), label=lambda camera, number: A
         (("2019/a", "2019/b", "2020/a", "2020/b"), "metadata.csv"),
         (("images/cam1", "images/cam2"), "labels.csv"),
         (("train/patient1", "train/patient2"), "train.csv"),
-        (("train/patient1", "train/patient2", "test"), "train.csv"),
     ],
 )
 def test_a_file_of_labels_is_taken_where_the_folders_are_not_its_classes(tmp_path, folders, file):
-    lines = write_cameras(tmp_path, folders)
-    touch(tmp_path, file, content="".join(["image,label\n", *(line for line in lines if "test" not in line)]).encode())
+    touch(write_table(tmp_path, folders, file, "{image},{label}"), *(f"test/{number}.jpg" for number in range(99)))
     data = find(tmp_path)
-    assert data.class_names == ANIMALS and f"Labels from {file}." in data.notes
-    assert (
-        f"The folders divide the images in another way than {file}: they are not taken for the classes." in data.notes
-    )
-    for split in data.splits.values():
-        assert [ANIMALS[int(pathlib.Path(path).stem) % 2] for path in split.paths] == [
-            ANIMALS[label] for label in split.labels
-        ]
-    assert sum(sizes(data).values()) == len(lines) - 10 * ("test" in folders)
+    assert data.class_names == ("cat", "dog") and sum(sizes(data).values()) == 10 * len(folders)
+    assert f"Labels from {file}." in data.notes and data.notes[-1].startswith("The folders divide the images in anoth")
+    assert {(int(name[1]) % 2, label) for name, label in class_of(data).items()} == {(0, "cat"), (1, "dog")}
 
 
-def test_the_splits_own_files_of_labels_are_taken_where_the_folders_are_not_their_classes(tmp_path):
+def test_each_splits_own_file_of_labels_is_taken_where_the_folders_are_not_its_classes(tmp_path):
     for split in ("train", "val"):
-        lines = write_cameras(tmp_path / split)
-        touch(tmp_path / split, "metadata.csv", content="".join(["file_name,label\n", *lines]).encode())
+        write_table(tmp_path / split, ("cam1", "cam2"), "metadata.csv", "{image},{label}")
     data = find(tmp_path)
-    assert data.class_names == ANIMALS and sizes(data) == {"train": 20, "val": 20}
+    assert data.class_names == ("cat", "dog") and sizes(data) == {"train": 20, "val": 20}
+
+
+@pytest.mark.parametrize(
+    ("file", "header", "line", "said"),
+    [
+        (
+            "Data_2017.csv",
+            "name,label,age\n",
+            "{image},{label},3",
+            "Data_2017.csv has other labels than the folders, which",
+        ),
+        (
+            "list.jsonl",
+            "",
+            '{{"file": "{image}", "label": "{label}"}}',
+            "python train.py --data_dir={} --labels=list.jsonl",
+        ),
+        ("labels.csv", "image,width,height\n", "{image},8,9", "not clear. Name it: --label_column=NAME"),
+        ("labels.csv", "image,caf\xe9\n", "{image},{label}", "labels.csv is not UTF-8 text. The folders are taken"),
+        ("words.tsv", "word\tlabel\n", "word\t{label}", None),
+    ],
+)
+@pytest.mark.parametrize("inner", ["", "images/"])
+def test_another_table_that_names_the_images_is_mentioned(tmp_path, file, header, line, said, inner):
+    write_table(tmp_path, (f"{inner}cam1", f"{inner}cam2"), file, line, header)
+    text = error_of(tmp_path) if inner else find(tmp_path).summary()
+    assert said.format(tmp_path) in text if said else file not in text
 
 
 @pytest.mark.parametrize("folders", [("red", "blue"), ("train/red", "train/blue", "val/red", "val/blue")])
 def test_class_folders_stay_the_classes_where_a_file_of_labels_divides_the_images_alike(tmp_path, folders):
-    lines = write_cameras(tmp_path, folders, label=lambda camera, _: camera % 2)
-    touch(tmp_path, "labels.csv", content="".join(["image,label\n", *lines]).encode())
+    write_table(tmp_path, folders, "labels.csv", "{image},{label}", label=lambda folder, _: folder[-2:])
     data = find(tmp_path)
-    assert data.class_names == ("blue", "red") and not any("labels.csv" in note for note in data.notes)
-
-
-@pytest.mark.parametrize(
-    ("file", "header", "line", "is_said"),
-    [
-        ("Data_Entry_2017.csv", "Image Index,Finding Labels,Age", "{image},{label},3", True),
-        ("boxes.tsv", "image\tlabel", "{image}\t{label}", True),
-        ("list.jsonl", None, '{{"file": "{image}", "label": "{label}"}}', True),
-        ("labels.csv", "image,width,height", "{image},8,9", True),
-        ("words.csv", "word,label", "a word,{label}", False),
-        ("few.csv", "image,label", "{few},{label}", False),
-    ],
-)
-def test_another_table_that_names_the_images_is_mentioned(tmp_path, file, header, line, is_said):
-    named = [each.strip().split(",") for each in write_cameras(tmp_path)]
-    rows = (line.format(image=name, label=label, few=name if name[-6:-4] < "03" else "x") for name, label in named)
-    touch(tmp_path, file, content="\n".join([header, *rows] if header else rows).encode())
-    data = find(tmp_path)
-    note = f"{tmp_path}/{file} names 20 of 20 images, but the folders are taken for the classes. If it has the labels: "
-    command = f"python train.py --data_dir={tmp_path} --labels={file}"
-    assert data.class_names == ("cam1", "cam2")
-    assert [each for each in data.notes if file in each] == [f"{note}{command}"] * is_said
-
-
-def test_a_file_of_labels_that_cannot_be_read_is_mentioned(tmp_path):
-    touch(tmp_path, "labels.csv", content="".join(["image,caf\xe9\n", *write_cameras(tmp_path)]).encode("latin-1"))
-    [note] = [note for note in find(tmp_path).notes if "labels.csv" in note]
-    assert "is not UTF-8" in note and note.endswith("The folders are taken for the classes.")
-
-
-def test_an_error_about_the_folders_mentions_the_table(tmp_path):
-    lines = write_cameras(tmp_path, ("images/cam1", "images/cam2"))
-    touch(tmp_path, "Data_Entry_2017.csv", content="".join(["image,label\n", *lines]).encode())
-    assert error_of(tmp_path).endswith(f"python train.py --data_dir={tmp_path} --labels=Data_Entry_2017.csv")
+    assert data.class_names == ("blue", "red") and "labels.csv" not in data.summary()
