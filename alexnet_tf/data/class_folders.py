@@ -29,24 +29,20 @@ def find(directory: pathlib.Path, options: ExampleOptions) -> datasets.DataSet |
     Raises:
         DataError: If the folders cannot be used as they are, or it is not clear what they are.
     """
-    labels, notes = folder_tables.find(directory)
-    if labels:
-        data = label_files.find(directory, dataclasses.replace(options, labels=str(labels)))
-        return data and dataclasses.replace(data, notes=(*data.notes, _not_classes(labels)))
+    root = imagenet.root_of(directory)
+    labels, notes = folder_tables.find(root)
     try:
-        data = _find(directory, options)
+        if labels:
+            data = label_files.find(directory, dataclasses.replace(options, labels=str(labels)))
+        else:
+            data = _find(directory, root, options)
     except errors.DataError as error:
         raise errors.DataError("\n".join([str(error), *notes])) from error
     return data and dataclasses.replace(data, notes=(*data.notes, *notes))
 
 
-def _not_classes(labels: pathlib.Path) -> str:
-    return f"The folders divide the images in another way than {labels.name}: they are not taken for the classes."
-
-
-def _find(directory: pathlib.Path, options: ExampleOptions) -> datasets.DataSet | None:
-    roots = (directory / root for root in imagenet.ROOTS)
-    folders = next(filter(None, (_split_folders(root) for root in roots if root.is_dir())), None)
+def _find(directory: pathlib.Path, root: pathlib.Path, options: ExampleOptions) -> datasets.DataSet | None:
+    folders = _split_folders(root)
     if not folders:
         return _read_one(directory, "all" if options.is_whole else "train")
     validation = [name for name in VALIDATION_NAMES if name in folders]
@@ -215,13 +211,14 @@ def _read_split(folder: pathlib.Path, split: str, train: Set[str] = frozenset())
     if labels is None:
         examples, more = class_images(folder, split)
         if not examples and train:
-            examples, more = imagenet.numbered_images(folder, split, train)
-        notes += more
+            examples, numbered = imagenet.numbered_images(folder, split, train)
+            more += numbered
         labels = label_files.find_in_split(folder)
         if labels is None or (examples and (not train or {each.class_name for each in examples} <= train)):
-            return examples, notes
-    examples, notes = label_files.read(labels, folder, class_names=train)
-    return [each._replace(split=split) for each in sorted(examples, key=lambda each: each.class_name)], notes
+            return examples, [*notes, *more]
+    examples, more = label_files.read(labels, folder, class_names=train)
+    examples = [each._replace(split=split) for each in sorted(examples, key=lambda each: each.class_name)]
+    return examples, [*notes, *more]
 
 
 def _train_alone(folders: dict[str, pathlib.Path]) -> str:

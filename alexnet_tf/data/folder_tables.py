@@ -41,7 +41,7 @@ def find(folder: pathlib.Path) -> tuple[pathlib.Path | None, list[str]]:
         if 2 * len(examples) < total or _is_divided_as_folders(examples, folder):
             continue
         if path == usual:
-            return path, notes
+            return path, [f"The folders divide the images in another way than {path.name}: they are not the classes."]
         command = shell.command_line("train", data_dir=folder, labels=path.name)
         notes.append(
             f"{path} has other labels than the folders, which are taken for the classes. To take its: {command}"

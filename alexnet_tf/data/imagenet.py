@@ -24,7 +24,7 @@ from alexnet_tf.support import errors, shell
 TRAIN, VALIDATION = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 
 # Where its folders `train` and `val` lie; the others are Kaggle's.
-ROOTS = (".", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC")
+_ROOTS = (".", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC")
 
 _VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.jpe?g", re.IGNORECASE)
 
@@ -52,11 +52,16 @@ def find(directory: pathlib.Path, options: ExampleOptions) -> datasets.DataSet |
         return None
     if any((directory / name).is_file() for name in (TRAIN, VALIDATION)):
         return _read_tars(directory)
-    if options.dataset is None or any((directory / root / "train").is_dir() for root in ROOTS):
+    if options.dataset is None or (root_of(directory) / "train").is_dir():
         return None
     prepare = shell.command_line("prepare", data_dir=directory, output_dir="imagenet-256")
     train = shell.command_line("train", data_dir="imagenet-256")
     raise errors.DataError(_HELP.format(data_dir=directory, prepare=prepare, train=train))
+
+
+def root_of(directory: pathlib.Path) -> pathlib.Path:
+    """Returns the folder of the folder `train`: the directory itself, unless it is packed as Kaggle packs it."""
+    return next((directory / root for root in _ROOTS if (directory / root / "train").is_dir()), directory)
 
 
 def numbered_images(folder: pathlib.Path, split: str, classes: Collection[str]) -> tuple[list[Example], list[str]]:
