@@ -63,8 +63,8 @@ def class_images(folder: pathlib.Path, split: str) -> tuple[list[Example], list[
     examples: list[Example] = []
     others: list[str] = []
     empty, notes = [], []
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if labelled_files.is_junk(entry.name) or os.path.isfile(entry.path):
+    for entry in labelled_files.entries(folder):
+        if os.path.isfile(entry.path):
             continue
         # `ln -s DIR LINK`, typed twice, makes a link inside DIR that leads back to it.
         if not os.path.isdir(entry.path) or folder.resolve().is_relative_to(os.path.realpath(entry.path)):

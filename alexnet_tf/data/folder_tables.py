@@ -24,7 +24,7 @@ def find(folder: pathlib.Path) -> tuple[pathlib.Path | None, list[str]]:
         (one that is called as files of labels are, or None; notes about the others).
     """
     usual = label_files.usual_file(folder)
-    others = sorted(each.path for each in list(os.scandir(folder)) if each.name.lower().endswith(_ENDINGS))
+    others = [each.path for each in labelled_files.entries(folder) if each.name.lower().endswith(_ENDINGS)]
     notes: list[str] = []
     for path in dict.fromkeys([*filter(None, [usual]), *map(pathlib.Path, others)]):
         if not path.is_file() or path.stat().st_size > _MOST_BYTES:

@@ -70,7 +70,7 @@ def numbered_images(folder: pathlib.Path, split: str, classes: Collection[str]) 
     Raises:
         DataError: If there are some, but of other classes only.
     """
-    paths = sorted(entry.path for entry in list(os.scandir(folder)) if _VALIDATION_NAME.fullmatch(entry.name))
+    paths = [each.path for each in labelled_files.entries(folder) if _VALIDATION_NAME.fullmatch(each.name)]
     if not paths:
         return [], []
     ids, notes = _validation_classes(map(os.path.basename, paths), classes, folder)

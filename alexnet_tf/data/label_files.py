@@ -98,15 +98,13 @@ def usual_file(folder: pathlib.Path) -> pathlib.Path | None:
 
 def _first_file(folder: pathlib.Path, names: Sequence[str], endings: Sequence[str] = _ENDINGS) -> pathlib.Path | None:
     """Returns the first file of a folder that is called so, in upper or lower case."""
-    files = {entry.name.lower(): entry.path for entry in list(os.scandir(folder)) if os.path.isfile(entry.path)}
+    files = {entry.name.lower(): entry.path for entry in labelled_files.entries(folder) if os.path.isfile(entry.path)}
     found = (files.get(name.lower() + ending) for name in names for ending in endings)
     return next((pathlib.Path(path) for path in found if path), None)
 
 
 def _has_images(folder: pathlib.Path) -> bool:
-    return folder.is_dir() and any(
-        labelled_files.is_image(entry) for entry in list(os.scandir(folder)) if not entry.name.startswith(".")
-    )
+    return folder.is_dir() and any(map(labelled_files.is_image, labelled_files.entries(folder)))
 
 
 def find_in_split(folder: pathlib.Path) -> pathlib.Path | None:

@@ -42,14 +42,15 @@ class Example(typing.NamedTuple):
     split: str = "train"
 
 
-def is_junk(name: str) -> bool:
-    """Returns whether a file or folder is hidden or another program's."""
-    return name.startswith(".") or name in _JUNK
+def entries(folder: os.PathLike[str] | str) -> list[os.DirEntry[str]]:
+    """Returns what is in a folder by name, without what is hidden or another program's."""
+    found = (each for each in os.scandir(folder) if not each.name.startswith(".") and each.name not in _JUNK)
+    return sorted(found, key=lambda each: each.name)
 
 
 def subfolders(folder: os.PathLike[str] | str) -> list[str]:
-    """Returns the names of the folders in a folder, sorted, without hidden ones and those of other programs."""
-    return sorted(each.name for each in list(os.scandir(folder)) if os.path.isdir(each.path) and not is_junk(each.name))
+    """Returns the names of the folders in a folder, sorted."""
+    return [each.name for each in entries(folder) if os.path.isdir(each.path)]
 
 
 def listing(directory: os.PathLike[str] | str) -> str:
@@ -68,9 +69,7 @@ def files_in(folder: os.PathLike[str] | str) -> tuple[list[str], list[str]]:
     others: list[str] = []
     folders = [os.fspath(folder)]
     while folders:
-        for entry in list(os.scandir(folders.pop())):
-            if is_junk(entry.name):
-                continue
+        for entry in entries(folders.pop()):
             if entry.is_dir(follow_symlinks=False):
                 folders.append(entry.path)
             else:
@@ -159,10 +158,10 @@ def data_set(
         held_out: Name of the split of what is held out.
 
     Raises:
-        DataError: If there are fewer than two classes, one has no training image, or a class name cannot be used.
+        DataError: If there are fewer than two classes to learn, one has no training image, or a name cannot be used.
     """
     class_names = order({each.class_name for each in examples})
-    if len(class_names) < 2:
+    if len(class_names) < 2 and {each.split for each in examples} != {"all"}:
         raise errors.DataError(
             f"{directory}: at least two classes with images are needed; got {list(class_names)}; there: "
             f"{listing(directory)}."

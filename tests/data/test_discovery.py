@@ -149,6 +149,12 @@ def test_other_classes_than_the_runs_are_refused(folders):
     assert discovery.load_run_dataset(run_data(data), any_classes=True).class_names == ("a", "b", "zebra")
 
 
+def test_images_of_one_of_the_runs_classes_are_measured_on(tmp_path):
+    touch(tmp_path, "b/1.jpg", "b/2.jpg")
+    data = discovery.load_run_dataset(RunData(("a", "b")), str(tmp_path))
+    assert data.splits["all"].labels.tolist() == [1, 1]
+
+
 def test_images_of_some_of_the_runs_classes_get_its_labels_and_a_warning_counts_them(folders, caplog):
     data = discovery.load_run_dataset(RunData(("c", "b", "a")), str(folders))
     assert data.class_names == ("c", "b", "a") and set(data.splits["val"].labels) == {1, 2}
