@@ -79,7 +79,10 @@ def files_in(folder: os.PathLike[str] | str) -> tuple[list[str], list[str]]:
 
 def is_image(entry: os.DirEntry[str]) -> bool:
     """Returns whether an entry is an image by its ending or its content; a link to nothing is reported when read."""
-    if not os.path.isfile(entry.path) and (os.path.exists(entry.path) or not entry.is_symlink()):
+    if entry.is_symlink():
+        if os.path.exists(entry.path) and not os.path.isfile(entry.path):
+            return False
+    elif not entry.is_file():  # Known from listing the folder: on a network, a look at each file takes milliseconds.
         return False
     if entry.name.lower().endswith(_IMAGE_ENDINGS):
         return True
