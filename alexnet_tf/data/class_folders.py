@@ -64,10 +64,10 @@ def class_images(folder: pathlib.Path, split: str) -> tuple[list[Example], list[
     others: list[str] = []
     empty, notes = [], []
     for entry in labelled_files.entries(folder):
-        if os.path.isfile(entry.path):
+        if labelled_files.is_file(entry):
             continue
         # `ln -s DIR LINK`, typed twice, makes a link inside DIR that leads back to it.
-        if not os.path.isdir(entry.path) or folder.resolve().is_relative_to(os.path.realpath(entry.path)):
+        if not labelled_files.is_folder(entry) or folder.resolve().is_relative_to(os.path.realpath(entry.path)):
             notes.append(
                 f"{entry.path} is left out: it is not a folder, or is a link that leads nowhere or back to a folder it "
                 "is in."

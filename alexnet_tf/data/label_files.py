@@ -98,7 +98,9 @@ def usual_file(folder: pathlib.Path) -> pathlib.Path | None:
 
 def _first_file(folder: pathlib.Path, names: Sequence[str], endings: Sequence[str] = _ENDINGS) -> pathlib.Path | None:
     """Returns the first file of a folder that is called so, in upper or lower case."""
-    files = {entry.name.lower(): entry.path for entry in labelled_files.entries(folder) if os.path.isfile(entry.path)}
+    files = {
+        entry.name.lower(): entry.path for entry in labelled_files.entries(folder) if labelled_files.is_file(entry)
+    }
     found = (files.get(name.lower() + ending) for name in names for ending in endings)
     return next((pathlib.Path(path) for path in found if path), None)
 

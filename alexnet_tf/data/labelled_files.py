@@ -50,12 +50,22 @@ def entries(folder: os.PathLike[str] | str) -> list[os.DirEntry[str]]:
 
 def subfolders(folder: os.PathLike[str] | str) -> list[str]:
     """Returns the names of the folders in a folder, sorted."""
-    return [each.name for each in entries(folder) if os.path.isdir(each.path)]
+    return [each.name for each in entries(folder) if is_folder(each)]
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Returns whether an entry is a folder or leads to one; only a link is looked up, which takes time on a network."""
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
+
+
+def is_file(entry: os.DirEntry[str]) -> bool:
+    """Returns whether an entry is a regular file or leads to one; only a link is looked up."""
+    return os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file()
 
 
 def listing(directory: os.PathLike[str] | str) -> str:
     """Returns what is in a folder, for messages."""
-    names = sorted(entry.name + "/" * entry.is_dir() for entry in list(os.scandir(directory)))
+    names = sorted(entry.name + "/" * is_folder(entry) for entry in list(os.scandir(directory)))
     return datasets.abbreviate(names, 12) or "nothing"
 
 
@@ -79,10 +89,7 @@ def files_in(folder: os.PathLike[str] | str) -> tuple[list[str], list[str]]:
 
 def is_image(entry: os.DirEntry[str]) -> bool:
     """Returns whether an entry is an image by its ending or its content; a link to nothing is reported when read."""
-    if entry.is_symlink():
-        if os.path.exists(entry.path) and not os.path.isfile(entry.path):
-            return False
-    elif not entry.is_file():  # Known from listing the folder: on a network, a look at each file takes milliseconds.
+    if not is_file(entry) and (not entry.is_symlink() or os.path.exists(entry.path)):
         return False
     if entry.name.lower().endswith(_IMAGE_ENDINGS):
         return True

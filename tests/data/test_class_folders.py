@@ -238,7 +238,7 @@ def test_images_are_known_by_their_content_whatever_their_ending(tmp_path):
 
 
 def test_images_are_found_without_a_look_at_each_file(tmp_path, monkeypatch):
-    touch(tmp_path, *images("train", "val", count=3))
+    touch(tmp_path, *images("train", "val", count=3), "val/flat.jpg")
     looked, stat = [], os.stat
     monkeypatch.setattr(os, "stat", lambda path, **options: looked.append(str(path)) or stat(path, **options))
     assert sizes(find(tmp_path)) == {"train": 6, "val": 6} and not any(path.endswith(".jpg") for path in looked)
