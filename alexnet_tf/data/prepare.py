@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 import tqdm
 
-from alexnet_tf.data import datasets, prepare_images, tfrecords
+from alexnet_tf.data import datasets, first_look, prepare_images, tfrecords
 from alexnet_tf.network import architectures
 from alexnet_tf.support import atomic_files, errors, home
 
@@ -190,6 +190,7 @@ def _complete(data: datasets.DataSet, directory: pathlib.Path, job: dict) -> Non
             "sizes": [path.stat().st_size for path in paths],
             "shard_lengths": counts,
         }
+    repeated = np.isin(digests[data.validation], digests["train"]).sum() if "train" in digests else 0
     statistics = sums.statistics()
     arrays["mean_image"] = statistics.mean_image
     measured = {field: getattr(statistics, field) for field in ("mean_pixel", "pca_stdevs", "pca_vectors")}
@@ -199,7 +200,7 @@ def _complete(data: datasets.DataSet, directory: pathlib.Path, job: dict) -> Non
         "resize": job["resize"],
         "classes": list(data.class_names),
         "validation": data.validation,
-        "repeated": int(np.isin(digests[data.validation], digests["train"]).sum()) if "train" in digests else 0,
+        "notes": first_look.repeated_note(int(repeated), splits[data.validation]["images"], data.validation),
         "splits": splits,
         "statistics": measured,
         "job": job,

@@ -18,7 +18,7 @@ import google_crc32c
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.data import datasets, first_look, reading
+from alexnet_tf.data import datasets, reading
 from alexnet_tf.network import architectures
 from alexnet_tf.runs import checkpoints
 from alexnet_tf.support import errors
@@ -181,15 +181,13 @@ def read_prepared(directory: pathlib.Path) -> datasets.DataSet | None:
             f"Prepared at {architectures.SQUARE_SIZE} pixels (--resize={preparation['resize']}) from "
             f"{preparation['source']}; its own mean and colours are used."
         )
-        validation = preparation["validation"]
-        total = preparation["splits"][validation]["images"]
         return datasets.DataSet(
             directory=str(directory),
             class_names=tuple(preparation["classes"]),
             splits={
                 name: _prepared_split(directory, name, split, arrays) for name, split in preparation["splits"].items()
             },
-            notes=(note, *first_look.repeated_note(preparation.get("repeated", 0), total, validation)),
+            notes=(note, *preparation.get("notes", ())),
             statistics=datasets.Statistics(mean_image=arrays["mean_image"], **preparation["statistics"]),
             **{key: preparation[key] for key in ("name", "validation", "source", "resize")},
         )
