@@ -32,7 +32,7 @@ def notes(data: "datasets.DataSet") -> list[str]:
             watch.look("", content)
             if kind := plain_images.kind_of(content, plain_images.OTHERS):
                 others.append(f"{split.describe(index)} is {kind}")
-    found = [f"{len(others)} of {looked} images looked at are none: {others[0]}."] if others else []
+    found = [f"{len(others)} of {looked} files looked at are no images: {others[0]}."] if others else []
     return [*found, *watch.notes(), *_repeated(data)]
 
 

@@ -26,7 +26,7 @@ def test_pointers_and_web_pages_are_said_with_the_first_look(tmp_path, content, 
     touch(tmp_path, *bad, content=content)
     [note] = first_look.notes(find(tmp_path))
     assert (
-        note.endswith(f"looked at are none: {tmp_path}/train/cats/0.jpg is {kind}.")
+        note.endswith(f"looked at are no images: {tmp_path}/train/cats/0.jpg is {kind}.")
         and note in find(tmp_path).summary()
     )
 
