@@ -328,7 +328,7 @@ def test_each_splits_own_file_of_labels_is_taken_where_the_folders_are_not_its_c
             "python train.py --data_dir={} --labels=list.jsonl",
         ),
         ("labels.csv", "image,width,height\n", "{image},8,9", "not clear. Name it: --label_column=NAME"),
-        ("labels.csv", "image,caf\xe9\n", "{image},{label}", "labels.csv is not UTF-8 text. The folders are taken"),
+        ("labels.csv", "image,caf\xe9\n", "{image},{label}", "The folders are taken for the classes."),
         ("words.tsv", "word\tlabel\n", "word\t{label}", None),
     ],
 )
