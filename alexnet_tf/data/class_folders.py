@@ -186,7 +186,7 @@ def _read_splits(directory: pathlib.Path, folders: dict[str, pathlib.Path], vali
             examples += found
         else:
             notes.append(f"{folders[name].name} is left out: {why}")
-    if first != "test" and {each.split for each in examples} <= {"train"}:
+    if first != "test" and all(each.split == "train" for each in examples):
         raise errors.DataError(
             f"{folders[first]} holds no images in class folders; there: {listing(folders[first])}. Give the labels of "
             f"its images in a file ({first}.csv beside it, with a file name and a label in each line), or "
@@ -252,7 +252,7 @@ def _check_level(root: pathlib.Path, examples: Sequence[Example]) -> None:
             "test). If they are classes, move their images together."
         )
     words = [_split_words(name) for name in classes]
-    like_splits = [name for name in classes if name.lower() in (*VALIDATION_NAMES, "training")]
+    like_splits = [name for name in classes if name.lower() in SPLIT_OF_WORD.keys() - {"train"}]
     if all(words) and {"train"} in words:
         like_splits = classes
     if like_splits or len(classes) < 2:
