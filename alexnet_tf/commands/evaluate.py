@@ -60,13 +60,14 @@ def main(options: Options) -> None:
         on_bad_image=options.on_bad_image,
         skipped=skipped,
     )
+    class_names = run.class_names()
     ranked: list = []
     keep = lambda found, labels: ranked.append((labels, *predictions.most_probable(found)))  # noqa: E731
     predictor, is_kept = metrics.make_predictor(model), options.predictions is not None
-    result = metrics.evaluate(predictor, batches, len(data.class_names), on_batch=keep if is_kept else None)
+    result = metrics.evaluate(predictor, batches, len(class_names), on_batch=keep if is_kept else None)
     if options.predictions:
         names = (split.describe(index) for index in range(len(split)) if index not in skipped)
-        predictions.write_csv_file(options.predictions, predictions.of_split(ranked, names, data.class_names))
+        predictions.write_csv_file(options.predictions, predictions.of_split(ranked, names, class_names))
     facts = {
         "workdir": str(run),
         "checkpoint": options.checkpoint,
@@ -79,9 +80,9 @@ def main(options: Options) -> None:
         "precision": precision,
     }
     if options.json:
-        print(json.dumps(facts | error_report.as_dict(result, data.class_names)))
+        print(json.dumps(facts | error_report.as_dict(result, class_names)))
         return
-    cli.show(f"{_headline(facts)}\n{error_report.as_text(result, data.class_names)}")
+    cli.show(f"{_headline(facts)}\n{error_report.as_text(result, class_names)}")
     if options.predictions:
         cli.show(f"Wrote {options.predictions}: {result.examples:,} predictions")
 

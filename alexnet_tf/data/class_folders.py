@@ -5,13 +5,14 @@ A split is a folder whose name has a word for it (`train`, `seg_train`, `trainin
 """
 
 import collections
+import dataclasses
 import os
 import pathlib
 import re
 import shlex
 from collections.abc import Sequence, Set
 
-from alexnet_tf.data import datasets, imagenet, label_files, labelled_files
+from alexnet_tf.data import datasets, folder_tables, imagenet, label_files, labelled_files
 from alexnet_tf.data.labelled_files import SPLIT_OF_WORD, VALIDATION_NAMES, Example, listing, subfolders
 from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.support import errors, shell
@@ -28,18 +29,23 @@ def find(directory: pathlib.Path, options: ExampleOptions) -> datasets.DataSet |
     Raises:
         DataError: If the folders cannot be used as they are, or it is not clear what they are.
     """
-    roots = (directory / root for root in imagenet.ROOTS)
-    folders = next(filter(None, (_split_folders(root) for root in roots if root.is_dir())), None)
+    root = imagenet.root_of(directory)
+    labels, notes = folder_tables.find(root)
+    try:
+        if labels:
+            data = label_files.find(directory, dataclasses.replace(options, labels=str(labels)))
+        else:
+            data = _find(directory, root, options)
+    except errors.DataError as error:
+        raise errors.DataError("\n".join([str(error), *notes])) from error
+    return data and dataclasses.replace(data, notes=(*data.notes, *notes))
+
+
+def _find(directory: pathlib.Path, root: pathlib.Path, options: ExampleOptions) -> datasets.DataSet | None:
+    folders = _split_folders(root)
     if not folders:
-        return _read_one(directory, directory, "all" if options.is_whole else "train")
+        return _read_one(directory, "all" if options.is_whole else "train")
     validation = [name for name in VALIDATION_NAMES if name in folders]
-    classes = subfolders(folders["train"])
-    if validation == ["test"] and classes and not set(classes) & set(subfolders(folders["test"])):
-        note = (
-            f"{folders['test']} is left out: it has none of train's class folders, so its images have no labels. "
-            "Errors are measured on a tenth of train."
-        )
-        return _read_one(folders["train"], directory, "train", note)
     if not validation:
         raise errors.DataError(
             f"{directory} has a folder {folders['train'].name!r}, but none to measure the error on: looked for "
@@ -57,11 +63,11 @@ def class_images(folder: pathlib.Path, split: str) -> tuple[list[Example], list[
     examples: list[Example] = []
     others: list[str] = []
     empty, notes = [], []
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if labelled_files.is_junk(entry.name) or os.path.isfile(entry.path):
+    for entry in labelled_files.entries(folder):
+        if labelled_files.is_file(entry):
             continue
         # `ln -s DIR LINK`, typed twice, makes a link inside DIR that leads back to it.
-        if not os.path.isdir(entry.path) or folder.resolve().is_relative_to(os.path.realpath(entry.path)):
+        if not labelled_files.is_folder(entry) or folder.resolve().is_relative_to(os.path.realpath(entry.path)):
             notes.append(
                 f"{entry.path} is left out: it is not a folder, or is a link that leads nowhere or back to a folder it "
                 "is in."
@@ -161,29 +167,33 @@ def _read_splits(directory: pathlib.Path, folders: dict[str, pathlib.Path], vali
     for name in validation:
         try:
             found, more = _read_split(folders[name], name, train)
-        except errors.DataError:
-            if name == first:
+            why = "its images have no labels."
+        except errors.DataError as error:
+            if name == first != "test":
                 raise
-            found, more = [], []
-        unknown = sorted({each.class_name for each in found} - train)
-        if unknown and name == first:
+            found, more, why = [], [], str(error)
+        classes = {each.class_name for each in found}
+        unknown = sorted(classes - train)
+        if unknown and name == first and (name != "test" or classes & train):
             raise errors.DataError(
                 f"{folders[name]} has classes that are not in {folders['train']}: {datasets.abbreviate(unknown)}. Both "
                 "must have the same folder names, letter by letter."
             )
         notes += more
+        if unknown:
+            why = "it does not have the classes of train."
         if found and not unknown:
             examples += found
         else:
-            why = "it does not have the classes of train" if found else "its images have no labels"
-            notes.append(f"{folders[name].name} is left out: {why}.")
-    if {each.split for each in examples} <= {"train"}:
+            notes.append(f"{folders[name].name} is left out: {why}")
+    if first != "test" and all(each.split == "train" for each in examples):
         raise errors.DataError(
             f"{folders[first]} holds no images in class folders; there: {listing(folders[first])}. Give the labels of "
             f"its images in a file ({first}.csv beside it, with a file name and a label in each line), or "
             f"{_train_alone(folders)}"
         )
-    return labelled_files.data_set(directory, examples, list(dict.fromkeys(notes)))
+    notes = list(dict.fromkeys(notes))
+    return labelled_files.data_set(directory, examples, notes, root=folders["train"], held_out="validation")
 
 
 def _read_split(folder: pathlib.Path, split: str, train: Set[str] = frozenset()) -> tuple[list[Example], list[str]]:
@@ -197,30 +207,29 @@ def _read_split(folder: pathlib.Path, split: str, train: Set[str] = frozenset())
     Raises:
         DataError: If there is a file of labels that cannot be understood.
     """
-    examples, notes = class_images(folder, split)
-    if not examples and train:
-        examples, more = imagenet.numbered_images(folder, split, train)
-        notes += more
-    if examples and (not train or {each.class_name for each in examples} <= train):
-        return examples, notes
-    path = label_files.find_in_split(folder)
-    if path is not None:
-        examples, notes = label_files.read(path, folder, class_names=train)
-        examples = [each._replace(split=split) for each in sorted(examples, key=lambda each: each.class_name)]
-    return examples, notes
+    labels, notes = folder_tables.find(folder)
+    if labels is None:
+        examples, more = class_images(folder, split)
+        if not examples and train:
+            examples, numbered = imagenet.numbered_images(folder, split, train)
+            more += numbered
+        labels = label_files.find_in_split(folder)
+        if labels is None or (examples and (not train or {each.class_name for each in examples} <= train)):
+            return examples, [*notes, *more]
+    examples, more = label_files.read(labels, folder, class_names=train)
+    examples = [each._replace(split=split) for each in sorted(examples, key=lambda each: each.class_name)]
+    return examples, [*notes, *more]
 
 
 def _train_alone(folders: dict[str, pathlib.Path]) -> str:
     return f"give --data_dir={shlex.quote(str(folders['train']))}, which is then split 90/10."
 
 
-def _read_one(root: pathlib.Path, directory: pathlib.Path, split: str, *notes: str) -> datasets.DataSet | None:
+def _read_one(directory: pathlib.Path, split: str) -> datasets.DataSet | None:
     """Reads one folder of class folders; as "train" it is divided, as "all" it stays whole."""
-    examples, more = class_images(root, split)
-    _check_level(root, examples)
-    if not examples:
-        return None
-    return labelled_files.data_set(directory, examples, [*notes, *more], root=root, held_out="validation")
+    examples, notes = class_images(directory, split)
+    _check_level(directory, examples)
+    return labelled_files.data_set(directory, examples, notes, held_out="validation") if examples else None
 
 
 def _check_level(root: pathlib.Path, examples: Sequence[Example]) -> None:
@@ -243,7 +252,7 @@ def _check_level(root: pathlib.Path, examples: Sequence[Example]) -> None:
             "test). If they are classes, move their images together."
         )
     words = [_split_words(name) for name in classes]
-    like_splits = [name for name in classes if name.lower() in (*VALIDATION_NAMES, "training")]
+    like_splits = [name for name in classes if name.lower() in SPLIT_OF_WORD.keys() - {"train"}]
     if all(words) and {"train"} in words:
         like_splits = classes
     if like_splits or len(classes) < 2:

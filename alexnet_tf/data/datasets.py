@@ -1,6 +1,7 @@
 """What a data set is: its classes, its splits, and how encoded examples are read by index."""
 
 import dataclasses
+import functools
 import hashlib
 import os
 import typing
@@ -10,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from alexnet_tf.data import reading
+from alexnet_tf.data import first_look, reading
 from alexnet_tf.support import errors, shell
 
 # Files whose sizes are looked up in one go by a thread.
@@ -32,6 +33,12 @@ class ImageSource:
 
     def __len__(self) -> int:
         raise NotImplementedError
+
+    @functools.cached_property
+    def sizes(self) -> list[int]:
+        """The files' sizes; many are looked up at a time, for on a network file system each takes milliseconds."""
+        tasks = [self.files[start : start + _FILES_A_TASK] for start in range(0, len(self.files), _FILES_A_TASK)]
+        return [size for sizes in reading.thread_pool().map(_sizes_of, tasks) for size in sizes]
 
     def subset(self, indices: np.ndarray) -> "ImageSource":
         """Returns some of the examples."""
@@ -171,14 +178,14 @@ class DataSet:
     options: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def summary(self) -> str:
-        """Returns what was found, for the screen."""
+        """Returns what was found, and what a look at a few images says, for the screen."""
         lines = [
             f"Data: {self.name} in {self.directory}",
             f"  {len(self.class_names)} classes: {abbreviate(self.class_names)}",
         ]
         for name, split in self.splits.items():
             lines.append(f"  {name}: {len(split):,} images{self._class_sizes(split)}")
-        lines += [f"  {note}" for note in (*self.notes, *_number_note(self.class_names))]
+        lines += [f"  {note}" for note in (*self.notes, *first_look.notes(self), *_number_note(self.class_names))]
         return shell.printable("\n".join(lines))
 
     def _class_sizes(self, split: ImageSource) -> str:
@@ -201,7 +208,7 @@ class DataSet:
             digest.update(f"\n{name} {len(split)}\n".encode())
             if split.labels is not None:
                 digest.update(split.labels.tobytes())
-            lines = (f"{os.path.basename(path)} {size}\n" for path, size in zip(split.files, _sizes(split.files)))
+            lines = (f"{os.path.basename(path)} {size}\n" for path, size in zip(split.files, split.sizes))
             digest.update("".join(lines).encode("utf-8", "surrogateescape"))
         return digest.hexdigest()[:16]
 
@@ -213,12 +220,6 @@ def _number_note(class_names: Sequence[str]) -> list[str]:
             if int(name) != label:
                 return [f"The classes are numbers, but not the labels themselves: label {label} is class {name!r}."]
     return []
-
-
-def _sizes(files: Sequence[str]) -> list[int]:
-    """Returns the files' sizes; many are looked up at a time, for on a network file system each takes milliseconds."""
-    tasks = [files[start : start + _FILES_A_TASK] for start in range(0, len(files), _FILES_A_TASK)]
-    return [size for sizes in reading.thread_pool().map(_sizes_of, tasks) for size in sizes]
 
 
 def _sizes_of(files: Sequence[str]) -> list[int]:

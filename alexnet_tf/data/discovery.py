@@ -5,14 +5,17 @@ if the directory is not of its kind.
 """
 
 import dataclasses
+import logging
 import os
 import typing
 
-from alexnet_tf.data import datasets, labelled_files, png_depth, synthetic
+from alexnet_tf.data import datasets, imagenet, labelled_files, synthetic
 from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.runs.config import RunData
 from alexnet_tf.support import errors, home, shell
 from alexnet_tf.support.tables import Entry
+
+_LOGGER = logging.getLogger(__name__)
 
 # Name of the data set of `synthetic_dataset`.
 DEMO = "demo"
@@ -49,6 +52,12 @@ def find_dataset(data_dir: str, options: ExampleOptions = ExampleOptions()) -> d
         DataError: If nothing usable is there.
         UserError: If an option cannot be used, or the path is of remote storage.
     """
+    data, class_names = _find(data_dir, options)
+    return dataclasses.replace(data, class_names=class_names)
+
+
+def _find(data_dir: str, options: ExampleOptions) -> tuple[datasets.DataSet, tuple[str, ...]]:
+    """Returns (the data set that `find_dataset` finds, with WordNet ids as they are; its classes in words)."""
     errors.check_local_path(data_dir, "data_dir=")
     options.check()
     directory = home.expand(data_dir).resolve()
@@ -61,11 +70,12 @@ def find_dataset(data_dir: str, options: ExampleOptions = ExampleOptions()) -> d
         if data is None:
             there = labelled_files.listing(directory)
             raise errors.DataError(f"{directory} holds nothing to train on; there: {there}.\n{_expected()}")
+        words = imagenet.words_of(data.class_names, directory)
     except OSError as error:
         raise errors.DataError(f"{error.filename} cannot be read: {error.strerror}.") from error
-    notes = [_CHOSEN_ON_TEST] if data.validation == "test" else []
-    notes += png_depth.note_of(next(iter(data.splits.values())))
-    return dataclasses.replace(data, notes=(*data.notes, *notes))
+    if data.validation == "test":
+        data = dataclasses.replace(data, notes=(*data.notes, _CHOSEN_ON_TEST))
+    return data, words
 
 
 def _expected() -> str:
@@ -80,7 +90,9 @@ def load_run_dataset(
     *,
     any_classes: bool = False,
 ) -> datasets.DataSet:
-    """Finds the images that a run was trained on, or others with the same classes.
+    """Finds the images that a run was trained on, or others of its classes, which get the run's labels.
+
+    Where they are of some of the classes only, a warning says so.
 
     Args:
         run_data: The "data" part of a run's config.json.
@@ -89,10 +101,11 @@ def load_run_dataset(
         any_classes: Whether they may have other classes than the run.
 
     Raises:
-        DataError: If they are not there, or their classes are not the run's.
+        DataError: If they are not there, or are of classes that the run does not have.
     """
     if data_dir is None and run_data.name == DEMO:
         data = synthetic_dataset()
+        words = data.class_names
     else:
         where = data_dir or run_data.directory
         if where is None:
@@ -103,22 +116,25 @@ def load_run_dataset(
             )
         is_own = data_dir is None or os.path.realpath(data_dir) == run_data.directory
         changes = typing.cast(dict, run_data.options) if is_own else {"is_whole": True}
-        data = find_dataset(where, dataclasses.replace(options, **changes))
-    if any_classes or data.class_names == run_data.classes:
-        return data
+        data, words = _find(where, dataclasses.replace(options, **changes))
+    if any_classes:
+        return dataclasses.replace(data, class_names=words)
     known = [labelled_files.composed(name) for name in run_data.classes]
-    if sorted(data.class_names) != sorted(known):
+    class_names = next((names for names in (words, data.class_names) if set(names) <= set(known)), None)
+    if class_names is None:
+        unknown = [name for name in words if name not in known]
         raise errors.DataError(
-            f"{data.directory} has other classes than the run: {datasets.abbreviate(data.class_names)} there, "
-            f"{datasets.abbreviate(run_data.classes)} in the run. To learn these, go on from its weights:\n  "
+            f"{data.directory} has classes that the run does not have: {datasets.abbreviate(unknown)}; the run's are "
+            f"{datasets.abbreviate(run_data.classes)}. To learn these, go on from its weights:\n  "
             + shell.command_line("train", init_from="RUN", data_dir=data.directory)
         )
-    new_labels = labelled_files.labels_of(data.class_names, known)
+    if len(class_names) < len(known):
+        _LOGGER.warning(f"{data.directory} has images of {len(class_names):,} of the run's {len(known):,} classes.")
+    new_labels = labelled_files.labels_of(class_names, known)
     return dataclasses.replace(
         data,
         class_names=run_data.classes,
         splits={name: split.with_label_order(new_labels) for name, split in data.splits.items()},
-        notes=(*data.notes, "The classes are in another order than the run's: they are matched by their names."),
     )
 
 

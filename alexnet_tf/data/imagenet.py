@@ -5,6 +5,7 @@ images named by number, whose classes are listed in TFDS's `imagenet2012` builde
 these are class folders of training images, which `class_folders` reads, and a flat folder of numbered images.
 """
 
+import collections
 import os
 import pathlib
 import re
@@ -23,9 +24,12 @@ from alexnet_tf.support import errors, shell
 TRAIN, VALIDATION = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 
 # Where its folders `train` and `val` lie; the others are Kaggle's.
-ROOTS = (".", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC")
+_ROOTS = (".", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC")
 
 _VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.jpe?g", re.IGNORECASE)
+
+# A line of the table `words.txt`, which comes with WordNet and Tiny ImageNet: an id and its synonyms.
+_WORDS = re.compile(r"^(n\d{8})[ \t]+([^,\r\n]*[^,\s])", re.MULTILINE)
 
 _HELP = """\
 {data_dir} holds no ImageNet, which cannot be downloaded by a program. Register at
@@ -48,11 +52,16 @@ def find(directory: pathlib.Path, options: ExampleOptions) -> datasets.DataSet |
         return None
     if any((directory / name).is_file() for name in (TRAIN, VALIDATION)):
         return _read_tars(directory)
-    if options.dataset is None or any((directory / root / "train").is_dir() for root in ROOTS):
+    if options.dataset is None or (root_of(directory) / "train").is_dir():
         return None
     prepare = shell.command_line("prepare", data_dir=directory, output_dir="imagenet-256")
     train = shell.command_line("train", data_dir="imagenet-256")
     raise errors.DataError(_HELP.format(data_dir=directory, prepare=prepare, train=train))
+
+
+def root_of(directory: pathlib.Path) -> pathlib.Path:
+    """Returns the folder of the folder `train`: the directory itself, unless it is packed as Kaggle packs it."""
+    return next((directory / root for root in _ROOTS if (directory / root / "train").is_dir()), directory)
 
 
 def numbered_images(folder: pathlib.Path, split: str, classes: Collection[str]) -> tuple[list[Example], list[str]]:
@@ -61,12 +70,26 @@ def numbered_images(folder: pathlib.Path, split: str, classes: Collection[str]) 
     Raises:
         DataError: If there are some, but of other classes only.
     """
-    paths = sorted(entry.path for entry in list(os.scandir(folder)) if _VALIDATION_NAME.fullmatch(entry.name))
+    paths = [each.path for each in labelled_files.entries(folder) if _VALIDATION_NAME.fullmatch(each.name)]
     if not paths:
         return [], []
     ids, notes = _validation_classes(map(os.path.basename, paths), classes, folder)
     examples = [Example(path, name, split) for path, name in zip(paths, ids) if name in classes]
     return examples, ["The labels of the numbered validation images are those of ILSVRC2012.", *notes]
+
+
+def words_of(class_names: Sequence[str], directory: pathlib.Path) -> tuple[str, ...]:
+    """Returns the classes with words for WordNet ids: the first synonym of each in `words.txt`, there or one level up.
+
+    Two classes of one word ("crane") keep their ids behind it; a name that is not in the table stays.
+    """
+    path = next(filter(pathlib.Path.is_file, (directory / "words.txt", directory.parent / "words.txt")), None)
+    word_of = dict(_WORDS.findall(path.read_text("utf-8", "replace"))) if path else {}
+    words = [word_of.get(name, name) for name in class_names]
+    counts = collections.Counter(words)
+    return tuple(
+        word if counts[word] == 1 or word == name else f"{word} ({name})" for name, word in zip(class_names, words)
+    )
 
 
 def _read_tars(directory: pathlib.Path) -> datasets.DataSet:

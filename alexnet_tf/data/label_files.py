@@ -50,6 +50,10 @@ _INDICATORS = {"": 0, "0": 0, "0.0": 0, "1": 1, "1.0": 1, "false": 0, "true": 1}
 FindImage = Callable[[str], str | None]
 
 
+class NamesNoImage(errors.DataError):
+    """A file names no image that is there."""
+
+
 def find(directory: pathlib.Path, options: ExampleOptions) -> datasets.DataSet | None:
     """Reads a data set whose labels are in a file, or in the files' names where `options.labels` says so.
 
@@ -81,7 +85,7 @@ def _labels_path(directory: pathlib.Path, options: ExampleOptions) -> pathlib.Pa
         if options.labels == FILE_NAMES:
             return None
         raise errors.DataError(f"--labels={options.labels} does not exist; looked in {directory} and in {os.getcwd()}.")
-    found = _first_file(directory, _NAMES)
+    found = usual_file(directory)
     if found and any(_has_images(directory / name) for name in _IMAGE_FOLDERS):
         return found
     if options.image_column is not None or options.label_column is not None:
@@ -89,17 +93,22 @@ def _labels_path(directory: pathlib.Path, options: ExampleOptions) -> pathlib.Pa
     return None
 
 
+def usual_file(folder: pathlib.Path) -> pathlib.Path | None:
+    """Returns the file in a folder that is called as files of labels usually are, or None."""
+    return _first_file(folder, _NAMES)
+
+
 def _first_file(folder: pathlib.Path, names: Sequence[str], endings: Sequence[str] = _ENDINGS) -> pathlib.Path | None:
     """Returns the first file of a folder that is called so, in upper or lower case."""
-    files = {entry.name.lower(): entry.path for entry in list(os.scandir(folder)) if entry.is_file()}
+    files = {
+        entry.name.lower(): entry.path for entry in labelled_files.entries(folder) if labelled_files.is_file(entry)
+    }
     found = (files.get(name.lower() + ending) for name in names for ending in endings)
     return next((pathlib.Path(path) for path in found if path), None)
 
 
 def _has_images(folder: pathlib.Path) -> bool:
-    return folder.is_dir() and any(
-        labelled_files.is_image(entry) for entry in list(os.scandir(folder)) if not entry.name.startswith(".")
-    )
+    return folder.is_dir() and any(map(labelled_files.is_image, labelled_files.entries(folder)))
 
 
 def find_in_split(folder: pathlib.Path) -> pathlib.Path | None:
@@ -124,6 +133,7 @@ def read(
         class_names: Classes that are known already.
 
     Raises:
+        NamesNoImage: If it names none that is there.
         DataError: If the columns cannot be found, or more than a tenth of the images; also if more than a tenth have
             several labels.
     """
@@ -199,7 +209,7 @@ def _examples_of(
     columns = list(rows[0])
     counts = {name: sum(find_image(row.get(name, "")) is not None for row in rows[:200]) for name in columns}
     if options.image_column is None and not any(counts.values()):
-        raise errors.DataError(
+        raise NamesNoImage(
             f"{path} names no image that lies beside it, in any column; a line is {', '.join(rows[0].values())[:200]}. "
             "Move the images or the file, so that the names are paths from where the file is."
         )

@@ -42,19 +42,30 @@ class Example(typing.NamedTuple):
     split: str = "train"
 
 
-def is_junk(name: str) -> bool:
-    """Returns whether a file or folder is hidden or another program's."""
-    return name.startswith(".") or name in _JUNK
+def entries(folder: os.PathLike[str] | str) -> list[os.DirEntry[str]]:
+    """Returns what is in a folder by name, without what is hidden or another program's."""
+    found = (each for each in os.scandir(folder) if not each.name.startswith(".") and each.name not in _JUNK)
+    return sorted(found, key=lambda each: each.name)
 
 
 def subfolders(folder: os.PathLike[str] | str) -> list[str]:
-    """Returns the names of the folders in a folder, sorted, without hidden ones and those of other programs."""
-    return sorted(each.name for each in list(os.scandir(folder)) if os.path.isdir(each.path) and not is_junk(each.name))
+    """Returns the names of the folders in a folder, sorted."""
+    return [each.name for each in entries(folder) if is_folder(each)]
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Returns whether an entry is a folder or leads to one; only a link is looked up, which takes time on a network."""
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
+
+
+def is_file(entry: os.DirEntry[str]) -> bool:
+    """Returns whether an entry is a regular file or leads to one; only a link is looked up."""
+    return os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file()
 
 
 def listing(directory: os.PathLike[str] | str) -> str:
     """Returns what is in a folder, for messages."""
-    names = sorted(entry.name + "/" * entry.is_dir() for entry in list(os.scandir(directory)))
+    names = sorted(entry.name + "/" * is_folder(entry) for entry in list(os.scandir(directory)))
     return datasets.abbreviate(names, 12) or "nothing"
 
 
@@ -68,9 +79,7 @@ def files_in(folder: os.PathLike[str] | str) -> tuple[list[str], list[str]]:
     others: list[str] = []
     folders = [os.fspath(folder)]
     while folders:
-        for entry in list(os.scandir(folders.pop())):
-            if is_junk(entry.name):
-                continue
+        for entry in entries(folders.pop()):
             if entry.is_dir(follow_symlinks=False):
                 folders.append(entry.path)
             else:
@@ -80,7 +89,7 @@ def files_in(folder: os.PathLike[str] | str) -> tuple[list[str], list[str]]:
 
 def is_image(entry: os.DirEntry[str]) -> bool:
     """Returns whether an entry is an image by its ending or its content; a link to nothing is reported when read."""
-    if not os.path.isfile(entry.path) and (os.path.exists(entry.path) or not entry.is_symlink()):
+    if not is_file(entry) and (not entry.is_symlink() or os.path.exists(entry.path)):
         return False
     if entry.name.lower().endswith(_IMAGE_ENDINGS):
         return True
@@ -159,10 +168,10 @@ def data_set(
         held_out: Name of the split of what is held out.
 
     Raises:
-        DataError: If there are fewer than two classes, one has no training image, or a class name cannot be used.
+        DataError: If there are fewer than two classes to learn, one has no training image, or a name cannot be used.
     """
     class_names = order({each.class_name for each in examples})
-    if len(class_names) < 2:
+    if len(class_names) < 2 and {each.split for each in examples} != {"all"}:
         raise errors.DataError(
             f"{directory}: at least two classes with images are needed; got {list(class_names)}; there: "
             f"{listing(directory)}."

@@ -37,7 +37,7 @@ _IMAGES = (
     (rb"II\*\0|MM\0\*", "a TIFF image"),
     (rb"....ftyp(hei|hev|avi|mif|msf)", "a HEIC or AVIF image"),
 )
-_OTHERS = (
+OTHERS = (
     (rb"(\xef\xbb\xbf)?\s*<", "an HTML page or an SVG image"),
     (rb"version https://git-lfs", "a pointer of Git LFS (git lfs pull fetches the file itself)"),
 )
@@ -135,7 +135,7 @@ def plain(image_bytes: bytes) -> bytes:
         raise UnreadableImage("the file is empty")
     kind = kind_of(image_bytes)
     if kind is None:
-        other = kind_of(image_bytes, _OTHERS)
+        other = kind_of(image_bytes, OTHERS)
         known = f"it is {other}" if other else f"it is not an image of a known format; it has {len(image_bytes)} bytes"
         raise UnreadableImage(known)
     if kind == "a JPEG image":

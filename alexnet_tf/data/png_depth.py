@@ -1,18 +1,16 @@
 """PNG images of 16 bits that use only some of them: read with 8 bits, they are almost black.
 
 Microscopes, X-ray machines and depth cameras store 10 to 14 bits in files of 16. A decoder to 8 bits keeps the upper
-half, and little of such an image is left. A few images are looked at when a data set is found, and when files are
-classified.
+half, and little of such an image is left.
 """
 
 import logging
 import struct
 import threading
 
-import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.data import datasets, plain_images
+from alexnet_tf.data import plain_images
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -21,18 +19,6 @@ _MAX_PIXELS = 30_000_000
 
 # Images that are looked at, and the bits that an ordinary set of 16-bit images uses at least.
 _SAMPLES, _EXPECTED_BITS = 16, 15
-
-
-def note_of(split: datasets.ImageSource) -> tuple[str, ...]:
-    """Looks at a few images of a split; returns a note if they are of 16 bits and leave the upper ones unused."""
-    watch = Watch()
-    if not split.is_square and len(split):
-        for index in np.unique(np.linspace(0, len(split) - 1, _SAMPLES).astype(int)).tolist():
-            try:
-                watch.look("", split.read(index)[0])
-            except OSError:  # It is reported when it is its turn.
-                continue
-    return watch.notes()
 
 
 class Watch:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 import tqdm
 
-from alexnet_tf.data import datasets, prepare_images, tfrecords
+from alexnet_tf.data import datasets, first_look, prepare_images, tfrecords
 from alexnet_tf.network import architectures
 from alexnet_tf.support import atomic_files, errors, home
 
@@ -167,6 +167,7 @@ def _complete(data: datasets.DataSet, directory: pathlib.Path, job: dict) -> Non
     """Joins what is remembered of the shards and adds TFDS's files; preparation.json comes last."""
     arrays: dict[str, typing.Any] = {}
     splits: dict[str, dict] = {}
+    digests: dict[str, np.ndarray] = {}
     sums = prepare_images.Sums()
     for split, shards_of_split in itertools.groupby(_shards(data), key=lambda shard: shard[0]):
         paths = [directory / file_name for _, file_name, _ in shards_of_split]
@@ -180,6 +181,7 @@ def _complete(data: datasets.DataSet, directory: pathlib.Path, job: dict) -> Non
             *tfrecords.located(list(map(str, paths)), counts),
             np.concatenate([summary["labels"] for summary in summaries]),
         )
+        digests[split] = np.concatenate([summary["digests"] for summary in summaries])
         arrays |= {f"{split}/{name}": column for name, column in zip(tfrecords.COLUMNS, columns)}
         splits[split] = {
             "images": sum(counts),
@@ -188,6 +190,7 @@ def _complete(data: datasets.DataSet, directory: pathlib.Path, job: dict) -> Non
             "sizes": [path.stat().st_size for path in paths],
             "shard_lengths": counts,
         }
+    repeated = np.isin(digests[data.validation], digests["train"]).sum() if "train" in digests else 0
     statistics = sums.statistics()
     arrays["mean_image"] = statistics.mean_image
     measured = {field: getattr(statistics, field) for field in ("mean_pixel", "pca_stdevs", "pca_vectors")}
@@ -197,6 +200,7 @@ def _complete(data: datasets.DataSet, directory: pathlib.Path, job: dict) -> Non
         "resize": job["resize"],
         "classes": list(data.class_names),
         "validation": data.validation,
+        "notes": first_look.repeated_note(int(repeated), splits[data.validation]["images"], data.validation),
         "splits": splits,
         "statistics": measured,
         "job": job,

@@ -4,6 +4,7 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
+import hashlib
 import json
 import multiprocessing
 import os
@@ -149,7 +150,7 @@ _square = tf.function(preprocessing.square, autograph=False)
 
 def write_shard(path: pathlib.Path, results: Iterable[Result], source: str) -> None:
     """Writes a TFRecord file, and last, beside it, its summary, which says that both are whole."""
-    labels, skipped, sums = [], [], Sums()
+    labels, digests, skipped, sums = [], [], [], Sums()
 
     def write(file: typing.BinaryIO) -> None:
         for images, chunk_sums in results:
@@ -159,10 +160,12 @@ def write_shard(path: pathlib.Path, results: Iterable[Result], source: str) -> N
                     skipped.append({"file": image.name, "reason": image.problem})
                 else:
                     labels.append(image.label)
+                    digests.append(int.from_bytes(hashlib.sha256(image.jpeg).digest()[:8]))
                     file.write(tfrecords.framed(_record(image, source)))
 
     atomic_files.atomic_write(path, write)
-    summary = {"labels": np.array(labels, "int32"), "skipped": json.dumps(skipped), **vars(sums)}
+    arrays = {"labels": np.array(labels, "int32"), "digests": np.array(digests, "uint64")}
+    summary = {**arrays, "skipped": json.dumps(skipped), **vars(sums)}
     atomic_files.atomic_write(summary_of(path), lambda file: np.savez(file, **summary))
 
 

@@ -1,6 +1,8 @@
 """Which images is an export compared and calibrated on? The run's, others that were named, or synthetic ones."""
 
+import contextlib
 import dataclasses
+import functools
 import pathlib
 
 import numpy as np
@@ -51,11 +53,12 @@ class Images:
         self._run_config = run_config
         self._data: datasets.DataSet | None = None
         self.notes: list[str] = []
-        run_data, data_dir = run_config.data, options.data_dir
+        data_dir = options.data_dir
+        load = functools.partial(
+            discovery.load_run_dataset, run_config.data, data_dir, ExampleOptions(dataset=options.dataset)
+        )
         try:
-            self._data = discovery.load_run_dataset(
-                run_data, data_dir, ExampleOptions(dataset=options.dataset), any_classes=bool(data_dir)
-            )
+            self._data = load(any_classes=bool(data_dir))
         except errors.DataError as error:
             if data_dir is None:
                 self.notes = [f"{error} Synthetic images take their place."]
@@ -63,6 +66,9 @@ class Images:
             self._data = _flat_folder(data_dir)
             if self._data is None:
                 raise
+        if not self._are_of_the_run:
+            with contextlib.suppress(errors.DataError):  # Some of its classes, or all in another order.
+                self._data = load()
         if not self._are_of_the_run:
             self.notes = ["These images are not of the run's classes: errors are left out."]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.files import touch
-from tests.helpers.layouts import encoded, error_of, find, paths_in, sizes
+from tests.helpers.layouts import class_of, encoded, error_of, find, paths_in, sizes
 
 
 def images(*folders, classes=("cats", "dogs"), count=1):
@@ -210,11 +210,18 @@ def test_a_folder_that_stays_whole(tmp_path):
     assert data.notes == (f"Left out, as they are not images: 1, such as {tmp_path}/cats/x.txt.",)
 
 
-@pytest.mark.parametrize("test_images", ["test/1.jpg", "test/test/1.jpg", "test/unknown/1.jpg"])
-def test_an_unlabelled_test_folder_beside_train_is_left_out(tmp_path, test_images):
+@pytest.mark.parametrize(
+    ("test_images", "why"),
+    [
+        ("test/1.jpg", "its images have no labels"),
+        ("test/test/1.jpg", "it does not have the classes of train"),
+        ("test/unknown/1.jpg", "it does not have the classes of train"),
+    ],
+)
+def test_an_unlabelled_test_folder_beside_train_is_left_out(tmp_path, test_images, why):
     data = find(touch(tmp_path, *images("train", count=20), test_images))
     assert sizes(data) == {"train": 36, "validation": 4} and data.name == tmp_path.name
-    assert "test is left out: it has none of train's class folders" in data.notes[0] and data.directory == str(tmp_path)
+    assert data.notes[0] == f"test is left out: {why}." and data.directory == str(tmp_path)
 
 
 # Formats.
@@ -230,6 +237,13 @@ def test_images_are_known_by_their_content_whatever_their_ending(tmp_path):
     assert any("1, such as" in note and "notes.txt" in note for note in data.notes)
 
 
+def test_images_are_found_without_a_look_at_each_file(tmp_path, monkeypatch):
+    touch(tmp_path, *images("train", "val", count=3), "val/flat.jpg")
+    looked, stat = [], os.stat
+    monkeypatch.setattr(os, "stat", lambda path, **options: looked.append(str(path)) or stat(path, **options))
+    assert sizes(find(tmp_path)) == {"train": 6, "val": 6} and not any(path.endswith(".jpg") for path in looked)
+
+
 # What the summary says.
 
 
@@ -237,22 +251,16 @@ def test_images_are_known_by_their_content_whatever_their_ending(tmp_path):
     ("classes", "expected"),
     [
         (("1", "0", "2", "10"), "label 2 is class '10'"),
+        (("-1", "1", "2"), None),
+        (("0", "1", "2"), None),
         (tuple(f"c{i:02d}" for i in range(12)), "12 classes: c00, c01, c02, c03, c04, c05, c06, c07 and 4 more"),
+        ("aab", "  train: 12 images; from 4 (b) to 8 (a) a class\n"),
     ],
 )
 def test_summary_of_classes(tmp_path, classes, expected):
-    assert expected in find(touch(tmp_path, *images(".", classes=classes, count=4))).summary()
-
-
-@pytest.mark.parametrize("classes", [("-1", "1", "2"), ("0", "1", "2")])
-def test_ordinary_names_are_not_noted(tmp_path, classes):
-    assert "label" not in find(touch(tmp_path, *images(".", classes=classes, count=4))).summary()
-
-
-def test_summary_says_how_large_the_classes_are(tmp_path):
-    touch(tmp_path, *images("train", classes="a", count=7), *images("train", classes="b", count=2))
-    data = find(touch(tmp_path, *images("val", classes="ab")))
-    assert "  train: 9 images; from 2 (b) to 7 (a) a class\n  val: 2 images" in data.summary()
+    names = (f"train/{name}/{label}{number}.jpg" for label, name in enumerate(classes) for number in range(4))
+    text = find(touch(tmp_path, *names, *images("val", classes=classes))).summary()
+    assert expected in text if expected else "label" not in text
 
 
 @pytest.mark.parametrize(("train", "val"), [("NFD", "NFC"), ("NFC", "NFD")])
@@ -264,3 +272,75 @@ def test_a_class_whose_accents_macos_took_apart_is_the_same_in_every_split(tmp_p
     for split in data.splits.values():
         names = [unicodedata.normalize("NFC", pathlib.Path(path).parent.name) for path in split.paths]
         assert names == [data.class_names[label] for label in split.labels]
+
+
+# Tables beside folders.
+
+
+def write_table(
+    root, folders, file, line, header="image,label\n", label=lambda folder, number: ("cat", "dog")[number % 2]
+):
+    """Writes ten images in each folder, and a table with a line for each."""
+    images = [(f"{folder}/{number:02d}.jpg", label(folder, number)) for folder in folders for number in range(10)]
+    text = header + "".join(f"{line}\n".format(image=image, label=label) for image, label in images)
+    touch(root, *(image for image, _ in images))
+    touch(root, file, content=text.encode("latin-1"))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("folders", "file"),
+    [
+        (("cam1", "cam2"), "labels.csv"),
+        (("2019/a", "2019/b", "2020/a", "2020/b"), "metadata.csv"),
+        (("images/cam1", "images/cam2"), "labels.csv"),
+        (("train/patient1", "train/patient2"), "train.csv"),
+    ],
+)
+def test_a_file_of_labels_is_taken_where_the_folders_are_not_its_classes(tmp_path, folders, file):
+    touch(write_table(tmp_path, folders, file, "{image},{label}"), *(f"test/{number}.jpg" for number in range(99)))
+    data = find(tmp_path)
+    assert data.class_names == ("cat", "dog") and sum(sizes(data).values()) == 10 * len(folders)
+    assert f"Labels from {file}." in data.notes and data.notes[-1].startswith("The folders divide the images in anoth")
+    assert {(int(name[1]) % 2, label) for name, label in class_of(data).items()} == {(0, "cat"), (1, "dog")}
+
+
+def test_each_splits_own_file_of_labels_is_taken_where_the_folders_are_not_its_classes(tmp_path):
+    for split in ("train", "val"):
+        write_table(tmp_path / split, ("cam1", "cam2"), "metadata.csv", "{image},{label}")
+    data = find(tmp_path)
+    assert data.class_names == ("cat", "dog") and sizes(data) == {"train": 20, "val": 20}
+
+
+@pytest.mark.parametrize(
+    ("file", "header", "line", "said"),
+    [
+        (
+            "Data_2017.csv",
+            "name,label,age\n",
+            "{image},{label},3",
+            "Data_2017.csv has other labels than the folders, which",
+        ),
+        (
+            "list.jsonl",
+            "",
+            '{{"file": "{image}", "label": "{label}"}}',
+            "python train.py --data_dir={} --labels=list.jsonl",
+        ),
+        ("labels.csv", "image,width,height\n", "{image},8,9", "not clear. Name it: --label_column=NAME"),
+        ("labels.csv", "image,caf\xe9\n", "{image},{label}", "The folders are taken for the classes."),
+        ("words.tsv", "word\tlabel\n", "word\t{label}", None),
+    ],
+)
+@pytest.mark.parametrize("inner", ["", "images/"])
+def test_another_table_that_names_the_images_is_mentioned(tmp_path, file, header, line, said, inner):
+    write_table(tmp_path, (f"{inner}cam1", f"{inner}cam2"), file, line, header)
+    text = error_of(tmp_path) if inner else find(tmp_path).summary()
+    assert said.format(tmp_path) in text if said else file not in text
+
+
+@pytest.mark.parametrize("folders", [("red", "blue"), ("train/red", "train/blue", "val/red", "val/blue")])
+def test_class_folders_stay_the_classes_where_a_file_of_labels_divides_the_images_alike(tmp_path, folders):
+    write_table(tmp_path, folders, "labels.csv", "{image},{label}", label=lambda folder, _: folder[-2:])
+    data = find(tmp_path)
+    assert data.class_names == ("blue", "red") and "labels.csv" not in data.summary()

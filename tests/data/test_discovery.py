@@ -13,7 +13,7 @@ from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.runs.config import RunData
 from alexnet_tf.support import errors
 from tests.helpers.files import touch
-from tests.helpers.layouts import error_of, find, sizes
+from tests.helpers.layouts import class_of, error_of, find, sizes
 
 
 def test_every_layout_is_asked_and_the_error_lists_them(tmp_path):
@@ -144,9 +144,37 @@ def test_a_runs_options_are_used_again(tmp_path):
 def test_other_classes_than_the_runs_are_refused(folders):
     data = find(folders)
     touch(folders, "train/zebra/1.jpg")
-    with pytest.raises(errors.DataError, match="other classes than the run: a, b, zebra there, a, b in the run"):
+    with pytest.raises(errors.DataError, match="classes that the run does not have: zebra; the run's are a, b. To"):
         discovery.load_run_dataset(run_data(data))
     assert discovery.load_run_dataset(run_data(data), any_classes=True).class_names == ("a", "b", "zebra")
+
+
+def test_images_of_one_of_the_runs_classes_are_measured_on(tmp_path):
+    touch(tmp_path, "b/1.jpg", "b/2.jpg")
+    data = discovery.load_run_dataset(RunData(("a", "b")), str(tmp_path))
+    assert data.splits["all"].labels.tolist() == [1, 1]
+
+
+def test_images_of_some_of_the_runs_classes_get_its_labels_and_a_warning_counts_them(folders, caplog):
+    data = discovery.load_run_dataset(RunData(("c", "b", "a")), str(folders))
+    assert data.class_names == ("c", "b", "a") and set(data.splits["val"].labels) == {1, 2}
+    assert class_of(data, "train").keys() == class_of(find(folders), "train").keys()
+    assert [record.getMessage() for record in caplog.records] == [f"{folders} has images of 2 of the run's 3 classes."]
+
+
+@pytest.mark.parametrize("classes", [("n01443537", "n03126707", "n02012849"), ("crane", "goldfish", "cup")])
+def test_a_run_may_know_classes_as_wordnet_ids_or_as_words(tmp_path, classes):
+    names = ("n01443537", "n02012849")
+    touch(tmp_path, *(f"{name}/{number}.jpg" for name in names for number in range(4)))
+    touch(tmp_path, "words.txt", content=b"n01443537\tgoldfish, fish\nn02012849\tcrane\n")
+    data = discovery.load_run_dataset(RunData(classes), str(tmp_path))
+    assert data.class_names == classes and set(data.splits["all"].labels) == {
+        classes.index(each) for each in classes if each in (*names, "goldfish", "crane")
+    }
+    assert discovery.load_run_dataset(RunData(classes), str(tmp_path), any_classes=True).class_names == (
+        "goldfish",
+        "crane",
+    )
 
 
 APART, COMPOSED = (unicodedata.normalize(form, "caf\u00e9") for form in ("NFD", "NFC"))

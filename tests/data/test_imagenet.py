@@ -288,6 +288,36 @@ def test_validation_images_that_were_sorted_into_folders_are_class_folders(tmp_p
     assert len(data.splits["val"]) == 8 and not any("numbered" in note for note in data.notes)
 
 
+# Words for WordNet ids.
+
+WORDS = "n00001740\tentity\nn01443537\tgoldfish, Carassius auratus\nn01629819\tfire salamander\n"
+CRANES = ("n02012849", "n03126707")  # The bird and the machine.
+
+
+@pytest.mark.parametrize(
+    ("classes", "words", "expected"),
+    [
+        (("n01443537", "n01629819"), WORDS, ("goldfish", "fire salamander")),
+        (CRANES, "n02012849\tcrane\r\nn03126707\tcrane, lifter\r\n", tuple(f"crane ({each})" for each in CRANES)),
+        (("crane", "n01443537"), WORDS + "crane\tbird\n", ("crane", "goldfish")),
+        (("goldfish", "n01443537"), WORDS, ("goldfish", "goldfish (n01443537)")),
+        (CRANES, "n02012849\nn03126707\t \n", CRANES),
+    ],
+)
+def test_classes_are_the_words_of_wordnet_ids_and_stay_distinct(tmp_path, classes, words, expected):
+    touch(
+        tmp_path,
+        *(
+            f"{split}/{each}/images/{number}.JPEG"
+            for split in ("train", "val")
+            for each in classes
+            for number in range(2)
+        ),
+    )
+    touch(tmp_path, "words.txt", content=words.encode())
+    assert find(tmp_path).class_names == find(tmp_path / "train").class_names == expected
+
+
 def test_where_nothing_is_it_says_which_files_go_where(tmp_path):
     text = error_of(tmp_path, dataset="imagenet2012")
     assert imagenet.TRAIN in text and imagenet.VALIDATION in text and "https://image-net.org" in text

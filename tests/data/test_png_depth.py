@@ -4,7 +4,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from alexnet_tf.data import discovery, png_depth
+from alexnet_tf.data import discovery, first_look, png_depth
 from alexnet_tf.network import architectures
 from tests.helpers import commands
 from tests.helpers.networks import SMALL
@@ -23,7 +23,7 @@ def write(directory, largest, dtype="uint16", count=6):
 
 
 def notes(directory):
-    return [note for note in discovery.find_dataset(str(directory)).notes if "bits" in note]
+    return [note for note in first_look.notes(discovery.find_dataset(str(directory))) if "bits" in note]
 
 
 @pytest.mark.parametrize(("largest", "bits"), [(4095, 12), (1023, 10), (2500, 12), (16_383, 14)])

@@ -22,7 +22,6 @@ from alexnet_tf.data import (
     datasets,
     discovery,
     plain_images,
-    png_depth,
     prepare,
     prepare_images,
     preprocessing,
@@ -308,12 +307,6 @@ def test_statistics_of_one_colour_are_finite(tmp_path):
 
 class Killed(BaseException):
     """Stands for SIGKILL: nothing in the package catches it, nothing after it is done."""
-
-
-@pytest.fixture(autouse=True)
-def _no_note_on_png_depth(monkeypatch):
-    """Leaves the look at PNG files to its own tests: here each read of an image is counted."""
-    monkeypatch.setattr(png_depth, "note_of", lambda *_: ())
 
 
 def killed_at(monkeypatch, module, name, place):

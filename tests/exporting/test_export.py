@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import resource
+import shutil
 
 import numpy as np
 import pytest
@@ -115,6 +116,15 @@ def test_export_without_images_compares_on_synthetic_ones_and_says_so(run, expor
 def test_export_takes_other_images(run, export_run, colours):
     artifacts, said = export_run(run, "saved_model", data_dir=str(colours / "val"))
     assert "Compared on 120 images of" in said and artifacts[1].top1_error is not None
+
+
+def test_export_takes_images_of_some_of_the_runs_classes(run, colours, tmp_path):
+    for name in ("red", "blue"):
+        shutil.copytree(colours / "val" / name, tmp_path / name)
+    images = sample_images.Images(run.read_config(), formats.NetworkOptions(data_dir=str(tmp_path)))
+    assert images.notes == [] and set(images.to_compare(48).labels.tolist()) == {
+        run.class_names().index(name) for name in ("red", "blue")
+    }
 
 
 @pytest.mark.parametrize("folders", [("cat", "dog"), ("",)], ids=["other classes", "a flat folder"])
