@@ -21,7 +21,7 @@ import absl.logging
 
 import alexnet_tf
 from alexnet_tf.commands import options
-from alexnet_tf.support import errors, image_limit, quiet, shell
+from alexnet_tf.support import errors, image_limit, processors, quiet, shell
 
 _HELP = {"--help", "-help", "-h", "--helpshort", "--helpfull"}
 
@@ -38,6 +38,7 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
     """
 
     def work() -> int | None:
+        processors.allow_open_files()
         with _interrupts_end_at_once(sys.stderr):
             if "--version" in arguments:
                 print(f"alexnet_tf {alexnet_tf.__version__}")

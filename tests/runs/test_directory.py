@@ -286,7 +286,7 @@ def test_write_checkpoint_removes_later_ones_that_could_not_be_read(run):
 
 def test_locked_says_when_the_directory_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(errors.RunError, match="cannot be used"):
+    with pytest.raises(errors.RunError, match="file cannot be written: File exists"):
         with RunDirectory(tmp_path / "file").locked():
             pass
 
