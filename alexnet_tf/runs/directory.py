@@ -101,9 +101,10 @@ class RunDirectory:
         """
         run_config = self.read_config()
         if run_config is None:
-            raise errors.RunError(
-                f"{self} is no run: it has no {CONFIG}. Make one with: {shell.command_line('train', workdir=self)}"
-            )
+            folders = (self.path, self.path.parent, pathlib.Path("runs"))
+            found = sorted({str(path.parent) for folder in folders for path in folder.glob(f"*/{CONFIG}")})
+            there = f"Runs here: {', '.join(found)}." if found else f"{shell.command_line('train')} makes one."
+            raise errors.RunError(f"There is no run in {self}. {there}")
         return run_config
 
     def write_config(self, run_config: RunConfig, class_names: Iterable[str]) -> None:
