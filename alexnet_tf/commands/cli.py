@@ -21,7 +21,10 @@ import absl.logging
 
 import alexnet_tf
 from alexnet_tf.commands import options
-from alexnet_tf.support import errors, image_limit, quiet, shell
+from alexnet_tf.support import errors, image_limit, processors, quiet, shell
+
+# The exit status of what Ctrl-C stopped, as a shell has it; of training that any signal stopped, which can be resumed.
+STOPPED = 130
 
 _HELP = {"--help", "-help", "-h", "--helpshort", "--helpfull"}
 
@@ -34,10 +37,11 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
         arguments: Flags and other arguments, as typed after the command.
 
     Returns:
-        The exit status: 0, or 1 after a mistake that was reported.
+        The exit status: 0, 1 after a mistake that was reported, or `STOPPED`.
     """
 
     def work() -> int | None:
+        processors.allow_open_files()
         with _interrupts_end_at_once(sys.stderr):
             if "--version" in arguments:
                 print(f"alexnet_tf {alexnet_tf.__version__}")
@@ -74,7 +78,7 @@ def report_mistakes(work: Callable[[], int | None]) -> int:
     """Calls a function; a mistake that the user can correct, Ctrl-C and a closed pipe end without a stack trace.
 
     Returns:
-        The exit status: what the function returned, 0 for None, and 1 if it failed.
+        The exit status: what the function returned, 0 for None, 1 if it failed, and `STOPPED` after Ctrl-C.
     """
     # A file name may not be Unicode; a notebook's streams have no `reconfigure`.
     for stream in (sys.stdout, sys.stderr):
@@ -93,6 +97,7 @@ def report_mistakes(work: Callable[[], int | None]) -> int:
         print(f"\nError: {shell.printable(str(error))}", file=sys.stderr)
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
+        return STOPPED
     except BrokenPipeError:  # Such as `... | head`. Python would complain once more when it closes standard output.
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -150,7 +155,7 @@ def _interrupts_end_at_once(screen: TextIO) -> Iterator[None]:
 
     def stop(number: int, frame: types.FrameType | None) -> None:
         print("\nStopped.", file=screen, flush=True)
-        os._exit(1)
+        os._exit(STOPPED)
 
     if (
         threading.current_thread() is not threading.main_thread()

@@ -39,7 +39,7 @@ class Options(RunOptions, PredictOptions, ImageOptions):
 
 
 def main(options: Options) -> int:
-    """Prints the classes of each image, and returns 1 if none could be read."""
+    """Prints the classes of each image, and returns 1 if one cannot be read."""
     line = shell.command_line("predict", "IMAGE...", workdir=options.workdir or "RUN")
     cli.check_some(options.arguments, "image file", line)
     if bool(options.workdir) + bool(options.pretrained) + bool(options.server) != 1:
@@ -81,7 +81,7 @@ def main(options: Options) -> int:
         for result in results:
             print(result.as_json() if options.json else result.as_text())
     watch.report()
-    return int(not counts["read"])
+    return int(counts["unreadable"] > 0 or not counts["read"])
 
 
 def _counted(results: Iterable[Any], counts: collections.Counter) -> Iterator[Any]:

@@ -29,7 +29,7 @@ class Options(SimilarOptions, ImageOptions):
 
 
 def main(options: Options) -> int:
-    """Prints the nearest images of each image, and returns 1 if none could be read."""
+    """Prints the nearest images of each image, and returns 1 if one cannot be read."""
     line = shell.command_line("similar", "IMAGE...", features=options.features)
     cli.check_some(options.arguments, "image file", line)
     if options.pretrained:
@@ -50,4 +50,4 @@ def main(options: Options) -> int:
         for each in answer.neighbours:
             lines.append(f"  {each.distance:8.2f}  {each.class_name or '':{width}}  {each.file}")
         cli.show("\n".join(shell.printable(line, keep="") for line in lines))
-    return 1 if all(answer.error for answer in answers) else 0
+    return int(any(answer.error for answer in answers))

@@ -42,7 +42,7 @@ class Options(ImageOptions, ExampleOptions):
 
 
 def main(options: Options) -> int:
-    """Trains, and returns 0, or 1 if a signal stopped the run early."""
+    """Trains, and returns 0, or `cli.STOPPED` if a signal stopped the run early."""
     if (options.dataset or options.download) and not options.data_dir:
         raise errors.UserError("--dataset and --download need --data_dir=DIR, the TFDS directory.")
     asked = options.train | options.recipe | options.transfer
@@ -67,4 +67,4 @@ def main(options: Options) -> int:
     cli.show(data.summary())
     train_config = configure.decide(asked, data, path, is_demo=is_demo)
     is_complete = trainer.train(train_config, data, path, placement=placement, options=run_options)
-    return 0 if is_complete else 1
+    return 0 if is_complete else cli.STOPPED

@@ -31,7 +31,7 @@ class Options(CheckpointOptions, ImageOptions):
 
 
 def main(options: Options) -> int:
-    """Draws a page for each image, and returns 1 if none could be read."""
+    """Draws a page for each image, and returns 1 if one cannot be read."""
     run = options.run()
     cli.check_some(options.arguments, "image", shell.command_line("visualize", "IMAGE...", workdir=run))
     class_names, class_name = run.class_names(), options.class_name
@@ -63,4 +63,4 @@ def main(options: Options) -> int:
         views.draw(view, image, class_names, os.path.basename(path), str(output))
         best = int(view.probabilities.argmax())
         cli.show(shell.printable(f"{output}: {class_names[best]}, {view.probabilities[best]:.4f}", keep=""))
-    return 1 if unreadable == len(paths) else 0
+    return int(unreadable > 0)

@@ -279,7 +279,7 @@ def _check_images(split: datasets.ImageSource, indices: Iterable[int]) -> dict[i
         try:
             return preprocessing.why_unreadable(split.read(index)[0])
         except OSError as error:
-            return str(error.strerror)
+            return reading.reason(error)
 
     ordered = sorted(map(int, indices))
     with concurrent.futures.ThreadPoolExecutor(2 * processors.available_cpus()) as pool:

@@ -5,7 +5,6 @@ was left out and what was measured; `index.npz` where each image lies. It is mad
 renamed to OUT at the end. What an image goes through is in `preprocessing`, how the output is read in `tfrecords`.
 """
 
-import fcntl
 import itertools
 import json
 import logging
@@ -59,7 +58,8 @@ def prepare(
         (preparation.json as a dict, whether there was anything to do).
 
     Raises:
-        DataError: If an image cannot be read, or the directory holds something else or cannot be written.
+        DataError: If an image cannot be read, or the directory holds something else.
+        RunError: If the directory cannot be written, or another process writes it.
     """
     errors.check_local_path(output_dir, "output_dir=")
     output = home.expand(output_dir).resolve()
@@ -75,10 +75,8 @@ def prepare(
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise errors.DataError(f"--output_dir={output} holds other things. Give a new or an empty directory.")
     partial = output.with_name(f"{output.name}.incomplete")
-    try:
-        partial.mkdir(parents=True, exist_ok=True)
-        with open(partial / ".lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with atomic_files.locked(partial, "`prepare`"):
+        try:
             if (partial / _JOB).exists():
                 _check_same_job(_read(partial / _JOB), job, partial)
             atomic_files.write_bytes(partial / _JOB, json.dumps(job, indent=2).encode())
@@ -88,15 +86,13 @@ def prepare(
             for path in [*partial.glob("*.tfrecord-*.npz"), *partial.glob(".*.tmp"), partial / _JOB, partial / ".lock"]:
                 path.unlink(missing_ok=True)
             os.rename(partial, output)
-    except BlockingIOError as error:
-        raise errors.DataError(f"{partial} is in use by another `prepare`. Wait for it.") from error
-    except (errors.RunError, OSError) as error:
-        problem = str(error)
-        if isinstance(error, OSError):
-            problem = f"{error.filename or partial} could not be written: {error.strerror}."
-        raise errors.DataError(
-            f"{problem} What is done stays in {partial}: the same command goes on from there."
-        ) from error
+        except (errors.RunError, OSError) as error:
+            problem = str(error)
+            if isinstance(error, OSError):  # Its own file, if it names one, or none.
+                problem = ": ".join(str(each) for each in (error.filename, error.strerror) if each) + "."
+            raise errors.DataError(
+                f"{problem} What is done stays in {partial}: the same command goes on from there."
+            ) from error
     return _read(output / tfrecords.PREPARATION), True
 
 

@@ -6,19 +6,20 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import multiprocessing
+import logging
 import os
 import pathlib
 import signal
-import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.data import datasets, plain_images, preprocessing, tfrecords
+from alexnet_tf.data import datasets, plain_images, preprocessing, reading, tfrecords
 from alexnet_tf.network import architectures
 from alexnet_tf.support import atomic_files, errors, processors
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,12 +92,15 @@ def set_up_process() -> None:
 @contextlib.contextmanager
 def processed(chunks: Sequence[Chunk], processes: int, initializer: Callable[[], None]) -> Iterator[Iterator[Result]]:
     """Gives an iterator over the results of the chunks, in order; several processes work a few chunks ahead."""
-    if processes == 1 or len(chunks) < 2:
+    pool, processes = None, min(processes, len(chunks))
+    if processes > 1:
+        try:
+            pool = processors.pool(processes, initializer)
+        except errors.UserError as error:
+            _LOGGER.info(f"{error} One process works.")
+    if pool is None:
         yield map(prepare_images, chunks)
         return
-    pool = concurrent.futures.ProcessPoolExecutor(
-        min(processes, len(chunks)), multiprocessing.get_context("spawn"), initializer
-    )
 
     def results() -> Iterator[Result]:
         futures: collections.deque[concurrent.futures.Future[Result]] = collections.deque()
@@ -128,7 +132,7 @@ def prepare_images(chunk: Chunk) -> Result:
             pixels, jpeg = _prepare_image(content, resize)
             images.append(PreparedImage(name, label, jpeg))
         except (plain_images.UnreadableImage, OSError) as error:
-            images.append(PreparedImage(name, problem=getattr(error, "strerror", None) or str(error)))
+            images.append(PreparedImage(name, problem=reading.reason(error)))
             continue
         if is_train:
             sums.add_image(pixels)
@@ -150,20 +154,17 @@ _square = tf.function(preprocessing.square, autograph=False)
 
 def write_shard(path: pathlib.Path, results: Iterable[Result], source: str) -> None:
     """Writes a TFRecord file, and last, beside it, its summary, which says that both are whole."""
-    labels, digests, skipped, sums = [], [], [], Sums()
-
-    def write(file: typing.BinaryIO) -> None:
-        for images, chunk_sums in results:
-            sums.add(chunk_sums)
-            for image in images:
-                if image.jpeg is None:
-                    skipped.append({"file": image.name, "reason": image.problem})
-                else:
-                    labels.append(image.label)
-                    digests.append(int.from_bytes(hashlib.sha256(image.jpeg).digest()[:8]))
-                    file.write(tfrecords.framed(_record(image, source)))
-
-    atomic_files.atomic_write(path, write)
+    records, labels, digests, skipped, sums = [], [], [], [], Sums()
+    for images, chunk_sums in results:  # Nothing is open yet: what fails here is not the writing.
+        sums.add(chunk_sums)
+        for image in images:
+            if image.jpeg is None:
+                skipped.append({"file": image.name, "reason": image.problem})
+            else:
+                labels.append(image.label)
+                digests.append(int.from_bytes(hashlib.sha256(image.jpeg).digest()[:8]))
+                records.append(tfrecords.framed(_record(image, source)))
+    atomic_files.atomic_write(path, lambda file: file.writelines(records))
     arrays = {"labels": np.array(labels, "int32"), "digests": np.array(digests, "uint64")}
     summary = {**arrays, "skipped": json.dumps(skipped), **vars(sums)}
     atomic_files.atomic_write(summary_of(path), lambda file: np.savez(file, **summary))

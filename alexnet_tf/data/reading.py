@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.data import plain_images
-from alexnet_tf.support import image_limit, processors
+from alexnet_tf.support import errors, image_limit, processors
 
 if typing.TYPE_CHECKING:
     from alexnet_tf.data import datasets
@@ -31,8 +31,35 @@ PARALLEL_BLOCKS = max(8, processors.available_cpus())
 # A read that takes longer has waited. To hand a read of 16 microseconds to another thread costs 45.
 _SLOW_SECONDS = 0.002
 
-# Descriptors that stay open for each set of files.
+# Descriptors that stay open for each set of files, of which there are a few; at most a quarter of what may be open.
 _MAX_OPEN_FILES = 128
+
+# Errors of the machine, which say nothing about a file, and what helps. EIO is not among them: a disk has bad sectors.
+_MACHINE_ERRORS = {
+    errno.EMFILE: "Allow this process more open files (ulimit -n 4096)",
+    errno.ENFILE: "The machine has too many open files: end other programs",
+    errno.ENOMEM: "Memory has run out: end other programs, or give this one more",
+    **dict.fromkeys(
+        (errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT), "The images' file system has gone: mount it again"
+    ),
+}
+
+
+def reason(error: Exception) -> str:
+    """Returns why a file cannot be read, for a message that names it.
+
+    Args:
+        error: What was raised, an OSError or what says of its own why.
+
+    Raises:
+        DataError: If it is the machine that fails: the file may be as good as any.
+    """
+    number, strerror = getattr(error, "errno", None), getattr(error, "strerror", None)
+    if number in _MACHINE_ERRORS:
+        raise errors.DataError(
+            f"Images can no longer be read: {strerror}. {_MACHINE_ERRORS[number]}, and type the same command again."
+        ) from error
+    return strerror or str(error)
 
 
 class _Descriptor:
@@ -50,7 +77,7 @@ class OpenFiles:
     """Keeps descriptors of the files that are read most recently; other processes start without any."""
 
     def __init__(self) -> None:
-        self._open = functools.lru_cache(_MAX_OPEN_FILES)(_Descriptor)
+        self._open = functools.lru_cache(min(_MAX_OPEN_FILES, processors.max_open_files() // 4))(_Descriptor)
 
     def __reduce__(self) -> tuple[type["OpenFiles"], tuple[()]]:
         return OpenFiles, ()

@@ -78,7 +78,7 @@ def read(path: str | os.PathLike[str]) -> bytes:
     try:
         return plain_images.plain(reading.read_file(str(home.expand(path))))
     except OSError as error:
-        raise plain_images.UnreadableImage(error.strerror) from error
+        raise plain_images.UnreadableImage(reading.reason(error)) from error
 
 
 # Tracing takes a second: it is done once for equal arguments.

@@ -252,7 +252,7 @@ def _run_apart(name: str, paths: list[str], pixels: np.ndarray, expected: np.nda
     """Runs an engine on files in a process of its own; a file at which it crashes is refused."""
     results: list[Result] = []
     while len(results) < len(paths):
-        with processors.own_process() as process:
+        with processors.pool() as process:
             process.submit(quiet.hide_standard_error)
             try:
                 for path in paths[len(results) :]:

@@ -21,7 +21,7 @@ def write(job: ExportJob) -> Iterator[Artifact]:
         temporary = pathlib.Path(folder) / path.name
         alexnet.for_export(job.model, "builtin").save(temporary)
         atomic_files.write_bytes(path, temporary.read_bytes())
-    details = "loads after `import alexnet_tf`; returns logits"
+    details = "loads after `import alexnet_tf`, in Keras 3.10 and later; returns logits"
     yield job.compare("Keras file", path, lambda _: load(path), details=details)
 
 

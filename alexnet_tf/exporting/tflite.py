@@ -32,13 +32,16 @@ def write(job: ExportJob) -> Iterator[Artifact]:
     """Writes RUN/export/tflite/alexnet_<quantization>.tflite for each quantization and yields its report line.
 
     Raises:
-        ExportError: If the interpreter refuses a file.
+        ExportError: If the interpreter refuses a file, or int8 alone is asked for and there are no images.
     """
     options = job.options
     for quantization in options.quantization:
         images = job.data.to_calibrate() if quantization == "int8" else None
         if quantization == "int8" and images is None:
-            job.note("int8 is left out: its ranges must be found on real images. Give some: --data_dir=DIR.")
+            need = "its ranges must be found on real images. Give some: --data_dir=DIR."
+            if options.quantization == ("int8",):
+                raise ExportError(f"--quantization=int8: {need}")
+            job.note(f"int8 is left out: {need}")
             continue
         network = alexnet.for_export(job.model, options.lrn)
         content = convert(network, quantization, job.class_names, images, options)

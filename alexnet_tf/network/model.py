@@ -78,6 +78,14 @@ class AlexNet(keras.Model):
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
+    def get_config(self) -> dict[str, Any]:
+        """Returns the configuration, as `keras.Model.get_config`, such that older versions of Keras know all of it."""
+        config = super().get_config()
+        for layer in config["layers"]:
+            if layer["config"].get("quantization_config", ...) is None:  # Which Dense has since 3.13.
+                del layer["config"]["quantization_config"]
+        return config
+
     def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
         """Saves the model as a .keras file, as `keras.Model.save`.
 

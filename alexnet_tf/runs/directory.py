@@ -13,7 +13,6 @@ A checkpoint is named arrays and a state that JSON can hold; only `load_model` k
 import contextlib
 import csv
 import dataclasses
-import fcntl
 import io
 import json
 import logging
@@ -67,31 +66,8 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def locked(self, work: str = "training") -> Iterator[None]:
-        """Holds the directory for this process, so that two processes never write into it.
-
-        Args:
-            work: What this process does, and the other one would be doing, for the message.
-
-        Raises:
-            RunError: If another process holds it, or it cannot be made.
-        """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            file = open(self.path / ".lock", "a")
-        except OSError as error:
-            raise errors.RunError(f"--workdir={self.path} cannot be used: {error.strerror}.") from error
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise errors.RunError(
-                    f"{self.path} is in use by another {work}. Wait for it, or give another --workdir."
-                ) from error
-            except OSError as error:
-                _LOGGER.warning(
-                    f"The file system of {self.path} has no locks ({error.strerror}): make sure that no "
-                    f"other {work} uses it."
-                )
+        """Holds the directory as `atomic_files.locked`, and removes what processes that were killed left there."""
+        with atomic_files.locked(self.path, work):
             self._remove_temporary_files()
             yield
 
@@ -125,9 +101,10 @@ class RunDirectory:
         """
         run_config = self.read_config()
         if run_config is None:
-            raise errors.RunError(
-                f"{self} is no run: it has no {CONFIG}. Make one with: {shell.command_line('train', workdir=self)}"
-            )
+            folders = (self.path, self.path.parent, pathlib.Path("runs"))
+            found = sorted({str(path.parent) for folder in folders for path in folder.glob(f"*/{CONFIG}")})
+            there = f"Runs here: {', '.join(found)}." if found else f"{shell.command_line('train')} makes one."
+            raise errors.RunError(f"There is no run in {self}. {there}")
         return run_config
 
     def write_config(self, run_config: RunConfig, class_names: Iterable[str]) -> None:

@@ -1,12 +1,16 @@
-"""Writes files whole or not at all: beside their place, synchronised to the disk, then renamed."""
+"""Writes files whole or not at all: beside their place, synchronised to the disk, then renamed; locks directories."""
 
 import contextlib
+import fcntl
+import logging
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from alexnet_tf.support import errors
+
+_LOGGER = logging.getLogger(__name__)
 
 
 def atomic_write(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> None:
@@ -51,3 +55,34 @@ def synchronize(path: str | os.PathLike[str]) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def locked(directory: pathlib.Path, work: str) -> Iterator[None]:
+    """Holds a directory, which is made if need be, so that no other process does the same work in it.
+
+    Args:
+        directory: Where.
+        work: What this process does, and the other one would be doing, for the message.
+
+    Raises:
+        RunError: If another process holds it, or it cannot be made.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        file = open(directory / ".lock", "a")
+    except OSError as error:
+        raise errors.RunError(f"{directory} cannot be written: {error.strerror}.") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise errors.RunError(
+                f"{directory} is in use by another {work}. Wait for it, or give another directory."
+            ) from error
+        except OSError as error:
+            _LOGGER.warning(
+                f"The file system of {directory} has no locks ({error.strerror}): make sure that no other {work} "
+                "uses it."
+            )
+        yield

@@ -1,13 +1,18 @@
-"""Which processors this process may use, and how it behaves as the helper of another. Standard library only."""
+"""What this process may use (processors, memory, open files), and processes that help it."""
 
 import concurrent.futures
+import contextlib
 import functools
 import multiprocessing
 import os
 import pathlib
 import platform
+import resource
 import threading
+from collections.abc import Callable
 from multiprocessing import util
+
+from alexnet_tf.support import errors
 
 _CGROUP, _CPUINFO = pathlib.Path("/sys/fs/cgroup"), pathlib.Path("/proc/cpuinfo")
 
@@ -20,9 +25,22 @@ def hide_gpus() -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
 
-def own_process() -> concurrent.futures.ProcessPoolExecutor:
-    """Returns a pool of one process that starts afresh and sees no GPU."""
-    return concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=hide_gpus)
+def pool(processes: int = 1, initializer: Callable[[], None] = hide_gpus) -> concurrent.futures.ProcessPoolExecutor:
+    """Returns a pool of processes that start afresh.
+
+    Args:
+        processes: How many.
+        initializer: What each begins with.
+
+    Raises:
+        UserError: If the machine has no semaphores for them.
+    """
+    try:
+        return concurrent.futures.ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer)
+    except OSError as error:  # Sandboxes, AWS Lambda.
+        raise errors.UserError(
+            f"Processes cannot work together here, as /dev/shm is missing or cannot be written ({error.strerror})."
+        ) from error
 
 
 def end_with_parent() -> None:
@@ -40,6 +58,25 @@ def end_with_parent() -> None:
 
     threading.Thread(target=wait, daemon=True).start()
     util.Finalize(None, end_children, exitpriority=1)
+
+
+# Enough for all tables of this package; macOS allows no more than 10,240.
+_OPEN_FILES = 8192
+
+
+def allow_open_files() -> None:
+    """Raises this process' limit of open files, which is 256 on macOS, as far as the system lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def max_open_files() -> int:
+    """Returns how many files this process may open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _OPEN_FILES if soft == resource.RLIM_INFINITY else soft
 
 
 def processor() -> tuple[str, frozenset[str]]:

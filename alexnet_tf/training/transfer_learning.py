@@ -17,7 +17,7 @@ import numpy as np
 from alexnet_tf.network import architectures
 from alexnet_tf.runs import checkpoints
 from alexnet_tf.runs.config import MEAN_IMAGE, PretrainedRun, RunConfig
-from alexnet_tf.runs.directory import CONFIG, RunDirectory
+from alexnet_tf.runs.directory import RunDirectory
 from alexnet_tf.support import errors, shell
 
 
@@ -33,8 +33,8 @@ def find_source(init_from: str | None, path: str | os.PathLike) -> PretrainedRun
         path: The new run's directory. If it has begun from the same source, the answer is from there alone.
 
     Raises:
-        TransferError: If there is no run, or no checkpoint, in the source.
-        errors.RunError: If either config.json cannot be read.
+        TransferError: If there is no checkpoint in the source.
+        errors.RunError: If there is no run, or either config.json cannot be read.
     """
     if init_from is None:
         return None
@@ -49,12 +49,9 @@ def find_source(init_from: str | None, path: str | os.PathLike) -> PretrainedRun
             f"--init_from={init_from} is a file; a run's directory is needed. Make one of a weight file:\n"
             f"  {shell.command_line('import_weights', source=init_from, workdir='RUN')}"
         )
-    run_config, steps = run.read_config(), run.steps()
-    if run_config is None or not steps:
-        raise TransferError(
-            f"--init_from={init_from} has no {'checkpoint' if run_config else CONFIG}; the directory of a run "
-            "that train.py trained or import_weights made is needed."
-        )
+    run_config, steps = run.existing_config(), run.steps()
+    if not steps:
+        raise TransferError(f"--init_from={init_from} has no checkpoint yet.")
     return PretrainedRun(
         path=init_from,
         step=steps[0],

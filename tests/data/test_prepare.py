@@ -1,5 +1,6 @@
 """Tests of `prepare`: `preprocessing`, NumPy and TFDS are the oracles; it is killed, starved and fed rubbish."""
 
+import concurrent.futures
 import errno
 import io
 import itertools
@@ -458,7 +459,9 @@ def test_two_at_once_are_refused(small, tmp_path, monkeypatch):
     def read_while_another_begins(split, index):
         if not texts:
             texts.append("")
-            texts[0] = error_of(small / "source", out, 3)
+            with pytest.raises(errors.RunError) as caught:
+                prepare_all(small / "source", out, 3)
+            texts[0] = str(caught.value)
         return read(split, index)
 
     monkeypatch.setattr(datasets.ImageFiles, "read", read_while_another_begins)
@@ -569,9 +572,38 @@ def test_a_full_disk_is_told_and_gone_on_from(small, tmp_path, monkeypatch, plac
     assert_same_tree(tmp_path / "out", small / "whole")
 
 
+def test_without_shared_memory_one_process_works(small, tmp_path, monkeypatch, caplog):
+    def no_semaphores(*arguments):
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    monkeypatch.setattr(concurrent.futures.ProcessPoolExecutor, "__init__", no_semaphores)
+    monkeypatch.setattr(prepare, "_CHUNK_IMAGES", 2)
+    with caplog.at_level("INFO", "alexnet_tf"):
+        prepare_all(small / "source", tmp_path / "out", 3, processes=2)
+    assert "/dev/shm is missing or cannot be written (No such file or directory). One process works." in caplog.text
+    assert_same_tree(tmp_path / "out", small / "whole")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.EAGAIN, "No more processes"), "No more processes."),
+        (OSError(errno.ENOENT, "No such file", "/x/y"), "/x/y: No such file."),
+    ],
+)
+def test_what_has_failed_is_not_taken_for_the_output(small, tmp_path, monkeypatch, error, told):
+    def fail(chunk):
+        raise error
+
+    monkeypatch.setattr(prepare_images, "prepare_images", fail)
+    text = error_of(small / "source", tmp_path / "out", 3)
+    assert text.startswith(f"{told} What is done stays in {tmp_path / 'out.incomplete'}: ")
+
+
 def test_an_output_in_a_place_that_is_no_folder_is_told(small, tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    assert "could not be written: " in error_of(small / "source", tmp_path / "file/out", 3)
+    with pytest.raises(errors.RunError, match="file/out.incomplete cannot be written: Not a directory"):
+        prepare_all(small / "source", tmp_path / "file/out", 3)
 
 
 # Records of another set.
@@ -733,8 +765,7 @@ def test_killed_while_the_workers_start_none_is_left(many, tmp_path):
 def test_a_killed_worker_is_told_with_what_to_do(many, tmp_path):
     process = start(many / "source", tmp_path / "out", "--processes=2")
     partial = tmp_path / "out.incomplete"
-    # They are at work.
-    wait_for(lambda: any(path.stat().st_size for path in partial.glob(".*.tfrecord-*.tmp")), process)
+    wait_for(lambda: list(partial.glob("*.npz")), process)  # They are at work.
     children_of(process.pid)[0].kill()
     try:
         printed = process.communicate(timeout=60)[0]

@@ -1,8 +1,10 @@
 """Tests of `reading`: only regular files of a bounded size, and reads that wait together."""
 
 import concurrent.futures
+import errno
 import os
 import pickle
+import resource
 import threading
 import time
 
@@ -10,7 +12,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf.data import datasets, plain_images, reading
+from alexnet_tf.data import datasets, input_pipeline, plain_images, prepare_images, reading
+from alexnet_tf.evaluation import predictions
+from alexnet_tf.support import errors
 
 
 def test_a_pipe_does_not_wait(tmp_path):
@@ -47,6 +51,39 @@ def test_open_files_read_ranges_and_keep_few_descriptors(tmp_path):
     assert pickle.loads(pickle.dumps(files)).read(str(tmp_path / "7"), 0, 3) == b"007"
     del files
     assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_few_descriptors_are_kept_where_few_files_may_be_open(tmp_path, monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (40, 40))
+    before, files = len(os.listdir("/proc/self/fd")), reading.OpenFiles()
+    for number in range(20):
+        (tmp_path / str(number)).write_bytes(b"x")
+        files.read(str(tmp_path / str(number)), 0, 1)
+    assert len(os.listdir("/proc/self/fd")) - before == 10
+
+
+FILES = datasets.ImageFiles(("x.jpg",) * 30, np.zeros(30, "int32"))
+
+READERS = {
+    "training and evaluation": lambda: input_pipeline.bad_images(FILES, range(9), OSError(), "skip", {}),
+    "prepare": lambda: prepare_images.prepare_images((FILES, "paper", True)),
+    "predict": lambda: predictions.read("x.jpg"),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [("EMFILE", "ulimit -n 4096"), ("ENFILE", "end other"), ("ENOMEM", "Memory"), ("ESTALE", "mount it again")],
+)
+def test_what_fails_of_the_machine_is_no_bad_image(monkeypatch, reader, name, advice):
+    def fail(path, *arguments):
+        raise OSError(getattr(errno, name), os.strerror(getattr(errno, name)), path)
+
+    monkeypatch.setattr(os, "open", fail)
+    told = f"Images can no longer be read: {os.strerror(getattr(errno, name))}. .*{advice}.* the same command again"
+    with pytest.raises(errors.DataError, match=told):
+        READERS[reader]()
 
 
 class Slow(datasets.ImageSource):

@@ -281,7 +281,7 @@ def test_find_similar_needs_the_run_that_made_the_file(small_run, colours, tmp_p
     assert len(similar(tmp_path / "best.h5", [query])[0].neighbours) == 6  # The best is what it was.
     assert len(similar(tmp_path / "last.h5", [query], workdir=str(small_run))[0].neighbours) == 6
     os.rename(run.path, tmp_path / "moved")
-    with pytest.raises(errors.UserError, match="is no run"):
+    with pytest.raises(errors.UserError, match="There is no run in "):
         similar(tmp_path / "best.h5", [query])
     assert similar(tmp_path / "best.h5", [query], workdir=str(tmp_path / "moved"))
 

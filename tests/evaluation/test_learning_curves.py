@@ -49,7 +49,7 @@ def test_read_refuses_a_damaged_history_by_name(tmp_path, content):
 
 
 def test_read_says_what_is_not_there(tmp_path, monkeypatch):
-    with pytest.raises(errors.RunError, match="is no run"):
+    with pytest.raises(errors.RunError, match="There is no run in "):
         learning_curves.read(str(tmp_path / "absent"))
     monkeypatch.setattr(RunDirectory, "existing_config", lambda run: None)
     with pytest.raises(errors.RunError, match=r"has no history\.csv yet"):
@@ -106,7 +106,7 @@ def test_plot_draws_the_values(tmp_path):
     [
         ([], "Give at least one run"),
         (["RUN", "--output=x.bmp"], "--output must be a file that ends in .png"),
-        (["/nowhere/at/all"], "is no run"),
+        (["/nowhere/at/all"], "There is no run in "),
     ],
 )
 def test_plot_refuses(arguments, message):

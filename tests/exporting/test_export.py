@@ -109,6 +109,8 @@ def test_export_without_images_compares_on_synthetic_ones_and_says_so(run, expor
     assert "Compared on 100 synthetic images" in said and "int8 is left out" in said and "--data_dir=DIR" in said
     assert [each.name for each in artifacts] == ["Keras model", "TFLite float32, LRN convolution"]
     assert artifacts[1].top1_error is None and artifacts[1].difference < 1e-5
+    with pytest.raises(ExportError, match="int8: its ranges must be found on real images.*--data_dir=DIR"):
+        export_run(run, "tflite", quantization=("int8",))
     text = (run.path / "export" / "report.md").read_text()
     assert "Synthetic images take their place." in text and "int8 is left out" in text
 
@@ -151,7 +153,7 @@ def test_mistakes_end_in_a_message(run, export_run, tmp_path):
         export_run(run, quantization=("int4", "int8"))
     with pytest.raises(errors.UserError, match="formats must be one of saved_model, tflite, .*; got 'tf-lite'"):
         export_run(run, "tf-lite")
-    with pytest.raises(errors.RunError, match="is no run"):
+    with pytest.raises(errors.RunError, match="There is no run in "):
         export_run(RunDirectory(tmp_path / "absent"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(errors.DataError, match="empty"):

@@ -5,6 +5,8 @@ operations on undivided tensors, must give what the model gives.
 """
 
 import dataclasses
+import json
+import zipfile
 
 import keras
 import numpy as np
@@ -381,6 +383,13 @@ def tiny_images(count=2):
     return np.random.default_rng(0).uniform(0, 255, (count, 67, 67, 3)).astype("float32")
 
 
+# What Keras 3.10's Dense writes; it refuses a file that has anything else.
+KERAS_3_10_DENSE = (
+    "name trainable dtype units activation use_bias kernel_initializer bias_initializer kernel_regularizer "
+    "bias_regularizer kernel_constraint bias_constraint"
+).split()
+
+
 # Keras 3.15 saves a TensorFlow variable with a call that NumPy 2 warns of.
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
 @pytest.mark.parametrize("architecture", [TINY, TINY_GROUPS], ids=lambda row: row.name)
@@ -390,6 +399,9 @@ def test_build_model_survives_a_keras_file(architecture, tmp_path):
     loaded = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(loaded(tiny_images()), model(tiny_images()))
     assert [v.path for v in loaded.variables] == [v.path for v in model.variables]
+    config = json.loads(zipfile.ZipFile(tmp_path / "model.keras").read("config.json"))["config"]
+    [dense, *_] = [layer["config"] for layer in config["layers"] if layer["class_name"] == "Dense"]
+    assert [*dense] == KERAS_3_10_DENSE
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])

@@ -284,15 +284,20 @@ def test_write_checkpoint_removes_later_ones_that_could_not_be_read(run):
     assert run.steps() == [250, 200]
 
 
+def test_a_mistyped_run_is_told_with_those_that_there_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(errors.RunError, match="There is no run in runs/one. python.* train makes one."):
+        RunDirectory("runs/one").existing_config()
+    for name in ("two", "three"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "config.json").touch()
+    for typed in ("runs/one", "runs", "one"):
+        with pytest.raises(errors.RunError, match=f"There is no run in {typed}. Runs here: runs/three, runs/two."):
+            RunDirectory(typed).existing_config()
+
+
 def test_locked_says_when_the_directory_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(errors.RunError, match="cannot be used"):
+    with pytest.raises(errors.RunError, match="file cannot be written: File exists"):
         with RunDirectory(tmp_path / "file").locked():
             pass
-
-
-def test_the_command_that_makes_a_run_can_be_pasted_whatever_the_path(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(errors.RunError) as caught:
-        RunDirectory("runs/paper-my photos (1)").existing_config()
-    assert str(caught.value).endswith("Make one with: python -m alexnet_tf train --workdir='runs/paper-my photos (1)'")

@@ -4,6 +4,8 @@ import concurrent.futures
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 import tensorflow as tf
@@ -27,6 +29,21 @@ def affinity(monkeypatch):
 def test_available_cpus_are_those_of_the_affinity_mask_and_the_containers_quota(affinity, monkeypatch, quota, count):
     monkeypatch.setattr(processors, "cgroup_cpus", lambda: quota)
     assert processors.available_cpus() == count
+
+
+OPEN_FILES = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, int(sys.argv[1])))
+from alexnet_tf.commands import cli
+assert cli.run_command("train", ["--version"]) == 0
+print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+
+
+@pytest.mark.parametrize(("hard", "expected"), [(512, "512"), (10_000, "8192")])
+def test_every_command_may_open_many_files(hard, expected):
+    printed = subprocess.run([sys.executable, "-c", OPEN_FILES, str(hard)], capture_output=True, text=True, check=True)
+    assert printed.stdout.split()[-1] == expected
 
 
 def test_available_cpus_without_an_affinity_mask(affinity, monkeypatch):
@@ -81,7 +98,7 @@ def test_a_helper_process_sees_the_gpus_unless_it_hides_them(gpus_are_visible):
     for initializer, seen in (None, "0,1"), (processors.hide_gpus, "-1"):
         with concurrent.futures.ProcessPoolExecutor(1, spawn, initializer) as pool:
             assert pool.submit(processes.visible_gpus).result() == seen
-    with processors.own_process() as pool:
+    with processors.pool() as pool:
         assert pool.submit(processes.visible_gpus).result() == "-1"
     assert processes.visible_gpus() == "0,1"
 

@@ -370,7 +370,7 @@ def test_import_says_what_is_wrong_and_leaves_nothing(class_file, tmp_path):
 
 def test_export_says_what_is_wrong(narrow_rows, tmp_path):
     output = tmp_path / "a.safetensors"
-    with pytest.raises(errors.RunError, match="is no run"):
+    with pytest.raises(errors.RunError, match="There is no run in "):
         conversion.export_run(tmp_path / "nothing", output)
     run, _, arrays = make_run(tmp_path / "run", "caffe")
     del arrays["conv3/bias"]
