@@ -72,7 +72,7 @@ def _slow(source: datasets.ImageSource, milliseconds: float) -> datasets.ImageSo
             time.sleep(milliseconds / 1000)
             return super().read(index)
 
-    return Slow(**vars(source))
+    return Slow(**{field.name: getattr(source, field.name) for field in dataclasses.fields(source)})  # type: ignore[arg-type]
 
 
 def _trial(dataset: tf.data.Dataset, batch_size: int) -> rounds.Trial:

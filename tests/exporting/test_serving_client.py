@@ -169,7 +169,7 @@ def test_predict_asks_the_server(servers, tmp_path):
     for kind, address in servers[2].items():
         command = ["-m", "alexnet_tf", "predict", f"--server={address}", "--top=2", "--json", str(image), str(text)]
         status, out, err = commands.call(*command)
-        assert status == 0, err
+        assert status == 1, err  # One of the two cannot be read.
         good, bad = map(json.loads, out.splitlines())
         assert len(good["classes"]) == 2 and "not an image of a known format" in bad["error"]
         answers[kind] = [each["name"] for each in good["classes"]]
