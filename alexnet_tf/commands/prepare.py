@@ -64,7 +64,7 @@ def main(options: Options) -> None:
             f"  {name}: {split['images']:,} images in {len(split['files'])} files, "
             f"{sum(split['sizes']) / 1e6:,.0f} MB; {len(split['skipped']):,} skipped"
         )
-    for note in preparation.get("notes", ()):
+    for note in preparation["notes"]:
         cli.show(f"  {note}")
     red, green, blue = preparation["statistics"]["mean_pixel"]
     cli.show(

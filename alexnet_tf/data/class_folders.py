@@ -8,7 +8,6 @@ import collections
 import dataclasses
 import os
 import pathlib
-import re
 import shlex
 from collections.abc import Sequence, Set
 
@@ -30,7 +29,7 @@ def find(directory: pathlib.Path, options: ExampleOptions) -> datasets.DataSet |
         DataError: If the folders cannot be used as they are, or it is not clear what they are.
     """
     root = imagenet.root_of(directory)
-    labels, notes = folder_tables.find(root)
+    labels, notes = folder_tables.find(root, options)
     try:
         if labels:
             data = label_files.find(directory, dataclasses.replace(options, labels=str(labels)))
@@ -38,7 +37,10 @@ def find(directory: pathlib.Path, options: ExampleOptions) -> datasets.DataSet |
             data = _find(directory, root, options)
     except errors.DataError as error:
         raise errors.DataError("\n".join([str(error), *notes])) from error
-    return data and dataclasses.replace(data, notes=(*data.notes, *notes))
+    if data is None:
+        return None
+    asked = {**options.of_examples(), **data.options}
+    return dataclasses.replace(data, notes=(*data.notes, *notes), options=asked)
 
 
 def _find(directory: pathlib.Path, root: pathlib.Path, options: ExampleOptions) -> datasets.DataSet | None:
@@ -51,7 +53,7 @@ def _find(directory: pathlib.Path, root: pathlib.Path, options: ExampleOptions) 
             f"{directory} has a folder {folders['train'].name!r}, but none to measure the error on: looked for "
             f"{', '.join(VALIDATION_NAMES)}; there: {listing(directory)}. Make one, or {_train_alone(folders)}"
         )
-    return _read_splits(directory, folders, validation)
+    return _read_splits(directory, folders, validation, options)
 
 
 def class_images(folder: pathlib.Path, split: str) -> tuple[list[Example], list[str]]:
@@ -125,7 +127,10 @@ def _split_folders(directory: pathlib.Path) -> dict[str, pathlib.Path]:
         return {name: exact[name] for name in ("train", *VALIDATION_NAMES) if name in exact}
     found: dict[str, list[pathlib.Path]] = {}
     for name in names:
-        if len(words := _split_words(name)) == 1 and len(subfolders(folder := _unwrapped(directory / name))) > 1:
+        if (
+            len(words := labelled_files.splits_named(name)) == 1
+            and len(subfolders(folder := _unwrapped(directory / name))) > 1
+        ):
             found.setdefault(words.pop(), []).append(folder)
     if "train" not in found:
         return {}
@@ -139,11 +144,6 @@ def _split_folders(directory: pathlib.Path) -> dict[str, pathlib.Path]:
     return {split: folders[0] for split, folders in found.items()}
 
 
-def _split_words(name: str) -> set[str]:
-    """Returns the splits that the words in a folder's name stand for."""
-    return {SPLIT_OF_WORD[word] for word in re.findall("[a-z]+", name.lower()) if word in SPLIT_OF_WORD}
-
-
 def _unwrapped(folder: pathlib.Path) -> pathlib.Path:
     """Returns the folder that has class folders in a folder that has nothing else: seg_train/seg_train/<class>."""
     for _ in range(3):
@@ -154,9 +154,11 @@ def _unwrapped(folder: pathlib.Path) -> pathlib.Path:
     return folder
 
 
-def _read_splits(directory: pathlib.Path, folders: dict[str, pathlib.Path], validation: list[str]) -> datasets.DataSet:
+def _read_splits(
+    directory: pathlib.Path, folders: dict[str, pathlib.Path], validation: list[str], options: ExampleOptions
+) -> datasets.DataSet:
     """Reads a folder of training images and at least one to measure the error on."""
-    examples, notes = _read_split(folders["train"], "train")
+    examples, notes = _read_split(folders["train"], "train", options)
     train = {each.class_name for each in examples}
     if len(train) < 2:
         label_files.check_names(folders["train"])
@@ -166,7 +168,7 @@ def _read_splits(directory: pathlib.Path, folders: dict[str, pathlib.Path], vali
     first = validation[0]
     for name in validation:
         try:
-            found, more = _read_split(folders[name], name, train)
+            found, more = _read_split(folders[name], name, options, train)
             why = "its images have no labels."
         except errors.DataError as error:
             if name == first != "test":
@@ -196,18 +198,21 @@ def _read_splits(directory: pathlib.Path, folders: dict[str, pathlib.Path], vali
     return labelled_files.data_set(directory, examples, notes, root=folders["train"], held_out="validation")
 
 
-def _read_split(folder: pathlib.Path, split: str, train: Set[str] = frozenset()) -> tuple[list[Example], list[str]]:
+def _read_split(
+    folder: pathlib.Path, split: str, options: ExampleOptions, train: Set[str] = frozenset()
+) -> tuple[list[Example], list[str]]:
     """Returns (examples, notes) of the folder of one split: its class folders, ImageNet's numbers, or a file of labels.
 
     Args:
         folder: The split's.
         split: Its name.
+        options: How a file of labels is read.
         train: The classes of the training images; empty for train itself.
 
     Raises:
         DataError: If there is a file of labels that cannot be understood.
     """
-    labels, notes = folder_tables.find(folder)
+    labels, notes = folder_tables.find(folder, options)
     if labels is None:
         examples, more = class_images(folder, split)
         if not examples and train:
@@ -216,7 +221,7 @@ def _read_split(folder: pathlib.Path, split: str, train: Set[str] = frozenset())
         labels = label_files.find_in_split(folder)
         if labels is None or (examples and (not train or {each.class_name for each in examples} <= train)):
             return examples, [*notes, *more]
-    examples, more = label_files.read(labels, folder, class_names=train)
+    examples, more = label_files.read(labels, folder, options, train)
     examples = [each._replace(split=split) for each in sorted(examples, key=lambda each: each.class_name)]
     return examples, [*notes, *more]
 
@@ -251,7 +256,7 @@ def _check_level(root: pathlib.Path, examples: Sequence[Example]) -> None:
             f"({datasets.abbreviate(next(iter(inner.values())))}): are they splits? Rename them to train and val (and "
             "test). If they are classes, move their images together."
         )
-    words = [_split_words(name) for name in classes]
+    words = [labelled_files.splits_named(name) for name in classes]
     like_splits = [name for name in classes if name.lower() in SPLIT_OF_WORD.keys() - {"train"}]
     if all(words) and {"train"} in words:
         like_splits = classes

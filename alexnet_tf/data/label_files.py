@@ -1,9 +1,9 @@
 """Labels in a file: CSV, TSV, text or JSON lines beside images; or in the names of the files, where that is asked for.
 
-Columns are found by looking: the image's is the one whose values name files,
-with or without folder and ending; the label's is called so, holds known classes, or is the only other one; or each
-class has a column of zeros and ones. The split is said by a file for each (`train.csv`, `val.csv`), by a column whose
-name or values are those of splits, or otherwise by a hash.
+Columns are found by looking: the image's is the one whose values name files, with or without folder and ending; the
+label's is called so, holds known classes, or is the only other one; or each class has a column of zeros and ones. The
+split is said by a file for each (`train.csv`, `val.csv`), by a column whose name or values are those of splits, or
+otherwise by a hash.
 """
 
 import collections
@@ -275,11 +275,10 @@ def _says_splits(rows: Sequence[Row], name: str) -> bool:
 
 def _flag_meaning(name: str) -> dict[str, str] | None:
     """Returns {value: split} of a column such as `is_valid` or `is_training_img`, or None for any other."""
-    first, *words = re.findall("[a-z]+", name.lower()) or [""]
-    splits = {SPLIT_OF_WORD[word] for word in words if word in SPLIT_OF_WORD}
-    if first != "is" or len(splits) != 1:
+    splits = labelled_files.splits_named(name)
+    if len(splits) != 1 or not re.match("[^a-z]*is(?![a-z])", name.lower()):
         return None
-    split = splits.pop()
+    [split] = splits
     other = "test" if split == "train" else "train"
     return {value: split if is_one else other for value, is_one in _INDICATORS.items() if value}
 

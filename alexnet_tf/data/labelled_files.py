@@ -6,6 +6,7 @@ Class folders, files of labels and ImageNet's folders each give a list of `Examp
 import hashlib
 import os
 import pathlib
+import re
 import typing
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
@@ -40,6 +41,11 @@ class Example(typing.NamedTuple):
     path: str
     class_name: str
     split: str = "train"
+
+
+def splits_named(name: str) -> set[str]:
+    """Returns the splits that the words in the name of a folder or a column stand for."""
+    return {SPLIT_OF_WORD[word] for word in re.findall("[a-z]+", name.lower()) if word in SPLIT_OF_WORD}
 
 
 def entries(folder: os.PathLike[str] | str) -> list[os.DirEntry[str]]:

@@ -187,7 +187,7 @@ def read_prepared(directory: pathlib.Path) -> datasets.DataSet | None:
             splits={
                 name: _prepared_split(directory, name, split, arrays) for name, split in preparation["splits"].items()
             },
-            notes=(note, *preparation.get("notes", ())),
+            notes=(note, *preparation["notes"]),
             statistics=datasets.Statistics(mean_image=arrays["mean_image"], **preparation["statistics"]),
             **{key: preparation[key] for key in ("name", "validation", "source", "resize")},
         )

@@ -1,8 +1,6 @@
 """Which images is an export compared and calibrated on? The run's, others that were named, or synthetic ones."""
 
-import contextlib
 import dataclasses
-import functools
 import pathlib
 
 import numpy as np
@@ -11,7 +9,7 @@ import tensorflow as tf
 from alexnet_tf.data import datasets, discovery, input_pipeline, synthetic
 from alexnet_tf.data.options import ExampleOptions
 from alexnet_tf.exporting.formats import NetworkOptions
-from alexnet_tf.runs.config import RunConfig
+from alexnet_tf.runs.config import RunConfig, RunData
 from alexnet_tf.support import errors
 
 # Training images that int8 ranges are found on: at most so many.
@@ -53,23 +51,14 @@ class Images:
         self._run_config = run_config
         self._data: datasets.DataSet | None = None
         self.notes: list[str] = []
-        data_dir = options.data_dir
-        load = functools.partial(
-            discovery.load_run_dataset, run_config.data, data_dir, ExampleOptions(dataset=options.dataset)
-        )
+        example_options = ExampleOptions(dataset=options.dataset)
         try:
-            self._data = load(any_classes=bool(data_dir))
+            self._data = discovery.load_run_dataset(run_config.data, options.data_dir, example_options)
         except errors.DataError as error:
-            if data_dir is None:
+            if options.data_dir is None:
                 self.notes = [f"{error} Synthetic images take their place."]
                 return
-            self._data = _flat_folder(data_dir)
-            if self._data is None:
-                raise
-        if not self._are_of_the_run:
-            with contextlib.suppress(errors.DataError):  # Some of its classes, or all in another order.
-                self._data = load()
-        if not self._are_of_the_run:
+            self._data = _foreign(run_config.data, options.data_dir, example_options)
             self.notes = ["These images are not of the run's classes: errors are left out."]
 
     @property
@@ -122,10 +111,17 @@ class Images:
         )
 
 
-def _flat_folder(directory: str) -> datasets.DataSet | None:
-    """Returns all images under a directory, without labels; None if there are none."""
-    paths = sorted(str(path) for path in pathlib.Path(directory).rglob("*") if path.suffix.lower() in _ENDINGS)
-    if not paths:
-        return None
-    split = datasets.ImageFiles(tuple(paths), np.full(len(paths), -1, "int32"))
-    return datasets.DataSet("images", directory, (), {"images": split}, "images")
+def _foreign(run_data: RunData, directory: str, options: ExampleOptions) -> datasets.DataSet:
+    """Returns images of other classes than the run's, or all that lie under a directory, without labels.
+
+    Raises:
+        DataError: If there are none.
+    """
+    try:
+        return discovery.load_run_dataset(run_data, directory, options, any_classes=True)
+    except errors.DataError:
+        paths = sorted(str(path) for path in pathlib.Path(directory).rglob("*") if path.suffix.lower() in _ENDINGS)
+        if not paths:
+            raise
+        split = datasets.ImageFiles(tuple(paths), np.full(len(paths), -1, "int32"))
+        return datasets.DataSet("images", directory, (), {"images": split}, "images")

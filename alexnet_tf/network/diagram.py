@@ -47,15 +47,16 @@ def draw_diagram(architecture: architectures.Architecture, path: str) -> None:
     columns: dict[str, int] = {}
     for name in boxes:
         columns[name] = max((columns[source] + 1 for source in read[name]), default=0)
+    last = max(columns.values())
     lines = {name: _lines(rows) for name, rows in boxes.items()}
     tallest = max(map(len, lines.values())) + 1.6
     places = {name: (columns[name], {"_a": 0.5, "_b": -0.5}.get(name[-2:], 0.0) * (tallest + 1.2)) for name in boxes}
     bottom = min(y for _, y in places.values()) - tallest / 2
     with plotting.style():
-        figure = plotting.new_figure(_COLUMN * (max(columns.values()) + 1), _LINE * (4.2 - 2 * bottom))
+        figure = plotting.new_figure(_COLUMN * (last + 1), _LINE * (4.2 - 2 * bottom))
         figure.patch.set_alpha(0)
         axes = figure.add_subplot()
-        axes.set(xlim=(-0.5, max(columns.values()) + 0.5), ylim=(bottom - 2.6, 1.6 - bottom))
+        axes.set(xlim=(-0.5, last + 0.5), ylim=(bottom - 2.6, 1.6 - bottom))
         axes.axis("off")
         for name, (x, y) in places.items():
             _draw_box(axes, name, lines[name], _COLOURS[boxes[name][0].kind], (x, y))
@@ -64,7 +65,7 @@ def draw_diagram(architecture: architectures.Architecture, path: str) -> None:
                 start = (places[source][0] + _WIDTH / 2, places[source][1])
                 axes.annotate("", (x - _WIDTH / 2, y), start, zorder=1, arrowprops=arrow)
         small = {"fontsize": 7, "color": _GREY, "ha": "center", "va": "center"}
-        for column in range(max(columns.values()) + 1):
+        for column in range(last + 1):
             rows = [boxes[name] for name in boxes if columns[name] == column]
             *size, maps = rows[0][-1].shape
             shape = " × ".join(f"{number:,}" for number in (*size, maps * len(rows)))

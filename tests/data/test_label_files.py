@@ -298,6 +298,14 @@ def test_validation_images_have_their_labels_from_a_file(tmp_path, name, form):
     assert class_of(data, "val") == VAL and f"Labels from {pathlib.Path(name).name}." in data.notes
 
 
+def test_the_encoding_that_is_asked_for_is_that_of_a_splits_file_too(tmp_path):
+    touch(tmp_path, *(f"train/{name}/{number}.jpg" for name in ("Bär", "Fuchs") for number in range(4)))
+    make(tmp_path, "1.jpg,Bär\n2.jpg,Fuchs\n", "val.csv", "val", ("1.jpg", "2.jpg"), encoding="cp1252")
+    assert "--labels_encoding=cp1252: 1.jpg,Bär" in error_of(tmp_path)
+    data = find(tmp_path, labels_encoding="cp1252")
+    assert class_of(data, "val") == {"1.jpg": "Bär", "2.jpg": "Fuchs"} and data.options == {"labels_encoding": "cp1252"}
+
+
 def test_a_file_of_validation_labels_with_other_classes_is_refused(tmp_path):
     tiny_imagenet(tmp_path, "".join(f"{image}\tcat\n" for image in VAL))
     assert f"that are not in {tmp_path}/train: cat" in error_of(tmp_path)
